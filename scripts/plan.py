@@ -1,0 +1,32 @@
+"""Plan a replication: check that the model can run here, and record what will be asked."""
+
+from pathlib import Path
+from typing import Any
+
+from grace import provenance
+from grace.config import ModelEntry
+from grace.engines import preflight
+from grace.inference import runtime_of
+from grace.records import write_json
+
+
+def plan(path: Path, cell: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Write plan.json. Raises `EngineError` where the model cannot run on this machine."""
+    entry = ModelEntry.model_validate(settings["entry"])
+    preflight(cell["model"]["key"], entry, runtime_of(settings))
+    write_json(
+        path, {**cell, "created": provenance.now(), **provenance.git_state(Path(settings["root"]))}
+    )
+
+
+if __name__ == "__main__":
+    from snakemake.script import snakemake
+
+    from grace.scripting import logged
+
+    with logged(snakemake.log[0]):
+        plan(
+            Path(snakemake.output.plan),
+            dict(snakemake.params.cell),
+            dict(snakemake.params.runtime),
+        )

@@ -1,0 +1,27 @@
+"""Turn experiment 2's log-probabilities into distributions and summary statistics."""
+
+from pathlib import Path
+
+from grace.records import read_json
+from grace.studies import STUDIES
+from grace.tables import probability_columns, probability_rows, write_rows
+
+
+def probabilities(records: Path, table: Path, study: str, min_option_mass: float) -> None:
+    """Write <study>_probabilities.csv."""
+    rows = probability_rows(read_json(records), STUDIES[study], min_option_mass)
+    write_rows(table, rows, probability_columns(STUDIES[study]))
+
+
+if __name__ == "__main__":
+    from snakemake.script import snakemake
+
+    from grace.scripting import logged
+
+    with logged(snakemake.log[0]):
+        probabilities(
+            Path(snakemake.input.records),
+            Path(snakemake.output.table),
+            snakemake.wildcards.study,
+            snakemake.params.cell["min_option_mass"],
+        )

@@ -1,0 +1,33 @@
+"""Parse raw answers into structured ones; a row is never dropped."""
+
+from pathlib import Path
+
+from grace.studies import STUDIES
+from grace.tables import (
+    raw_columns,
+    read_rows,
+    structured_columns,
+    structured_rows,
+    write_rows,
+)
+
+
+def structure(raw: Path, table: Path, study: str, percentage_tolerance: float) -> None:
+    """Write <study>_structured.csv."""
+    rows = read_rows(raw, raw_columns(STUDIES[study]))
+    structured = structured_rows(rows, STUDIES[study], percentage_tolerance)
+    write_rows(table, structured, structured_columns(STUDIES[study]))
+
+
+if __name__ == "__main__":
+    from snakemake.script import snakemake
+
+    from grace.scripting import logged
+
+    with logged(snakemake.log[0]):
+        structure(
+            Path(snakemake.input.raw),
+            Path(snakemake.output.table),
+            snakemake.wildcards.study,
+            snakemake.params.cell["percentage_tolerance"],
+        )

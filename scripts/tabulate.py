@@ -1,0 +1,26 @@
+"""Tabulate experiment 1's records: one row a trial and variant."""
+
+from pathlib import Path
+
+from grace.records import read_json
+from grace.studies import STUDIES
+from grace.tables import raw_columns, raw_rows, write_rows
+
+
+def tabulate(records: Path, table: Path, study: str) -> None:
+    """Write <study>_raw_responses.csv."""
+    columns = raw_columns(STUDIES[study])
+    write_rows(table, raw_rows(read_json(records), STUDIES[study]), columns)
+
+
+if __name__ == "__main__":
+    from snakemake.script import snakemake
+
+    from grace.scripting import logged
+
+    with logged(snakemake.log[0]):
+        tabulate(
+            Path(snakemake.input.records),
+            Path(snakemake.output.table),
+            snakemake.wildcards.study,
+        )

@@ -1,0 +1,68 @@
+"""Check a replication's tables against the stimuli and the thresholds."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from grace.config import Thresholds
+from grace.records import write_json
+from grace.stimuli import read_trials
+from grace.studies import STUDIES
+from grace.validation import Check, check_probabilities, check_structured, report
+
+
+def validate(
+    stimuli: Mapping[str, Path],
+    structured: Mapping[str, Path],
+    probabilities: Mapping[str, Path],
+    output: Path,
+    model_key: str,
+    replication: int,
+    cell: Mapping[str, Any],
+) -> None:
+    """Write validation.json and log every failed check. The files are given by study."""
+    thresholds = Thresholds.model_validate(cell["thresholds"])
+    checks: list[Check] = []
+    for study, path in stimuli.items():
+        trials = len(read_trials(path, STUDIES[study], cell["limit"]))
+        expected = trials * len(cell["variants"])
+        for tables, check in (
+            (structured, check_structured),
+            (probabilities, check_probabilities),
+        ):
+            if study in tables:
+                # An answer "NA" or "null" is an answer, not a missing value.
+                table = pd.read_csv(tables[study], keep_default_na=False, na_values=[""])
+                checks += check(table, STUDIES[study], expected, thresholds)
+    found = report(model_key, replication, checks)
+    for line in found.failures():
+        logging.warning("%s", line)
+    if found.passed:
+        logging.info("all %d checks passed", len(found.checks))
+    write_json(output, found.model_dump())
+
+
+if __name__ == "__main__":
+    from snakemake.script import snakemake
+
+    from grace.scripting import logged
+
+    studies = snakemake.params.cell["studies"]
+
+    def by_study(files: list[str]) -> dict[str, Path]:
+        """The files in the order of the configured studies."""
+        return {study: Path(path) for study, path in zip(studies, files, strict=bool(files))}
+
+    with logged(snakemake.log[0]):
+        validate(
+            by_study(snakemake.input.stimuli),
+            by_study(snakemake.input.get("structured", [])),
+            by_study(snakemake.input.get("probabilities", [])),
+            Path(snakemake.output.validation),
+            snakemake.wildcards.model,
+            int(snakemake.wildcards.replication),
+            dict(snakemake.params.cell),
+        )

@@ -1,0 +1,83 @@
+"""An engine at the border of the library: answers computed from the prompt, no model."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self
+
+from grace.chat import Prompt
+from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
+from grace.studies.base import Message
+
+
+class CharacterTokenizer:
+    """Every character is a token; the prompt ends in a newline."""
+
+    terminator_ids = (0,)
+
+    def tokenise(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
+
+    def render(self, messages: Iterable[Message]) -> Prompt:
+        text = "".join(f"{message['content']}\n" for message in messages)
+        return Prompt(text, tuple(self.tokenise(text)))
+
+
+class ScriptedEngine:
+    """Answers through `reply`; scores all options of a prompt alike.
+
+    Results come back in reverse order, as a busy server's may. Prompts for which `fails` is true
+    fail.
+    """
+
+    def __init__(
+        self,
+        reply: Callable[[str, int], str] = lambda prompt, seed: "It was good",
+        fails: Callable[[str], bool] = lambda prompt: False,
+    ) -> None:
+        self.reply = reply
+        self.fails = fails
+        self.generated: list[GenerationRequest] = []
+        self.scored: list[ScoreRequest] = []
+
+    def describe(self) -> dict[str, Any]:
+        return {"engine": "scripted"}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
+        self.generated = list(requests)
+        for request in reversed(self.generated):
+            prompt = request.messages[0]["content"]
+            if self.fails(prompt):
+                yield Generation(request.key, None, None, error="server said no")
+            else:
+                yield Generation(
+                    request.key,
+                    self.reply(prompt, request.seed),
+                    "stop",
+                    {"prompt_tokens": len(prompt)},
+                    completed_at="2026-01-01T00:00:00+00:00",
+                    processing_time_ms=1.0,
+                )
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]:
+        self.scored = list(requests)
+        for request in reversed(self.scored):
+            text = "".join(map(chr, request.prompt_token_ids))
+            if self.fails(text):
+                yield Score(request.key, None, None, error="server said no")
+                continue
+            # A first token that depends on the prompt, so that mixed-up answers would show.
+            chance = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
+            share = max(chance, 1e-6) / len(request.continuations)
+            logs = tuple(
+                tuple([math.log(share)] + [0.0] * (len(ids) - 1)) for ids in request.continuations
+            )
+            yield Score(request.key, logs, tuple(0.0 for _ in logs))

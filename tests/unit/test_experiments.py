@@ -1,0 +1,98 @@
+"""Experiments over a scripted engine: order, seeds, duplicates, failures."""
+
+from pathlib import Path
+
+import pytest
+from engines_for_tests import CharacterTokenizer, ScriptedEngine
+
+from grace.engines.base import Decoding
+from grace.errors import EngineError
+from grace.experiments import Run, asked, run_generation, run_scoring
+from grace.prompts import PromptSet
+from grace.stimuli import read_trials
+from grace.studies import STUDIES
+
+ROOT = Path(__file__).parents[2]
+DECODING = Decoding(temperature=0.7, top_p=1.0, max_tokens=16)
+
+
+def run_of(study: str, experiment: str, replication: int = 0) -> Run:
+    return Run("pico", "resources/models/pico", STUDIES[study], experiment, replication, 1000, True)
+
+
+def items_of(run: Run, limit: int = 12):
+    trials = read_trials(ROOT / f"resources/stimuli/{run.study.name}.csv", run.study, limit)
+    return asked(run, trials, [PromptSet(ROOT / "config/prompts/seed")])
+
+
+def test_answers_return_to_their_own_trials_in_the_order_asked():
+    run = run_of("study2", "exp1")
+    items = items_of(run)
+    engine = ScriptedEngine(reply=lambda prompt, seed: f"{seed} {prompt}")
+    records = list(run_generation(run, items, CharacterTokenizer(), engine, DECODING))
+    assert [record["trial_order_in_replication"] for record in records] == list(range(12))
+    assert [record["trial_index"] for record in records] != list(range(12))
+    for record in records:
+        prompt = record["messages"][0]["content"]
+        assert record["response"] == f"{record['request_seed']} {prompt}"
+        assert record["trial"]["SP_Name"] in prompt
+    assert len({record["request_seed"] for record in records}) == 12
+
+
+def test_replications_ask_in_another_order_with_other_seeds():
+    first, second = (
+        list(
+            run_generation(
+                run, items_of(run), CharacterTokenizer(), ScriptedEngine(), DECODING
+            )
+        )
+        for run in (run_of("study1", "exp1", 0), run_of("study1", "exp1", 1))
+    )
+    assert [r["trial_index"] for r in first] != [r["trial_index"] for r in second]
+    assert {r["request_seed"] for r in first}.isdisjoint(r["request_seed"] for r in second)
+    assert first[0]["replication_seed"] == 1000 and second[0]["replication_seed"] == 1001
+
+
+def test_a_failed_request_keeps_its_record():
+    run = run_of("study2", "exp1")
+    items = items_of(run)
+    name = items[3].trial.SP_Name
+    engine = ScriptedEngine(fails=lambda prompt: name in prompt)
+    records = list(run_generation(run, items, CharacterTokenizer(), engine, DECODING))
+    failed = [record for record in records if record["status"] != "ok"]
+    assert len(records) == 12 and 0 < len(failed) < 12
+    assert all(record["response"] is None for record in failed)
+    assert failed[0]["status"] == "error: server said no"
+
+
+def test_nothing_but_failures_is_an_error():
+    run = run_of("study2", "exp1")
+    engine = ScriptedEngine(fails=lambda prompt: True)
+    with pytest.raises(EngineError, match="all 12 requests failed.*server said no"):
+        list(run_generation(run, items_of(run), CharacterTokenizer(), engine, DECODING))
+
+
+def test_identical_prompts_are_scored_once_and_joined_back():
+    run = run_of("study1", "exp2")
+    items = items_of(run, limit=300)
+    engine = ScriptedEngine()
+    records = list(run_scoring(run, items, CharacterTokenizer(), engine))
+    assert len(records) == 300
+    assert len(engine.scored) == 36 * 5
+    assert len({record["prompt_id"] for record in records}) == 36
+    by_prompt = {}
+    for record in records:
+        masses = tuple(query["option_mass"] for query in record["queries"])
+        assert by_prompt.setdefault(record["prompt_id"], masses) == masses
+    assert len(set(by_prompt.values())) == 36
+
+
+def test_a_query_that_fails_is_recorded_without_numbers():
+    run = run_of("study1", "exp2")
+    engine = ScriptedEngine(fails=lambda prompt: "is exactly 2?" in prompt)
+    record = next(run_scoring(run, items_of(run, 1), CharacterTokenizer(), engine))
+    assert record["status"] == "error: state2 not measured"
+    assert [query["status"] for query in record["queries"]] == [
+        "ok", "ok", "error: server said no", "ok", "ok",
+    ]  # fmt: skip
+    assert record["queries"][2]["option_mass"] is None

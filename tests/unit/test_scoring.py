@@ -1,0 +1,104 @@
+"""Exact answer distributions: joining options to prompts and reading the scores."""
+
+import math
+
+import pytest
+
+from grace.errors import EngineError
+from grace.scoring import (
+    distribution,
+    failed_query,
+    measured_query,
+    needs_terminator,
+    plan_query,
+)
+
+
+def by_pieces(*pieces: str):
+    """A tokeniser that always takes the longest of `pieces`, else one character."""
+
+    def tokenise(text: str) -> list[int]:
+        ids = []
+        while text:
+            best = max((p for p in pieces if text.startswith(p)), key=len, default=text[0])
+            ids.append(sum(ord(c) * 257**i for i, c in enumerate(best)))
+            text = text[len(best) :]
+        return ids
+
+    return tokenise
+
+
+def test_options_follow_the_prompt_where_nothing_merges():
+    tokenise = by_pieces("10", "%")
+    plan = plan_query(tokenise, "Q:", tokenise("Q:"), ["10%", "0%"])
+    assert plan.prompt_token_ids == tuple(tokenise("Q:"))
+    assert plan.option_token_ids == (tuple(tokenise("10%")), tuple(tokenise("0%")))
+
+
+def test_a_merge_across_the_boundary_backs_off_to_the_common_prefix():
+    tokenise = by_pieces(": yes", ": ")
+    prompt = tokenise("Q: ")
+    plan = plan_query(tokenise, "Q: ", prompt, ["yes", "no"])
+    assert plan.prompt_token_ids == tuple(tokenise("Q"))
+    assert plan.option_token_ids == (
+        tuple(tokenise(": yes")),
+        tuple(tokenise(": ") + tokenise("no")),
+    )
+    assert len(plan.option_token_ids[0]) == 1
+
+
+def test_an_option_without_tokens_is_refused():
+    tokenise = by_pieces()
+    with pytest.raises(EngineError, match="no token of its own"):
+        plan_query(tokenise, "Q", tokenise("Q"), ["a", ""])
+
+
+def test_two_options_with_the_same_tokens_are_refused():
+    def tokenise(text: str) -> list[int]:
+        return [ord(c) for c in text.lower()]
+
+    with pytest.raises(EngineError, match="same tokens"):
+        plan_query(tokenise, "q", tokenise("q"), ["yes", "YES"])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [(["bad", "badly"], True), (["10%", "100%"], False), (["10", "100"], True), (["a"], False)],
+)
+def test_options_that_begin_others_need_a_terminator(options, expected):
+    assert needs_terminator(options) is expected
+
+
+def plan_of(*options: str):
+    tokenise = by_pieces()
+    return plan_query(tokenise, "Q", tokenise("Q"), options)
+
+
+def test_a_record_holds_sums_mass_and_residual():
+    logs = [[math.log(0.5), math.log(0.4)], [math.log(0.3), math.log(0.5)]]
+    ends = [math.log(0.9), math.log(0.8)]
+    query = measured_query("q", ["ab", "cd"], plan_of("ab", "cd"), logs, ends)
+    first = query["options"][0]
+    assert first["logprob"] == pytest.approx(math.log(0.2))
+    assert first["logprob_terminated"] == pytest.approx(math.log(0.18))
+    assert query["option_mass"] == pytest.approx(0.35)
+    assert query["residual"] == pytest.approx(0.65)
+    assert distribution(query) == pytest.approx({"ab": 0.2 / 0.35, "cd": 0.15 / 0.35})
+
+
+def test_prefix_options_are_measured_with_their_terminator():
+    # P(bad) = .6, of which .5 go on to "ly"; without the terminator the mass would be .6 + .3.
+    logs = [[math.log(0.6)], [math.log(0.6), math.log(0.5)]]
+    ends = [math.log(0.5), math.log(1.0)]
+    query = measured_query("q", ["b", "bl"], plan_of("b", "bl"), logs, ends)
+    assert query["terminated"] is True
+    assert query["option_mass"] == pytest.approx(0.6)
+    assert distribution(query) == pytest.approx({"b": 0.5, "bl": 0.5})
+
+
+def test_a_failed_query_holds_no_number():
+    query = failed_query("q", ["a", "b"], plan_of("a", "b"), "timeout")
+    assert query["status"] == "error: timeout"
+    assert query["option_mass"] is None and query["residual"] is None
+    assert all(option["logprob"] is None for option in query["options"])
+    assert distribution(query) is None

@@ -1,0 +1,158 @@
+"""Tables: the owner's columns, no row lost, nothing invented."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from engines_for_tests import CharacterTokenizer, ScriptedEngine
+from test_experiments import DECODING, items_of, run_of
+
+from grace.errors import RecordError
+from grace.experiments import run_generation, run_scoring
+from grace.studies import STUDIES
+from grace.tables import (
+    analysis_ready,
+    probability_columns,
+    probability_rows,
+    raw_columns,
+    raw_rows,
+    read_rows,
+    structured_columns,
+    structured_rows,
+    write_rows,
+)
+
+STUDY2 = STUDIES["study2"]
+
+
+def answer(prompt: str, seed: int) -> str:
+    """Mostly in the form asked for; one in four is not."""
+    return "It wasn't bad" if seed % 4 else "I would rather not say, \"honestly\"\n"
+
+
+def structured(tmp_path: Path, fails=lambda prompt: False) -> pd.DataFrame:
+    run = run_of("study2", "exp1")
+    engine = ScriptedEngine(answer, fails)
+    records = run_generation(run, items_of(run, 40), CharacterTokenizer(), engine, DECODING)
+    write_rows(tmp_path / "raw.csv", raw_rows(records, STUDY2), raw_columns(STUDY2))
+    rows = read_rows(tmp_path / "raw.csv", raw_columns(STUDY2))
+    write_rows(
+        tmp_path / "structured.csv",
+        structured_rows(rows, STUDY2, 1.0),
+        structured_columns(STUDY2),
+    )
+    return pd.read_csv(tmp_path / "structured.csv")
+
+
+def probabilities(study: str = "study2", fails=lambda prompt: False) -> pd.DataFrame:
+    run = run_of(study, "exp2")
+    records = run_scoring(run, items_of(run, 40), CharacterTokenizer(), ScriptedEngine(fails=fails))
+    rows = probability_rows(records, run.study, 0.5)
+    return pd.DataFrame(list(rows), columns=list(probability_columns(run.study)))
+
+
+def test_raw_tables_open_with_the_owners_columns():
+    assert raw_columns(STUDIES["study1"])[:13] == (
+        "participant_id", "story_shortname", "story_setup", "priorQ", "speach", "speachQ",
+        "knowledgeQ", "access", "observe", "model_name", "model_response", "response_timestamp",
+        "processing_time_ms",
+    )  # fmt: skip
+    assert raw_columns(STUDY2)[:14] == (
+        "Participant_ID", "Domain", "Precontext", "Scenario", "Goal", "State", "SP_Name",
+        "LS_Name", "Goal_simplified", "State_number", "model_name", "model_response",
+        "response_timestamp", "processing_time_ms",
+    )  # fmt: skip
+
+
+def test_structured_tables_add_the_owners_columns():
+    assert structured_columns(STUDIES["study1"])[13:21] == (
+        "Prior_A", "probability_0", "probability_1", "probability_2", "probability_3",
+        "Knowledge_A", "extraction_confidence", "extraction_errors",
+    )  # fmt: skip
+    assert structured_columns(STUDY2)[14:19] == (
+        "Was_Wasnt", "Assessment", "response_cleaned", "extraction_confidence",
+        "extraction_errors",
+    )  # fmt: skip
+
+
+def test_probability_tables_hold_the_owners_68_columns_and_ours_after():
+    columns = probability_columns(STUDIES["study1"])
+    assert columns[9] == "model_name"
+    assert len(columns[:9] + columns[10:69]) == 68
+    assert columns[68] == "entropy_knowledge"
+    assert probability_columns(STUDY2)[:7] == (
+        "Participant_ID", "Domain", "Goal_simplified", "State_number", "model_name", "prob_was",
+        "prob_wasnt",
+    )  # fmt: skip
+
+
+def test_unparsable_answers_keep_their_row(tmp_path):
+    table = structured(tmp_path)
+    assert len(table) == 40
+    unparsed = table[table["request_seed"] % 4 == 0]
+    parsed = table[table["request_seed"] % 4 != 0]
+    assert 0 < len(unparsed) < 40
+    assert (unparsed["extraction_confidence"] == 0).all()
+    assert unparsed["extraction_errors"].notna().all()
+    assert (unparsed["quality_flags"] == "unparsed").all()
+    assert unparsed["model_response"].iloc[0] == 'I would rather not say, "honestly"\n'
+    assert (parsed["response_cleaned"] == "It wasn't bad").all()
+    assert parsed["quality_flags"].isna().all()
+
+
+def test_failed_requests_are_flagged_as_such(tmp_path):
+    table = structured(tmp_path, fails=lambda prompt: "0 hearts" in prompt)
+    failed = table[table["State_number"] == 0]
+    assert len(failed) > 0
+    assert (failed["quality_flags"] == "request_failed").all()
+    assert failed["model_response"].isna().all()
+    assert (table[table["State_number"] != 0]["quality_flags"] != "request_failed").all()
+
+
+def test_a_failed_measurement_leaves_its_numbers_empty():
+    table = probabilities("study1", fails=lambda prompt: "is exactly 2?" in prompt)
+    assert table["state2_mean"].isna().all() and table["state2_option_mass"].isna().all()
+    assert table["state1_mean"].notna().all()
+    assert table["quality_flags"].str.split(";").map(lambda f: "request_failed" in f).all()
+
+
+def test_low_option_mass_is_flagged():
+    table = probabilities()
+    low = table["option_mass"] < 0.5
+    assert 0 < low.sum() < len(table)
+    flagged = table["quality_flags"].str.contains("low_option_mass")
+    assert (flagged == low).all()
+
+
+def test_the_merged_table_joins_both_experiments_by_trial(tmp_path):
+    merged = analysis_ready(STUDY2, structured(tmp_path), probabilities())
+    assert len(merged) == 40
+    assert merged["trial_index"].tolist() == list(range(40))
+    assert list(merged.columns[:5]) == [
+        "model_key", "model_name", "replication", "variant", "trial_index",
+    ]  # fmt: skip
+    for column in ("Precontext", "response_cleaned", "prob_was", "exp1_status", "exp2_status"):
+        assert merged[column].notna().any()
+    assert merged["exp2_experiment_seed"].eq(4000).all()
+    assert merged["quality_flags"].str.contains("exp1_unparsed").any()
+
+
+@pytest.mark.parametrize("missing", ["exp1", "exp2"])
+def test_an_experiment_that_was_not_run_leaves_its_columns_empty(tmp_path, missing):
+    whole = analysis_ready(STUDY2, structured(tmp_path), probabilities())
+    part = analysis_ready(
+        STUDY2,
+        None if missing == "exp1" else structured(tmp_path),
+        None if missing == "exp2" else probabilities(),
+    )
+    assert set(part.columns) == set(whole.columns)
+    absent = "Assessment" if missing == "exp1" else "prob_was"
+    present = "prob_was" if missing == "exp1" else "Assessment"
+    assert part[absent].isna().all() and part[present].notna().any()
+    assert len(part) == 40
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path):
+    write_rows(tmp_path / "raw.csv", [{"a": 1}], ["a"])
+    with pytest.raises(RecordError, match=r"raw\.csv: its columns are not those"):
+        read_rows(tmp_path / "raw.csv", raw_columns(STUDY2))

@@ -1,0 +1,108 @@
+"""Validation: every kind of damage is found, and only it."""
+
+import pandas as pd
+import pytest
+from test_tables import STUDY2, probabilities, structured
+
+from grace.config import Thresholds
+from grace.studies import STUDIES
+from grace.validation import check_probabilities, check_structured, report
+
+STRICT = Thresholds()
+LENIENT = Thresholds(min_schema_pass=0.5, min_option_mass=0, max_low_mass_rate=1)
+
+
+def failed(checks) -> dict[str, list[str]]:
+    return {check.name: check.rows_to_review for check in checks if not check.passed}
+
+
+@pytest.fixture
+def answers(tmp_path) -> pd.DataFrame:
+    return structured(tmp_path)
+
+
+@pytest.fixture
+def measured() -> pd.DataFrame:
+    return probabilities()
+
+
+def test_good_tables_pass(answers, measured):
+    assert failed(check_structured(answers, STUDY2, 40, LENIENT)) == {}
+    assert failed(check_probabilities(measured, STUDY2, 40, LENIENT)) == {}
+
+
+def test_too_many_unparsed_answers_fail_and_are_listed(answers):
+    found = failed(check_structured(answers, STUDY2, 40, STRICT))
+    unparsed = answers[answers["extraction_confidence"] == 0]
+    assert found == {"schema_pass": [f"seed/{index}" for index in unparsed["trial_index"]]}
+
+
+@pytest.mark.parametrize("expected", [39, 41])
+def test_a_wrong_row_count_fails(answers, measured, expected):
+    assert failed(check_structured(answers, STUDY2, expected, LENIENT)) == {"rows": []}
+    assert failed(check_probabilities(measured, STUDY2, expected, LENIENT)) == {"rows": []}
+
+
+def test_a_row_that_stands_there_twice_fails(answers):
+    doubled = pd.concat([answers.iloc[:-1], answers.iloc[:1]])
+    name = f"seed/{answers['trial_index'].iloc[0]}"
+    assert failed(check_structured(doubled, STUDY2, 40, LENIENT)) == {"repeated_rows": [name] * 2}
+
+
+def test_a_missing_input_fails(answers):
+    answers.loc[3, "Scenario"] = None
+    name = f"seed/{answers['trial_index'][3]}"
+    assert failed(check_structured(answers, STUDY2, 40, LENIENT)) == {"missing_inputs": [name]}
+
+
+def test_failed_requests_fail_above_their_share(tmp_path):
+    table = structured(tmp_path, fails=lambda prompt: "0 hearts" in prompt)
+    found = failed(check_structured(table, STUDY2, 40, LENIENT))
+    assert set(found) == {"failure_rate"}
+    assert len(found["failure_rate"]) == (table["State_number"] == 0).sum()
+
+
+def test_a_distribution_that_does_not_sum_to_one_fails(measured):
+    measured.loc[5, "prob_was"] += 0.02
+    name = f"seed/{measured['trial_index'][5]}"
+    found = failed(check_probabilities(measured, STUDY2, 40, LENIENT))
+    assert found == {"probability_sums": [name]}
+
+
+def test_a_probability_outside_its_range_fails(measured):
+    measured.loc[5, ["prob_was", "prob_wasnt"]] = [1.2, -0.2]
+    found = failed(check_probabilities(measured, STUDY2, 40, LENIENT))
+    assert set(found) == {"probability_range"}
+
+
+def test_a_missing_probability_fails(measured):
+    measured.loc[5, "prob_was_good"] = None
+    found = failed(check_probabilities(measured, STUDY2, 40, LENIENT))
+    assert "missing_probabilities" in found
+
+
+def test_low_option_mass_fails(measured):
+    found = failed(check_probabilities(measured, STUDY2, 40, STRICT))
+    assert set(found) == {"option_mass"}
+    assert len(found["option_mass"]) == (measured["option_mass"] < 0.5).sum()
+
+
+def test_option_mass_above_one_fails(measured):
+    measured.loc[5, "option_mass"] = 1.5
+    assert "option_mass_range" in failed(check_probabilities(measured, STUDY2, 40, LENIENT))
+
+
+def test_a_percentage_sum_off_fails(tmp_path):
+    study = STUDIES["study1"]
+    assert study.answer_checks({f"probability_{s}": 30.0 for s in range(4)}, 1.0) == [
+        "percentages sum to 120, not 100"
+    ]
+    assert study.answer_checks({f"probability_{s}": 25.2 for s in range(4)}, 1.0) == []
+
+
+def test_the_summary_names_model_check_value_and_limit(answers):
+    found = report("pico", 1, check_structured(answers, STUDY2, 40, STRICT))
+    assert not found.passed
+    (line,) = found.failures()
+    assert line.startswith("pico, replication 1, study2_exp1: share of answers that parse")
+    assert "must be > 0.95" in line and "rows to review)" in line

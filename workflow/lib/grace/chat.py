@@ -1,0 +1,113 @@
+"""From chat messages to token ids: the model's own template, applied straight to ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grace.config import ModelEntry
+from grace.errors import EngineError
+from grace.studies.base import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt: its text and its token ids, template tokens included."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+def model_source(name: str, root: Path) -> str:
+    """A hub id as it is, or the folder below `root` that `name` stands for.
+
+    Raises `EngineError` where `name` looks like a folder of the project but is none.
+    """
+    folder = root / name
+    if folder.is_dir():
+        return str(folder)
+    if name.startswith((".", "/", "resources/")):
+        raise EngineError(
+            f"config/models.yaml: the model folder {name} does not exist. Give a folder below the"
+            " project's root or a hub id such as 'google/gemma-2-2b-it'."
+        )
+    return name
+
+
+class ChatTokenizer:
+    """A model's tokeniser and chat template.
+
+    Raises `EngineError` where the tokeniser cannot be loaded or has no chat template.
+    """
+
+    def __init__(self, model_key: str, entry: ModelEntry, root: Path) -> None:
+        import transformers
+
+        name = entry.tokenizer or entry.name
+        source = model_source(name, root)
+        # A local folder has no revisions; a hub id without one takes the newest.
+        revision = entry.revision if source == name else None
+        try:
+            self._tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
+                source, revision=revision or "main"
+            )
+        except (OSError, ValueError) as error:
+            raise EngineError(
+                f"model '{model_key}': no tokeniser to be had from '{name}':"
+                f" {str(error).splitlines()[0]} Check `name` and `revision` in"
+                " config/models.yaml, and HF_TOKEN for gated models."
+            ) from None
+        if not self._tokenizer.chat_template:
+            raise EngineError(
+                f"model '{model_key}': '{name}' has no chat template, so it cannot be asked as a"
+                " chat model. Choose its instruction-tuned version."
+            )
+        self._model_key = model_key
+        self.terminator_ids = self._terminators(source, revision)
+
+    def _terminators(self, source: str, revision: str | None) -> tuple[int, ...]:
+        """The tokens that end an answer: the generation config's, and the tokeniser's own."""
+        import transformers
+
+        found: set[int] = set()
+        try:
+            config = transformers.GenerationConfig.from_pretrained(
+                source, revision=revision or "main"
+            )
+        except (OSError, ValueError):
+            config = None  # a model need not have one
+        eos = config.eos_token_id if config is not None else None
+        if eos is not None:
+            found |= {eos} if isinstance(eos, int) else set(eos)
+        if self._tokenizer.eos_token_id is not None:
+            found.add(self._tokenizer.eos_token_id)
+        if not found:
+            raise EngineError(f"model '{self._model_key}': its tokeniser names no end of turn.")
+        return tuple(sorted(found))
+
+    def tokenise(self, text: str) -> list[int]:
+        """Token ids of a text that carries its special tokens itself."""
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def render(self, messages: Sequence[Message]) -> Prompt:
+        """Apply the chat template. Raises `EngineError` unless there is exactly one BOS."""
+        chat: list[Any] = list(messages)
+        text = self._tokenizer.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=True
+        )
+        assert isinstance(text, str)
+        ids = self.tokenise(text)
+        bos = self._tokenizer.bos_token_id
+        wants_bos = bos is not None and self._tokenizer("")["input_ids"][:1] == [bos]
+        if bos is not None and (ids.count(bos) > 1 or (wants_bos and ids.count(bos) == 0)):
+            raise EngineError(
+                f"model '{self._model_key}': its chat template gives {ids.count(bos)}"
+                " beginning-of-text tokens, not one; its distributions would be off."
+            )
+        return Prompt(text, tuple(ids))

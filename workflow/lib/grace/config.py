@@ -1,0 +1,321 @@
+"""The configuration: what a user may write in config/config.yaml, `--config` and models.yaml.
+
+Every model forbids unknown keys; `load_config` and `load_models` turn pydantic's findings into
+one `ConfigError` that names the file, the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from grace.errors import ConfigError
+
+StudyName = Literal["study1", "study2"]
+ExperimentName = Literal["exp1", "exp2"]
+EngineName = Literal["transformers", "vllm", "endpoint"]
+STUDIES: tuple[StudyName, ...] = ("study1", "study2")
+
+
+def _as_list(value: object) -> object:
+    """A single name may stand for a list of one, so that `--config models=pico` works."""
+    return [value] if isinstance(value, str) else value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stimuli(_Strict):
+    """Where each study's trials are read from."""
+
+    study1: str = "resources/stimuli/study1.csv"
+    study2: str = "resources/stimuli/study2.csv"
+
+
+class GenerationConfig(_Strict):
+    """How experiment 1 samples its answers."""
+
+    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature; 0 is greedy.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; 1 switches it off.")
+    max_tokens: int = Field(256, ge=1, description="Most tokens in one answer.")
+
+
+class RequestsConfig(_Strict):
+    """How requests travel. None of these can change an answer."""
+
+    concurrency: int = Field(64, ge=1, description="Requests in flight at once.")
+    timeout_s: float = Field(300, gt=0, description="Seconds one request may take.")
+    attempts: int = Field(4, ge=1, le=20, description="Tries per request, the first included.")
+    backoff_s: float = Field(
+        1.0, ge=0, description="First wait between tries in seconds; doubles, with jitter."
+    )
+
+
+class ServingConfig(_Strict):
+    """The model server that `engine: vllm` starts on this machine."""
+
+    environment: str = Field(
+        ".venv-serve", description="Virtual environment that holds vLLM (`make serve-env`)."
+    )
+    idle_s: float = Field(
+        60, gt=0, description="Seconds without a user after which the server stops."
+    )
+    start_timeout_s: float = Field(900, gt=0, description="Seconds a start may take.")
+    port: int | None = Field(None, ge=1, le=65535, description="Fixed port; null takes a free one.")
+    extra_args: list[str] = Field(
+        default_factory=list, description="Further arguments for the vLLM server."
+    )
+
+
+class ExtractionConfig(_Strict):
+    """How raw answers are parsed."""
+
+    method: Literal["rules"] = Field("rules", description="`rules`: deterministic patterns.")
+
+
+class Thresholds(_Strict):
+    """Limits that validation holds results to."""
+
+    max_failure_rate: float = Field(
+        0.01, ge=0, le=1, description="Most requests that may fail, as a share."
+    )
+    min_schema_pass: float = Field(
+        0.95, ge=0, le=1, description="Least share of answers that parse and are in range."
+    )
+    probability_tolerance: float = Field(
+        0.01, ge=0, description="How far a distribution may sum from 1."
+    )
+    percentage_tolerance: float = Field(
+        1.0, ge=0, description="How far four percentages may sum from 100."
+    )
+    min_option_mass: float = Field(
+        0.5, ge=0, le=1, description="Below this summed option mass a query is flagged."
+    )
+    max_low_mass_rate: float = Field(
+        0.05, ge=0, le=1, description="Most queries that may be flagged, as a share."
+    )
+
+
+class Config(_Strict):
+    """Everything a user may set in config/config.yaml or with `--config`."""
+
+    models: Annotated[list[str], BeforeValidator(_as_list)] = Field(["pico"], min_length=1)
+    replications: int | list[int] = Field(
+        2, description="A number of replications, or a list of their indices."
+    )
+    studies: Annotated[list[StudyName], BeforeValidator(_as_list)] = Field(
+        list(STUDIES), min_length=1
+    )
+    experiments: Annotated[list[ExperimentName], BeforeValidator(_as_list)] = Field(
+        ["exp1", "exp2"], min_length=1
+    )
+    variants: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        ["seed"], min_length=1, description="Prompt wordings: folders of config/prompts."
+    )
+    stimuli: Stimuli = Stimuli()
+    limit: int | None = Field(None, ge=1, description="Only the first so many trials.")
+    results: str = Field("results", min_length=1, description="Folder that all results go to.")
+    engine: EngineName | None = Field(
+        None, description="Overrides every model's own engine when set."
+    )
+    gpus: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        default_factory=list, description="GPU tags in order of preference, for clusters."
+    )
+    base_seed: int = Field(1000, ge=0, description="Replication n starts from base_seed + n.")
+    shuffle: bool = Field(True, description="Shuffle the trial order with the experiment's seed.")
+    generation: GenerationConfig = GenerationConfig()
+    requests: RequestsConfig = RequestsConfig()
+    serving: ServingConfig = ServingConfig()
+    extraction: ExtractionConfig = ExtractionConfig()
+    thresholds: Thresholds = Thresholds()
+    on_invalid: Literal["fail", "warn"] = Field(
+        "fail", description="What a failed threshold does to the run."
+    )
+    journal_dir: str = Field(".grace", min_length=1, description="Folder for run-time state.")
+
+    @field_validator("models", "studies", "experiments", "variants")
+    @classmethod
+    def _distinct(cls, values: list[str]) -> list[str]:
+        repeated = sorted({value for value in values if values.count(value) > 1})
+        if repeated:
+            raise ValueError(f"names {', '.join(repeated)} more than once")
+        return values
+
+    @field_validator("replications", mode="before")
+    @classmethod
+    def _number_or_list(cls, value: object) -> object:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if not (number or isinstance(value, list) or (isinstance(value, str) and value.isdigit())):
+            raise ValueError("must be a number such as 3, or a list of indices such as [0, 1]")
+        return value
+
+    @field_validator("replications")
+    @classmethod
+    def _replications(cls, value: int | list[int]) -> int | list[int]:
+        if isinstance(value, int):
+            if value < 1:
+                raise ValueError("must be 1 or more, or a list of indices such as [0, 1]")
+        elif not value or min(value) < 0 or len(set(value)) < len(value):
+            raise ValueError("as a list must hold distinct indices from 0, at least one")
+        return value
+
+    @property
+    def replication_indices(self) -> list[int]:
+        """The replication numbers to run, from 0."""
+        if isinstance(self.replications, int):
+            return list(range(self.replications))
+        return list(self.replications)
+
+
+class ModelEntry(_Strict):
+    """One entry of config/models.yaml."""
+
+    name: str = Field(description="Hub id, or a folder below the project's root.")
+    engine: EngineName = "vllm"
+    revision: str | None = Field(None, description="Hub commit or tag; null takes the newest.")
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    quantization: str | None = Field(None, description="For example `awq`; null for none.")
+    max_model_len: int = Field(4096, ge=64, description="Prompt and answer together, in tokens.")
+    gpus: int = Field(1, ge=0, description="GPUs needed; 0 runs on a CPU.")
+    base_url: str | None = Field(None, description="`endpoint` only: the API's base URL.")
+    api_key_env: str | None = Field(
+        None, description="`endpoint` only: environment variable that holds the key."
+    )
+    tokenizer: str | None = Field(None, description="Hub id or folder, where it is not `name`.")
+    reasoning_end: str | None = Field(
+        None, description="Tag that closes a reasoning trace, for example `</think>`."
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/") if value else value
+
+    @model_validator(mode="after")
+    def _endpoint_has_url(self) -> Self:
+        if self.engine == "endpoint" and self.base_url is None:
+            raise ValueError("engine `endpoint` needs `base_url`")
+        return self
+
+
+class Models(_Strict):
+    """config/models.yaml: model keys and their entries."""
+
+    models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ModelEntry]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint such as ` Did you mean 'pico'?`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _explain(source: str, error: ValidationError, model: type[BaseModel]) -> ConfigError:
+    """Pydantic's findings as one line each: key, value, what is allowed."""
+    lines = []
+    for finding in error.errors():
+        key = ".".join(str(part) for part in finding["loc"]) or "(whole file)"
+        if finding["type"] == "extra_forbidden":
+            known = _keys_at(model, finding["loc"][:-1])
+            lines.append(
+                f"{source}: unknown key '{key}'.{nearest(str(finding['loc'][-1]), known)}"
+                f" Allowed here: {', '.join(sorted(known))}."
+            )
+        elif finding["type"] == "missing":
+            lines.append(f"{source}: key '{key}' is missing.")
+        else:
+            message = finding["msg"].removeprefix("Value error, ")
+            lines.append(f"{source}: key '{key}' is {finding['input']!r}, but: {message}.")
+    return ConfigError("\n".join(dict.fromkeys(lines)))
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Allowed keys of the nested model that `location` leads to."""
+    current: Any = model
+    for part in location:
+        fields = getattr(current, "model_fields", None)
+        if fields and part in fields:
+            current = fields[part].annotation
+        else:
+            current = ModelEntry if model is Models else current
+    short = [f"{study}_csv" for study in STUDIES] if current is Config else []
+    return [*getattr(current, "model_fields", {}), *short]
+
+
+def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
+    """Validate the merged config dict that Snakemake hands over.
+
+    `study1_csv` and `study2_csv` are short forms of `stimuli.study1` and `stimuli.study2`, and
+    win over them. Raises `ConfigError`.
+    """
+    merged = dict(values)
+    for study in STUDIES:
+        short = merged.pop(f"{study}_csv", None)
+        if short is not None:
+            stimuli = merged.get("stimuli") or {}
+            if not isinstance(stimuli, Mapping):
+                raise ConfigError(
+                    f"{source}: key 'stimuli' is {stimuli!r}, but must map study1 and study2 to"
+                    " CSV files."
+                )
+            merged["stimuli"] = {**stimuli, study: str(short)}
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise _explain(source, error, Config) from None
+
+
+def load_models(path: Path) -> dict[str, ModelEntry]:
+    """Read config/models.yaml. Raises `ConfigError`."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; it lists the models.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: must map model keys to entries; see config/README.md.")
+    try:
+        return Models.model_validate({"models": values}).models
+    except ValidationError as error:
+        raise _explain(str(path), error, Models) from None
+
+
+def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
+    """The entries of the configured models, with the config's `engine` applied.
+
+    Raises `ConfigError` for a key that models.yaml does not hold.
+    """
+    chosen = {}
+    for key in config.models:
+        if key not in entries:
+            raise ConfigError(
+                f"config: unknown model '{key}' in `models`.{nearest(key, entries)}"
+                f" config/models.yaml holds: {', '.join(sorted(entries))}."
+            )
+        entry = entries[key]
+        if config.engine is not None and config.engine != entry.engine:
+            try:
+                entry = ModelEntry.model_validate({**entry.model_dump(), "engine": config.engine})
+            except ValidationError as error:
+                raise _explain(
+                    f"config: engine={config.engine} for model '{key}'", error, ModelEntry
+                ) from None
+        chosen[key] = entry
+    return chosen

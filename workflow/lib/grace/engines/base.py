@@ -1,0 +1,105 @@
+"""What every engine offers: `generate` (experiment 1) and `score` (experiment 2).
+
+An engine computes tokens and log-probabilities and knows nothing of studies, records or
+Snakemake. Both methods take any number of requests, keep a bounded number of them in flight and
+yield each result as it is ready, in any order; `key` joins it back to its request. A request that
+fails for good yields a result whose `error` says why; a failure that makes all further requests
+pointless raises `EngineError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is sampled. `temperature` 0 is greedy."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One answer to sample, with a seed of its own.
+
+    `prompt_token_ids` is what in-process engines and own servers are sent; `messages` is what a
+    remote chat API is sent.
+    """
+
+    key: str
+    messages: tuple[Message, ...]
+    prompt_token_ids: tuple[int, ...]
+    decoding: Decoding
+    seed: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A sampled answer. `text` excludes the end-of-turn token; times are in UTC and milliseconds."""
+
+    key: str
+    text: str | None
+    finish_reason: str | None
+    usage: dict[str, int] = field(default_factory=dict)
+    reasoning: str | None = None
+    completed_at: str | None = None
+    processing_time_ms: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """The continuations of one prompt whose log-probabilities are wanted.
+
+    Every continuation is a non-empty token sequence. `terminator_ids` are the tokens that end an
+    answer (end of turn); their summed probability after each continuation is measured too.
+    """
+
+    key: str
+    prompt_token_ids: tuple[int, ...]
+    continuations: tuple[tuple[int, ...], ...]
+    terminator_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probabilities (natural log, full vocabulary, temperature 1) for one `ScoreRequest`.
+
+    `token_logprobs[i][j]` is ln P(continuations[i][j] | prompt, continuations[i][:j]);
+    `terminator_logprobs[i]` is ln of the summed probability of the terminators after
+    continuation i. Both are None when `error` is set: a failed read is never a number.
+    """
+
+    key: str
+    token_logprobs: tuple[tuple[float, ...], ...] | None
+    terminator_logprobs: tuple[float, ...] | None
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """An open engine. Use it as a context manager; leaving it frees the model or the server."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for the provenance: engine, version, device, dtype, endpoint without secrets."""
+        ...
+
+    def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]: ...
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...

@@ -1,0 +1,102 @@
+"""An inference job, whole: from a cell and a stimuli file to records and their provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from grace import provenance
+from grace.chat import ChatTokenizer
+from grace.config import ModelEntry, RequestsConfig, ServingConfig
+from grace.engines import Runtime, open_engine
+from grace.engines.base import Decoding
+from grace.errors import ConfigError
+from grace.experiments import Asked, Run, asked, run_generation, run_scoring
+from grace.prompts import PromptSet
+from grace.records import write_json, write_records
+from grace.stimuli import read_trials
+from grace.studies import STUDIES
+
+
+def runtime_of(settings: dict[str, Any]) -> Runtime:
+    """The settings of this machine and run that the rules pass as `runtime`."""
+    return Runtime(
+        requests=RequestsConfig.model_validate(settings["requests"]),
+        serving=ServingConfig.model_validate(settings["serving"]),
+        root=Path(settings["root"]),
+        journal_dir=Path(settings["journal_dir"]),
+        log_dir=Path(settings["log_dir"]),
+        threads=settings["threads"],
+    )
+
+
+def _tokenizer(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer | None:
+    """None for a remote API whose tokeniser the entry does not name."""
+    if entry.engine == "endpoint" and entry.tokenizer is None:
+        return None
+    return ChatTokenizer(model_key, entry, root)
+
+
+def infer(
+    stimuli: Path, cell: dict[str, Any], settings: dict[str, Any], code: str,
+    records_path: Path, provenance_path: Path,
+) -> None:  # fmt: skip
+    """Run one experiment and write its records, then the facts of the run.
+
+    `cell` is what `Project.experiment_cell` gives, `settings` what cannot change an answer.
+    Raises `GraceError`.
+    """
+    started = provenance.now()
+    model_key = cell["model"]["key"]
+    entry = ModelEntry.model_validate(settings["entry"])
+    runtime = runtime_of(settings)
+    study = STUDIES[cell["study"]]
+    run = Run(
+        model_key=model_key,
+        model_name=entry.name,
+        study=study,
+        experiment=cell["experiment"],
+        replication=cell["replication"],
+        base_seed=cell["base_seed"],
+        shuffle=cell["shuffle"],
+    )
+    wordings = [
+        PromptSet(runtime.root / "config" / "prompts" / variant) for variant in cell["prompts"]
+    ]
+    items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
+    tokenizer = _tokenizer(model_key, entry, runtime.root)
+    with open_engine(model_key, entry, runtime) as engine:
+        records = _records(run, items, tokenizer, engine, cell)
+        write_records(records_path, records)
+        description = engine.describe()
+    write_json(
+        provenance_path,
+        {
+            "cell": cell,
+            "code": code,
+            "started": started,
+            "completed": provenance.now(),
+            "requests": len(items),
+            "engine": description,
+            "gpus": entry.gpus,
+            "hardware": provenance.hardware(),
+            "versions": provenance.versions(),
+            **provenance.git_state(runtime.root),
+        },
+    )
+
+
+def _records(
+    run: Run, items: list[Asked], tokenizer: ChatTokenizer | None, engine: Any,
+    cell: dict[str, Any],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    if run.experiment == "exp1":
+        decoding = Decoding(**cell["decoding"])
+        return run_generation(run, items, tokenizer, engine, decoding)
+    if tokenizer is None:
+        raise ConfigError(
+            f"config/models.yaml: experiment 2 needs the tokeniser of '{run.model_key}'. Name it"
+            " in `tokenizer`, or leave experiment 2 out with `experiments: [exp1]`."
+        )
+    return run_scoring(run, items, tokenizer, engine)

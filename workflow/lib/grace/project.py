@@ -1,0 +1,185 @@
+"""A project as the workflow sees it: config, models, wordings, and what each output depends on.
+
+A *cell* is a dict with exactly the configuration that can change the bytes of one job's output;
+`*_code` is a digest of the library modules that can. Snakemake records both as params, so that
+only what they change is stale. Paths, speed and placement are not in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from grace import seeds
+from grace.config import Config, ModelEntry, load_config, load_models, select_models
+from grace.digests import code_digest
+from grace.engines import MODULES as ENGINE_MODULES
+from grace.prompts import PromptSet
+from grace.provenance import model_digest
+from grace.stimuli import read_trials
+from grace.studies import STUDIES, Trial
+
+#: Fields of a model's entry that cannot change an answer.
+PLACEMENT = {"gpus", "api_key_env"}
+_STUDY = ("studies/base.py", "distributions.py")
+_EXPERIMENT = (
+    "experiments.py",
+    "chat.py",
+    "prompts.py",
+    "seeds.py",
+    "stimuli.py",
+    "records.py",
+    "engines/base.py",
+    *_STUDY,
+)
+
+
+@lru_cache
+def _code(*modules: str) -> str:
+    return code_digest(sorted(set(modules)))
+
+
+@lru_cache
+def _weights(folder: Path) -> str:
+    return model_digest(folder)
+
+
+class Project:
+    """A checked configuration. Raises `GraceError` for whatever a user got wrong in it."""
+
+    def __init__(self, root: Path, values: Mapping[str, Any]) -> None:
+        self.root = root
+        self.config: Config = load_config(values, "config")
+        self.models: dict[str, ModelEntry] = select_models(
+            self.config, load_models(root / "config" / "models.yaml")
+        )
+        self.wordings = {
+            variant: PromptSet(root / "config" / "prompts" / variant)
+            for variant in self.config.variants
+        }
+
+    def stimuli_path(self, study: str) -> str:
+        """The study's stimuli file, as configured."""
+        path: str = getattr(self.config.stimuli, study)
+        return path
+
+    @cached_property
+    def trials(self) -> dict[str, list[Trial]]:
+        """The trials of every configured study. Raises `StimuliError`."""
+        return {
+            study: read_trials(
+                Path(self.stimuli_path(study)), STUDIES[study], self.config.limit
+            )
+            for study in self.config.studies
+        }
+
+    def check(self) -> None:
+        """Read all that the run will read, so that bad input stops it before it starts."""
+        assert self.trials
+        for study in self.config.studies:
+            for variant in self.config.variants:
+                for experiment in self.config.experiments:
+                    self.prompt_digest(study, experiment, variant)
+                STUDIES[study].messages(self.trials[study][0], self.wordings[variant])
+                STUDIES[study].queries(self.trials[study][0], self.wordings[variant])
+
+    @lru_cache  # noqa: B019  # one project lives as long as the process
+    def prompt_digest(self, study: str, experiment: str, variant: str) -> str:
+        """Digest of the templates behind one experiment's prompts."""
+        return self.wordings[variant].digest(STUDIES[study].templates[experiment])
+
+    def seeds(self, replication: int) -> dict[str, int]:
+        """The replication's base seed and every experiment's."""
+        base = self.config.base_seed
+        named = {
+            f"{study}_{experiment}_seed": seeds.experiment_seed(
+                base, replication, study, experiment
+            )
+            for study, experiment in seeds.OFFSETS
+        }
+        return {"base_seed": seeds.replication_seed(base, replication), **named}
+
+    @lru_cache  # noqa: B019
+    def model_cell(self, model: str) -> dict[str, Any]:
+        """What of a model's entry, and of its files if they are local, can change an answer."""
+        entry = self.models[model]
+        folder = self.root / entry.name
+        return {
+            "key": model,
+            **entry.model_dump(exclude=PLACEMENT),
+            "weights": _weights(folder) if folder.is_dir() else None,
+        }
+
+    def plan_cell(self, model: str, replication: int) -> dict[str, Any]:
+        """What a plan depends on."""
+        return {
+            "model": self.model_cell(model),
+            "replication": replication,
+            "seeds": self.seeds(replication),
+            "prompts": {
+                f"{study}_{experiment}": {
+                    variant: self.prompt_digest(study, experiment, variant)
+                    for variant in self.config.variants
+                }
+                for study in self.config.studies
+                for experiment in self.config.experiments
+            },
+        }
+
+    def experiment_cell(
+        self, model: str, replication: int, study: str, experiment: str
+    ) -> dict[str, Any]:
+        """What one experiment's records depend on, the stimuli file apart."""
+        config = self.config
+        cell: dict[str, Any] = {
+            "model": self.model_cell(model),
+            "study": study,
+            "experiment": experiment,
+            "replication": replication,
+            "base_seed": config.base_seed,
+            "shuffle": config.shuffle,
+            "limit": config.limit,
+            "prompts": {
+                variant: self.prompt_digest(study, experiment, variant)
+                for variant in config.variants
+            },
+        }
+        if experiment == "exp1":
+            cell["decoding"] = config.generation.model_dump()
+        return cell
+
+    def experiment_code(self, model: str, study: str, experiment: str) -> str:
+        """Digest of the modules behind one experiment's records."""
+        own = ("scoring.py",) if experiment == "exp2" else ()
+        engine = ENGINE_MODULES[self.models[model].engine]
+        return _code(*_EXPERIMENT, *own, *engine, f"studies/{study}.py")
+
+    def table_code(self, study: str) -> str:
+        """Digest of the modules behind a study's tables."""
+        return _code("tables.py", "scoring.py", "records.py", f"studies/{study}.py", *_STUDY)
+
+    @staticmethod
+    def code(*modules: str) -> str:
+        """Digest of library modules by name."""
+        return _code(*modules)
+
+    def structure_cell(self) -> dict[str, Any]:
+        """What parsing depends on."""
+        return {
+            "extraction": self.config.extraction.model_dump(),
+            "percentage_tolerance": self.config.thresholds.percentage_tolerance,
+        }
+
+    def probabilities_cell(self) -> dict[str, Any]:
+        """What the probability tables depend on, the records apart."""
+        return {"min_option_mass": self.config.thresholds.min_option_mass}
+
+    def validation_cell(self) -> dict[str, Any]:
+        """What validation depends on, the tables apart."""
+        return {
+            "thresholds": self.config.thresholds.model_dump(),
+            "limit": self.config.limit,
+            "variants": list(self.config.variants),
+        }

@@ -1,0 +1,98 @@
+"""Where results come from: commit, machine, versions, times."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from grace.digests import digest, file_digest
+
+#: Packages whose version can change a result.
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pydantic", "snakemake")
+#: Model files up to this size are digested whole, larger ones by name and size. In bytes.
+DIGESTED_WHOLE = 64 * 2**20
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; nulls outside a git checkout."""
+
+    def git(*arguments: str) -> str | None:
+        if shutil.which("git") is None:
+            return None
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+    }
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Name, memory in MiB and driver of each NVIDIA GPU; empty where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    done = subprocess.run(
+        [
+            "nvidia-smi",
+            "--query-gpu=name,memory.total,driver_version",
+            "--format=csv,noheader,nounits",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    rows = [line.split(", ") for line in done.stdout.splitlines() if done.returncode == 0]
+    return [{"name": n, "memory_mib": int(m), "driver": d} for n, m, d in rows]
+
+
+def hardware() -> dict[str, Any]:
+    """This machine: node, pod if any, processor, memory in GiB, GPUs."""
+    return {
+        "node": os.environ.get("NODE_NAME") or platform.node(),
+        "pod": os.environ.get("POD_NAME"),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": gpus(),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that can change a result."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def model_digest(folder: Path) -> str:
+    """Digest of a local model's files: content of ordinary ones, size of very large ones."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
+    return digest(
+        {
+            str(path.relative_to(folder)): (
+                file_digest(path) if path.stat().st_size <= DIGESTED_WHOLE else path.stat().st_size
+            )
+            for path in files
+        }
+    )

@@ -1,0 +1,56 @@
+"""Reading and writing the JSON arrays of records that experiments produce."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from grace.errors import RecordError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes `path`'s place when the block ends well, and only then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write a JSON array, one record a line, without holding it in memory as text."""
+    with replacing(path) as file:
+        separator = "[\n"
+        for record in records:
+            file.write(separator)
+            json.dump(record, file, ensure_ascii=False, allow_nan=False)
+            separator = ",\n"
+        file.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON value, indented for people."""
+    with replacing(path) as file:
+        json.dump(value, file, ensure_ascii=False, allow_nan=False, indent=2)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises `RecordError` where it is not whole."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return json.load(file)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(
+            f"{path}: not whole JSON ({error}). Delete the file and run again."
+        ) from None

@@ -1,0 +1,129 @@
+"""Reading a study's stimuli CSV into trials, with errors that name file, row and column."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from grace.errors import StimuliError
+from grace.studies import Study, Trial
+
+#: Problems shown before the rest are only counted.
+SHOWN = 10
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise StimuliError(
+            f"{path}: no such file. Check `stimuli` in config/config.yaml, or study1_csv and"
+            " study2_csv on the command line."
+        ) from None
+    except OSError as error:
+        raise StimuliError(f"{path}: cannot be read: {error.strerror}.") from None
+    if not data.strip():
+        raise StimuliError(f"{path}: the file is empty; it needs a header and at least one trial.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise StimuliError(
+            f"{path}, line {line}: not UTF-8 (byte 0x{data[error.start]:02x}). Save the file as"
+            " 'CSV UTF-8'."
+        ) from None
+
+
+def _header(path: Path, header: Sequence[str], study: Study) -> list[str]:
+    """The header with aliases replaced; refuses missing and repeated columns."""
+    names = [study.column_aliases.get(name.strip(), name.strip()) for name in header]
+    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    if repeated:
+        raise StimuliError(f"{path}, row 1: the column {', '.join(repeated)} stands there twice.")
+    wanted = study.input_columns()
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        hints = "".join(_rename(name, [n for n in names if n not in wanted]) for name in missing)
+        if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
+            hints = " Save the file with commas between the columns."
+        found = ", ".join(names) or "an empty line there"
+        raise StimuliError(
+            f"{path}, row 1: {study.name} needs the column{'s' if len(missing) > 1 else ''}"
+            f" {', '.join(missing)}; the file has {found}.{hints}"
+        )
+    return names
+
+
+def _rename(column: str, others: Sequence[str]) -> str:
+    close = difflib.get_close_matches(column, others, n=1)
+    return f" Rename '{close[0]}' to '{column}'?" if close else ""
+
+
+def _explain(error: ValidationError) -> str:
+    findings = []
+    for finding in error.errors():
+        message = finding["msg"].removeprefix("Value error, ")
+        if finding["type"] == "string_too_short":
+            message = "must not be empty"
+        if finding["loc"]:
+            findings.append(f"{finding['loc'][0]} is {finding['input']!r}: {message}")
+        else:
+            findings.append(message)
+    return "; ".join(findings)
+
+
+def read_trials(path: Path, study: Study, limit: int | None = None) -> list[Trial]:
+    """The first `limit` trials of a CSV file, all of them by default, in file order.
+
+    Columns that the study does not use are left out. The whole file is checked, whatever the
+    limit. Rows are counted as a spreadsheet does, the header being row 1. Raises `StimuliError`.
+    """
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise StimuliError(
+            f"{path}, line {reader.line_num}: not a readable CSV file: {error}. Look for a"
+            " quotation mark without its partner."
+        ) from None
+    names = _header(path, rows[0], study)
+    columns = study.input_columns()
+    trials: list[Trial] = []
+    seen: dict[tuple[Any, ...], int] = {}
+    problems: list[str] = []
+    for number, cells in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(names):
+            problems.append(f"row {number}: {len(cells)} cells, but the header has {len(names)}")
+            continue
+        values = dict(zip(names, cells, strict=True))
+        try:
+            trial = study.trial_model.model_validate({name: values[name] for name in columns})
+        except ValidationError as error:
+            problems.append(f"row {number}: {_explain(error)}")
+            continue
+        key = tuple(getattr(trial, name) for name in study.key_columns)
+        if key in seen:
+            named = " and ".join(
+                f"{name} {value!r}" for name, value in zip(study.key_columns, key, strict=True)
+            )
+            problems.append(
+                f"row {number}: {named} stand in row {seen[key]} already; every trial needs its"
+                " own pair"
+            )
+            continue
+        seen[key] = number
+        trials.append(trial)
+    if problems:
+        more = f"\n… and {len(problems) - SHOWN} more." if len(problems) > SHOWN else ""
+        raise StimuliError("\n".join(f"{path}, {line}." for line in problems[:SHOWN]) + more)
+    if not trials:
+        raise StimuliError(f"{path}: the file has a header but no trials.")
+    return trials if limit is None else trials[:limit]

@@ -1,0 +1,227 @@
+"""Checks on one model and replication's tables, with thresholds from the config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from grace.config import Thresholds
+from grace.studies import Study
+from grace.tables import ROW_KEY
+
+#: Rows to review that a check lists; the others are only counted.
+LISTED = 50
+
+
+class Check(BaseModel):
+    """One check: what was found, what is allowed, and the rows to look at."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    study: str
+    experiment: str
+    description: str
+    value: float | None
+    threshold: float
+    #: How value and threshold relate in a pass: "<=", ">=", "<", ">" or "==".
+    comparison: str
+    passed: bool
+    #: `variant/trial_index` of rows to look at, the first ones if there are many.
+    rows_to_review: list[str]
+    rows_to_review_total: int
+
+
+class Report(BaseModel):
+    """validation.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_key: str
+    replication: int
+    passed: bool
+    checks: list[Check]
+
+    def failures(self) -> list[str]:
+        """A readable line for every failed check."""
+        return [
+            f"{self.model_key}, replication {self.replication}, {check.study}_{check.experiment}:"
+            f" {check.description}: {_shown(check.value)}, must be {check.comparison}"
+            f" {_shown(check.threshold)} ({check.rows_to_review_total} rows to review)"
+            for check in self.checks
+            if not check.passed
+        ]
+
+
+def _shown(value: float | None) -> str:
+    return "nothing to measure" if value is None else f"{value:.6g}"
+
+
+_COMPARISONS = {
+    "<=": lambda value, limit: value <= limit,
+    ">=": lambda value, limit: value >= limit,
+    "<": lambda value, limit: value < limit,
+    ">": lambda value, limit: value > limit,
+    "==": lambda value, limit: value == limit,
+}
+
+
+class _Checks:
+    """Collects the checks of one study's experiment."""
+
+    def __init__(self, study: Study, experiment: str) -> None:
+        self.study = study.name
+        self.experiment = experiment
+        self.found: list[Check] = []
+
+    def add(
+        self,
+        name: str,
+        description: str,
+        value: float | None,
+        comparison: str,
+        threshold: float,
+        rows: pd.DataFrame | None = None,
+    ) -> None:
+        """Note a check; a value that cannot be computed does not pass."""
+        keys = [] if rows is None else _row_names(rows)
+        self.found.append(
+            Check(
+                name=name,
+                study=self.study,
+                experiment=self.experiment,
+                description=description,
+                value=value,
+                threshold=threshold,
+                comparison=comparison,
+                passed=value is not None and bool(_COMPARISONS[comparison](value, threshold)),
+                rows_to_review=keys[:LISTED],
+                rows_to_review_total=len(keys),
+            )
+        )
+
+
+def _row_names(rows: pd.DataFrame) -> list[str]:
+    return [f"{variant}/{index}" for variant, index in rows[list(ROW_KEY)].itertuples(index=False)]
+
+
+def _share(part: pd.Series[bool]) -> float | None:
+    return float(part.mean()) if len(part) else None
+
+
+def _flagged(table: pd.DataFrame, flag: str) -> pd.Series[bool]:
+    flags = table["quality_flags"].astype("string").fillna("")
+    return flags.str.split(";").map(lambda found: flag in found).astype(bool)
+
+
+def _common(
+    checks: _Checks, table: pd.DataFrame, expected: int, columns: Sequence[str], what: str
+) -> pd.Series[bool]:
+    """Row count, repeated rows, missing values, failures; returns which rows failed."""
+    checks.add("rows", "rows, against trials × variants", len(table), "==", expected)
+    repeated = table.duplicated(list(ROW_KEY), keep=False)
+    checks.add(
+        "repeated_rows", "rows that stand there twice", int(repeated.sum()), "==", 0,
+        table[repeated],
+    )  # fmt: skip
+    missing = table[list(columns)].isna().any(axis=1)
+    checks.add(
+        "missing_inputs", "rows with an empty input column", int(missing.sum()), "==", 0,
+        table[missing],
+    )  # fmt: skip
+    return table["status"] != "ok"
+
+
+def check_structured(
+    table: pd.DataFrame, study: Study, expected: int, thresholds: Thresholds
+) -> list[Check]:
+    """Experiment 1: the structured table of one study."""
+    checks = _Checks(study, "exp1")
+    inputs = [name for name in study.raw_input_columns if name in table]
+    failed = _common(checks, table, expected, inputs, "requests")
+    checks.add(
+        "failure_rate", "share of requests that failed", _share(failed), "<",
+        thresholds.max_failure_rate, table[failed],
+    )  # fmt: skip
+    answered = table[~failed]
+    unparsed = answered["extraction_confidence"] <= 0
+    off = _flagged(answered, "out_of_range")
+    passed = _share(~(unparsed | off))
+    checks.add(
+        "schema_pass", "share of answers that parse and are in range", passed, ">",
+        thresholds.min_schema_pass, answered[unparsed | off],
+    )  # fmt: skip
+    blank = answered["model_response"].isna()
+    checks.add(
+        "empty_responses", "share of answers that are empty", _share(blank), "<",
+        thresholds.max_failure_rate, answered[blank],
+    )  # fmt: skip
+    return checks.found
+
+
+def check_probabilities(
+    table: pd.DataFrame, study: Study, expected: int, thresholds: Thresholds
+) -> list[Check]:
+    """Experiment 2: the probability table of one study."""
+    checks = _Checks(study, "exp2")
+    failed = _common(checks, table, expected, study.probability_input_columns, "queries")
+    checks.add(
+        "failure_rate", "share of trials with a query that failed", _share(failed), "<",
+        thresholds.max_failure_rate, table[failed],
+    )  # fmt: skip
+    measured = table[~failed]
+    columns = [name for group in study.probability_groups().values() for name in group]
+    values = measured[columns]
+    blank = values.isna().any(axis=1)
+    checks.add(
+        "missing_probabilities", "measured rows without all their probabilities",
+        int(blank.sum()), "==", 0, measured[blank],
+    )  # fmt: skip
+    outside = ((values < 0) | (values > 1)).any(axis=1)
+    checks.add(
+        "probability_range", "rows with a probability outside 0 to 1", int(outside.sum()), "==",
+        0, measured[outside],
+    )  # fmt: skip
+    off = pd.Series(False, index=measured.index)
+    worst = 0.0
+    for group in study.probability_groups().values():
+        distance = (measured[list(group)].sum(axis=1) - 1).abs()
+        off |= distance > thresholds.probability_tolerance
+        worst = max(worst, float(distance.max()) if len(distance) else 0.0)
+    checks.add(
+        "probability_sums", "largest distance of a distribution's sum from 1", worst, "<=",
+        thresholds.probability_tolerance, measured[off],
+    )  # fmt: skip
+    masses = measured[[name for name in measured if str(name).endswith("option_mass")]]
+    above = (masses > 1 + thresholds.probability_tolerance).any(axis=1)
+    checks.add(
+        "option_mass_range", "rows whose options' probabilities sum above 1", int(above.sum()),
+        "==", 0, measured[above],
+    )  # fmt: skip
+    low = (masses < thresholds.min_option_mass).any(axis=1)
+    checks.add(
+        "option_mass",
+        f"share of trials with an option mass below {thresholds.min_option_mass:g}: the model"
+        " mostly says something else",
+        _share(low), "<=", thresholds.max_low_mass_rate, measured[low],
+    )  # fmt: skip
+    return checks.found
+
+
+def report(model_key: str, replication: int, checks: Iterable[Check]) -> Report:
+    """All checks of one model and replication."""
+    found = list(checks)
+    return Report(
+        model_key=model_key,
+        replication=replication,
+        passed=all(check.passed for check in found),
+        checks=found,
+    )
+
+
+def read_report(value: Mapping[str, Any]) -> Report:
+    """A validation.json's content."""
+    return Report.model_validate(value)

@@ -1,0 +1,23 @@
+# Requires: plan.json and the provenance of every experiment of the replication.
+# Makes:    metadata.json: seeds, timestamps, hardware, versions, configuration, commit.
+
+
+rule collect:
+    input:
+        plan="<results>/{model}/replication-{replication}/plan.json",
+        exp1=if_asked("exp1", per_replication("provenance/{study}_exp1.json")),
+        exp2=if_asked("exp2", per_replication("provenance/{study}_exp2.json")),
+    output:
+        metadata="<results>/{model}/replication-{replication}/metadata.json",
+    params:
+        code=PROJECT.code("metadata.py", "records.py"),
+    log:
+        "<logs>/{model}/replication-{replication}/collect.log",
+    group:
+        "inference"
+    conda:
+        "../../envs/python.yaml"
+    message:
+        "Collect the metadata of {wildcards.model}, replication {wildcards.replication}"
+    script:
+        "../../scripts/collect.py"

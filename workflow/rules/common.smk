@@ -1,0 +1,114 @@
+# Functions only: the checked project, the params that make outputs stale, and lists of files.
+# Everything that needs no Snakemake object is in workflow/lib/grace.
+
+import shutil
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir).parent if Path(workflow.basedir).name == "workflow" else Path(
+    workflow.basedir
+)
+sys.path.insert(0, str(ROOT / "workflow" / "lib"))
+
+from grace.errors import GraceError
+from grace.project import Project
+
+
+def checked_project():
+    """The project, or Snakemake's own error with our message and no traceback."""
+    try:
+        project = Project(ROOT, config)
+        project.check()
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
+    return project
+
+
+PROJECT = checked_project()
+
+
+def stop_without_r(jobs):
+    """Stop before any job if one of them needs R and there is none."""
+    needs_r = any(
+        str(job.rule.script or "").endswith((".R", ".Rmd")) for job in jobs if job.rule.script
+    )
+    if needs_r and shutil.which("Rscript") is None:
+        raise WorkflowError(
+            "R is missing: no `Rscript` on the PATH, and this run ends in R's statistics. Install"
+            " it with `make setup` (Debian, Ubuntu), or use the conda environment envs/r.yaml"
+            " (`snakemake --software-deployment-method conda`)."
+        )
+
+
+def plan_cell(wildcards):
+    return PROJECT.plan_cell(wildcards.model, int(wildcards.replication))
+
+
+def experiment_cell(experiment):
+    return lambda wildcards: PROJECT.experiment_cell(
+        wildcards.model, int(wildcards.replication), wildcards.study, experiment
+    )
+
+
+def experiment_code(experiment):
+    return lambda wildcards: PROJECT.experiment_code(wildcards.model, wildcards.study, experiment)
+
+
+def table_code(wildcards):
+    return PROJECT.table_code(wildcards.study)
+
+
+def runtime(wildcards, threads):
+    """Settings that change no byte of an output.
+
+    A param function that takes `threads` is not recorded, so editing these reruns nothing.
+    """
+    settings = PROJECT.config
+    return {
+        "requests": settings.requests.model_dump(),
+        "serving": settings.serving.model_dump(),
+        "entry": PROJECT.models[wildcards.model].model_dump(),
+        "root": str(ROOT),
+        "journal_dir": settings.journal_dir,
+        "log_dir": f"{settings.results}/logs/{wildcards.model}/replication-{wildcards.replication}",
+        "threads": threads,
+    }
+
+
+def stimuli(wildcards):
+    return PROJECT.stimuli_path(wildcards.study)
+
+
+def inference_threads(wildcards):
+    """All cores for a model that computes on them, a few for one that has GPUs or a server."""
+    on_cpu = PROJECT.models[wildcards.model].gpus == 0
+    return (workflow.cores or 4) if on_cpu else 4
+
+
+def gpus(wildcards):
+    return PROJECT.models[wildcards.model].gpus
+
+
+def per_replication(name):
+    """One file a study of the same model and replication."""
+    return expand(
+        f"<results>/{{{{model}}}}/replication-{{{{replication}}}}/{name}",
+        study=PROJECT.config.studies,
+    )
+
+
+def per_run(name):
+    """One file a model and replication."""
+    return expand(
+        f"<results>/{{model}}/replication-{{replication}}/{name}",
+        model=PROJECT.config.models,
+        replication=PROJECT.config.replication_indices,
+        allow_missing=True,
+    )
+
+
+def if_asked(experiment, files):
+    """The files, if the config asks for the experiment that makes them."""
+    return files if experiment in PROJECT.config.experiments else []

@@ -1,0 +1,45 @@
+# Requires: all tables and validations, and the reference data in resources/reference.
+# Makes:    <results>/analysis-ready/: a study's table over models and replications (CSV and
+#           Parquet), and the rows of people and of cognitive models beside it.
+# Stops:    where a validation failed, unless `on_invalid: warn`.
+
+
+rule merge:
+    input:
+        structured=if_asked("exp1", per_run("{study}_structured.csv")),
+        probabilities=if_asked("exp2", per_run("{study}_probabilities.csv")),
+        validations=per_run("validation.json"),
+    output:
+        csv="<results>/analysis-ready/{study}.csv",
+        parquet="<results>/analysis-ready/{study}.parquet",
+    params:
+        cell={"on_invalid": PROJECT.config.on_invalid},
+        code=table_code,
+    log:
+        "<logs>/{study}_merge.log",
+    conda:
+        "../../envs/python.yaml"
+    message:
+        "Merge {wildcards.study} over models and replications"
+    script:
+        "../../scripts/merge.py"
+
+
+rule reference:
+    input:
+        human="resources/reference/study2_human_cells.csv",
+        lexicon="resources/reference/politeness_lexicon.csv",
+        weights="resources/reference/politeness_weights.csv",
+    output:
+        study1="<results>/analysis-ready/reference_study1.csv",
+        study2="<results>/analysis-ready/reference_study2.csv",
+    params:
+        code=PROJECT.code("cognition/rsa.py", "cognition/polite.py"),
+    log:
+        "<logs>/reference.log",
+    conda:
+        "../../envs/python.yaml"
+    message:
+        "Compute the cognitive models' rows"
+    script:
+        "../../scripts/reference.py"

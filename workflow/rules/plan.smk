@@ -1,0 +1,23 @@
+# Requires: nothing but the config.
+# Makes:    <results>/<model>/replication-<r>/plan.json with seeds, model and prompt digests.
+# Stops:    where the model cannot run here, before anything is loaded.
+
+
+rule plan:
+    output:
+        plan="<results>/{model}/replication-{replication}/plan.json",
+    params:
+        cell=plan_cell,
+        runtime=runtime,
+    log:
+        "<logs>/{model}/replication-{replication}/plan.log",
+    group:
+        "inference"
+    # Every plan comes first, so that a model that cannot run is known before any is loaded.
+    priority: 100
+    conda:
+        "../../envs/python.yaml"
+    message:
+        "Plan {wildcards.model}, replication {wildcards.replication}"
+    script:
+        "../../scripts/plan.py"

@@ -1,0 +1,20 @@
+# Requires: <study>_exp2.json.
+# Makes:    <study>_probabilities.csv: distributions, summary statistics, option mass, flags.
+
+
+rule probabilities:
+    input:
+        records="<results>/{model}/replication-{replication}/{study}_exp2.json",
+    output:
+        table="<results>/{model}/replication-{replication}/{study}_probabilities.csv",
+    params:
+        cell=PROJECT.probabilities_cell(),
+        code=table_code,
+    log:
+        "<logs>/{model}/replication-{replication}/{study}_probabilities.log",
+    conda:
+        "../../envs/python.yaml"
+    message:
+        "Compute {wildcards.study}'s distributions of {wildcards.model}"
+    script:
+        "../../scripts/probabilities.py"

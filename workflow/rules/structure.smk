@@ -1,0 +1,20 @@
+# Requires: <study>_raw_responses.csv.
+# Makes:    <study>_structured.csv: every raw row with its parsed answer and quality flags.
+
+
+rule structure:
+    input:
+        raw="<results>/{model}/replication-{replication}/{study}_raw_responses.csv",
+    output:
+        table="<results>/{model}/replication-{replication}/{study}_structured.csv",
+    params:
+        cell=PROJECT.structure_cell(),
+        code=table_code,
+    log:
+        "<logs>/{model}/replication-{replication}/{study}_structure.log",
+    conda:
+        "../../envs/python.yaml"
+    message:
+        "Parse {wildcards.study}'s answers of {wildcards.model}"
+    script:
+        "../../scripts/structure.py"

@@ -1,0 +1,19 @@
+# Requires: <study>_exp1.json.
+# Makes:    <study>_raw_responses.csv, one row a trial and variant.
+
+
+rule tabulate:
+    input:
+        records="<results>/{model}/replication-{replication}/{study}_exp1.json",
+    output:
+        table="<results>/{model}/replication-{replication}/{study}_raw_responses.csv",
+    params:
+        code=table_code,
+    log:
+        "<logs>/{model}/replication-{replication}/{study}_tabulate.log",
+    conda:
+        "../../envs/python.yaml"
+    message:
+        "Tabulate {wildcards.study}'s raw answers of {wildcards.model}"
+    script:
+        "../../scripts/tabulate.py"
