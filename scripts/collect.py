@@ -12,8 +12,6 @@ def collect(plan: Path, runs: list[Path], output: Path) -> None:
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     from grace.scripting import logged
 
     with logged(snakemake.log[0]):

@@ -65,8 +65,6 @@ def merge(
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     from grace.scripting import logged
 
     with logged(snakemake.log[0]):

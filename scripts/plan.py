@@ -20,8 +20,6 @@ def plan(path: Path, cell: dict[str, Any], settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     from grace.scripting import logged
 
     with logged(snakemake.log[0]):

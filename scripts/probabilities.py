@@ -14,8 +14,6 @@ def probabilities(records: Path, table: Path, study: str, min_option_mass: float
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     from grace.scripting import logged
 
     with logged(snakemake.log[0]):

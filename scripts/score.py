@@ -5,8 +5,6 @@ from pathlib import Path
 from grace.inference import infer
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     from grace.scripting import logged
 
     with logged(snakemake.log[0]):

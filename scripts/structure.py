@@ -20,8 +20,6 @@ def structure(raw: Path, table: Path, study: str, percentage_tolerance: float) -
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     from grace.scripting import logged
 
     with logged(snakemake.log[0]):

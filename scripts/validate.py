@@ -46,8 +46,6 @@ def validate(
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     from grace.scripting import logged
 
     studies = snakemake.params.cell["studies"]

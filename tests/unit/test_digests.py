@@ -17,7 +17,9 @@ def code(monkeypatch, tmp_path, text: str) -> str:
 def test_comments_docstrings_and_layout_do_not_count(monkeypatch, tmp_path):
     first = code(monkeypatch, tmp_path, 'def f(x):\n    """Old."""\n    return x + 1\n')
     second = code(
-        monkeypatch, tmp_path, '"""Module."""\n\ndef f( x ):\n    """New."""\n    # why\n    return x+1\n'
+        monkeypatch,
+        tmp_path,
+        '"""Module."""\n\ndef f( x ):\n    """New."""\n    # why\n    return x+1\n',
     )
     assert first == second
 

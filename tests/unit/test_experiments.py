@@ -41,16 +41,13 @@ def test_answers_return_to_their_own_trials_in_the_order_asked():
 
 def test_replications_ask_in_another_order_with_other_seeds():
     first, second = (
-        list(
-            run_generation(
-                run, items_of(run), CharacterTokenizer(), ScriptedEngine(), DECODING
-            )
-        )
+        list(run_generation(run, items_of(run), CharacterTokenizer(), ScriptedEngine(), DECODING))
         for run in (run_of("study1", "exp1", 0), run_of("study1", "exp1", 1))
     )
     assert [r["trial_index"] for r in first] != [r["trial_index"] for r in second]
     assert {r["request_seed"] for r in first}.isdisjoint(r["request_seed"] for r in second)
-    assert first[0]["replication_seed"] == 1000 and second[0]["replication_seed"] == 1001
+    assert first[0]["replication_seed"] == 1000
+    assert second[0]["replication_seed"] == 1001
 
 
 def test_a_failed_request_keeps_its_record():
@@ -60,7 +57,8 @@ def test_a_failed_request_keeps_its_record():
     engine = ScriptedEngine(fails=lambda prompt: name in prompt)
     records = list(run_generation(run, items, CharacterTokenizer(), engine, DECODING))
     failed = [record for record in records if record["status"] != "ok"]
-    assert len(records) == 12 and 0 < len(failed) < 12
+    assert len(records) == 12
+    assert 0 < len(failed) < 12
     assert all(record["response"] is None for record in failed)
     assert failed[0]["status"] == "error: server said no"
 
@@ -68,7 +66,7 @@ def test_a_failed_request_keeps_its_record():
 def test_nothing_but_failures_is_an_error():
     run = run_of("study2", "exp1")
     engine = ScriptedEngine(fails=lambda prompt: True)
-    with pytest.raises(EngineError, match="all 12 requests failed.*server said no"):
+    with pytest.raises(EngineError, match=r"all 12 requests failed.*server said no"):
         list(run_generation(run, items_of(run), CharacterTokenizer(), engine, DECODING))
 
 

@@ -99,6 +99,7 @@ def test_prefix_options_are_measured_with_their_terminator():
 def test_a_failed_query_holds_no_number():
     query = failed_query("q", ["a", "b"], plan_of("a", "b"), "timeout")
     assert query["status"] == "error: timeout"
-    assert query["option_mass"] is None and query["residual"] is None
+    assert query["option_mass"] is None
+    assert query["residual"] is None
     assert all(option["logprob"] is None for option in query["options"])
     assert distribution(query) is None

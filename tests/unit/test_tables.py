@@ -27,7 +27,7 @@ STUDY2 = STUDIES["study2"]
 
 def answer(prompt: str, seed: int) -> str:
     """Mostly in the form asked for; one in four is not."""
-    return "It wasn't bad" if seed % 4 else "I would rather not say, \"honestly\"\n"
+    return "It wasn't bad" if seed % 4 else 'I would rather not say, "honestly"\n'
 
 
 def structured(tmp_path: Path, fails=lambda prompt: False) -> pd.DataFrame:
@@ -111,7 +111,8 @@ def test_failed_requests_are_flagged_as_such(tmp_path):
 
 def test_a_failed_measurement_leaves_its_numbers_empty():
     table = probabilities("study1", fails=lambda prompt: "is exactly 2?" in prompt)
-    assert table["state2_mean"].isna().all() and table["state2_option_mass"].isna().all()
+    assert table["state2_mean"].isna().all()
+    assert table["state2_option_mass"].isna().all()
     assert table["state1_mean"].notna().all()
     assert table["quality_flags"].str.split(";").map(lambda f: "request_failed" in f).all()
 
@@ -148,7 +149,8 @@ def test_an_experiment_that_was_not_run_leaves_its_columns_empty(tmp_path, missi
     assert set(part.columns) == set(whole.columns)
     absent = "Assessment" if missing == "exp1" else "prob_was"
     present = "prob_was" if missing == "exp1" else "Assessment"
-    assert part[absent].isna().all() and part[present].notna().any()
+    assert part[absent].isna().all()
+    assert part[present].notna().any()
     assert len(part) == 40
 
 

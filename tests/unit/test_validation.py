@@ -105,4 +105,5 @@ def test_the_summary_names_model_check_value_and_limit(answers):
     assert not found.passed
     (line,) = found.failures()
     assert line.startswith("pico, replication 1, study2_exp1: share of answers that parse")
-    assert "must be > 0.95" in line and "rows to review)" in line
+    assert "must be > 0.95" in line
+    assert "rows to review)" in line

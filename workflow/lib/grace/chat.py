@@ -98,9 +98,7 @@ class ChatTokenizer:
     def render(self, messages: Sequence[Message]) -> Prompt:
         """Apply the chat template. Raises `EngineError` unless there is exactly one BOS."""
         chat: list[Any] = list(messages)
-        text = self._tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=True
-        )
+        text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         assert isinstance(text, str)
         ids = self.tokenise(text)
         bos = self._tokenizer.bos_token_id

@@ -196,9 +196,7 @@ def run_scoring(
         for key, query, plan in queries:
             score = scores[key]
             if score.token_logprobs is None or score.terminator_logprobs is None:
-                record = failed_query(
-                    query.name, query.options, plan, score.error or "no answer"
-                )
+                record = failed_query(query.name, query.options, plan, score.error or "no answer")
             else:
                 record = measured_query(
                     query.name,

@@ -16,9 +16,8 @@ logger = logging.getLogger("grace.progress")
 class _LoggedBar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stubs only
     """A bar that logs its state as lines where no terminal can redraw it."""
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         logger.info("%s", msg or str(self))
-        return True
 
 
 def progress(items: Iterable[Item], total: int, label: str, unit: str) -> Iterator[Item]:

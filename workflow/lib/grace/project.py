@@ -25,6 +25,7 @@ from grace.studies import STUDIES, Trial
 PLACEMENT = {"gpus", "api_key_env"}
 _STUDY = ("studies/base.py", "distributions.py")
 _EXPERIMENT = (
+    "inference.py",
     "experiments.py",
     "chat.py",
     "prompts.py",
@@ -39,11 +40,6 @@ _EXPERIMENT = (
 @lru_cache
 def _code(*modules: str) -> str:
     return code_digest(sorted(set(modules)))
-
-
-@lru_cache
-def _weights(folder: Path) -> str:
-    return model_digest(folder)
 
 
 class Project:
@@ -69,26 +65,29 @@ class Project:
     def trials(self) -> dict[str, list[Trial]]:
         """The trials of every configured study. Raises `StimuliError`."""
         return {
-            study: read_trials(
-                Path(self.stimuli_path(study)), STUDIES[study], self.config.limit
-            )
+            study: read_trials(Path(self.stimuli_path(study)), STUDIES[study], self.config.limit)
             for study in self.config.studies
         }
 
     def check(self) -> None:
         """Read all that the run will read, so that bad input stops it before it starts."""
-        assert self.trials
-        for study in self.config.studies:
-            for variant in self.config.variants:
-                for experiment in self.config.experiments:
-                    self.prompt_digest(study, experiment, variant)
-                STUDIES[study].messages(self.trials[study][0], self.wordings[variant])
-                STUDIES[study].queries(self.trials[study][0], self.wordings[variant])
+        assert self.prompt_digests
+        for study, trials in self.trials.items():
+            for wording in self.wordings.values():
+                STUDIES[study].messages(trials[0], wording)
+                STUDIES[study].queries(trials[0], wording)
 
-    @lru_cache  # noqa: B019  # one project lives as long as the process
-    def prompt_digest(self, study: str, experiment: str, variant: str) -> str:
-        """Digest of the templates behind one experiment's prompts."""
-        return self.wordings[variant].digest(STUDIES[study].templates[experiment])
+    @cached_property
+    def prompt_digests(self) -> dict[str, dict[str, str]]:
+        """Digest of the templates behind each experiment's prompts, by label and variant."""
+        return {
+            f"{study}_{experiment}": {
+                variant: wording.digest(STUDIES[study].templates[experiment])
+                for variant, wording in self.wordings.items()
+            }
+            for study in self.config.studies
+            for experiment in self.config.experiments
+        }
 
     def seeds(self, replication: int) -> dict[str, int]:
         """The replication's base seed and every experiment's."""
@@ -101,31 +100,26 @@ class Project:
         }
         return {"base_seed": seeds.replication_seed(base, replication), **named}
 
-    @lru_cache  # noqa: B019
-    def model_cell(self, model: str) -> dict[str, Any]:
-        """What of a model's entry, and of its files if they are local, can change an answer."""
-        entry = self.models[model]
+    @cached_property
+    def model_cells(self) -> dict[str, dict[str, Any]]:
+        """What of each model's entry, and of its files if local, can change an answer."""
+        return {key: self._model_cell(key, entry) for key, entry in self.models.items()}
+
+    def _model_cell(self, key: str, entry: ModelEntry) -> dict[str, Any]:
         folder = self.root / entry.name
         return {
-            "key": model,
+            "key": key,
             **entry.model_dump(exclude=PLACEMENT),
-            "weights": _weights(folder) if folder.is_dir() else None,
+            "weights": model_digest(folder) if folder.is_dir() else None,
         }
 
     def plan_cell(self, model: str, replication: int) -> dict[str, Any]:
         """What a plan depends on."""
         return {
-            "model": self.model_cell(model),
+            "model": self.model_cells[model],
             "replication": replication,
             "seeds": self.seeds(replication),
-            "prompts": {
-                f"{study}_{experiment}": {
-                    variant: self.prompt_digest(study, experiment, variant)
-                    for variant in self.config.variants
-                }
-                for study in self.config.studies
-                for experiment in self.config.experiments
-            },
+            "prompts": self.prompt_digests,
         }
 
     def experiment_cell(
@@ -134,17 +128,14 @@ class Project:
         """What one experiment's records depend on, the stimuli file apart."""
         config = self.config
         cell: dict[str, Any] = {
-            "model": self.model_cell(model),
+            "model": self.model_cells[model],
             "study": study,
             "experiment": experiment,
             "replication": replication,
             "base_seed": config.base_seed,
             "shuffle": config.shuffle,
             "limit": config.limit,
-            "prompts": {
-                variant: self.prompt_digest(study, experiment, variant)
-                for variant in config.variants
-            },
+            "prompts": self.prompt_digests[f"{study}_{experiment}"],
         }
         if experiment == "exp1":
             cell["decoding"] = config.generation.model_dump()

@@ -55,9 +55,7 @@ def plan_query(
 
 def needs_terminator(options: Sequence[str]) -> bool:
     """Whether an option is the beginning of another, as "bad" is of "badly"."""
-    return any(
-        one != other and other.startswith(one) for one in options for other in options
-    )
+    return any(one != other and other.startswith(one) for one in options for other in options)
 
 
 def measured_query(
@@ -100,9 +98,7 @@ def measured_query(
     }
 
 
-def failed_query(
-    name: str, options: Sequence[str], plan: QueryPlan, error: str
-) -> dict[str, Any]:
+def failed_query(name: str, options: Sequence[str], plan: QueryPlan, error: str) -> dict[str, Any]:
     """The record of a query that could not be measured: nulls and the reason, no numbers."""
     return {
         "name": name,
@@ -135,6 +131,4 @@ def distribution(query: dict[str, Any]) -> dict[str, float] | None:
         return None
     options = query["options"]
     measures = [_measure(option, query["terminated"]) for option in options]
-    return dict(
-        zip((option["text"] for option in options), normalised(measures), strict=True)
-    )
+    return dict(zip((option["text"] for option in options), normalised(measures), strict=True))

@@ -31,9 +31,7 @@ def mass_columns(study: Study) -> tuple[str, ...]:
     """Option mass and residual of each query; a study with one query needs no prefix."""
     names = study.query_names
     prefixes = [f"{name}_" for name in names] if len(names) > 1 else [""]
-    return tuple(
-        f"{prefix}{kind}" for kind in ("option_mass", "residual") for prefix in prefixes
-    )
+    return tuple(f"{prefix}{kind}" for kind in ("option_mass", "residual") for prefix in prefixes)
 
 
 def raw_columns(study: Study) -> tuple[str, ...]:
@@ -184,9 +182,7 @@ def analysis_ready(
         ]
         for prefix in ("exp1", "exp2")
     ]
-    merged["quality_flags"] = [
-        ";".join(filter(None, pair)) for pair in zip(*flags, strict=True)
-    ]
+    merged["quality_flags"] = [";".join(filter(None, pair)) for pair in zip(*flags, strict=True)]
     merged = merged.drop(columns=["exp1_quality_flags", "exp2_quality_flags"])
     first = ["model_key", "model_name", "replication", *ROW_KEY]
     order = [*first, *[name for name in inputs if name in merged and name not in first]]

@@ -95,12 +95,12 @@ _FORM = re.compile(
 # Lookaheads keep a choice left open, such as the form's own "[0-3]" and "[yes/no]", from being
 # taken for its first half.
 _INITIAL = re.compile(
-    r"initial\s+answer\s*[:=]?\s*\[?\s*(\d+(?:\.\d+)?)(?![\d.]*\s*(?:[-–/]|to\b|or\b)\s*\d)",
+    r"initial\s+answer\s*[:=]?\s*\[?\s*(\d+(?:\.\d+)?)(?![\d.]*[ \t]*(?:[-–/]|to\b|or\b)[ \t]*\d)",
     re.IGNORECASE,
 )
 _BET = re.compile(r"(?<![\d.%])([0-3])\s*[:=]\s*\[?\s*(\d+(?:\.\d+)?)\s*\]?\s*%")
 _KNOWLEDGE = re.compile(
-    r"knowledge\s*[:=]?\s*\[?\s*(yes|no)\b(?!\s*(?:/|or\b)\s*(?:yes|no)\b)", re.IGNORECASE
+    r"knowledge\s*[:=]?\s*\[?\s*(yes|no)\b(?![ \t]*(?:/|or\b)[ \t]*(?:yes|no)\b)", re.IGNORECASE
 )
 
 
@@ -138,7 +138,7 @@ class Study1(Study):
 
     def _values(self, trial: Study1Trial) -> dict[str, Any]:
         return {
-            "setup": re.sub(r"\s*<br\s*/?>\s*", "\n", trial.story_setup),
+            "setup": re.sub(r"\s*<br\s*/?>\s*", "\n", trial.story_setup, flags=re.I),
             "prior_question": trial.priorQ,
             "speech": trial.speach,
             "posterior_question": trial.speachQ,

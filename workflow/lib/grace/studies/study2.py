@@ -106,7 +106,7 @@ class Study2Answer(StructuredAnswer):
 # form's own "[terrible/bad/good/amazing]", from being taken for its first word.
 _UTTERANCE = re.compile(
     r"\bit\s+\[?(was\s+not|was|wasn(?:[^\w\s]|ʼ)?t)\]?\s+\[?(terrible|bad|good|amazing)\b"
-    r"(?!\s*(?:/|or\b))",
+    r"(?![ \t]*(?:/|or\b))",
     re.IGNORECASE,
 )
 _FORM = re.compile(r"\s*It (?:was|wasn't) (?:terrible|bad|good|amazing)\.?\s*")

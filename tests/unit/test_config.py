@@ -1,0 +1,163 @@
+"""The configuration: what it accepts, and how it refuses the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grace.config import ModelEntry, load_config, load_models, select_models
+from grace.errors import ConfigError
+
+ENTRIES = {
+    "pico": ModelEntry(name="resources/models/pico", engine="transformers", gpus=0),
+    "gemma-2b": ModelEntry(name="google/gemma-2b-it"),
+}
+
+
+def refused(**values: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(values)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    config = load_config({})
+    assert (config.models, config.variants, config.replication_indices) == (
+        ["pico"],
+        ["seed"],
+        [0, 1],
+    )
+    assert config.stimuli.study2 == "resources/stimuli/study2.csv"
+
+
+@pytest.mark.parametrize(
+    ("replications", "indices"), [(1, [0]), (3, [0, 1, 2]), ("3", [0, 1, 2]), ([4, 2], [4, 2])]
+)
+def test_replications(replications: Any, indices: list[int]) -> None:
+    assert load_config({"replications": replications}).replication_indices == indices
+
+
+@pytest.mark.parametrize("value", [0, -1, [], [0, 0], [-1], 1.5, None, True, "many"])
+def test_impossible_replications(value: Any) -> None:
+    text = refused(replications=value)
+    assert text.startswith(f"config: key 'replications' is {value!r}, but: ")
+    assert "ind" in text  # tells of the list of indices
+    assert "\n" not in text
+
+
+def test_a_single_name_stands_for_a_list() -> None:
+    config = load_config({"models": "gemma-2b", "studies": "study1", "experiments": "exp2"})
+    assert (config.models, config.studies, config.experiments) == (
+        ["gemma-2b"],
+        ["study1"],
+        ["exp2"],
+    )
+
+
+def test_short_forms_of_the_stimuli_win() -> None:
+    config = load_config(
+        {"study1_csv": "mine.csv", "stimuli": {"study1": "a.csv", "study2": "b.csv"}}
+    )
+    assert (config.stimuli.study1, config.stimuli.study2) == ("mine.csv", "b.csv")
+    alone = load_config({"study2_csv": "mine.csv"}).stimuli
+    assert (alone.study1, alone.study2) == ("resources/stimuli/study1.csv", "mine.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "start"),
+    [
+        ({"modles": ["pico"]}, "config: unknown key 'modles'. Did you mean 'models'? Allowed"),
+        ({"study3_csv": "x"}, "config: unknown key 'study3_csv'. Did you mean 'study"),
+        (
+            {"generation": {"temprature": 1}},
+            "config: unknown key 'generation.temprature'. Did you mean 'temperature'? Allowed"
+            " here: max_tokens, temperature, top_p.",
+        ),
+        ({"stimuli": {"study3": "x"}}, "config: unknown key 'stimuli.study3'."),
+        ({"stimuli": "x"}, "config: key 'stimuli' is 'x', but"),
+        ({"stimuli": "x", "study1_csv": "y"}, "config: key 'stimuli' is 'x', but must map"),
+        ({"limit": 0}, "config: key 'limit' is 0, but: "),
+        ({"models": []}, "config: key 'models' is [], but: "),
+        ({"models": ["a", "b", "a"]}, "config: key 'models' is ['a', 'b', 'a'], but: names a more"),
+        ({"studies": ["study3"]}, "config: key 'studies.0' is 'study3', but: Input should be 'stu"),
+        ({"engine": "vlm"}, "config: key 'engine' is 'vlm', but: Input should be 'transformers',"),
+        ({"on_invalid": "ignore"}, "config: key 'on_invalid' is 'ignore', but: Input should be "),
+        ({"generation": {"temperature": 3}}, "config: key 'generation.temperature' is 3, but: "),
+        ({"thresholds": {"max_failure_rate": 2}}, "config: key 'thresholds.max_failure_rate' is"),
+    ],
+)
+def test_bad_values(values: dict[str, Any], start: str) -> None:
+    assert refused(**values).startswith(start)
+
+
+def test_short_forms_are_listed_as_allowed() -> None:
+    assert "study1_csv, study2_csv" in refused(modles=1)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    lines = refused(replications=0, limit=0, modles=1).split("\n")
+    assert {line.split("'")[1] for line in lines} == {"replications", "limit", "modles"}
+
+
+def test_unknown_model_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        select_models(load_config({"models": "gema-2b"}), ENTRIES)
+    assert str(caught.value) == (
+        "config: unknown model 'gema-2b' in `models`. Did you mean 'gemma-2b'?"
+        " config/models.yaml holds: gemma-2b, pico."
+    )
+
+
+def test_engine_overrides_every_models_own() -> None:
+    both = {"models": ["pico", "gemma-2b"]}
+    own = select_models(load_config(both), ENTRIES)
+    assert [entry.engine for entry in own.values()] == ["transformers", "vllm"]
+    same = select_models(load_config({**both, "engine": "vllm"}), ENTRIES)
+    assert [entry.engine for entry in same.values()] == ["vllm", "vllm"]
+    assert list(same) == ["pico", "gemma-2b"]
+
+
+def test_endpoint_without_an_address() -> None:
+    with pytest.raises(ConfigError, match=r"model 'pico'.*`endpoint` needs `base_url`"):
+        select_models(load_config({"engine": "endpoint"}), ENTRIES)
+
+
+def test_models_file(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(
+        "toy: {name: me/toy, gpus: 0}\n"
+        "remote: {name: gpt, engine: endpoint, base_url: 'https://x.org/v1/'}\n"
+    )
+    models = load_models(path)
+    assert (models["toy"].engine, models["toy"].gpus) == ("vllm", 0)
+    assert models["remote"].base_url == "https://x.org/v1"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "must map model keys to entries"),
+        ("- toy", "must map model keys to entries"),
+        ("toy: [", "not readable as YAML"),
+        ("toy: {gpus: 1}", "key 'models.toy.name' is missing"),
+        ("toy: {name: x, dtpe: float32}", "key 'models.toy.dtpe'. Did you mean 'dtype'? Allowed"),
+        ("toy: {name: x, engine: gpu}", "'models.toy.engine' is 'gpu', but: Input should be 'tra"),
+        ("toy: {name: x, engine: endpoint}", "engine `endpoint` needs `base_url`"),
+        ("toy: {name: x, base_url: x.org}", "must start with http:// or https://"),
+        ("to/y: {name: x}", "'to/y', but"),  # it names a folder
+    ],
+)
+def test_bad_models_file(tmp_path: Path, text: str, error: str) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_models(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert error in str(caught.value)
+
+
+def test_no_models_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"models\.yaml: no such file"):
+        load_models(tmp_path / "models.yaml")

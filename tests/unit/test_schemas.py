@@ -1,0 +1,39 @@
+"""The committed schemas are those of the code, and they accept what Grace ships."""
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from grace import schemas
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_model_has_its_schema_and_no_other_file_stands_there():
+    files = {path.name.removesuffix(".schema.json") for path in schemas.FOLDER.iterdir()}
+    assert files == set(schemas.models())
+
+
+@pytest.mark.parametrize("name", sorted(schemas.models()))
+def test_schemas_are_in_step(name):
+    committed = (schemas.FOLDER / f"{name}.schema.json").read_text(encoding="utf-8")
+    assert committed == schemas.text(name), "run `python -m grace.schemas`"
+
+
+@pytest.mark.parametrize("name", ["config", "models"])
+def test_the_shipped_config_is_valid(name):
+    value = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
+    jsonschema.validate(value, schemas.schema(name))
+
+
+def test_a_mistyped_key_is_not():
+    with pytest.raises(jsonschema.ValidationError, match="modles"):
+        jsonschema.validate({"modles": ["pico"]}, schemas.schema("config"))
+
+
+def test_an_answer_out_of_range_is_not():
+    answer = {"Prior_A": 4, "extraction_confidence": 1, "extraction_errors": None}
+    with pytest.raises(jsonschema.ValidationError, match="maximum of 3"):
+        jsonschema.validate(answer, schemas.schema("study1_answer"))

@@ -1,0 +1,56 @@
+"""JSON schemas (draft 2020-12) of what users write and of what Grace writes.
+
+Generated from the pydantic models into workflow/schemas: `python -m grace.schemas`. A test holds
+them in step.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from grace.config import Config, Models
+from grace.studies import STUDIES
+from grace.validation import Report
+
+FOLDER = Path(__file__).parents[2] / "schemas"
+
+
+def models() -> dict[str, type[BaseModel]]:
+    """The pydantic models by the name of their schema."""
+    named: dict[str, type[BaseModel]] = {
+        "config": Config,
+        "models": Models,
+        "validation": Report,
+    }
+    for name, study in STUDIES.items():
+        named[f"{name}_trial"] = study.trial_model
+        named[f"{name}_answer"] = study.answer_model
+    return named
+
+
+def schema(name: str) -> dict[str, Any]:
+    """One schema."""
+    generated = models()[name].model_json_schema()
+    if name == "models":
+        # The file is the mapping itself.
+        generated = {**generated["properties"]["models"], "$defs": generated["$defs"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
+
+
+def text(name: str) -> str:
+    """One schema as it stands in its file."""
+    return json.dumps(schema(name), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write all schemas."""
+    for name in models():
+        (FOLDER / f"{name}.schema.json").write_text(text(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
