@@ -9,14 +9,14 @@ rule collect:
         exp2=if_asked("exp2", per_replication("provenance/{study}_exp2.json")),
     output:
         metadata="<results>/{model}/replication-{replication}/metadata.json",
-    params:
-        code=PROJECT.code("metadata.py", "records.py"),
     log:
         "<logs>/{model}/replication-{replication}/collect.log",
     group:
         "inference"
     conda:
         "../../envs/python.yaml"
+    params:
+        code=PROJECT.code("metadata.py", "records.py"),
     message:
         "Collect the metadata of {wildcards.model}, replication {wildcards.replication}"
     script:

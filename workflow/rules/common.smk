@@ -7,8 +7,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-ROOT = Path(workflow.basedir).parent if Path(workflow.basedir).name == "workflow" else Path(
-    workflow.basedir
+ROOT = (
+    Path(workflow.basedir).parent
+    if Path(workflow.basedir).name == "workflow"
+    else Path(workflow.basedir)
 )
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 

@@ -11,22 +11,22 @@ rule generate:
     output:
         records="<results>/{model}/replication-{replication}/{study}_exp1.json",
         provenance="<results>/{model}/replication-{replication}/provenance/{study}_exp1.json",
-    params:
-        cell=experiment_cell("exp1"),
-        code=experiment_code("exp1"),
-        runtime=runtime,
     log:
         "<logs>/{model}/replication-{replication}/{study}_exp1.log",
     benchmark:
         "<benchmarks>/{model}/replication-{replication}/{study}_exp1.tsv"
     group:
         "inference"
+    conda:
+        "../../envs/python.yaml"
     threads: inference_threads
     resources:
         inference=1,
         gpu=gpus,
-    conda:
-        "../../envs/python.yaml"
+    params:
+        cell=experiment_cell("exp1"),
+        code=experiment_code("exp1"),
+        runtime=runtime,
     message:
         "Sample {wildcards.study}'s answers with {wildcards.model}, replication {wildcards.replication}"
     script:

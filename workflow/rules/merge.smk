@@ -12,13 +12,13 @@ rule merge:
     output:
         csv="<results>/analysis-ready/{study}.csv",
         parquet="<results>/analysis-ready/{study}.parquet",
-    params:
-        cell={"on_invalid": PROJECT.config.on_invalid},
-        code=table_code,
     log:
         "<logs>/{study}_merge.log",
     conda:
         "../../envs/python.yaml"
+    params:
+        cell={"on_invalid": PROJECT.config.on_invalid},
+        code=table_code,
     message:
         "Merge {wildcards.study} over models and replications"
     script:
@@ -33,12 +33,12 @@ rule reference:
     output:
         study1="<results>/analysis-ready/reference_study1.csv",
         study2="<results>/analysis-ready/reference_study2.csv",
-    params:
-        code=PROJECT.code("cognition/rsa.py", "cognition/polite.py"),
     log:
         "<logs>/reference.log",
     conda:
         "../../envs/python.yaml"
+    params:
+        code=PROJECT.code("cognition/rsa.py", "cognition/polite.py"),
     message:
         "Compute the cognitive models' rows"
     script:

@@ -6,17 +6,17 @@
 rule plan:
     output:
         plan="<results>/{model}/replication-{replication}/plan.json",
+    log:
+        "<logs>/{model}/replication-{replication}/plan.log",
+    # Every plan comes first, so that a model that cannot run is known before any is loaded.
+    priority: 100
+    group:
+        "inference"
+    conda:
+        "../../envs/python.yaml"
     params:
         cell=plan_cell,
         runtime=runtime,
-    log:
-        "<logs>/{model}/replication-{replication}/plan.log",
-    group:
-        "inference"
-    # Every plan comes first, so that a model that cannot run is known before any is loaded.
-    priority: 100
-    conda:
-        "../../envs/python.yaml"
     message:
         "Plan {wildcards.model}, replication {wildcards.replication}"
     script:

@@ -7,13 +7,13 @@ rule probabilities:
         records="<results>/{model}/replication-{replication}/{study}_exp2.json",
     output:
         table="<results>/{model}/replication-{replication}/{study}_probabilities.csv",
-    params:
-        cell=PROJECT.probabilities_cell(),
-        code=table_code,
     log:
         "<logs>/{model}/replication-{replication}/{study}_probabilities.log",
     conda:
         "../../envs/python.yaml"
+    params:
+        cell=PROJECT.probabilities_cell(),
+        code=table_code,
     message:
         "Compute {wildcards.study}'s distributions of {wildcards.model}"
     script:

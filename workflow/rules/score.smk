@@ -11,22 +11,22 @@ rule score:
     output:
         records="<results>/{model}/replication-{replication}/{study}_exp2.json",
         provenance="<results>/{model}/replication-{replication}/provenance/{study}_exp2.json",
-    params:
-        cell=experiment_cell("exp2"),
-        code=experiment_code("exp2"),
-        runtime=runtime,
     log:
         "<logs>/{model}/replication-{replication}/{study}_exp2.log",
     benchmark:
         "<benchmarks>/{model}/replication-{replication}/{study}_exp2.tsv"
     group:
         "inference"
+    conda:
+        "../../envs/python.yaml"
     threads: inference_threads
     resources:
         inference=1,
         gpu=gpus,
-    conda:
-        "../../envs/python.yaml"
+    params:
+        cell=experiment_cell("exp2"),
+        code=experiment_code("exp2"),
+        runtime=runtime,
     message:
         "Measure {wildcards.study}'s distributions with {wildcards.model}, replication {wildcards.replication}"
     script:

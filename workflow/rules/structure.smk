@@ -7,13 +7,13 @@ rule structure:
         raw="<results>/{model}/replication-{replication}/{study}_raw_responses.csv",
     output:
         table="<results>/{model}/replication-{replication}/{study}_structured.csv",
-    params:
-        cell=PROJECT.structure_cell(),
-        code=table_code,
     log:
         "<logs>/{model}/replication-{replication}/{study}_structure.log",
     conda:
         "../../envs/python.yaml"
+    params:
+        cell=PROJECT.structure_cell(),
+        code=table_code,
     message:
         "Parse {wildcards.study}'s answers of {wildcards.model}"
     script:

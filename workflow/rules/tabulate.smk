@@ -7,12 +7,12 @@ rule tabulate:
         records="<results>/{model}/replication-{replication}/{study}_exp1.json",
     output:
         table="<results>/{model}/replication-{replication}/{study}_raw_responses.csv",
-    params:
-        code=table_code,
     log:
         "<logs>/{model}/replication-{replication}/{study}_tabulate.log",
     conda:
         "../../envs/python.yaml"
+    params:
+        code=table_code,
     message:
         "Tabulate {wildcards.study}'s raw answers of {wildcards.model}"
     script:

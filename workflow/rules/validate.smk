@@ -9,13 +9,13 @@ rule validate:
         probabilities=if_asked("exp2", per_replication("{study}_probabilities.csv")),
     output:
         validation="<results>/{model}/replication-{replication}/validation.json",
-    params:
-        cell={**PROJECT.validation_cell(), "studies": PROJECT.config.studies},
-        code=PROJECT.code("validation.py", "stimuli.py"),
     log:
         "<logs>/{model}/replication-{replication}/validate.log",
     conda:
         "../../envs/python.yaml"
+    params:
+        cell={**PROJECT.validation_cell(), "studies": PROJECT.config.studies},
+        code=PROJECT.code("validation.py", "stimuli.py"),
     message:
         "Validate {wildcards.model}, replication {wildcards.replication}"
     script:

@@ -1,0 +1,47 @@
+# The commands a person types. `make` alone lists them. Set-up lives in scripts/setup/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test lint setup setup-dev serve-env clean
+
+# Tools of the virtual environment come first, for the rules' shell commands too.
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+help: ## This list
+	@echo "Grace runs pragmatics experiments on language models. Start with: make run"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
+	@echo
+	@echo 'Arguments for Snakemake or pytest go into ARGS:'
+	@echo '  make run ARGS="-n"        make test ARGS="-k prompts"'
+
+run: setup ## Set up what is missing and run the workflow: results/report.html
+	$(IN_VENV) snakemake $(ARGS)
+
+test: setup-dev lint serve-env ## Set up what is missing, lint, and run all tests
+	$(IN_VENV) pytest $(ARGS)
+
+lint: setup-dev ## Formatters, linters and types, without changing a file
+	$(IN_VENV) ruff check .
+	$(IN_VENV) ruff format --check .
+	$(IN_VENV) snakefmt --check Snakefile workflow
+	$(IN_VENV) mypy
+	Rscript --vanilla -e 'found <- lapply(c("scripts", "workflow"), lintr::lint_dir)' \
+		-e 'invisible(lapply(found, print)); quit(status = 1L * any(lengths(found) > 0))'
+	shellcheck -x scripts/setup/*.sh .ci/run
+	$(IN_VENV) snakemake --lint
+
+setup: ## The environment that `make run` needs: .venv and R
+	@scripts/setup/python.sh
+	@scripts/setup/r.sh
+
+setup-dev: # And the tools of tests and linters
+	@scripts/setup/python.sh --dev
+	@scripts/setup/r.sh --dev
+
+serve-env: ## The model server vLLM in .venv-serve, for --config engine=vllm
+	@scripts/setup/serve.sh
+
+clean: ## Remove results, logs and caches; keeps the environments
+	rm -rf results logs benchmarks .grace .snakemake .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis .coverage
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

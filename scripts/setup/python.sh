@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The main environment: .venv with the library's dependencies, Snakemake and CPU torch.
+#   scripts/setup/python.sh         what `make run` needs
+#   scripts/setup/python.sh --dev   and the tools that `make test` needs
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+venv=.venv
+locks=(envs/main.lock)
+[ "${1:-}" != --dev ] || locks+=(envs/dev.lock)
+
+ensure_venv "$venv"
+
+# torch is a step of its own, with dependencies: the build that a machine takes decides which
+# further packages it needs, so those are not in the lock.
+if ! fresh "$venv/.stamp-torch" envs/torch.txt; then
+    say "Installing $(cat envs/torch.txt)"
+    pip_install "$venv" -r envs/torch.txt -c envs/main.lock
+    stamp "$venv/.stamp-torch" envs/torch.txt
+fi
+
+for lock in "${locks[@]}"; do
+    mark="$venv/.stamp-$(basename "$lock")"
+    if ! fresh "$mark" "$lock" envs/torch.txt; then
+        say "Installing the packages of $lock"
+        pip_install "$venv" --no-deps -r "$lock"
+        "$venv/bin/python" -m pip check ||
+            die "the packages of $lock do not fit together; please report this."
+        stamp "$mark" "$lock" envs/torch.txt
+    fi
+done
+
+# The library is used from the checkout, never installed (pyproject.toml says why).
+site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+printf '%s\n' "$PWD/workflow/lib" >"$site/grace.pth"
