@@ -5,14 +5,19 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from grace.pico.training import Settings, build
+from grace.pico.settings import Settings
+from grace.pico.training import build
 from grace.prompts import PromptSet
 
 
 def train_pico(prompts: Path, folder: Path, settings: dict[str, Any]) -> None:
-    """Write the model to `folder`; `settings` are fields of `grace.pico.training.Settings`."""
+    """Write the model to `folder`.
+
+    `prompts` is a variant's folder of templates; `settings` is what
+    `grace.pico.settings.Settings.as_dict` gives.
+    """
     transformers_logging.disable_progress_bar()
-    build(PromptSet(prompts), folder, Settings(**settings))
+    build(PromptSet(prompts), folder, Settings.from_dict(settings))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Digests change with what matters and with nothing else."""
 
+import pytest
+
 from grace import digests
 
 
@@ -8,22 +10,51 @@ def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert digests.digest({"a": 1, "b": 2}) != digests.digest({"a": 2, "b": 1})
 
 
-def code(monkeypatch, tmp_path, text: str) -> str:
-    monkeypatch.setattr(digests, "LIBRARY", tmp_path)
-    (tmp_path / "module.py").write_text(text)
-    return digests.code_digest(["module.py"])
+@pytest.fixture
+def library(monkeypatch, tmp_path):
+    """A library whose files a test writes; the digest is of `main.py`."""
+    folder = tmp_path / "grace"
+    (folder / "deep").mkdir(parents=True)
+    monkeypatch.setattr(digests, "LIBRARY", folder)
+
+    def code(inert=(), **files: str) -> str:
+        for name, text in files.items():
+            (folder / f"{name.replace('__', '/')}.py").write_text(text)
+        return digests.code_digest(["main.py"], inert)
+
+    return code
 
 
-def test_comments_docstrings_and_layout_do_not_count(monkeypatch, tmp_path):
-    first = code(monkeypatch, tmp_path, 'def f(x):\n    """Old."""\n    return x + 1\n')
-    second = code(
-        monkeypatch,
-        tmp_path,
-        '"""Module."""\n\ndef f( x ):\n    """New."""\n    # why\n    return x+1\n',
-    )
-    assert first == second
+def test_comments_docstrings_and_layout_do_not_count(library):
+    first = library(main='def f(x):\n    """Old."""\n    return x + 1\n')
+    text = '"""Module."""\n\ndef f( x ):\n    """New."""\n    # why\n    return x+1\n'
+    assert library(main=text) == first
 
 
-def test_arithmetic_counts(monkeypatch, tmp_path):
-    first = code(monkeypatch, tmp_path, "def f(x):\n    return x + 1\n")
-    assert first != code(monkeypatch, tmp_path, "def f(x):\n    return x + 2\n")
+def test_arithmetic_counts(library):
+    first = library(main="def f(x):\n    return x + 1\n")
+    assert library(main="def f(x):\n    return x + 2\n") != first
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from grace.deep.part import f",
+        "from grace.deep import part",
+        "import grace.deep.part",
+        "def g():\n    from grace.deep.part import f",
+    ],
+)
+def test_what_a_module_imports_counts_however_it_imports_it(library, statement):
+    first = library(main=statement, deep__part="f = 1")
+    assert library(deep__part="f = 2") != first
+
+
+def test_imports_of_imports_count_and_cycles_end(library):
+    first = library(main="import grace.a", a="import grace.b", b="import grace.a\nx = 1")
+    assert library(b="import grace.a\nx = 2") != first
+
+
+def test_inert_modules_do_not_count(library):
+    first = library(["a.py"], main="import grace.a", a="x = 1")
+    assert library(["a.py"], a="x = 2") == first

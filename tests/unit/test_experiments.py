@@ -7,7 +7,9 @@ from engines_for_tests import CharacterTokenizer, ScriptedEngine
 
 from grace.engines.base import Decoding
 from grace.errors import EngineError
-from grace.experiments import Run, asked, run_generation, run_scoring
+from grace.experiments import Run, asked
+from grace.generation import run_generation
+from grace.measurement import run_scoring
 from grace.prompts import PromptSet
 from grace.stimuli import read_trials
 from grace.studies import STUDIES

@@ -8,7 +8,8 @@ from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from test_experiments import DECODING, items_of, run_of
 
 from grace.errors import RecordError
-from grace.experiments import run_generation, run_scoring
+from grace.generation import run_generation
+from grace.measurement import run_scoring
 from grace.studies import STUDIES
 from grace.tables import (
     analysis_ready,

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
 from grace.errors import GraceError
 from grace.project import Project
+from grace.provenance import git_state, versions
 
 
 def checked_project():
@@ -42,6 +43,11 @@ def stop_without_r(jobs):
             " it with `make setup` (Debian, Ubuntu), or use the conda environment envs/r.yaml"
             " (`snakemake --software-deployment-method conda`)."
         )
+
+
+# What the analyses in R share: bootstrap resamples, their seed, and the margin in percentage points
+# within which a contrast counts as equivalent to none.
+STATISTICS = {"bootstrap_draws": 1000, "seed": 1000, "equivalence_margin": 10}
 
 
 def plan_cell(wildcards):
@@ -109,6 +115,22 @@ def per_run(name):
         replication=PROJECT.config.replication_indices,
         allow_missing=True,
     )
+
+
+def if_studied(study, files, suffix):
+    """Those of the files that end so, if the config asks for the study that they are about."""
+    asked = study in PROJECT.config.studies
+    return [str(file) for file in files if asked and str(file).endswith(suffix)]
+
+
+def commit_now(wildcards, threads):
+    """The commit that writes the report; not recorded, or every commit would write it anew."""
+    return git_state(ROOT)["commit"] or ""
+
+
+def versions_now(wildcards, threads):
+    """Versions of the software that writes the report; not recorded either."""
+    return {name: version for name, version in versions().items() if version}
 
 
 def if_asked(experiment, files):

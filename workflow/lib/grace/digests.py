@@ -37,14 +37,38 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def code_digest(modules: Iterable[str]) -> str:
-    """Digest of library modules as Python understands them.
+def _imported(tree: ast.Module) -> set[str]:
+    """The library's files that a module imports, wherever the import stands."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    package = LIBRARY.name
+    paths = {
+        name.removeprefix(f"{package}.").replace(".", "/")
+        for name in names
+        if name.startswith(f"{package}.")
+    }
+    return {f"{path}.py" for path in paths if (LIBRARY / f"{path}.py").is_file()}
 
-    Names are relative to the library, as in `studies/study1.py`. Comments, docstrings and layout
-    do not count: editing them makes no result stale.
+
+def code_digest(roots: Iterable[str], inert: Iterable[str] = ()) -> str:
+    """Digest of library modules and all that they import, as Python understands them.
+
+    Names are relative to the library, as in `studies/study1.py`. `inert` modules, which cannot
+    change an output, are left out with what only they import; so are packages' `__init__`
+    files, which only list what there is. Comments, docstrings and layout do not count: editing
+    them makes no result stale.
     """
-    parts = {}
-    for name in modules:
+    parts: dict[str, str] = {}
+    pending = set(roots)
+    left_out = set(inert)
+    while pending:
+        name = pending.pop()
         tree = ast.parse((LIBRARY / name).read_text(encoding="utf-8"))
+        imported = _imported(tree)
         parts[name] = ast.dump(_without_docstrings(tree))
+        pending |= imported - left_out - parts.keys()
     return digest(parts)

@@ -12,7 +12,9 @@ from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.engines import Runtime, open_engine
 from grace.engines.base import Decoding
 from grace.errors import ConfigError
-from grace.experiments import Asked, Run, asked, run_generation, run_scoring
+from grace.experiments import Asked, Run, asked
+from grace.generation import run_generation
+from grace.measurement import run_scoring
 from grace.prompts import PromptSet
 from grace.records import write_json, write_records
 from grace.stimuli import read_trials

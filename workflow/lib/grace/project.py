@@ -14,7 +14,7 @@ from typing import Any
 
 from grace import seeds
 from grace.config import Config, ModelEntry, load_config, load_models, select_models
-from grace.digests import code_digest
+from grace.digests import code_digest, digest, file_digest
 from grace.engines import MODULES as ENGINE_MODULES
 from grace.prompts import PromptSet
 from grace.provenance import model_digest
@@ -23,23 +23,25 @@ from grace.studies import STUDIES, Trial
 
 #: Fields of a model's entry that cannot change an answer.
 PLACEMENT = {"gpus", "api_key_env"}
-_STUDY = ("studies/base.py", "distributions.py")
-_EXPERIMENT = (
-    "inference.py",
-    "experiments.py",
-    "chat.py",
-    "prompts.py",
-    "seeds.py",
-    "stimuli.py",
-    "records.py",
-    "engines/base.py",
-    *_STUDY,
+#: Modules that every job imports and that cannot change a byte of a result.
+INERT = (
+    "config.py",  # its values enter through the cells
+    "errors.py",
+    "progress.py",
+    "provenance.py",
+    "serving/holder.py",
+    "serving/processes.py",
+    "serving/rundir.py",
+    "serving/supervisor.py",
+    "serving/warden.py",
 )
+#: The library's side of each experiment; counts only for its own.
+EXPERIMENTS = {"exp1": "generation.py", "exp2": "measurement.py"}
 
 
 @lru_cache
-def _code(*modules: str) -> str:
-    return code_digest(sorted(set(modules)))
+def _code(*roots: str) -> str:
+    return code_digest(roots, (*INERT, *EXPERIMENTS.values()))
 
 
 class Project:
@@ -143,18 +145,22 @@ class Project:
 
     def experiment_code(self, model: str, study: str, experiment: str) -> str:
         """Digest of the modules behind one experiment's records."""
-        own = ("scoring.py",) if experiment == "exp2" else ()
         engine = ENGINE_MODULES[self.models[model].engine]
-        return _code(*_EXPERIMENT, *own, *engine, f"studies/{study}.py")
+        common = ("inference.py", "chat.py", "stimuli.py", "records.py")
+        return _code(EXPERIMENTS[experiment], f"studies/{study}.py", *engine, *common)
 
     def table_code(self, study: str) -> str:
         """Digest of the modules behind a study's tables."""
-        return _code("tables.py", "scoring.py", "records.py", f"studies/{study}.py", *_STUDY)
+        return _code("tables.py", f"studies/{study}.py")
 
     @staticmethod
     def code(*modules: str) -> str:
-        """Digest of library modules by name."""
+        """Digest of library modules, by name, and of what they import."""
         return _code(*modules)
+
+    def script_code(self, *names: str) -> str:
+        """Digest of files in scripts/ that a script sources, which Snakemake does not see."""
+        return digest({name: file_digest(self.root / "scripts" / name) for name in names})
 
     def structure_cell(self) -> dict[str, Any]:
         """What parsing depends on."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.engines.base import Engine
 
-#: Library modules that can change what an engine answers.
+#: Library modules behind each engine's answers; what they import counts too.
 MODULES = {
-    "transformers": ("engines/transformers_engine.py", "engines/reasoning.py"),
-    "vllm": ("engines/vllm.py", "engines/openai_http.py", "engines/reasoning.py"),
-    "endpoint": ("engines/endpoint.py", "engines/openai_http.py", "engines/reasoning.py"),
+    "transformers": ("engines/transformers_engine.py",),
+    "vllm": ("engines/vllm.py", "serving/vllm_server.py"),
+    "endpoint": ("engines/endpoint.py",),
 }
 
 
@@ -51,6 +51,7 @@ def open_engine(model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
                 serving=runtime.serving,
                 journal_dir=runtime.journal_dir,
                 log_dir=runtime.log_dir,
+                root=runtime.root,
             )
         case "endpoint":
             from grace.engines.endpoint import EndpointEngine
@@ -68,7 +69,13 @@ def preflight(model_key: str, entry: ModelEntry, runtime: Runtime) -> None:
         case "vllm":
             from grace.engines import vllm
 
-            vllm.preflight(model_key, entry, serving=runtime.serving)
+            vllm.preflight(
+                model_key,
+                entry,
+                serving=runtime.serving,
+                journal_dir=runtime.journal_dir,
+                root=runtime.root,
+            )
         case "endpoint":
             from grace.engines import endpoint
 

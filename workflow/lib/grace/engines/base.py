@@ -43,7 +43,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class Generation:
-    """A sampled answer. `text` excludes the end-of-turn token; times are in UTC and milliseconds."""
+    """A sampled answer. `text` excludes the end-of-turn token; times are UTC and ms."""
 
     key: str
     text: str | None

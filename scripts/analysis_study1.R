@@ -1,0 +1,741 @@
+# Study 1, knowledge attribution: tables and figures from results/analysis-ready/study1.csv.
+#
+# Pure functions and, at the bottom, the call that Snakemake makes. The libraries in lib/ are
+# sourced by the caller (see the bottom).
+
+states <- 0:3
+
+study1_text <- c(
+  "model_key", "model_name", "variant", "participant_id", "story_shortname", "Knowledge_A",
+  "response_timestamp", "prompt_id", "exp1_status", "exp2_status", "quality_flags"
+)
+study1_numbers <- c(
+  "replication", "access", "observe", paste0("probability_", states),
+  paste0("state", states, "_mean"), "prob_knowledge_yes",
+  paste0("state", states, "_option_mass"), "knowledge_option_mass"
+)
+model_keys <- c("label", "model_key", "model_name", "variant")
+
+#' One row an answer: bets b0-b3 in percent, `knows` (0/1 generated, or a probability).
+#'
+#' An answer is usable if its experiment's status is ok and all four bets are there.
+stack_bets <- function(table) {
+  part <- function(experiment, columns, knows) {
+    rows <- table[, c(
+      model_keys, "replication", "participant_id", "story_shortname", "prompt_id", "access",
+      "observe"
+    )]
+    rows$experiment <- rep(experiment, nrow(rows))
+    rows[paste0("b", states)] <- table[columns]
+    rows$knows <- knows
+    status <- table[[paste0(experiment, "_status")]]
+    rows[!is.na(status) & status == "ok" & stats::complete.cases(table[columns]), , drop = FALSE]
+  }
+  answered <- c(yes = 1, no = 0)[tolower(table$Knowledge_A)]
+  bind(list(
+    part("exp1", paste0("probability_", states), unname(answered)),
+    part("exp2", paste0("state", states, "_mean"), table$prob_knowledge_yes)
+  ))
+}
+
+bet_matrix <- function(rows) as.matrix(rows[paste0("b", states)])
+
+#' The four reference probabilities of a cell, or NA.
+reference_row <- function(reference, source, access, observe) {
+  rows <- reference[reference$source == source & reference$access == access &
+    reference$observe == observe, , drop = FALSE]
+  rows$probability[match(states, rows$state)]
+}
+
+group_seed <- function(seed, piece, what) {
+  key_seed(
+    seed, what, piece$label[1L], piece$experiment[1L], piece$access[1L], piece$observe[1L]
+  )
+}
+
+#' Mean bet on each state per cell, with a bootstrap interval over prompts.
+cell_means <- function(bets, reference, draws, seed) {
+  models <- by_group(bets, c(model_keys, "experiment", "access", "observe"), function(piece) {
+    means <- bootstrap_means(
+      bet_matrix(piece), piece$prompt_id, draws, group_seed(seed, piece, "cells")
+    )
+    limits <- vapply(seq_along(states), function(i) {
+      interval_or_na(means[, i], piece$prompt_id)
+    }, numeric(2L))
+    mean_bets <- colMeans(bet_matrix(piece))
+    data.frame(
+      state = states, n_prompts = length(unique(piece$prompt_id)), n_answers = nrow(piece),
+      bet = mean_bets, ci_low = limits[1L, ], ci_high = limits[2L, ],
+      sd = apply(bet_matrix(piece), 2L, stats::sd),
+      bet_normalised = 100 * mean_bets / sum(mean_bets),
+      note = sample_note(piece$prompt_id), row.names = NULL
+    )
+  })
+  people <- data.frame(
+    label = reference$source, model_key = reference$source,
+    model_name = unname(reference_names[reference$source]), variant = NA, experiment = "reference",
+    access = reference$access, observe = reference$observe, state = reference$state,
+    bet = 100 * reference$probability, bet_normalised = 100 * reference$probability, note = "",
+    row.names = NULL
+  )
+  bind(list(models, people[order(people$label, people$access, people$observe, people$state), ]))
+}
+
+reference_names <- c(
+  rsa = "RSA listener (Goodman & Stuhlmueller 2013)", exact_report = "listener to an exact report"
+)
+
+#' Distance of each cell's mean bets (normalised) from the two reference listeners.
+cell_distances <- function(bets, reference, draws, seed) {
+  by_group(bets, c(model_keys, "experiment", "access", "observe"), function(piece) {
+    means <- bootstrap_means(
+      bet_matrix(piece), piece$prompt_id, draws, group_seed(seed, piece, "cells")
+    )
+    bind(lapply(names(reference_names), function(source) {
+      target <- reference_row(reference, source, piece$access[1L], piece$observe[1L])
+      mean_bets <- colMeans(bet_matrix(piece))
+      jsd <- interval_or_na(jsd_rows(means, target), piece$prompt_id)
+      moved <- interval_or_na(emd_rows(means, target), piece$prompt_id)
+      data.frame(
+        reference = source, n_prompts = length(unique(piece$prompt_id)), n_answers = nrow(piece),
+        jsd_bits = jsd_bits(mean_bets, target), jsd_low = jsd[1L], jsd_high = jsd[2L],
+        emd_states = emd(mean_bets, target), emd_low = moved[1L], emd_high = moved[2L],
+        same_favourite = which.max(mean_bets) == which.max(target),
+        note = notes(
+          sample_note(piece$prompt_id),
+          if (anyNA(target)) "no reference row for this cell",
+          if (sum(mean_bets) <= 0) "all bets are zero"
+        )
+      )
+    }))
+  })
+}
+
+#' The eight planned paired contrasts, beside the published human tests and RSA.
+planned_contrasts <- function(bets, published, reference, margin) {
+  groups <- by_group(bets, c(model_keys, "experiment"), function(piece) {
+    rows <- bind(lapply(seq_len(nrow(published)), function(i) {
+      plan <- published[i, ]
+      cell <- piece[piece$access == plan$access & piece$observe == plan$observe, , drop = FALSE]
+      difference <- cell[[paste0("b", plan$state_a)]] - cell[[paste0("b", plan$state_b)]]
+      target <- reference_row(reference, "rsa", plan$access, plan$observe)
+      human_p <- 2 * stats::pt(-abs(plan$t_signed_a_minus_b), plan$df)
+      cbind(
+        data.frame(
+          access = plan$access, observe = plan$observe, state_a = plan$state_a,
+          state_b = plan$state_b
+        ),
+        test_differences(difference, cell$prompt_id, margin),
+        data.frame(
+          rsa_difference = 100 * (target[plan$state_a + 1L] - target[plan$state_b + 1L]),
+          human_t = plan$t_signed_a_minus_b, human_df = plan$df,
+          human_p_one_tailed_published = as.character(plan$p_one_tailed_published),
+          human_p_two_sided = human_p,
+          human_pattern = ifelse(
+            plan$t_signed_a_minus_b > 0 && human_p < 0.05, "holds", "cancelled"
+          )
+        )
+      )
+    }))
+    rows$p_bh <- stats::p.adjust(rows$p, "BH")
+    rows$model_pattern <- model_pattern(rows$difference, rows$p_bh, rows$sd)
+    rows$same_pattern <- rows$model_pattern == rows$human_pattern
+    rows$p_equivalence[rows$human_pattern != "cancelled"] <- NA_real_
+    rows
+  })
+  groups
+}
+
+#' "holds" if the first state is bet on reliably more than the second, else "cancelled"; for
+#' constant data the sign alone decides; NA without a test.
+model_pattern <- function(difference, p, sd) {
+  constant <- !is.na(sd) & sd == 0
+  pattern <- ifelse(difference > 0 & (constant | p < 0.05), "holds", "cancelled")
+  ifelse(constant | !is.na(p), pattern, NA_character_)
+}
+
+#' ANOVA of the bets on state 3 with access and observe, per model and experiment.
+#'
+#' Type II: each factor is tested in the model with both; their interaction (one degree of freedom,
+#' as only cells with observe <= access exist) in the model that adds it. Generated answers enter as
+#' rows with random intercepts; scored bets enter as one mean a prompt, as rows of one prompt agree.
+state3_anova <- function(bets) {
+  by_group(bets, c(model_keys, "experiment"), function(piece) {
+    data <- data.frame(
+      bet = piece$b3, access = factor(piece$access), observe = factor(piece$observe),
+      story = factor(piece$story_shortname), prompt = factor(piece$prompt_id),
+      replication = factor(piece$replication),
+      both = as.numeric(piece$access == 3 & piece$observe == 2)
+    )
+    generated <- piece$experiment[1L] == "exp1"
+    if (!generated) {
+      first <- !duplicated(data$prompt)
+      bet <- tapply(data$bet, data$prompt, mean)
+      data <- data[first, , drop = FALSE]
+      data$bet <- as.numeric(bet[as.character(data$prompt)])
+    }
+    fit_state3(data, if (generated) c("story", "prompt", "replication") else "story")
+  })
+}
+
+#' The three rows of one ANOVA; every reason why a test does not exist is in `note`.
+fit_state3 <- function(data, random) {
+  result <- data.frame(
+    term = c("access", "observe", "access:observe"), df_num = NA_real_, df_den = NA_real_,
+    f = NA_real_, p = NA_real_, n_rows = nrow(data), n_prompts = length(unique(data$prompt)),
+    formula = "", singular = NA, note = untestable(data)
+  )
+  if (nzchar(result$note[1L])) return(result)
+  factors <- c("access", "observe")
+  single <- vapply(factors, function(name) nlevels(data[[name]]) < 2L, logical(1L))
+  for (name in factors[single]) {
+    result$note[result$term %in% c(name, "access:observe")] <- sprintf("only one level of %s", name)
+  }
+  factors <- factors[!single]
+  random <- estimable(data, random)
+  if (length(factors) > 0L) {
+    result <- fill_tests(result, term_tests(data, factors, random, factors), factors)
+  }
+  if (length(factors) == 2L) {
+    tested <- term_tests(data, c(factors, "both"), random, "access:observe")
+    result <- fill_tests(result, tested, "access:observe")
+  }
+  result
+}
+
+#' Why these bets allow no F test at all, or "".
+untestable <- function(data) {
+  cell <- interaction(data$access, data$observe, drop = TRUE)
+  if (is_constant(data$bet)) {
+    sprintf("constant data: every bet is %.1f %%, so no test exists", data$bet[1L])
+  } else if (nrow(data) == nlevels(cell)) {
+    "one answer a cell: no variation within cells, so no F exists"
+  } else if (max(abs(data$bet - stats::ave(data$bet, cell))) < 1e-9) {
+    "no variation within cells: the bets depend on the cell alone, so no F exists"
+  } else {
+    ""
+  }
+}
+
+#' The random intercepts that these rows can carry: more levels than one (for prompts, than cells)
+#' and fewer than rows.
+estimable <- function(data, random) {
+  cells <- nlevels(interaction(data$access, data$observe, drop = TRUE))
+  keep <- vapply(random, function(name) {
+    levels <- length(unique(data[[name]]))
+    levels > (if (name == "prompt") cells else 1L) && levels < nrow(data)
+  }, logical(1L))
+  random[keep]
+}
+
+fill_tests <- function(result, tested, terms) {
+  at <- result$term %in% terms
+  for (name in c("formula", "singular", "note")) result[[name]][at] <- tested[[name]]
+  if (!is.null(tested$rows)) {
+    rows <- tested$rows[match(result$term[at], tested$rows$term), ]
+    for (name in c("df_num", "df_den", "f", "p")) result[[name]][at] <- rows[[name]]
+  }
+  result
+}
+
+#' F tests of `terms` in one model; a mixed model if a random intercept can be estimated.
+term_tests <- function(data, fixed, random, terms) {
+  right <- c(fixed, sprintf("(1 | %s)", random))
+  if (length(random) == 0L) right <- fixed
+  formula <- paste("bet ~", paste(right, collapse = " + "))
+  shown <- sub(" + both", " + access:observe", formula, fixed = TRUE)
+  answer <- list(formula = shown, singular = NA, note = "", rows = NULL)
+  design <- stats::model.matrix(stats::reformulate(fixed), data)
+  if (qr(design)$rank < ncol(design)) {
+    answer$note <- "the cells present do not separate the factors"
+    return(answer)
+  }
+  if (nrow(data) <= ncol(design)) {
+    answer$note <- "no residual degrees of freedom"
+    return(answer)
+  }
+  wanted <- if (identical(terms, "access:observe")) "both" else terms
+  if (length(random) > 0L) {
+    fit <- try_fit(lmerTest::lmer(stats::as.formula(formula), data))
+    table <- try_fit(as.data.frame(stats::anova(fit$value, type = "II")))
+    if (!is.null(fit$value) && !is.null(table$value)) {
+      answer$singular <- lme4::isSingular(fit$value)
+      answer$note <- notes(
+        fit$said, table$said,
+        if (answer$singular) {
+          paste("singular fit: no variance left for", toString(zero_variances(fit$value)))
+        }
+      )
+      rows <- table$value[wanted, ]
+      answer$rows <- data.frame(
+        term = terms, df_num = rows$NumDF, df_den = rows$DenDF, f = rows[["F value"]],
+        p = rows[["Pr(>F)"]]
+      )
+      return(answer)
+    }
+    answer$note <- notes(fit$said, table$said, "fixed effects only")
+    answer$formula <- sub(" \\+ \\(1 .*", "", shown)
+  }
+  fit <- stats::lm(stats::reformulate(fixed, "bet"), data)
+  table <- try_fit(stats::drop1(fit, test = "F"))
+  answer$note <- notes(answer$note, table$said)
+  if (!is.null(table$value)) {
+    answer$rows <- data.frame(
+      term = terms, df_num = table$value[wanted, "Df"], df_den = fit$df.residual,
+      f = table$value[wanted, "F value"], p = table$value[wanted, "Pr(>F)"]
+    )
+  }
+  answer
+}
+
+#' Share (generated) or probability (scored) of "the speaker knows exactly", by access.
+knowledge_by_access <- function(bets, draws, seed) {
+  if (nrow(bets) == 0L) return(data.frame())
+  known <- bets[!is.na(bets$knows), , drop = FALSE]
+  by_group(known, c(model_keys, "experiment", "access"), function(piece) {
+    means <- bootstrap_means(
+      piece["knows"], piece$prompt_id, draws, group_seed(seed, piece, "knowledge")
+    )
+    limits <- interval_or_na(means[, 1L], piece$prompt_id)
+    data.frame(
+      n_prompts = length(unique(piece$prompt_id)), n_answers = nrow(piece),
+      p_knows = mean(piece$knows), ci_low = limits[1L], ci_high = limits[2L],
+      expected = if (piece$access[1L] == 3) "yes" else "no",
+      note = sample_note(piece$prompt_id)
+    )
+  })
+}
+
+#' Full-access cell minus partial-access cell of the same bet difference: how far the implicature
+#' weakens when the speaker knows less. Positive is the human direction.
+cancellation_plan <- data.frame(
+  word = c("two", "one", "one", "one", "one"),
+  state_a = c(2, 1, 1, 1, 1), state_b = c(3, 2, 3, 2, 3),
+  observe = c(2, 1, 1, 1, 1), partial_access = c(2, 2, 2, 1, 1)
+)
+
+cancellation <- function(bets, reference, draws, seed) {
+  if (nrow(bets) == 0L) return(data.frame())
+  right <- !is.na(bets$knows) & (bets$knows > 0.5) == (bets$access == 3)
+  filtered <- list("all answers" = bets, "knowledge answered right" = bets[right, , drop = FALSE])
+  groups <- unique(bets[c(model_keys, "experiment")])
+  bind(lapply(names(filtered), function(filter) {
+    by_group(groups, c(model_keys, "experiment"), function(group) {
+      rows <- filtered[[filter]]
+      rows <- rows[rows$label == group$label & rows$experiment == group$experiment, , drop = FALSE]
+      bind(lapply(seq_len(nrow(cancellation_plan)), function(i) {
+        row <- cancellation_row(rows, cancellation_plan[i, ], reference, draws, seed)
+        cbind(filter = filter, row)
+      }))
+    })
+  }))
+}
+
+cancellation_row <- function(rows, plan, reference, draws, seed) {
+  side <- function(access) {
+    cell <- rows[rows$access == access & rows$observe == plan$observe, , drop = FALSE]
+    if (nrow(cell) == 0L) return(NULL)
+    difference <- cell[[paste0("b", plan$state_a)]] - cell[[paste0("b", plan$state_b)]]
+    what <- paste("cancellation", plan$state_a, plan$state_b, nrow(cell))
+    list(
+      mean = mean(difference), prompt = cell$prompt_id,
+      boot = bootstrap_means(difference, cell$prompt_id, draws, group_seed(seed, cell, what))[, 1L]
+    )
+  }
+  full <- side(3)
+  partial <- side(plan$partial_access)
+  expected <- function(access) {
+    target <- reference_row(reference, "rsa", access, plan$observe)
+    100 * (target[plan$state_a + 1L] - target[plan$state_b + 1L])
+  }
+  out <- data.frame(
+    word = plan$word, state_a = plan$state_a, state_b = plan$state_b,
+    full_cell = sprintf("3/%d", plan$observe),
+    partial_cell = sprintf("%d/%d", plan$partial_access, plan$observe),
+    n_full = length(full$prompt), n_partial = length(partial$prompt),
+    index = NA_real_, ci_low = NA_real_, ci_high = NA_real_,
+    rsa = expected(3) - expected(plan$partial_access), note = ""
+  )
+  if (is.null(full) || is.null(partial)) {
+    out$note <- "a cell has no usable answer"
+    return(out)
+  }
+  out$index <- full$mean - partial$mean
+  if (min(out$n_full, out$n_partial) > 1L) {
+    limits <- percentile_interval(full$boot - partial$boot)
+    out$ci_low <- limits[1L]
+    out$ci_high <- limits[2L]
+  }
+  out$note <- notes(unique(c(sample_note(full$prompt), sample_note(partial$prompt))))
+  out
+}
+
+#' Generated against scored answers, prompt by prompt.
+experiment_agreement <- function(bets) {
+  by_group(bets, model_keys, function(piece) {
+    generated <- prompt_means(piece[piece$experiment == "exp1", , drop = FALSE])
+    scored <- prompt_means(piece[piece$experiment == "exp2", , drop = FALSE])
+    both <- intersect(generated$prompt_id, scored$prompt_id)
+    why <- if (nrow(generated) == 0L) {
+      "experiment 1 has no usable answer"
+    } else if (nrow(scored) == 0L) {
+      "experiment 2 has no usable answer"
+    } else if (length(both) == 0L) {
+      "no prompt was answered in both experiments"
+    } else {
+      ""
+    }
+    generated_both <- generated[match(both, generated$prompt_id), , drop = FALSE]
+    scored_both <- scored[match(both, scored$prompt_id), , drop = FALSE]
+    bind(list(
+      agreement_rows(generated_both, scored_both, why),
+      sum_rows(piece)
+    ))
+  })
+}
+
+prompt_means <- function(rows) {
+  by_group(rows, "prompt_id", function(piece) {
+    cbind(as.data.frame(t(colMeans(bet_matrix(piece)))), knows = mean_or_na(piece$knows))
+  })
+}
+
+agreement_rows <- function(generated, scored, why) {
+  measure <- c(
+    "same favourite state (share of prompts)", "JSD of bets (bits, mean over prompts)",
+    "same answer on knowledge (share of prompts)",
+    "difference in P(knows) (mean absolute)"
+  )
+  if (nzchar(why)) return(data.frame(measure = measure, n = 0L, value = NA_real_, note = why))
+  first <- bet_matrix(generated)
+  second <- bet_matrix(scored)
+  known <- !is.na(generated$knows) & !is.na(scored$knows)
+  jsd <- vapply(seq_len(nrow(first)), function(i) jsd_bits(first[i, ], second[i, ]), numeric(1L))
+  value <- c(
+    mean(max.col(first, "first") == max.col(second, "first")), mean_or_na(jsd),
+    mean_or_na(((generated$knows > 0.5) == (scored$knows > 0.5))[known]),
+    mean_or_na(abs(generated$knows - scored$knows)[known])
+  )
+  data.frame(
+    measure = measure, n = c(nrow(first), sum(!is.na(jsd)), sum(known), sum(known)),
+    value = ifelse(is.nan(value), NA_real_, value),
+    note = ifelse(is.na(value), "no prompt with both answers", "")
+  )
+}
+
+#' Do the four state percentages add up to 100?
+sum_rows <- function(piece) {
+  bind(lapply(c("exp1", "exp2"), function(experiment) {
+    rows <- piece[piece$experiment == experiment, , drop = FALSE]
+    if (nrow(rows) == 0L) return(NULL)
+    total <- rowSums(bet_matrix(rows))
+    kind <- if (experiment == "exp1") "generated" else "scored"
+    data.frame(
+      measure = c(
+        sprintf("sum of the four %s bets (mean, %%)", kind),
+        sprintf("%s bets adding up to 100 within 1 (share of answers)", kind)
+      ),
+      n = nrow(rows), value = c(mean(total), mean(abs(total - 100) <= 1)), note = ""
+    )
+  }))
+}
+
+# Figures ---------------------------------------------------------------------------------------
+
+access_label <- function(access) sprintf("speaker saw %d of 3", access)
+observe_label <- function(observe) sprintf("speaker said %d", observe)
+
+plot_bets <- function(cells) {
+  title <- "Bets on the number of items with the property"
+  models <- cells[cells$experiment %in% c("exp1", "exp2"), , drop = FALSE]
+  if (nrow(models) == 0L) return(empty_figure(title, "No usable answer"))
+  facets <- function(rows) {
+    rows$access <- factor(access_label(rows$access), access_label(1:3))
+    rows$observe <- factor(observe_label(rows$observe), observe_label(1:3))
+    rows
+  }
+  rsa <- facets(cells[cells$label == "rsa", , drop = FALSE])
+  void <- facets(data.frame(access = c(1, 1, 2), observe = c(2, 3, 3)))
+  ggplot(facets(models), aes(x = .data$state, y = .data$bet)) +
+    geom_col(data = rsa, fill = "grey85", width = 0.9) +
+    geom_text(
+      data = void, aes(x = 1.5, y = 50), label = "cannot occur", colour = "grey60", size = 3.2
+    ) +
+    geom_linerange(
+      aes(
+        ymin = .data$ci_low, ymax = .data$ci_high, colour = .data$label,
+        group = interaction(.data$label, .data$experiment)
+      ),
+      position = side_by_side(), na.rm = TRUE
+    ) +
+    geom_point(
+      aes(
+        colour = .data$label, shape = .data$experiment,
+        group = interaction(.data$label, .data$experiment)
+      ),
+      position = side_by_side(), size = 1.9
+    ) +
+    facet_grid(observe ~ access, drop = FALSE) +
+    scale_models(models$label) +
+    scale_x_continuous(breaks = states) +
+    scale_y_continuous(breaks = c(0, 25, 50, 75, 100)) +
+    coord_cartesian(ylim = c(0, 100)) +
+    labs(
+      title = title, x = "State: how many of the 3 have the property", y = "Mean bet (%)",
+      caption = "Grey bars: the RSA listener. Lines: 95% bootstrap interval over prompts."
+    ) +
+    theme_grace()
+}
+
+plot_state3 <- function(cells) {
+  title <- "Bets on \"all 3\" by what the speaker saw"
+  models <- cells[cells$experiment %in% c("exp1", "exp2") & cells$state == 3, , drop = FALSE]
+  if (nrow(models) == 0L) return(empty_figure(title, "No usable answer"))
+  rsa <- cells[cells$label == "rsa" & cells$state == 3, , drop = FALSE]
+  facets <- function(rows) {
+    rows$observe <- factor(observe_label(rows$observe), observe_label(1:3))
+    rows
+  }
+  joined <- function(rows) rows[rows$observe != 3, , drop = FALSE]
+  ggplot(facets(models), aes(x = .data$access, y = .data$bet)) +
+    geom_line(
+      data = facets(joined(rsa)), colour = "grey60", linetype = "dashed", linewidth = 0.8
+    ) +
+    geom_point(data = facets(rsa), colour = "grey60", shape = 18, size = 3.5) +
+    geom_line(
+      data = facets(joined(models)),
+      aes(colour = .data$label, group = interaction(.data$label, .data$experiment)),
+      position = side_by_side(0.3), alpha = 0.6
+    ) +
+    geom_linerange(
+      aes(
+        ymin = .data$ci_low, ymax = .data$ci_high, colour = .data$label,
+        group = interaction(.data$label, .data$experiment)
+      ),
+      position = side_by_side(0.3), na.rm = TRUE
+    ) +
+    geom_point(
+      aes(
+        colour = .data$label, shape = .data$experiment,
+        group = interaction(.data$label, .data$experiment)
+      ),
+      position = side_by_side(0.3), size = 2
+    ) +
+    facet_wrap(~observe) +
+    scale_models(models$label) +
+    scale_x_continuous(breaks = 1:3, limits = c(0.7, 3.3)) +
+    coord_cartesian(ylim = c(0, 100)) +
+    labs(
+      title = title, x = "Access: items the speaker looked at (of 3)",
+      y = "Mean bet that all 3 have it (%)",
+      caption = "Grey diamonds: the RSA listener. Lines: 95% bootstrap interval over prompts."
+    ) +
+    theme_grace()
+}
+
+contrast_label <- function(access, observe, state_a, state_b) {
+  sprintf("saw %d, said %d: bets on %d \u2212 %d", access, observe, state_a, state_b)
+}
+
+plot_contrasts <- function(contrasts) {
+  title <- "The eight planned contrasts"
+  rows <- contrasts[!is.na(contrasts$difference), , drop = FALSE]
+  if (nrow(rows) == 0L) return(empty_figure(title, "No usable answer"))
+  planned <- unique(contrasts[c("access", "observe", "state_a", "state_b", "human_t",
+    "human_pattern", "rsa_difference")])
+  label <- function(r) contrast_label(r$access, r$observe, r$state_a, r$state_b)
+  order <- rev(label(planned))
+  rows$contrast <- factor(label(rows), order)
+  planned$contrast <- factor(label(planned), order)
+  significant <- abs(planned$human_t) > 1.99 | planned$human_pattern == "holds"
+  planned$sign <- sprintf(
+    "%s (t = %.1f)", ifelse(!significant, "0", ifelse(planned$human_t > 0, "+", "\u2212")),
+    planned$human_t
+  )
+  planned$sign <- sub("-", "\u2212", planned$sign)
+  ggplot(rows, aes(x = .data$difference, y = .data$contrast)) +
+    geom_vline(xintercept = 0, colour = "grey50") +
+    geom_point(
+      data = planned, aes(x = .data$rsa_difference), shape = 18, size = 4.5, colour = "grey75"
+    ) +
+    geom_linerange(
+      aes(
+        xmin = .data$ci_low, xmax = .data$ci_high, colour = .data$label,
+        group = interaction(.data$label, .data$experiment)
+      ),
+      position = side_by_side(), na.rm = TRUE
+    ) +
+    geom_point(
+      aes(
+        colour = .data$label, shape = .data$experiment,
+        group = interaction(.data$label, .data$experiment)
+      ),
+      position = side_by_side(), size = 2
+    ) +
+    geom_text(data = planned, aes(x = 148, label = .data$sign), hjust = 1, size = 3.2) +
+    annotate(
+      "text", x = 148, y = 8.75, label = "people", hjust = 1, fontface = "bold", size = 3.2
+    ) +
+    scale_models(rows$label) +
+    scale_x_continuous(breaks = c(-100, -50, 0, 50, 100)) +
+    coord_cartesian(xlim = c(-105, 150), ylim = c(1, 8.75)) +
+    labs(
+      title = title, x = "Difference of bets (percentage points)", y = NULL,
+      caption = paste(
+        "People: sign and t of the published paired test (0: not different).",
+        "Grey diamonds: RSA. Lines: 95% interval over prompts."
+      )
+    ) +
+    theme_grace()
+}
+
+plot_knowledge <- function(knowledge) {
+  title <- "Does the speaker know exactly how many?"
+  if (nrow(knowledge) == 0L) return(empty_figure(title, "No usable answer"))
+  ggplot(knowledge, aes(
+    x = .data$access, y = .data$p_knows, colour = .data$label,
+    group = interaction(.data$label, .data$experiment)
+  )) +
+    geom_hline(yintercept = 0.5, colour = "grey70", linetype = "dotted") +
+    geom_line(position = side_by_side(0.2), alpha = 0.6) +
+    geom_linerange(
+      aes(ymin = .data$ci_low, ymax = .data$ci_high),
+      position = side_by_side(0.2), na.rm = TRUE
+    ) +
+    geom_point(aes(shape = .data$experiment), position = side_by_side(0.2), size = 2.2) +
+    scale_models(knowledge$label) +
+    scale_x_continuous(breaks = 1:3) +
+    coord_cartesian(ylim = c(0, 1), xlim = c(0.8, 3.2)) +
+    labs(
+      title = title, x = "Access: items the speaker looked at (of 3)",
+      y = "Probability of \"yes\"",
+      caption = paste(
+        "Right answers: no for 1 and 2, yes for 3.",
+        "Lines: 95% bootstrap interval over prompts."
+      )
+    ) +
+    theme_grace()
+}
+
+plot_agreement <- function(cells) {
+  title <- "Study 1: generated against scored bets"
+  first <- cells[cells$experiment == "exp1", , drop = FALSE]
+  second <- cells[cells$experiment == "exp2", , drop = FALSE]
+  keys <- c("label", "access", "observe", "state")
+  if (nrow(first) > 0L && nrow(second) > 0L) {
+    second$scored <- second$bet
+    first <- look_up(first, second, keys, "scored")
+    first <- first[!is.na(first$scored), , drop = FALSE]
+  }
+  if (nrow(first) == 0L || nrow(second) == 0L) {
+    return(empty_figure(title, "Needs both experiments of the same model"))
+  }
+  ggplot(first, aes(x = .data$scored, y = .data$bet, colour = .data$label)) +
+    geom_abline(colour = "grey60") +
+    geom_linerange(aes(ymin = .data$ci_low, ymax = .data$ci_high), alpha = 0.5, na.rm = TRUE) +
+    geom_point(aes(shape = factor(.data$state)), size = 2.2) +
+    scale_colour_manual("Model", values = model_colours(first$label)) +
+    scale_shape_manual("State", values = c("0" = 4, "1" = 16, "2" = 17, "3" = 15)) +
+    coord_equal(xlim = c(0, 100), ylim = c(0, 100)) +
+    labs(
+      title = title, x = "Experiment 2: mean scored bet (%)",
+      y = "Experiment 1: mean generated bet (%)",
+      caption = "One point a cell and state. On the diagonal both experiments agree."
+    ) +
+    theme_grace()
+}
+
+# The rule --------------------------------------------------------------------------------------
+
+#' The columns of each table, in order.
+study1_columns <- function() {
+  list(
+    cells = c(
+      model_keys, "experiment", "access", "observe", "state", "n_prompts", "n_answers", "bet",
+      "ci_low", "ci_high", "sd", "bet_normalised", "note"
+    ),
+    distances = c(
+      model_keys, "experiment", "access", "observe", "reference", "n_prompts", "n_answers",
+      "jsd_bits", "jsd_low", "jsd_high", "emd_states", "emd_low", "emd_high",
+      "same_favourite", "note"
+    ),
+    contrasts = c(
+      model_keys, "experiment", "access", "observe", "state_a", "state_b", "n_prompts", "n_answers",
+      "difference", "sd", "ci_low", "ci_high", "t", "df", "p", "p_bh", "cohen_dz", "p_equivalence",
+      "model_pattern", "rsa_difference", "human_t", "human_df", "human_p_one_tailed_published",
+      "human_p_two_sided", "human_pattern", "same_pattern", "note"
+    ),
+    anova = c(
+      model_keys, "experiment", "term", "df_num", "df_den", "f", "p", "n_rows", "n_prompts",
+      "formula", "singular", "note"
+    ),
+    knowledge = c(
+      model_keys, "experiment", "access", "n_prompts", "n_answers", "p_knows", "ci_low", "ci_high",
+      "expected", "note"
+    ),
+    cancellation = c(
+      model_keys, "experiment", "filter", "word", "state_a", "state_b", "full_cell", "partial_cell",
+      "n_full", "n_partial", "index", "ci_low", "ci_high", "rsa", "note"
+    ),
+    agreement = c(model_keys, "measure", "n", "value", "note"),
+    quality = quality_columns
+  )
+}
+
+#' All tables of study 1 as a named list.
+study1_tables <- function(table, reference, published, draws, seed, margin) {
+  table <- add_label(table)
+  bets <- stack_bets(table)
+  message(sprintf("study 1: %d rows, %d usable answers", nrow(table), nrow(bets)))
+  usable <- function(columns) stats::complete.cases(table[columns])
+  ok <- function(status) !is.na(status) & status == "ok"
+  masses <- do.call(pmin, c(
+    as.list(table[c(paste0("state", states, "_option_mass"), "knowledge_option_mass")]),
+    na.rm = TRUE
+  ))
+  list(
+    cells = cell_means(bets, reference, draws, seed),
+    distances = cell_distances(bets, reference, draws, seed),
+    contrasts = planned_contrasts(bets, published, reference, margin),
+    anova = state3_anova(bets),
+    knowledge = knowledge_by_access(bets, draws, seed),
+    cancellation = cancellation(bets, reference, draws, seed),
+    agreement = experiment_agreement(bets),
+    quality = quality_table(
+      table,
+      list(
+        exp1 = ok(table$exp1_status) & usable(paste0("probability_", states)),
+        exp2 = ok(table$exp2_status) & usable(paste0("state", states, "_mean"))
+      ),
+      masses
+    )
+  )
+}
+
+#' Read, analyse, write.
+run_study1 <- function(input, output, params) {
+  table <- read_ready(input[["ready"]], study1_text, study1_numbers)
+  tables <- study1_tables(
+    table, read_reference(input[["reference"]]), read_reference(input[["published"]]),
+    draws = params[["bootstrap_draws"]], seed = params[["seed"]],
+    margin = params[["equivalence_margin"]]
+  )
+  columns <- study1_columns()
+  for (name in names(columns)) {
+    write_result(tables[[name]], output[[name]], columns[[name]])
+  }
+  shown <- tables$cells$label[tables$cells$experiment != "reference"]
+  save_figure(plot_bets(tables$cells), output[["bets"]], 9.5, grown(7.5, shown))
+  save_figure(plot_state3(tables$cells), output[["state3"]], 9.5, grown(4.8, shown))
+  save_figure(plot_contrasts(tables$contrasts), output[["forest"]], 9.5, grown(6.5, shown, 0.5))
+  save_figure(plot_knowledge(tables$knowledge), output[["knows"]], 7.5, grown(5, shown))
+  save_figure(plot_agreement(tables$cells), output[["calibration"]], 7, grown(7.5, shown))
+}
+
+if (exists("snakemake")) {
+  for (name in c("common.R", "statistics.R", "figures.R")) {
+    source(file.path(snakemake@scriptdir, "lib", name))
+  }
+  library(ggplot2)
+  run_logged(snakemake@log, run_study1(snakemake@input, snakemake@output, snakemake@params))
+}

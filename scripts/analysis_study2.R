@@ -1,0 +1,817 @@
+# Study 2, politeness: tables and figures from results/analysis-ready/study2.csv.
+#
+# Pure functions and, at the bottom, the call that Snakemake makes. The libraries in lib/ are
+# sourced by the caller (see the bottom).
+
+goals <- c("informative", "social", "both")
+goal_states <- expand.grid(state = 0:3, goal = goals, stringsAsFactors = FALSE)
+utterances <- data.frame(
+  frame = rep(c("was", "wasn't"), each = 4L),
+  assessment = rep(c("terrible", "bad", "good", "amazing"), 2L)
+)
+utterances$column <- paste0("prob_", sub("'", "", utterances$frame), "_", utterances$assessment)
+utterances$text <- paste(utterances$frame, utterances$assessment)
+negated <- utterances$frame == "wasn't"
+chosen <- paste0("u", seq_len(nrow(utterances)))
+
+study2_text <- c(
+  "model_key", "model_name", "variant", "Participant_ID", "Domain", "Goal_simplified", "Was_Wasnt",
+  "Assessment", "response_timestamp", "prompt_id", "exp1_status", "exp2_status", "quality_flags"
+)
+study2_numbers <- c("replication", "State_number", utterances$column, "option_mass")
+model_keys <- c("label", "model_key", "model_name", "variant")
+
+#' The frame however its apostrophe is written: "was" or "wasn't"; anything else is NA.
+plain_frame <- function(frame) {
+  unname(c(was = "was", wasnt = "wasn't")[gsub("[^a-z]", "", tolower(frame))])
+}
+
+#' One row an answer: u1-u8 are the eight utterances, 0/1 if generated, probabilities if scored.
+stack_choices <- function(table) {
+  base <- table[, c(model_keys, "replication", "prompt_id")]
+  base$participant <- table$Participant_ID
+  base$item <- table$Domain
+  base$goal <- tolower(table$Goal_simplified)
+  base$state <- table$State_number
+  said <- match(paste(plain_frame(table$Was_Wasnt), tolower(table$Assessment)), utterances$text)
+  one_hot <- function() {
+    choice <- matrix(0, nrow(table), length(chosen))
+    choice[cbind(seq_along(said), said)[!is.na(said), , drop = FALSE]] <- 1
+    choice[is.na(said), ] <- NA
+    choice
+  }
+  part <- function(experiment, choice) {
+    rows <- base
+    rows$experiment <- rep(experiment, nrow(rows))
+    rows[chosen] <- as.data.frame(as.matrix(choice))
+    status <- table[[paste0(experiment, "_status")]]
+    rows[!is.na(status) & status == "ok" & stats::complete.cases(rows[chosen]), , drop = FALSE]
+  }
+  bind(list(part("exp1", one_hot()), part("exp2", table[utterances$column])))
+}
+
+choice_matrix <- function(rows) as.matrix(rows[chosen])
+
+choice_seed <- function(seed, piece) {
+  key_seed(seed, piece$label[1L], piece$experiment[1L], piece$goal[1L], piece$state[1L])
+}
+
+#' The eight reference probabilities of a goal and state, or NA.
+utterance_reference <- function(reference, source, goal, state) {
+  rows <- reference[reference$source == source & reference$goal == goal &
+    reference$state == state, , drop = FALSE]
+  rows$probability[match(utterances$text, paste(rows$frame, rows$assessment))]
+}
+
+people_names <- c(
+  human = "people (Yoon et al. 2020)", polite_rsa = "polite RSA, fitted to these people"
+)
+
+people_keys <- function(source, rows) {
+  data.frame(
+    label = rep(source, rows), model_key = source, model_name = people_names[[source]],
+    variant = NA, experiment = "reference"
+  )
+}
+
+#' Number of people behind a reference row; NA for a model of people.
+people_total <- function(reference, source, goal, state) {
+  rows <- reference[reference$source == source & reference$goal == goal &
+    reference$state == state, , drop = FALSE]
+  if (nrow(rows) == 0L) NA_real_ else rows$total[1L]
+}
+
+#' Proportion of each of the eight utterances, per goal and state: Wilson intervals for counts,
+#' bootstrap intervals over prompts for scored probabilities.
+utterance_cells <- function(choices, reference, draws, seed) {
+  models <- by_group(choices, c(model_keys, "experiment", "goal", "state"), function(piece) {
+    values <- choice_matrix(piece)
+    total <- nrow(values)
+    generated <- piece$experiment[1L] == "exp1"
+    if (generated) {
+      limits <- wilson(colSums(values), total)
+    } else {
+      means <- bootstrap_means(values, piece$prompt_id, draws, choice_seed(seed, piece))
+      limits <- as.data.frame(t(vapply(seq_along(chosen), function(i) {
+        interval_or_na(means[, i], piece$prompt_id)
+      }, numeric(2L))))
+      names(limits) <- c("low", "high")
+    }
+    data.frame(
+      frame = utterances$frame, assessment = utterances$assessment,
+      n_prompts = length(unique(piece$prompt_id)), n = if (generated) colSums(values) else NA_real_,
+      total = total, proportion = colMeans(values), ci_low = limits$low, ci_high = limits$high,
+      note = if (generated) "" else sample_note(piece$prompt_id), row.names = NULL
+    )
+  })
+  people <- lapply(names(people_names), people_cells, reference = reference)
+  cells <- bind(c(list(models), people))
+  cells$chance <- 1 / nrow(utterances)
+  for (source in names(people_names)) {
+    keys <- c("goal", "state", "frame", "assessment")
+    target <- reference[reference$source == source, , drop = FALSE]
+    target[[source]] <- target$probability
+    cells <- look_up(cells, target, keys, source)
+  }
+  cells
+}
+
+people_cells <- function(source, reference) {
+  rows <- reference[reference$source == source, , drop = FALSE]
+  if (nrow(rows) == 0L) return(NULL)
+  limits <- wilson(rows$n, rows$total)
+  cbind(people_keys(source, nrow(rows)), data.frame(
+    goal = rows$goal, state = rows$state, frame = rows$frame, assessment = rows$assessment,
+    n = rows$n, total = rows$total, proportion = rows$probability, ci_low = limits$low,
+    ci_high = limits$high, note = ""
+  ))
+}
+
+#' Rate of negated utterances ("wasn't ...") per goal and state.
+negation_rates <- function(choices, reference, draws, seed) {
+  models <- by_group(choices, c(model_keys, "experiment", "goal", "state"), function(piece) {
+    rate <- rowSums(choice_matrix(piece)[, negated, drop = FALSE])
+    generated <- piece$experiment[1L] == "exp1"
+    if (generated) {
+      limits <- unlist(wilson(sum(rate), length(rate)))
+    } else {
+      means <- bootstrap_means(rate, piece$prompt_id, draws, choice_seed(seed, piece))
+      limits <- interval_or_na(means[, 1L], piece$prompt_id)
+    }
+    data.frame(
+      n_prompts = length(unique(piece$prompt_id)), n = if (generated) sum(rate) else NA_real_,
+      total = length(rate), negation = mean(rate), ci_low = limits[[1L]], ci_high = limits[[2L]],
+      note = if (generated) "" else sample_note(piece$prompt_id)
+    )
+  })
+  people <- bind(lapply(names(people_names), function(source) {
+    bind(lapply(seq_len(nrow(goal_states)), function(i) {
+      goal <- goal_states$goal[i]
+      state <- goal_states$state[i]
+      rate <- sum(utterance_reference(reference, source, goal, state)[negated])
+      total <- people_total(reference, source, goal, state)
+      limits <- wilson(rate * total, total)
+      cbind(people_keys(source, 1L), data.frame(
+        goal = goal, state = state, n = round(rate * total), total = total, negation = rate,
+        ci_low = limits$low, ci_high = limits$high, note = ""
+      ))
+    }))
+  }))
+  bind(list(models, people))
+}
+
+#' Logistic mixed model of negation in the generated answers, per model, and one with the model as a
+#' factor. Rows with the same predictors are aggregated: the likelihood is the same.
+negation_models <- function(choices) {
+  generated <- choices[choices$experiment == "exp1", , drop = FALSE]
+  if (nrow(generated) == 0L) {
+    groups <- unique(choices[model_keys])
+    if (nrow(choices) == 0L) return(data.frame())
+    return(cbind(groups, glmer_note("experiment 1 was not run or has no usable answer")))
+  }
+  each <- by_group(generated, model_keys, fit_negation)
+  models <- unique(generated$label)
+  if (length(models) < 2L) return(each)
+  pooled <- cbind(
+    data.frame(label = "all models", model_key = NA, model_name = NA, variant = NA),
+    fit_pooled(generated)
+  )
+  bind(list(each, pooled))
+}
+
+glmer_note <- function(note, formula = "") {
+  data.frame(
+    kind = "none", term = "", estimate = NA_real_, se = NA_real_, statistic = NA_real_,
+    df = NA_real_, p = NA_real_, n = NA_real_, formula = formula, singular = NA, converged = NA,
+    note = note
+  )
+}
+
+#' Counts of negated and plain answers by the predictors.
+negation_counts <- function(rows, columns) {
+  rows$negation <- rowSums(choice_matrix(rows)[, negated, drop = FALSE])
+  counts <- stats::aggregate(
+    cbind(yes = rows$negation, no = 1 - rows$negation), by = rows[columns], FUN = sum
+  )
+  counts$goal <- factor(counts$goal, goals)
+  counts$state_centred <- counts$state - 1.5
+  counts
+}
+
+#' The second grouping factor: replications where there are several, else participants.
+second_group <- function(rows) {
+  if (length(unique(rows$replication)) > 1L) "replication" else "participant"
+}
+
+#' Fixed terms and random intercepts that the data can carry, with notes on those they cannot.
+negation_terms <- function(counts, groups) {
+  several_goals <- length(unique(counts$goal)) > 1L
+  several_states <- length(unique(counts$state)) > 1L
+  fixed <- c(
+    if (several_states) "state_centred", if (several_goals) "goal",
+    if (several_goals && several_states) "state_centred:goal"
+  )
+  counts$goal <- droplevels(counts$goal)
+  if (length(fixed) > 0L) {
+    design <- stats::model.matrix(stats::reformulate(fixed), counts)
+    if (qr(design)$rank < ncol(design)) fixed <- setdiff(fixed, "state_centred:goal")
+  }
+  random <- groups[vapply(groups, function(name) {
+    levels <- length(unique(counts[[name]]))
+    levels > 1L && levels < sum(counts$yes + counts$no)
+  }, logical(1L))]
+  list(fixed = fixed, random = random)
+}
+
+fit_negation <- function(rows) {
+  groups <- c("item", second_group(rows))
+  counts <- negation_counts(rows, c("goal", "state", groups))
+  total <- sum(counts$yes + counts$no)
+  rate <- sum(counts$yes) / total
+  if (rate == 0 || rate == 1) {
+    return(glmer_note(sprintf(
+      "constant data: %s of the %d answers is negated, so no model exists",
+      if (rate == 0) "none" else "every one", total
+    )))
+  }
+  terms <- negation_terms(counts, groups)
+  if (length(terms$fixed) == 0L) return(glmer_note("one goal and one state: nothing to compare"))
+  if (length(terms$random) == 0L) return(glmer_note("too few items for a mixed model"))
+  counts$goal <- droplevels(counts$goal)
+  full <- fit_glmer(counts, terms$fixed, terms$random)
+  if (is.null(full$value)) return(glmer_note(notes(full$said), full$formula))
+  bind(list(
+    describe_glmer(full, total),
+    likelihood_ratios(counts, terms, full, total)
+  ))
+}
+
+fit_glmer <- function(counts, fixed, random, fast = FALSE) {
+  right <- c(if (length(fixed) > 0L) fixed else "1", sprintf("(1 | %s)", random))
+  formula <- paste("cbind(yes, no) ~", paste(right, collapse = " + "))
+  fit <- try_fit(lme4::glmer(
+    stats::as.formula(formula), counts, family = stats::binomial(), nAGQ = if (fast) 0L else 1L,
+    control = lme4::glmerControl(optimizer = "bobyqa", optCtrl = list(maxfun = 2e5))
+  ))
+  fit$formula <- gsub("state_centred", "state", sub("cbind(yes, no)", "negation", formula,
+    fixed = TRUE))
+  fit
+}
+
+describe_glmer <- function(fit, total) {
+  summary <- summary(fit$value)$coefficients
+  spread <- vapply(lme4::VarCorr(fit$value), function(v) sqrt(v[1L]), numeric(1L))
+  singular <- lme4::isSingular(fit$value)
+  converged <- !any(grepl("converge|degenerate", fit$said))
+  huge <- any(abs(summary[, "Estimate"]) > 15)
+  note <- notes(
+    fit$said,
+    if (singular) {
+      paste("singular fit: no variance left for", toString(zero_variances(fit$value)))
+    },
+    if (huge) "an estimate is extreme: some cells are all or nothing (separation)"
+  )
+  data.frame(
+    kind = c(rep("coefficient", nrow(summary)), rep("random intercept", length(spread))),
+    term = gsub("state_centred", "state", c(rownames(summary), names(spread))),
+    estimate = c(summary[, "Estimate"], spread),
+    se = c(summary[, "Std. Error"], rep(NA_real_, length(spread))),
+    statistic = c(summary[, "z value"], rep(NA_real_, length(spread))),
+    df = NA_real_,
+    p = c(summary[, "Pr(>|z|)"], rep(NA_real_, length(spread))),
+    n = total, formula = fit$formula, singular = singular, converged = converged, note = note,
+    row.names = NULL
+  )
+}
+
+#' Likelihood ratio test of each term against the model without it, keeping marginality (Type II).
+likelihood_ratios <- function(counts, terms, full, total) {
+  main <- setdiff(terms$fixed, "state_centred:goal")
+  with_interaction <- "state_centred:goal" %in% terms$fixed
+  additive <- if (with_interaction) fit_glmer(counts, main, terms$random) else full
+  tests <- lapply(main, function(term) {
+    compare(additive, fit_glmer(counts, setdiff(main, term), terms$random), term, total)
+  })
+  if (with_interaction) {
+    tests <- c(tests, list(compare(full, additive, "state_centred:goal", total)))
+  }
+  bind(tests)
+}
+
+compare <- function(larger, smaller, term, total) {
+  out <- data.frame(
+    kind = "likelihood ratio", term = gsub("state_centred", "state", term), estimate = NA_real_,
+    se = NA_real_, statistic = NA_real_, df = NA_real_, p = NA_real_, n = total,
+    formula = larger$formula, singular = NA, converged = NA, note = ""
+  )
+  if (is.null(larger$value) || is.null(smaller$value)) {
+    out$note <- notes("a model of the comparison failed", larger$said, smaller$said)
+    return(out)
+  }
+  first <- stats::logLik(larger$value)
+  second <- stats::logLik(smaller$value)
+  out$df <- attr(first, "df") - attr(second, "df")
+  out$statistic <- max(0, 2 * (as.numeric(first) - as.numeric(second)))
+  out$p <- stats::pchisq(out$statistic, out$df, lower.tail = FALSE)
+  out$singular <- lme4::isSingular(larger$value) || lme4::isSingular(smaller$value)
+  out$converged <- !any(grepl("converge|degenerate", c(larger$said, smaller$said)))
+  out$note <- notes(unique(c(larger$said, smaller$said)))
+  out
+}
+
+#' Does negation, and how it depends on state and goal, differ between models?
+fit_pooled <- function(rows) {
+  second <- second_group(rows)
+  counts <- negation_counts(rows, c("label", "goal", "state", "item", second))
+  total <- sum(counts$yes + counts$no)
+  terms <- negation_terms(counts, c("item", second))
+  if (length(terms$random) == 0L) return(glmer_note("too few items for a mixed model"))
+  if (min(sum(counts$yes), sum(counts$no)) == 0) {
+    return(glmer_note("constant data: no model exists"))
+  }
+  counts$goal <- droplevels(counts$goal)
+  none <- fit_glmer(counts, terms$fixed, terms$random, fast = TRUE)
+  model <- fit_glmer(counts, c(terms$fixed, "label"), terms$random, fast = TRUE)
+  tests <- list(compare(model, none, "model", total))
+  if (length(terms$fixed) > 0L) {
+    crossed <- c(terms$fixed, "label", paste0(terms$fixed, ":label"))
+    full <- fit_glmer(counts, crossed, terms$random, fast = TRUE)
+    tests <- c(tests, list(compare(full, model, "model x (state, goal)", total)))
+  }
+  tests <- bind(tests)
+  tests$formula <- gsub("label", "model", tests$formula)
+  tests$note <- vapply(tests$note, function(note) {
+    notes(note, "fitted with nAGQ = 0, a faster approximation")
+  }, character(1L))
+  tests
+}
+
+#' The three binomial tests on single cells.
+binomial_plan <- data.frame(
+  test = c(
+    "\"wasn't terrible\" at 0 hearts, goal both (primary)",
+    "\"wasn't amazing\" at 0 hearts, goal both (original study)",
+    "\"amazing\", was or wasn't, at 1 heart, goal both (original study)"
+  ),
+  state = c(0, 0, 1), assessment = c("terrible", "amazing", "amazing"),
+  frame = c("wasn't", "wasn't", NA), null = c(1 / 8, 1 / 8, 1 / 4)
+)
+
+wanted_options <- function(plan) {
+  utterances$assessment == plan$assessment & (is.na(plan$frame) | utterances$frame == plan$frame)
+}
+
+binomial_tests <- function(choices, reference, draws, seed) {
+  models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
+    rows <- bind(lapply(seq_len(nrow(binomial_plan)), function(i) {
+      plan <- binomial_plan[i, ]
+      cell <- piece[piece$goal == "both" & piece$state == plan$state, , drop = FALSE]
+      hits <- rowSums(choice_matrix(cell)[, wanted_options(plan), drop = FALSE])
+      if (nrow(cell) == 0L) return(binomial_row(plan, NA, 0, "no usable answer in this cell"))
+      if (piece$experiment[1L] == "exp1") return(binomial_row(plan, sum(hits), length(hits), ""))
+      means <- bootstrap_means(hits, cell$prompt_id, draws, choice_seed(seed, cell))
+      limits <- interval_or_na(means[, 1L], cell$prompt_id)
+      row <- binomial_row(
+        plan, NA, length(hits),
+        notes("scored probability: an interval in place of a test", sample_note(cell$prompt_id))
+      )
+      row$proportion <- mean(hits)
+      row$ci_low <- limits[1L]
+      row$ci_high <- limits[2L]
+      row
+    }))
+    rows$p_bh <- stats::p.adjust(rows$p, "BH")
+    rows
+  })
+  people <- bind(lapply(seq_len(nrow(binomial_plan)), function(i) {
+    plan <- binomial_plan[i, ]
+    total <- people_total(reference, "human", "both", plan$state)
+    if (is.na(total)) return(NULL)
+    share <- sum(utterance_reference(reference, "human", "both", plan$state)[wanted_options(plan)])
+    binomial_row(plan, round(share * total), total, "")
+  }))
+  if (nrow(people) > 0L) {
+    people$p_bh <- stats::p.adjust(people$p, "BH")
+    people <- cbind(people_keys("human", nrow(people)), people)
+  }
+  bind(list(models, people))
+}
+
+binomial_row <- function(plan, n, total, note) {
+  row <- data.frame(
+    test = plan$test, null = plan$null, n = as.numeric(n), total = total,
+    proportion = NA_real_, ci_low = NA_real_, ci_high = NA_real_, p = NA_real_, note = note
+  )
+  if (!is.na(n) && total > 0) {
+    limits <- wilson(n, total)
+    row$proportion <- n / total
+    row$ci_low <- limits$low
+    row$ci_high <- limits$high
+    row$p <- stats::binom.test(n, total, plan$null)$p.value
+  }
+  row
+}
+
+#' Expected JSD (bits) between two samples from one distribution: what sampling alone produces.
+#'
+#' @param size Number of draws on the model's side; Inf if its distribution is known exactly.
+jsd_floor <- function(target, size, people, simulations, seed) {
+  if (anyNA(target) || is.na(people)) return(NA_real_)
+  set.seed(seed)
+  human <- stats::rmultinom(simulations, people, target)
+  model <- if (is.finite(size)) {
+    stats::rmultinom(simulations, size, target)
+  } else {
+    matrix(target, length(target), simulations)
+  }
+  mean(vapply(seq_len(simulations), function(i) jsd_bits(model[, i], human[, i]), numeric(1L)))
+}
+
+#' Distance from the human proportions over goal x state x utterance, and indirectness per goal.
+human_comparison <- function(choices, reference, draws, seed) {
+  models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
+    observed <- lapply(seq_len(nrow(goal_states)), function(i) {
+      cell <- piece[piece$goal == goal_states$goal[i] & piece$state == goal_states$state[i], ]
+      if (nrow(cell) == 0L) return(NULL)
+      list(
+        mean = colMeans(choice_matrix(cell)), n = nrow(cell),
+        boot = bootstrap_means(
+          choice_matrix(cell), cell$prompt_id, draws, choice_seed(seed, cell)
+        )
+      )
+    })
+    compare_cells(observed, reference, piece$experiment[1L] == "exp1", draws, seed)
+  })
+  people <- lapply(names(people_names), function(source) {
+    observed <- lapply(seq_len(nrow(goal_states)), function(i) {
+      row <- utterance_reference(reference, source, goal_states$goal[i], goal_states$state[i])
+      if (anyNA(row)) NULL else list(mean = row, n = NA, boot = NULL)
+    })
+    row <- compare_cells(observed, reference, FALSE, draws, seed)
+    if (source == "human") {
+      row[c("jsd_bits", "jsd_floor_bits", "rmse", "r")] <- NA_real_
+      row$note <- "the people themselves: indirectness only"
+    } else {
+      row$note <- notes(row$note, "a cognitive model fitted to these people")
+    }
+    cbind(people_keys(source, 1L), row)
+  })
+  bind(c(list(models), people))
+}
+
+compare_cells <- function(observed, reference, sampled, draws, seed) {
+  target <- lapply(seq_len(nrow(goal_states)), function(i) {
+    utterance_reference(reference, "human", goal_states$goal[i], goal_states$state[i])
+  })
+  both <- which(!vapply(observed, is.null, logical(1L)) & !vapply(target, anyNA, logical(1L)))
+  out <- data.frame(
+    n_cells = 8 * length(both),
+    n_answers = sum(vapply(observed[both], function(cell) as.numeric(cell$n), numeric(1L))),
+    jsd_bits = NA_real_, jsd_low = NA_real_, jsd_high = NA_real_, jsd_floor_bits = NA_real_,
+    rmse = NA_real_, rmse_low = NA_real_, rmse_high = NA_real_,
+    r = NA_real_, r_low = NA_real_, r_high = NA_real_
+  )
+  for (goal in goals) out[[paste0("indirectness_", goal)]] <- indirectness(observed, goal)
+  out$note <- ""
+  if (length(both) == 0L) {
+    out$note <- "no cell to compare"
+    return(out)
+  }
+  human <- unlist(target[both])
+  flat <- unlist(lapply(observed[both], function(cell) unname(cell$mean)))
+  out$jsd_bits <- mean(mapply(function(cell, row) jsd_bits(cell$mean, row), observed[both],
+    target[both]))
+  out$rmse <- sqrt(mean((flat - human)^2))
+  out$r <- correlation(flat, human)
+  out$jsd_floor_bits <- mean(vapply(both, function(i) {
+    goal <- goal_states$goal[i]
+    state <- goal_states$state[i]
+    size <- if (sampled) observed[[i]]$n else Inf
+    people <- people_total(reference, "human", goal, state)
+    jsd_floor(target[[i]], size, people, 400L, key_seed(seed, "floor", goal, state))
+  }, numeric(1L)))
+  if (!is.null(observed[[both[1L]]]$boot)) {
+    boot <- do.call(cbind, lapply(observed[both], function(cell) cell$boot))
+    jsd <- rowMeans(do.call(cbind, Map(function(cell, row) jsd_rows(cell$boot, row),
+      observed[both], target[both])))
+    gaps <- boot - matrix(human, draws, length(human), byrow = TRUE)
+    out[c("jsd_low", "jsd_high")] <- percentile_interval(jsd)
+    out[c("rmse_low", "rmse_high")] <- percentile_interval(sqrt(rowMeans(gaps^2)))
+    out[c("r_low", "r_high")] <- percentile_interval(apply(boot, 1L, correlation, human))
+  }
+  if (length(both) < nrow(goal_states)) {
+    out$note <- sprintf("only %d of the 96 cells have answers", 8L * length(both))
+  }
+  out
+}
+
+#' Pearson correlation; NA where a side does not vary.
+correlation <- function(x, y) {
+  if (length(x) < 3L || is_constant(x) || is_constant(y)) NA_real_ else stats::cor(x, y)
+}
+
+#' Negation rate at 0 and 1 hearts minus that at 2 and 3; NA unless both halves have answers.
+indirectness <- function(observed, goal) {
+  rate <- vapply(0:3, function(state) {
+    cell <- observed[[which(goal_states$goal == goal & goal_states$state == state)]]
+    if (is.null(cell)) NA_real_ else sum(cell$mean[negated])
+  }, numeric(1L))
+  if (all(is.na(rate[1:2])) || all(is.na(rate[3:4]))) return(NA_real_)
+  mean(rate[1:2], na.rm = TRUE) - mean(rate[3:4], na.rm = TRUE)
+}
+
+#' Generated against scored answers.
+experiment_agreement <- function(choices) {
+  by_group(choices, model_keys, function(piece) {
+    generated <- piece[piece$experiment == "exp1", , drop = FALSE]
+    scored <- piece[piece$experiment == "exp2", , drop = FALSE]
+    measure <- c(
+      "JSD of generated and scored distributions (bits, mean over goal x state)",
+      "same favourite utterance (share of goal x state cells)",
+      "generated utterance is the scored favourite of its prompt (share of answers)",
+      "scored probability of the generated utterance (mean)",
+      "the same, expected of answers drawn from the scored probabilities"
+    )
+    empty <- function(why) data.frame(measure = measure, n = 0L, value = NA_real_, note = why)
+    if (nrow(generated) == 0L) return(empty("experiment 1 has no usable answer"))
+    if (nrow(scored) == 0L) return(empty("experiment 2 has no usable answer"))
+    cells <- lapply(seq_len(nrow(goal_states)), function(i) {
+      pick <- function(rows) {
+        rows <- rows[rows$goal == goal_states$goal[i] & rows$state == goal_states$state[i], ]
+        if (nrow(rows) == 0L) NULL else colMeans(choice_matrix(rows))
+      }
+      sides <- list(pick(generated), pick(scored))
+      if (any(vapply(sides, is.null, logical(1L)))) return(NULL)
+      c(jsd = jsd_bits(sides[[1L]], sides[[2L]]),
+        same = which.max(sides[[1L]]) == which.max(sides[[2L]]))
+    })
+    cells <- do.call(rbind, cells)
+    key <- function(rows) paste(rows$replication, rows$prompt_id)
+    at <- match(key(generated), key(scored))
+    answers <- choice_matrix(generated)[!is.na(at), , drop = FALSE]
+    chances <- choice_matrix(scored)[at[!is.na(at)], , drop = FALSE]
+    said <- rowSums(answers * chances)
+    best <- chances[cbind(seq_len(nrow(chances)), max.col(chances, "first"))]
+    favourite <- said == best
+    value <- c(
+      if (is.null(cells)) c(NA, NA) else colMeans(cells),
+      if (nrow(answers) == 0L) {
+        c(NA, NA, NA)
+      } else {
+        c(mean(favourite), mean(said), mean(rowSums(chances^2)))
+      }
+    )
+    data.frame(
+      measure = measure, value = unname(value),
+      n = c(rep(if (is.null(cells)) 0L else nrow(cells), 2L), rep(nrow(answers), 3L)),
+      note = ifelse(is.na(value), "no prompt was answered in both experiments", "")
+    )
+  })
+}
+
+# Figures ---------------------------------------------------------------------------------------
+
+goal_titles <- c(
+  informative = "goal: be informative", social = "goal: be kind", both = "goal: both"
+)
+heart_label <- function(state) {
+  ifelse(state == 1, "1 heart", sprintf("%d hearts", as.integer(state)))
+}
+
+facet_goal_state <- function(rows) {
+  rows$goal <- factor(goal_titles[rows$goal], goal_titles)
+  rows$state <- factor(heart_label(rows$state), heart_label(0:3))
+  rows$utterance <- factor(
+    match(paste(rows$frame, rows$assessment), utterances$text), seq_len(8L), utterances$text
+  )
+  rows
+}
+
+is_model <- function(rows) rows$experiment %in% c("exp1", "exp2")
+
+plot_utterances <- function(cells) {
+  title <- "What is said about a performance, by what it was worth and by the speaker's goal"
+  if (!any(is_model(cells))) return(empty_figure(title, "No usable answer"))
+  models <- facet_goal_state(cells[is_model(cells), , drop = FALSE])
+  human <- facet_goal_state(cells[cells$label == "human", , drop = FALSE])
+  group <- function(rows) interaction(rows$label, rows$experiment)
+  models$series <- group(models)
+  ggplot(models, aes(x = as.integer(.data$utterance), y = .data$proportion)) +
+    geom_ribbon(
+      data = human, aes(ymin = .data$ci_low, ymax = .data$ci_high), fill = "grey80"
+    ) +
+    geom_line(data = human, colour = "grey50") +
+    geom_hline(yintercept = 1 / 8, linetype = "dotted", colour = "grey40") +
+    geom_vline(xintercept = 4.5, colour = "grey85") +
+    geom_line(aes(colour = .data$label, group = .data$series), alpha = 0.6) +
+    geom_linerange(
+      aes(ymin = .data$ci_low, ymax = .data$ci_high, colour = .data$label, group = .data$series),
+      alpha = 0.6, na.rm = TRUE
+    ) +
+    geom_point(aes(colour = .data$label, shape = .data$experiment), size = 1.5) +
+    facet_grid(goal ~ state) +
+    scale_models(models$label) +
+    scale_x_continuous(breaks = seq_len(8L), labels = utterances$text) +
+    coord_cartesian(ylim = c(0, 1)) +
+    labs(
+      title = title, x = "\"It ...\"", y = "Proportion or probability",
+      caption = paste(
+        "Grey band: people, 95% Wilson interval. Dotted: chance, 1/8. Model intervals: Wilson",
+        "(generated), bootstrap over prompts (scored)."
+      )
+    ) +
+    theme_grace() +
+    theme(axis.text.x = element_text(angle = 90, hjust = 1, vjust = 0.5))
+}
+
+plot_negation <- function(negation) {
+  title <- "Negated utterances (\"It wasn't ...\")"
+  if (!any(is_model(negation))) return(empty_figure(title, "No usable answer"))
+  facets <- function(rows) {
+    rows$goal <- factor(goal_titles[rows$goal], goal_titles)
+    rows
+  }
+  models <- facets(negation[is_model(negation), , drop = FALSE])
+  models$series <- interaction(models$label, models$experiment)
+  human <- facets(negation[negation$label == "human", , drop = FALSE])
+  ggplot(models, aes(x = .data$state, y = .data$negation)) +
+    geom_ribbon(
+      data = human, aes(ymin = .data$ci_low, ymax = .data$ci_high), fill = "grey80"
+    ) +
+    geom_line(data = human, colour = "grey50") +
+    geom_line(
+      aes(colour = .data$label, group = .data$series),
+      position = side_by_side(0.2), alpha = 0.6
+    ) +
+    geom_linerange(
+      aes(ymin = .data$ci_low, ymax = .data$ci_high, colour = .data$label, group = .data$series),
+      position = side_by_side(0.2), na.rm = TRUE
+    ) +
+    geom_point(
+      aes(colour = .data$label, shape = .data$experiment, group = .data$series),
+      position = side_by_side(0.2), size = 2
+    ) +
+    facet_wrap(~goal) +
+    scale_models(models$label) +
+    scale_x_continuous(breaks = 0:3) +
+    coord_cartesian(ylim = c(0, 1)) +
+    labs(
+      title = title, x = "State: hearts the performance was worth (0 to 3)",
+      y = "Share of negated utterances", caption = "Grey band: people, 95% Wilson interval."
+    ) +
+    theme_grace()
+}
+
+plot_scatter <- function(cells, comparison) {
+  title <- "Models against people, 96 cells of goal, state and utterance"
+  models <- cells[is_model(cells) & !is.na(cells$human), , drop = FALSE]
+  if (nrow(models) == 0L) return(empty_figure(title, "No usable answer"))
+  panel <- function(rows) {
+    rows$experiment <- factor(
+      experiment_names[rows$experiment], experiment_names,
+      paste("Experiment", experiment_names)
+    )
+    rows$label <- factor(rows$label, unique(cells$label))
+    rows
+  }
+  said <- comparison[is_model(comparison), , drop = FALSE]
+  number <- function(value, digits) ifelse(is.na(value), "n/a", sprintf(digits, value))
+  said$text <- sprintf(
+    "r = %s\nRMSE = %s\nJSD = %s bits", number(said$r, "%.2f"), number(said$rmse, "%.3f"),
+    number(said$jsd_bits, "%.3f")
+  )
+  ggplot(panel(models), aes(x = .data$human, y = .data$proportion)) +
+    geom_abline(colour = "grey60") +
+    geom_point(aes(colour = .data$frame, shape = .data$frame), size = 1.9, alpha = 0.8) +
+    geom_text(
+      data = panel(said), aes(x = 0, y = 0.98, label = .data$text), hjust = 0, vjust = 1,
+      size = 3.2, lineheight = 0.95
+    ) +
+    facet_grid(label ~ experiment) +
+    scale_colour_manual("Utterance", values = c("was" = "#0072B2", "wasn't" = "#D55E00")) +
+    scale_shape_manual("Utterance", values = c("was" = 16, "wasn't" = 17)) +
+    coord_equal(xlim = c(0, 1), ylim = c(0, 1)) +
+    labs(
+      title = title, x = "Proportion of people who said it",
+      y = "Model: proportion (exp. 1) or mean probability (exp. 2)",
+      caption = "On the diagonal, model and people agree."
+    ) +
+    theme_grace()
+}
+
+plot_agreement <- function(cells) {
+  title <- "Study 2: generated against scored answers"
+  first <- cells[cells$experiment == "exp1", , drop = FALSE]
+  second <- cells[cells$experiment == "exp2", , drop = FALSE]
+  if (nrow(first) > 0L && nrow(second) > 0L) {
+    second$scored <- second$proportion
+    first <- look_up(
+      first, second, c("label", "goal", "state", "frame", "assessment"), "scored"
+    )
+    first <- first[!is.na(first$scored), , drop = FALSE]
+  }
+  if (nrow(first) == 0L || nrow(second) == 0L) {
+    return(empty_figure(title, "Needs both experiments of the same model"))
+  }
+  ggplot(first, aes(x = .data$scored, y = .data$proportion, colour = .data$label)) +
+    geom_abline(colour = "grey60") +
+    geom_linerange(aes(ymin = .data$ci_low, ymax = .data$ci_high), alpha = 0.4) +
+    geom_point(aes(shape = .data$frame), size = 2) +
+    scale_colour_manual("Model", values = model_colours(first$label)) +
+    scale_shape_manual("Utterance", values = c("was" = 16, "wasn't" = 17)) +
+    coord_equal(xlim = c(0, 1), ylim = c(0, 1)) +
+    labs(
+      title = title, x = "Experiment 2: mean scored probability",
+      y = "Experiment 1: proportion of generated answers",
+      caption = paste(
+        "One point a cell of goal, state and utterance, with its 95% Wilson interval.",
+        "On the diagonal both experiments agree.", sep = "\n"
+      )
+    ) +
+    theme_grace()
+}
+
+# The rule --------------------------------------------------------------------------------------
+
+#' The columns of each table, in order.
+study2_columns <- function() {
+  list(
+    cells = c(
+      model_keys, "experiment", "goal", "state", "frame", "assessment", "n_prompts", "n", "total",
+      "proportion", "ci_low", "ci_high", "chance", "human", "polite_rsa", "note"
+    ),
+    negation = c(
+      model_keys, "experiment", "goal", "state", "n_prompts", "n", "total", "negation", "ci_low",
+      "ci_high", "note"
+    ),
+    glmer = c(
+      model_keys, "kind", "term", "estimate", "se", "statistic", "df", "p", "n", "formula",
+      "singular", "converged", "note"
+    ),
+    tests = c(
+      model_keys, "experiment", "test", "null", "n", "total", "proportion", "ci_low", "ci_high",
+      "p", "p_bh", "note"
+    ),
+    human_comparison = c(
+      model_keys, "experiment", "n_cells", "n_answers", "jsd_bits", "jsd_low", "jsd_high",
+      "jsd_floor_bits", "rmse", "rmse_low", "rmse_high", "r", "r_low", "r_high",
+      "indirectness_informative", "indirectness_social", "indirectness_both", "note"
+    ),
+    agreement = c(model_keys, "measure", "n", "value", "note"),
+    quality = quality_columns
+  )
+}
+
+#' All tables of study 2 as a named list.
+study2_tables <- function(table, reference, draws, seed) {
+  table <- add_label(table)
+  choices <- stack_choices(table)
+  message(sprintf("study 2: %d rows, %d usable answers", nrow(table), nrow(choices)))
+  said <- !is.na(table$Was_Wasnt) & !is.na(table$Assessment)
+  ok <- function(status) !is.na(status) & status == "ok"
+  list(
+    cells = utterance_cells(choices, reference, draws, seed),
+    negation = negation_rates(choices, reference, draws, seed),
+    glmer = negation_models(choices),
+    tests = binomial_tests(choices, reference, draws, seed),
+    human_comparison = human_comparison(choices, reference, draws, seed),
+    agreement = experiment_agreement(choices),
+    quality = quality_table(
+      table,
+      list(
+        exp1 = ok(table$exp1_status) & said,
+        exp2 = ok(table$exp2_status) & stats::complete.cases(table[utterances$column])
+      ),
+      table$option_mass
+    )
+  )
+}
+
+#' Read, analyse, write.
+run_study2 <- function(input, output, params) {
+  table <- read_ready(input[["ready"]], study2_text, study2_numbers)
+  reference <- read_reference(input[["reference"]])
+  reference$frame <- plain_frame(reference$frame)
+  tables <- study2_tables(
+    table, reference,
+    draws = params[["bootstrap_draws"]], seed = params[["seed"]]
+  )
+  columns <- study2_columns()
+  for (name in names(columns)) {
+    write_result(tables[[name]], output[[name]], columns[[name]])
+  }
+  shown <- tables$cells$label[is_model(tables$cells)]
+  save_figure(plot_utterances(tables$cells), output[["utterances"]], 11, grown(8.5, shown))
+  save_figure(plot_negation(tables$negation), output[["negated"]], 9.5, grown(5, shown))
+  height <- 2.2 + 3.2 * max(1L, length(unique(shown)))
+  save_figure(plot_scatter(tables$cells, tables$human_comparison), output[["scatter"]], 8, height)
+  save_figure(plot_agreement(tables$cells), output[["calibration"]], 7, grown(7.5, shown))
+}
+
+if (exists("snakemake")) {
+  for (name in c("common.R", "statistics.R", "figures.R")) {
+    source(file.path(snakemake@scriptdir, "lib", name))
+  }
+  library(ggplot2)
+  run_logged(snakemake@log, run_study2(snakemake@input, snakemake@output, snakemake@params))
+}

@@ -1,0 +1,187 @@
+# Reading, grouping and writing shared by the two analyses and the report.
+# Source after nothing; needs data.table.
+
+#' Read the analysis-ready table of a study, checked and typed.
+#'
+#' @param path CSV file.
+#' @param text Columns kept as text (ids would otherwise turn into numbers).
+#' @param numbers Columns read as numbers, NA where an experiment was not run.
+read_ready <- function(path, text, numbers) {
+  if (!file.exists(path)) stop(sprintf("%s: no such file", path), call. = FALSE)
+  header <- names(data.table::fread(path, nrows = 0L))
+  missing <- setdiff(c(text, numbers), header)
+  if (length(missing) > 0L) {
+    stop(sprintf("%s: missing column(s): %s", path, paste(missing, collapse = ", ")), call. = FALSE)
+  }
+  table <- data.table::fread(
+    path,
+    select = c(text, numbers), colClasses = list(character = text),
+    na.strings = c("", "NA"), data.table = FALSE, showProgress = FALSE
+  )
+  for (name in numbers) table[[name]] <- as_number(table[[name]], name, path)
+  table
+}
+
+#' Turn a column into numbers; text that is not a number is an error naming the place.
+as_number <- function(values, name, path) {
+  if (is.numeric(values)) return(as.numeric(values))
+  values <- as.character(values)
+  numbers <- suppressWarnings(as.numeric(values))
+  wrong <- which(!is.na(values) & is.na(numbers) & toupper(values) != "NAN")
+  if (length(wrong) > 0L) {
+    stop(sprintf(
+      "%s, row %d: %s is '%s', not a number", path, wrong[1L] + 1L, name, values[wrong[1L]]
+    ), call. = FALSE)
+  }
+  numbers
+}
+
+#' Read a small reference table.
+read_reference <- function(path) {
+  if (!file.exists(path)) stop(sprintf("%s: no such file", path), call. = FALSE)
+  data.table::fread(path, na.strings = c("", "NA"), data.table = FALSE, showProgress = FALSE)
+}
+
+#' Add `label`, what figures and sentences call a model: its key, with the prompt variant
+#' where the table holds several.
+add_label <- function(table) {
+  several <- length(unique(table$variant)) > 1L
+  table$label <- if (several) {
+    sprintf("%s (%s)", table$model_key, table$variant)
+  } else {
+    table$model_key
+  }
+  table
+}
+
+#' Split a table by key columns in sorted order, apply `fn`, and put the keys before the result.
+by_group <- function(table, keys, fn) {
+  if (nrow(table) == 0L) return(data.frame())
+  sorted <- table[do.call(order, unname(as.list(table[keys]))), , drop = FALSE]
+  id <- do.call(paste, c(unname(as.list(sorted[keys])), sep = "\r"))
+  pieces <- split(sorted, factor(id, levels = unique(id)))
+  bind(lapply(pieces, function(piece) {
+    result <- fn(piece)
+    if (is.null(result) || nrow(result) == 0L) return(NULL)
+    cbind(piece[rep(1L, nrow(result)), keys, drop = FALSE], result, row.names = NULL)
+  }))
+}
+
+#' Stack tables; columns that a table lacks are NA.
+bind <- function(tables) {
+  tables <- Filter(function(table) !is.null(table) && nrow(table) > 0L, unname(tables))
+  if (length(tables) == 0L) return(data.frame())
+  data.table::rbindlist(tables, fill = TRUE, use.names = TRUE, idcol = FALSE) |> as.data.frame()
+}
+
+#' Left join that keeps the row order of `table`.
+look_up <- function(table, other, keys, columns) {
+  if (nrow(table) == 0L) return(table)
+  paste_keys <- function(frame) do.call(paste, c(unname(as.list(frame[keys])), sep = "\r"))
+  at <- match(paste_keys(table), paste_keys(other))
+  for (name in columns) table[[name]] <- other[[name]][at]
+  table
+}
+
+#' Join the notes that apply to a row, or "" if there is none.
+notes <- function(...) {
+  parts <- unlist(list(...))
+  paste(parts[!is.na(parts) & nzchar(parts)], collapse = "; ")
+}
+
+#' Write a result table with all its columns, in order, also where it has no row.
+write_result <- function(table, path, columns) {
+  for (name in setdiff(columns, names(table))) table[[name]] <- rep(NA, nrow(table))
+  dir.create(dirname(path), recursive = TRUE, showWarnings = FALSE)
+  data.table::fwrite(table[, columns, drop = FALSE], path, na = "", quote = "auto")
+}
+
+#' Read a result table written by `write_result`; NULL if there is none by that name.
+read_result <- function(paths, name) {
+  path <- paths[basename(paths) == paste0(name, ".csv")]
+  if (length(path) == 0L) return(NULL)
+  table <- data.table::fread(
+    path[1L],
+    na.strings = "", data.table = FALSE, showProgress = FALSE, integer64 = "numeric"
+  )
+  # fread leaves doubled quotes inside a quoted field as they are.
+  words <- vapply(table, is.character, logical(1L))
+  table[words] <- lapply(table[words], function(text) gsub("\"\"", "\"", text, fixed = TRUE))
+  if ("note" %in% names(table)) table$note <- ifelse(is.na(table$note), "", table$note)
+  table
+}
+
+#' Rows a study's quality table counts, per model and experiment.
+#'
+#' @param table Rows with status columns, `quality_flags`, `response_timestamp`.
+#' @param parsed Named list of logical vectors: was the answer (exp1) or measurement (exp2) usable?
+#' @param masses Option mass of each row's queries (smallest), NA where not scored.
+quality_table <- function(table, parsed, masses) {
+  experiments <- c(exp1 = "exp1_status", exp2 = "exp2_status")
+  bind(lapply(names(experiments), function(experiment) {
+    status <- table[[experiments[[experiment]]]]
+    rows <- table
+    rows$run <- !is.na(status)
+    rows$ok <- rows$run & status == "ok"
+    rows$usable <- parsed[[experiment]]
+    rows$mass <- if (experiment == "exp2") masses else NA_real_
+    rows <- rows[rows$run, , drop = FALSE]
+    by_group(rows, c("label", "model_key", "model_name", "variant"), function(piece) {
+      data.frame(
+        experiment = experiment,
+        replications = length(unique(piece$replication)),
+        prompts = length(unique(piece$prompt_id)),
+        trials = nrow(piece),
+        answered = sum(piece$ok),
+        usable = sum(piece$usable),
+        usable_percent = 100 * mean(piece$usable),
+        flagged = sum(!is.na(piece$quality_flags)),
+        option_mass_mean = mean_or_na(piece$mass),
+        option_mass_min = if (all(is.na(piece$mass))) NA_real_ else min(piece$mass, na.rm = TRUE),
+        first_answer = earliest(piece$response_timestamp, min),
+        last_answer = earliest(piece$response_timestamp, max)
+      )
+    })
+  }))
+}
+
+mean_or_na <- function(values) {
+  if (all(is.na(values))) NA_real_ else mean(values, na.rm = TRUE)
+}
+
+#' First (or last) of ISO timestamps as text.
+earliest <- function(stamps, choose = min) {
+  stamps <- stamps[!is.na(stamps)]
+  if (length(stamps) == 0L) NA_character_ else choose(stamps)
+}
+
+quality_columns <- c(
+  "label", "model_key", "model_name", "variant", "experiment", "replications", "prompts", "trials",
+  "answered", "usable", "usable_percent", "flagged", "option_mass_mean", "option_mass_min",
+  "first_answer", "last_answer"
+)
+
+#' Run an analysis with its messages in the rule's log; an error is written there and raised.
+run_logged <- function(log, expression) {
+  if (length(log) == 0L) return(invisible(expression))
+  dir.create(dirname(log[[1L]]), recursive = TRUE, showWarnings = FALSE)
+  connection <- file(log[[1L]], open = "wt")
+  on.exit(close(connection))
+  say <- function(text) {
+    writeLines(text, connection)
+    flush(connection)
+  }
+  withCallingHandlers(
+    expression,
+    message = function(condition) {
+      say(sub("\n$", "", conditionMessage(condition)))
+      invokeRestart("muffleMessage")
+    },
+    warning = function(condition) {
+      say(paste("warning:", conditionMessage(condition)))
+      invokeRestart("muffleWarning")
+    },
+    error = function(condition) say(paste("error:", conditionMessage(condition)))
+  )
+  invisible(NULL)
+}

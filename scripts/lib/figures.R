@@ -1,0 +1,60 @@
+# The look of all figures: colour-blind-safe colours, one theme, PNG at 150 dpi. Needs ggplot2.
+
+experiment_names <- c(exp1 = "1: generated answers", exp2 = "2: scored probabilities")
+
+#' A colour for each model, from Okabe and Ito's palette, or viridis where they are many.
+model_colours <- function(labels) {
+  labels <- unique(labels)
+  safe <- c("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5539")
+  colours <- if (length(labels) <= length(safe)) {
+    safe[seq_along(labels)]
+  } else {
+    grDevices::hcl.colors(length(labels) + 1L, "viridis")[seq_along(labels)]
+  }
+  stats::setNames(colours, labels)
+}
+
+scale_models <- function(labels) {
+  list(
+    scale_colour_manual("Model", values = model_colours(labels)),
+    scale_shape_manual(
+      "Experiment",
+      values = c(exp1 = 16, exp2 = 17), labels = experiment_names, limits = names(experiment_names)
+    ),
+    guides(colour = guide_legend(order = 1, ncol = 4), shape = guide_legend(order = 2))
+  )
+}
+
+theme_grace <- function() {
+  theme_minimal(base_size = 11) +
+    theme(
+      legend.position = "bottom", legend.box = "vertical", legend.margin = margin(0, 0, 0, 0),
+      legend.spacing.y = unit(2, "pt"),
+      panel.grid.minor = element_blank(), panel.border = element_rect(colour = "grey80", fill = NA),
+      strip.text = element_text(face = "bold"), plot.title = element_text(face = "bold"),
+      plot.title.position = "plot", plot.subtitle = element_text(colour = "grey30"),
+      plot.caption = element_text(colour = "grey30", hjust = 0), plot.caption.position = "plot"
+    )
+}
+
+save_figure <- function(plot, path, width = 9, height = 6) {
+  dir.create(dirname(path), recursive = TRUE, showWarnings = FALSE)
+  ggsave(path, plot, width = width, height = height, dpi = 150, bg = "white", limitsize = FALSE)
+}
+
+#' A figure that says why it is empty.
+empty_figure <- function(title, reason) {
+  ggplot() +
+    annotate("text", x = 0, y = 0, label = reason, colour = "grey30", size = 5) +
+    labs(title = title) +
+    theme_void(base_size = 11) +
+    theme(plot.title = element_text(face = "bold"))
+}
+
+#' Height in inches for a plot whose legend and rows grow with the number of models.
+grown <- function(base, labels, each = 0.12) {
+  base + each * max(0, length(unique(labels)) - 2L)
+}
+
+#' Series (model x experiment) side by side.
+side_by_side <- function(width = 0.6) position_dodge(width = width)

@@ -1,0 +1,328 @@
+# What the report needs: rounded tables, sentences made from the result tables, and readers for
+# metadata.json and validation.json. Source after common.R; needs knitr and jsonlite.
+
+#' A number as readers expect it; NA is an en dash.
+show_number <- function(values, digits = 2) {
+  values <- as.numeric(values)
+  text <- formatC(values, digits = digits, format = "f", big.mark = ",")
+  text[!is.na(values) & suppressWarnings(as.numeric(gsub(",", "", text))) == 0] <-
+    formatC(0, digits = digits, format = "f")
+  ifelse(is.na(values), "\u2013", sub("^-", "\u2212", text))
+}
+
+#' A p value: three decimals, or "< .001".
+show_p <- function(values) {
+  values <- as.numeric(values)
+  text <- sub("^0", "", formatC(values, digits = 3, format = "f"))
+  ifelse(is.na(values), "\u2013", ifelse(values < 0.001, "< .001", text))
+}
+
+#' "0.52 [0.41, 0.63]", without the bracket where there is no interval.
+show_interval <- function(value, low, high, digits = 2) {
+  bracket <- sprintf(" [%s, %s]", show_number(low, digits), show_number(high, digits))
+  paste0(show_number(value, digits), ifelse(is.na(low) | is.na(high), "", bracket))
+}
+
+show_text <- function(values) {
+  text <- trimws(as.character(values))
+  ifelse(is.na(text) | text == "", "\u2013", text)
+}
+
+experiment_short <- c(exp1 = "1 generated", exp2 = "2 scored", reference = "\u2013")
+show_experiment <- function(values) unname(experiment_short[values])
+
+#' A captioned table that scrolls sideways on small screens; a sentence where it has no row. A long
+#' table is folded under its caption.
+show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L) {
+  if (is.null(table) || nrow(table) == 0L) {
+    return(knitr::asis_output(sprintf("\n\n*%s: nothing to show for this run.*\n\n", caption)))
+  }
+  empty <- vapply(table, function(column) all(as.character(column) == "\u2013"), logical(1L))
+  drop <- names(table) %in% c("Note", "Variant") & empty
+  table <- table[, !drop, drop = FALSE]
+  if (is.null(align)) align <- ifelse(vapply(table, looks_numeric, logical(1L)), "r", "l")
+  html <- knitr::kable(
+    table, format = "html", caption = if (!fold) caption, row.names = FALSE, align = align,
+    escape = TRUE, table.attr = "class=\"grace\""
+  )
+  html <- paste0("\n\n<div class=\"wide\">\n", html, "\n</div>\n\n")
+  if (fold) {
+    html <- paste0("\n\n<details><summary>", caption, "</summary>\n", html, "\n</details>\n\n")
+  }
+  knitr::asis_output(html)
+}
+
+looks_numeric <- function(column) {
+  text <- as.character(column)
+  is.numeric(column) || all(grepl("^[<\u2212\u2013.0-9, /%()\\[\\]-]+$", text, perl = TRUE))
+}
+
+#' Figures of a study in the order given, each with its caption; those absent are left out.
+show_figures <- function(paths, wanted) {
+  parts <- vapply(names(wanted), function(name) {
+    path <- paths[basename(paths) == paste0(name, ".png")]
+    if (length(path) == 0L) return("")
+    sprintf(
+      "\n<figure><img src=\"%s\" alt=\"%s\"/><figcaption>%s</figcaption></figure>\n",
+      knitr::image_uri(path[1L]), gsub("\"", "&quot;", wanted[[name]]), wanted[[name]]
+    )
+  }, character(1L))
+  knitr::asis_output(paste(parts, collapse = "\n"))
+}
+
+# JSON files ------------------------------------------------------------------------------------
+
+#' Read JSON files, leaving out those that cannot be read (named in the attribute `unread`).
+read_json_files <- function(paths) {
+  unread <- character(0)
+  records <- lapply(paths, function(path) {
+    tryCatch(
+      jsonlite::read_json(path, simplifyVector = FALSE),
+      error = function(condition) {
+        unread <<- c(unread, path)
+        NULL
+      }
+    )
+  })
+  structure(Filter(Negate(is.null), records), unread = unread)
+}
+
+#' A field along a path of names as one text; "" if a step is missing.
+dig <- function(record, ...) {
+  for (name in c(...)) {
+    if (!is.list(record) || is.null(record[[name]])) return("")
+    record <- record[[name]]
+  }
+  flat <- unlist(record)
+  if (is.null(flat)) return("")
+  if (is.null(names(flat)) || any(names(flat) == "")) return(toString(flat))
+  toString(sprintf("%s %s", names(flat), flat))
+}
+
+first_of <- function(...) {
+  values <- c(...)
+  values <- values[nzchar(values)]
+  if (length(values) == 0L) "" else values[1L]
+}
+
+#' One row a model and replication: what ran, where, with which seeds.
+metadata_table <- function(records) {
+  bind(lapply(records, function(record) {
+    seeds <- dig(record, "seeds")
+    data.frame(
+      model = first_of(dig(record, "model_key"), dig(record, "model_name")),
+      name = dig(record, "model_name"),
+      revision = dig(record, "revision"),
+      replication = first_of(dig(record, "replication_index"), dig(record, "replication")),
+      start = dig(record, "timestamps", "start"),
+      end = dig(record, "timestamps", "end"),
+      engine = trimws(paste(
+        dig(record, "deployment_info", "engine"),
+        first_of(
+          dig(record, "deployment_info", "engine_version"),
+          dig(record, "deployment_info", "version")
+        )
+      )),
+      gpu = first_of(
+        trimws(paste(
+          if (dig(record, "deployment_info", "gpu_count") %in% c("", "0")) "" else
+            paste0(dig(record, "deployment_info", "gpu_count"), " x"),
+          dig(record, "deployment_info", "gpu_type")
+        )), "none"
+      ),
+      seeds = seeds,
+      commit = first_of(dig(record, "git_commit"), dig(record, "commit")),
+      image = dig(record, "image_digest")
+    )
+  }))
+}
+
+#' One row a validation check.
+checks_table <- function(records) {
+  bind(lapply(records, function(record) {
+    checks <- if (!is.null(record$checks)) record$checks else if (is.null(names(record))) record
+    bind(lapply(checks, function(check) {
+      review <- check$rows_to_review
+      if (is.null(review)) review <- check$rows
+      data.frame(
+        model = dig(record, "model_key"),
+        replication = first_of(dig(record, "replication"), dig(record, "replication_index")),
+        study = dig(check, "study"), experiment = dig(check, "experiment"),
+        check = dig(check, "name"), value = dig(check, "value"),
+        threshold = dig(check, "threshold"), passed = isTRUE(check$passed),
+        rows_to_review = length(review)
+      )
+    }))
+  }))
+}
+
+# Sentences -------------------------------------------------------------------------------------
+
+in_experiment <- c(
+  exp1 = "in the generated answers (experiment 1)",
+  exp2 = "in the scored probabilities (experiment 2)"
+)
+
+#' Findings of study 1, one Markdown bullet a model and experiment, all from the tables.
+findings_study1 <- function(tables) {
+  distances <- tables$distances
+  if (is.null(distances) || nrow(distances) == 0L) return("- No usable answer in this run.")
+  groups <- unique(distances[c("label", "experiment")])
+  vapply(seq_len(nrow(groups)), function(i) {
+    mine <- function(table) {
+      here <- table$label == groups$label[i] & table$experiment == groups$experiment[i]
+      table[here, , drop = FALSE]
+    }
+    rsa <- mine(distances)
+    rsa <- rsa[rsa$reference == "rsa" & !is.na(rsa$jsd_bits), , drop = FALSE]
+    paste0(
+      sprintf("- **%s** %s: ", groups$label[i], in_experiment[[groups$experiment[i]]]),
+      sprintf(
+        "the favourite state is that of the RSA listener in %d of %d cells (mean JSD %s bits)",
+        sum(rsa$same_favourite), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
+      ),
+      sentence_cancellation(mine(tables$cancellation)), sentence_contrasts(mine(tables$contrasts)),
+      sentence_knowledge(mine(tables$knowledge)), "."
+    )
+  }, character(1L))
+}
+
+sentence_cancellation <- function(rows) {
+  wanted <- rows$filter == "all answers" & rows$word == "two" & !is.na(rows$index)
+  rows <- rows[wanted, , drop = FALSE]
+  if (nrow(rows) == 0L) return("")
+  direction <- if (is.na(rows$ci_low[1L])) {
+    "no interval can be given"
+  } else if (rows$ci_low[1L] > 0) {
+    "the reading \"not all\" weakens when the speaker has not seen everything, as RSA predicts"
+  } else if (rows$ci_high[1L] < 0) {
+    "the reading \"not all\" gets stronger with less access, against RSA"
+  } else {
+    "its interval includes 0: no reliable cancellation"
+  }
+  sprintf(
+    "; cancellation index for \"two\" %s points (RSA %s): %s",
+    show_interval(rows$index[1L], rows$ci_low[1L], rows$ci_high[1L], 1),
+    show_number(rows$rsa[1L], 1), direction
+  )
+}
+
+sentence_contrasts <- function(rows) {
+  tested <- rows[!is.na(rows$same_pattern), , drop = FALSE]
+  if (nrow(tested) == 0L) return("; none of the planned contrasts can be tested")
+  sprintf(
+    "; %d of the %d planned contrasts that could be judged come out as in people",
+    sum(tested$same_pattern), nrow(tested)
+  )
+}
+
+sentence_knowledge <- function(rows) {
+  rows <- rows[!is.na(rows$p_knows), , drop = FALSE]
+  if (nrow(rows) == 0L) return("")
+  sprintf(
+    "; P(\"the speaker knows exactly\") is %s",
+    toString(sprintf("%s with access %d", show_number(rows$p_knows), rows$access))
+  )
+}
+
+#' Findings of study 2, one Markdown bullet a model and experiment.
+findings_study2 <- function(tables) {
+  rows <- tables$human_comparison
+  if (is.null(rows)) return("- No usable answer in this run.")
+  human <- rows[rows$label == "human", , drop = FALSE]
+  rows <- rows[rows$experiment %in% names(in_experiment), , drop = FALSE]
+  if (nrow(rows) == 0L) return("- No usable answer in this run.")
+  vapply(seq_len(nrow(rows)), function(i) {
+    row <- rows[i, ]
+    paste0(
+      sprintf("- **%s** %s: ", row$label, in_experiment[[row$experiment]]),
+      sentence_distance(row), sentence_indirectness(row, human),
+      sentence_primary(tables$tests, row), "."
+    )
+  }, character(1L))
+}
+
+sentence_distance <- function(row) {
+  if (is.na(row$jsd_bits)) return("no cell to compare with people")
+  sprintf(
+    paste(
+      "over %d of 96 cells (%s answers), r = %s and RMSE = %s to people, mean JSD %s bits",
+      "(sampling alone gives %s)"
+    ),
+    as.integer(row$n_cells), show_number(row$n_answers, 0), show_number(row$r),
+    show_number(row$rmse, 3),
+    show_number(row$jsd_bits, 3), show_number(row$jsd_floor_bits, 3)
+  )
+}
+
+sentence_indirectness <- function(row, human) {
+  goals <- c("informative", "social", "both")
+  mine <- unlist(row[paste0("indirectness_", goals)])
+  if (all(is.na(mine)) || nrow(human) == 0L) return("")
+  theirs <- unlist(human[1L, paste0("indirectness_", goals)])
+  known <- which(!is.na(mine))
+  most <- known[which.max(mine[known])]
+  sprintf(
+    "; indirectness is largest for the goal \"%s\" (%s; people %s there, largest for \"%s\")",
+    goals[most], show_number(mine[most]), show_number(theirs[most]), goals[which.max(theirs)]
+  )
+}
+
+sentence_primary <- function(tests, row) {
+  primary <- tests[grepl("(primary)", tests$test, fixed = TRUE), , drop = FALSE]
+  mine <- primary[primary$label == row$label & primary$experiment == row$experiment &
+    !is.na(primary$proportion), , drop = FALSE]
+  if (nrow(mine) == 0L) return("")
+  people <- primary[primary$label == "human", , drop = FALSE]
+  against <- if (is.na(mine$p[1L])) {
+    ""
+  } else {
+    sprintf(", p %s against chance", sub("^\\.", "= .", show_p(mine$p[1L])))
+  }
+  sprintf(
+    "; \"wasn't terrible\" at 0 hearts with both goals: %s%s%s",
+    show_interval(mine$proportion[1L], mine$ci_low[1L], mine$ci_high[1L]), against,
+    if (nrow(people) > 0L) sprintf(" (people %s)", show_number(people$proportion[1L])) else ""
+  )
+}
+
+#' What readers should be warned of, from the checks, the notes and the rates.
+findings_quality <- function(qualities, checks) {
+  qualities <- qualities[!is.na(qualities$usable_percent), , drop = FALSE]
+  low <- qualities[qualities$usable_percent < 95, , drop = FALSE]
+  weak <- qualities[which(qualities$option_mass_min < 0.5), , drop = FALSE]
+  said <- c(
+    if (nrow(qualities) > 0L) {
+      sprintf(
+        "- %s of %s answers and measurements are usable (%s %%).",
+        show_number(sum(qualities$usable), 0), show_number(sum(qualities$trials), 0),
+        show_number(100 * sum(qualities$usable) / sum(qualities$trials), 1)
+      )
+    },
+    if (nrow(low) > 0L) {
+      sprintf(
+        "- Fewer than 95 %% usable: %s.",
+        toString(sprintf(
+          "%s %s experiment %s", low$label, low$study, sub("exp", "", low$experiment)
+        ))
+      )
+    },
+    if (nrow(weak) > 0L) {
+      sprintf(
+        paste(
+          "- Some prompts leave more than half of the probability outside the answer options:",
+          "%s. Their scored distributions describe a small part of what the model would say."
+        ),
+        toString(sprintf("%s %s", weak$label, weak$study))
+      )
+    }
+  )
+  if (nrow(checks) > 0L) {
+    failed <- sum(!checks$passed)
+    said <- c(said, sprintf(
+      "- %d of %d validation checks passed%s.", sum(checks$passed), nrow(checks),
+      if (failed > 0L) sprintf("; the %d that failed are listed under data quality", failed) else ""
+    ))
+  }
+  said
+}

@@ -1,0 +1,202 @@
+"""Stub servers, holder processes and process look-ups for the lease tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from grace.serving.spec import ServerSpec
+
+STUB = textwrap.dedent(
+    """
+    # A server with a child of its own in another session, as vLLM has its engine process.
+    import http.server, os, pathlib, subprocess, sys
+    folder, port, mark, mode = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    print("stub: loading", flush=True)
+    with (folder / "starts").open("a") as starts:
+        starts.write(f"{os.getpid()}\\n")
+    if mode == "broken":
+        print("stub: RuntimeError: weights are damaged", flush=True)
+        sys.exit(3)
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", mark],
+                     start_new_session=True)
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(503 if mode == "never-ready" else 200)
+            self.end_headers()
+            if self.path == "/crash":
+                print("stub: CUDA error: an illegal memory access", flush=True)
+                os._exit(1)
+        def log_message(self, *arguments):
+            pass
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    """
+)
+
+HOLDER = textwrap.dedent(
+    """
+    # A job: holds the lease until a line arrives on standard input.
+    import json, logging, sys
+    from pathlib import Path
+    from grace.serving import ServerSpec, lease_server
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    task = json.loads(sys.argv[1])
+    spec = ServerSpec(**{**task["spec"], "command": tuple(task["spec"]["command"])})
+    with lease_server(spec, journal_dir=Path(task["journal"]), log_dir=Path(task["logs"]),
+                      workflow_pid=task["workflow"]) as lease:
+        print(lease.wait_ready(), flush=True)
+        for line in sys.stdin:
+            if line.strip() == "leave":
+                break
+            print(lease.wait_ready(), flush=True)
+    print("left", flush=True)
+    """
+)
+
+
+class Farm:
+    """A folder for one test's servers and jobs; knows every process that belongs to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mark = f"mark-{folder.name}-{os.getpid()}"
+        self.journal = folder / "journal"
+        self.logs = folder / "logs"
+        self._jobs: list[Job] = []
+        (folder / "stub.py").write_text(STUB)
+
+    def spec(self, mode: str = "ok", **changes: Any) -> ServerSpec:
+        command = [sys.executable, f"{self.folder}/stub.py", str(self.folder), "{port}"]
+        values: dict[str, Any] = {
+            "name": "stub",
+            "command": (*command, self.mark, mode),
+            "idle_s": 1.0,
+            "start_timeout_s": 30.0,
+        }
+        return ServerSpec(**{**values, **changes})
+
+    def job(self, spec: ServerSpec, workflow: int | None = None) -> Job:
+        """Start a holder process; `workflow` defaults to the test's own process."""
+        task = {
+            "spec": asdict(spec),
+            "journal": str(self.journal),
+            "logs": str(self.logs),
+            "workflow": workflow or os.getpid(),
+        }
+        job = Job([sys.executable, "-c", HOLDER, json.dumps(task), self.mark])
+        self._jobs.append(job)
+        return job
+
+    def starts(self) -> list[int]:
+        """Process ids of all servers that were ever started here."""
+        path = self.folder / "starts"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    def log(self) -> str:
+        return (self.logs / "server-stub.log").read_text()
+
+    def processes(self, word: str) -> list[psutil.Process]:
+        """Living processes of this farm whose command line holds `word` too."""
+        return [p for p in self.everything() if word in " ".join(_command_line(p))]
+
+    def supervisors(self) -> list[psutil.Process]:
+        states = [json.loads(p.read_text()) for p in self.journal.glob("serving/*/*/state.json")]
+        return _living({state["supervisor"]["pid"] for state in states})
+
+    def everything(self) -> list[psutil.Process]:
+        """Every living process of the farm: servers, their children, wardens, supervisors."""
+        jobs = {job.process.pid for job in self._jobs}
+        marked = {
+            process.pid
+            for process in psutil.process_iter()
+            if self.mark in _command_line(process) and process.pid not in jobs
+        }
+        return _living(marked | {process.pid for process in self.supervisors()})
+
+    def close(self) -> None:
+        """End what a failed test may have left, by process id."""
+        for job in self._jobs:
+            job.kill()
+        for process in self.everything():
+            process.kill()
+
+
+class Job:
+    """A holder process that tells its base URL and waits for orders."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def line(self) -> str:
+        """The next thing it says: a base URL, `left`, or nothing when it failed."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def order(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{text}\n")
+        self.process.stdin.flush()
+
+    def leave(self) -> None:
+        self.order("leave")
+        assert self.line() == "left"
+        self.process.wait(10)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def failure(self, timeout_s: float = 60) -> str:
+        """What a failed job wrote to standard error."""
+        _, errors = self.process.communicate(timeout=timeout_s)
+        assert self.process.returncode != 0
+        return errors
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> float:
+    """Wait for a condition; the seconds it took. Fails the test when it does not come true."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < timeout_s, f"not within {timeout_s} s: {what}"
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def kill_dash_nine(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _living(pids: set[int]) -> list[psutil.Process]:
+    living = []
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE:
+                living.append(process)
+        except psutil.Error:
+            continue
+    return living

@@ -1,0 +1,115 @@
+"""Bad input stops a run at once, in a line or two that say where and what to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import pytest
+from workflow_project import Project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    return Project.copied_to(tmp_path_factory.mktemp("bad_input") / "project")
+
+
+def refused(project: Project, *arguments: str) -> str:
+    """The output of a run that must fail, in plain words and before any model is loaded."""
+    done = project.snakemake(*arguments)
+    assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stdout, done.stdout
+    assert not list(project.folder.glob("results/*/replication-*/study*"))
+    return done.stdout
+
+
+def study1_with(project: Project, old: str, new: str) -> str:
+    """A copy of the bundled study 1 with one text replaced."""
+    text = (project.folder / "resources/stimuli/study1.csv").read_text(encoding="utf-8")
+    assert old in text
+    (project.folder / "mine.csv").write_text(text.replace(old, new, 1), encoding="utf-8")
+    return "study1_csv=mine.csv"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("replications=0", "key 'replications' is 0"),
+        ("models=[pcio]", "unknown model 'pcio' in `models`. Did you mean 'pico'?"),
+        ("replicatoins=3", "unknown key 'replicatoins'. Did you mean 'replications'?"),
+        ("study1_csv=nowhere.csv", "nowhere.csv: no such file"),
+        ("variants=[sead]", "unknown variant 'sead'"),
+        ("engine=vlm", "key 'engine' is 'vlm'"),
+        ("limit=0", "key 'limit' is 0"),
+    ],
+)
+def test_config_mistakes_name_key_value_and_remedy(project, setting, message):
+    assert message in refused(project, "--config", setting)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("priorQ", "prior", "row 1: study1 needs the column priorQ"),
+        (",1,1\n", ",4,1\n", "mine.csv, row 2: access"),
+        (",1,1\n", ",1,2\n", "mine.csv, row 2: observe is 2 but access is 1"),
+        ("\n1,exams", "\n,exams", "mine.csv, row 2: participant_id"),
+        ("\n1,letters", "\n1,exams", "stand in row 2 already"),
+    ],
+)
+def test_stimuli_mistakes_name_file_row_and_column(project, old, new, message):
+    assert message in refused(project, "--config", study1_with(project, old, new))
+
+
+def test_an_empty_and_a_latin1_file(project):
+    (project.folder / "empty.csv").write_text("")
+    assert "empty.csv: the file is empty" in refused(project, "--config", "study1_csv=empty.csv")
+    (project.folder / "latin1.csv").write_bytes("participant_id\nJosé\n".encode("latin-1"))
+    assert "line 2: not UTF-8" in refused(project, "--config", "study1_csv=latin1.csv")
+
+
+def test_a_missing_r_is_told_before_any_job(project, monkeypatch):
+    # A PATH with what Snakemake's jobs need, and without R.
+    folder = project.folder / "without-r"
+    folder.mkdir()
+    for program in ("bash", "git", "sh"):
+        found = next(
+            path for path in os.environ["PATH"].split(":") if os.path.exists(f"{path}/{program}")
+        )
+        (folder / program).symlink_to(f"{found}/{program}")
+    monkeypatch.setenv("PATH", str(folder))
+    shown = refused(project)
+    assert "R is missing" in shown
+    assert "envs/r.yaml" in shown
+    assert "steps (" not in shown
+
+
+@pytest.mark.skipif(
+    any(os.path.exists(f"/dev/{name}") for name in ("nvidia0", "nvidiactl")),
+    reason="this machine has a GPU, which is what the test must do without",
+)
+def test_a_model_that_needs_a_gpu_is_refused_without_one(project):
+    shown = refused(project, "--config", "models=[gemma-2b]")
+    assert "gemma-2b" in shown
+    assert "GPU" in shown
+
+
+def test_a_missing_server_environment_names_the_command(project):
+    shown = refused(project, "--config", "engine=vllm", "serving={environment: .venv-none}")
+    assert "make serve-env" in shown
+
+
+def test_a_taken_port_is_told(project):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        environment = os.path.join(os.path.dirname(sys.executable), "..")
+        shown = refused(
+            project,
+            "--config",
+            "engine=vllm",
+            f"serving={{port: {port}, environment: '{environment}'}}",
+        )
+    assert str(port) in shown

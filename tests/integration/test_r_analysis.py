@@ -1,0 +1,665 @@
+"""The R analyses on made data whose answers are computed here anew, with numpy and scipy."""
+
+import csv
+import functools
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from grace.cognition import polite
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "resources/reference/study1_published_tests.csv"
+HUMAN = ROOT / "resources/reference/study2_human_cells.csv"
+CELLS = [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)]
+STORIES = ["exams", "letters", "tickets", "fruits", "phones", "seeds"]
+GOALS = ["informative", "social", "both"]
+UTTERANCES = [(f, a) for f in ("was", "wasn't") for a in ("terrible", "bad", "good", "amazing")]
+RSA = {
+    (1, 1): [0, 0.144, 0.472, 0.384],
+    (2, 1): [0, 0.317, 0.580, 0.103],
+    (2, 2): [0, 0, 0.38, 0.62],
+    (3, 1): [0, 0.712, 0.282, 0.006],
+    (3, 2): [0, 0, 0.98, 0.02],
+    (3, 3): [0, 0, 0, 1],
+}
+TABLES = {
+    1: [
+        "cells",
+        "distances",
+        "contrasts",
+        "anova",
+        "knowledge",
+        "cancellation",
+        "agreement",
+        "quality",
+    ],
+    2: ["cells", "negation", "glmer", "tests", "human_comparison", "agreement", "quality"],
+}
+FIGURES = {
+    1: ["bets", "state3", "forest", "knows", "calibration"],
+    2: ["utterances", "negated", "scatter", "calibration"],
+}
+DRIVER = """
+job <- jsonlite::read_json(commandArgs(TRUE)[1])
+for (name in c("common", "statistics", "figures")) {
+  source(file.path(job$scripts, "lib", paste0(name, ".R")))
+}
+library(ggplot2)
+source(file.path(job$scripts, sprintf("analysis_study%d.R", job$study)))
+run <- if (job$study == 1) run_study1 else run_study2
+run(job$input, job$output, job$params)
+"""
+
+
+def rscript(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    assert shutil.which("Rscript"), "R is missing: install the packages of envs/r-packages.txt"
+    command = ["Rscript", "--vanilla", "-e", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+
+
+def launch(folder: Path, study: int, rows: list[dict]) -> subprocess.CompletedProcess[str]:
+    """Write the study's inputs, run its analysis, and leave its outputs in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / "ready.csv", index=False)
+    write_references(folder)
+    output = {name: str(folder / f"{name}.csv") for name in TABLES[study]}
+    output |= {name: str(folder / f"{name}.png") for name in FIGURES[study]}
+    job = {
+        "scripts": str(ROOT / "scripts"),
+        "study": study,
+        "input": {
+            "ready": str(folder / "ready.csv"),
+            "reference": str(folder / f"reference_study{study}.csv"),
+            "published": str(PUBLISHED),
+        },
+        "output": output,
+        "params": {"bootstrap_draws": 2000, "seed": 7, "equivalence_margin": 10},
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    return rscript(DRIVER, str(folder / "job.json"))
+
+
+def analyse(folder: Path, study: int, rows: list[dict]) -> dict[str, pd.DataFrame]:
+    done = launch(folder, study, rows)
+    assert done.returncode == 0, done.stderr
+    for name in FIGURES[study]:
+        picture = (folder / f"{name}.png").read_bytes()
+        assert picture[:8] == b"\x89PNG\r\n\x1a\n", name
+        assert len(picture) > 5000, name
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES[study]}
+
+
+def write_references(folder: Path) -> None:
+    first = [
+        {"source": source, "access": a, "observe": o, "state": s, "probability": p}
+        for (a, o), row in RSA.items()
+        for source in ("rsa", "exact_report")
+        for s, p in enumerate(row)
+    ]
+    pd.DataFrame(first).to_csv(folder / "reference_study1.csv", index=False)
+    second = []
+    for key, (n, total) in human_counts().items():
+        row = dict(zip(("goal", "state", "frame", "assessment"), key, strict=True))
+        second.append(row | {"source": "human", "n": n, "total": total, "probability": n / total})
+        second.append(row | {"source": "polite_rsa", "probability": polite_rsa()[key]})
+    pd.DataFrame(second).to_csv(folder / "reference_study2.csv", index=False)
+
+
+@functools.cache
+def polite_rsa() -> dict[tuple[str, int, str, str], float]:
+    lexicon = polite.read_lexicon(HUMAN.with_name("politeness_lexicon.csv"))
+    weights = polite.read_weights(HUMAN.with_name("politeness_weights.csv"))
+    return {
+        (goal, *key): p
+        for goal in GOALS
+        for key, p in polite.cells(goal, lexicon=lexicon, weights=weights).items()
+    }
+
+
+def human_counts() -> dict[tuple[str, int, str, str], tuple[int, int]]:
+    with HUMAN.open() as file:
+        return {
+            (
+                row["goal"],
+                int(row["state"]),
+                "was" if row["polarity"] == "was" else "wasn't",
+                row["adjective"],
+            ): (int(row["n"]), int(row["total"]))
+            for row in csv.DictReader(file)
+        }
+
+
+def study1_rows(bets, knows, *, draws=4, exps=("exp1", "exp2"), model="m", stories=STORIES):
+    """`bets(cell, story, draw)` gives four percentages, those of experiment 2 for draw None."""
+    rows = []
+    for a, o in CELLS:
+        for story in stories:
+            scored = bets((a, o), story, None)
+            for draw in range(draws):
+                said = bets((a, o), story, draw)
+                row = {
+                    "model_key": model,
+                    "model_name": f"org/{model}",
+                    "replication": draw % 2,
+                    "variant": "seed",
+                    "participant_id": draw,
+                    "story_shortname": story,
+                    "access": a,
+                    "observe": o,
+                    "response_timestamp": "2025-03-01T10:00:00Z",
+                    "Knowledge_A": None,
+                    "prob_knowledge_yes": None,
+                    "prompt_id": f"{story}-{a}-{o}",
+                    "exp1_status": None,
+                    "exp2_status": None,
+                    "quality_flags": None,
+                    "knowledge_option_mass": None,
+                }
+                for s in range(4):
+                    row[f"probability_{s}"] = row[f"state{s}_mean"] = None
+                    row[f"state{s}_option_mass"] = None
+                if "exp1" in exps:
+                    row |= {f"probability_{s}": said[s] for s in range(4)}
+                    row |= {"exp1_status": "ok", "Knowledge_A": knows((a, o), story, draw)}
+                if "exp2" in exps:
+                    row |= {f"state{s}_mean": scored[s] for s in range(4)}
+                    row |= {f"state{s}_option_mass": 0.99 - 0.01 * s for s in range(4)}
+                    row |= {"exp2_status": "ok", "knowledge_option_mass": 0.97}
+                    row["prob_knowledge_yes"] = 0.9 if a == 3 else 0.2
+                rows.append(row)
+    return rows
+
+
+def made_bets():
+    rng = np.random.default_rng(3)
+    story = {name: rng.normal(0, 6, 4) for name in STORIES}
+    fixed = {
+        (cell, name, draw): np.clip(
+            100 * np.array(RSA[cell]) + story[name] + rng.normal(0, 4, 4), 0, 100
+        ).round(2)
+        for cell in CELLS
+        for name in STORIES
+        for draw in [None, 0, 1, 2, 3]
+    }
+    return lambda cell, name, draw: fixed[cell, name, draw]
+
+
+def knows_made(cell, story, draw):
+    return "yes" if (cell[0] == 3) != (draw == 3 and story in ("exams", "letters")) else "no"
+
+
+@pytest.fixture(scope="module")
+def bets():
+    return made_bets()
+
+
+@pytest.fixture(scope="module")
+def study1(tmp_path_factory, bets):
+    return analyse(tmp_path_factory.mktemp("study1"), 1, study1_rows(bets, knows_made))
+
+
+def jsd(p, q):
+    p, q = np.asarray(p, float) / np.sum(p), np.asarray(q, float) / np.sum(q)
+    m = (p + q) / 2
+    return sum(
+        0.5 * x * math.log2(x / y) for a in (p, q) for x, y in zip(a, m, strict=True) if x > 0
+    )
+
+
+def wilson(n, total):
+    interval = stats.binomtest(int(n), int(total)).proportion_ci(method="wilson")
+    return interval.low, interval.high
+
+
+def one(table, **where):
+    for name, value in where.items():
+        table = table[table[name] == value]
+    assert len(table) == 1, f"{where}: {len(table)} rows"
+    return table.iloc[0]
+
+
+def values(bets, cell, experiment):
+    draws = range(4) if experiment == "exp1" else [None]
+    return np.array([[bets(cell, story, d) for d in draws] for story in STORIES])
+
+
+def benjamini_hochberg(p):
+    return stats.false_discovery_control(p, method="bh")
+
+
+def test_cell_means_and_distances(study1, bets):
+    for experiment in ("exp1", "exp2"):
+        for a, o in CELLS:
+            mean = values(bets, (a, o), experiment).mean((0, 1))
+            where = {"model_key": "m", "experiment": experiment, "access": a, "observe": o}
+            for state in range(4):
+                row = one(study1["cells"], **where, state=state)
+                assert row["bet"] == pytest.approx(mean[state])
+                assert row["n_prompts"] == 6
+                assert row["n_answers"] == 24
+            row = one(study1["distances"], **where, reference="rsa")
+            p, q = mean / mean.sum(), np.array(RSA[a, o]) / sum(RSA[a, o])
+            assert row["jsd_bits"] == pytest.approx(jsd(p, q), abs=1e-9)
+            assert row["emd_states"] == pytest.approx(np.abs(np.cumsum(p - q)).sum(), abs=1e-9)
+            assert row["jsd_low"] <= row["jsd_high"]
+
+
+def test_bootstrap_interval_resamples_prompts_then_draws(study1, bets):
+    rng = np.random.default_rng(5)
+    data = values(bets, (2, 1), "exp1")[:, :, 2]
+    means = []
+    for _ in range(4000):
+        chosen = data[rng.integers(0, 6, 6)]
+        means.append(np.take_along_axis(chosen, rng.integers(0, 4, (6, 4)), 1).mean())
+    low, high = np.quantile(means, [0.025, 0.975])
+    row = one(study1["cells"], model_key="m", experiment="exp1", access=2, observe=1, state=2)
+    assert row["ci_low"] == pytest.approx(low, abs=0.15 * (high - low))
+    assert row["ci_high"] == pytest.approx(high, abs=0.15 * (high - low))
+
+
+def test_rows_of_a_duplicated_prompt_do_not_narrow_the_interval(tmp_path):
+    code = """
+    source("scripts/lib/statistics.R")
+    x <- c(10, 20, 40, 50, 70, 90)
+    once <- bootstrap_means(x, 1:6, 4000, 1)
+    many <- bootstrap_means(rep(x, 50), rep(1:6, 50), 4000, 2)
+    cat(diff(percentile_interval(once)), diff(percentile_interval(many)))
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    once, many = map(float, done.stdout.split())
+    assert many == pytest.approx(once, rel=0.06)
+    assert many > 35
+
+
+def test_planned_contrasts(study1, bets):
+    published = pd.read_csv(PUBLISHED)
+    for experiment in ("exp1", "exp2"):
+        table = study1["contrasts"]
+        table = table[table["experiment"] == experiment].reset_index(drop=True)
+        assert len(table) == len(published) == 8
+        p = []
+        for (_, plan), (_, row) in zip(published.iterrows(), table.iterrows(), strict=True):
+            data = values(bets, (plan["access"], plan["observe"]), experiment)
+            d = (data[:, :, plan["state_a"]] - data[:, :, plan["state_b"]]).mean(1)
+            expected = stats.ttest_1samp(d, 0)
+            assert row["difference"] == pytest.approx(d.mean())
+            assert row["t"] == pytest.approx(expected.statistic)
+            assert row["df"] == 5
+            assert row["p"] == pytest.approx(expected.pvalue)
+            low, high = expected.confidence_interval()
+            assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high))
+            human_p = 2 * stats.t.sf(abs(plan["t_signed_a_minus_b"]), plan["df"])
+            assert row["human_t"] == plan["t_signed_a_minus_b"]
+            assert row["human_p_two_sided"] == pytest.approx(human_p)
+            holds = plan["t_signed_a_minus_b"] > 0 and human_p < 0.05
+            assert row["human_pattern"] == ("holds" if holds else "cancelled")
+            if holds:
+                assert math.isnan(row["p_equivalence"])
+            else:
+                sides = (
+                    stats.ttest_1samp(d, -10, alternative="greater").pvalue,
+                    stats.ttest_1samp(d, 10, alternative="less").pvalue,
+                )
+                assert row["p_equivalence"] == pytest.approx(max(sides))
+            p.append(expected.pvalue)
+        assert table["p_bh"].to_numpy() == pytest.approx(benjamini_hochberg(p))
+        pattern = np.where((table["difference"] > 0) & (table["p_bh"] < 0.05), "holds", "cancelled")
+        assert list(table["model_pattern"]) == list(pattern)
+
+
+def test_anova_has_the_f_and_df_of_the_block_design(tmp_path):
+    """With every story in every cell, the mixed model is the analysis with stories as blocks."""
+    rng = np.random.default_rng(8)
+    block = rng.normal(0, 9, 6)
+    data, y, design = [], [], []
+    for a, o in CELLS:
+        for i, story in enumerate(STORIES):
+            y.append(40 - 5 * a + 4 * o + 2 * ((a, o) == (3, 2)) + block[i] + rng.normal(0, 4))
+            design.append([a == 2, a == 3, o == 2, o == 3, (a, o) == (3, 2), *np.eye(6)[i]])
+            data.append({"story_shortname": story, "access": a, "observe": o, "b3": y[-1]})
+    y, design = np.array(y), np.array(design, float)
+
+    def rss(columns):
+        chosen = design[:, [*columns, *range(5, 11)]]
+        return float(np.sum((y - chosen @ np.linalg.lstsq(chosen, y, rcond=None)[0]) ** 2))
+
+    additive, full = rss([0, 1, 2, 3]), rss([0, 1, 2, 3, 4])
+    expected = {
+        "access": ((rss([2, 3]) - additive) / 2 / (additive / 26), 2, 26),
+        "observe": ((rss([0, 1]) - additive) / 2 / (additive / 26), 2, 26),
+        "access:observe": ((additive - full) / (full / 25), 1, 25),
+    }
+    # Ten rows of each prompt: scored rows of one prompt agree and must not count ten times.
+    pd.DataFrame(data * 10).to_csv(tmp_path / "bets.csv", index=False)
+    code = """
+    path <- commandArgs(TRUE)[1]
+    for (name in c("lib/common.R", "lib/statistics.R", "analysis_study1.R")) {
+      source(file.path("scripts", name))
+    }
+    bets <- read.csv(file.path(path, "bets.csv"))
+    bets$prompt_id <- paste(bets$story_shortname, bets$access, bets$observe)
+    bets[c("label", "model_key", "model_name", "variant")] <- "m"
+    bets[c("experiment", "replication")] <- list("exp2", 0)
+    write.csv(state3_anova(bets), file.path(path, "anova.csv"))
+    """
+    done = rscript(code, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "anova.csv")
+    for term, (f, df_num, df_den) in expected.items():
+        row = one(table, term=term)
+        assert not row["singular"]
+        assert row["n_rows"] == 36
+        assert row["f"] == pytest.approx(f, rel=1e-3)
+        assert row["df_num"] == df_num
+        assert row["df_den"] == pytest.approx(df_den, rel=1e-3)
+        assert row["p"] == pytest.approx(stats.f.sf(f, df_num, df_den), rel=1e-2)
+
+
+def test_knowledge_and_cancellation(study1, bets):
+    said = {
+        a: np.array(
+            [
+                knows_made(cell, story, d) == "yes"
+                for cell in CELLS
+                if cell[0] == a
+                for story in STORIES
+                for d in range(4)
+            ]
+        )
+        for a in (1, 2, 3)
+    }
+    for a in (1, 2, 3):
+        row = one(study1["knowledge"], experiment="exp1", access=a)
+        assert row["p_knows"] == pytest.approx(said[a].mean())
+        assert row["ci_low"] <= row["p_knows"] <= row["ci_high"]
+        row = one(study1["knowledge"], experiment="exp2", access=a)
+        assert row["p_knows"] == pytest.approx(0.9 if a == 3 else 0.2)
+
+    def index(keep):
+        def side(cell):
+            kept = [
+                bets(cell, story, d)[2] - bets(cell, story, d)[3]
+                for story in STORIES
+                for d in range(4)
+                if keep(cell, story, d)
+            ]
+            return np.mean(kept)
+
+        return side((3, 2)) - side((2, 2))
+
+    def right(cell, story, draw):
+        return (knows_made(cell, story, draw) == "yes") == (cell[0] == 3)
+
+    where = {"experiment": "exp1", "word": "two"}
+    every = one(study1["cancellation"], filter="all answers", **where)
+    assert every["index"] == pytest.approx(index(lambda *_: True))
+    assert every["rsa"] == pytest.approx((98 - 2) - (38 - 62))
+    assert every["ci_low"] < every["index"] < every["ci_high"]
+    kept = one(study1["cancellation"], filter="knowledge answered right", **where)
+    assert kept["n_full"] == 22
+    assert kept["index"] == pytest.approx(index(right))
+
+
+def test_agreement_and_quality(study1, bets):
+    table = study1["agreement"].set_index("measure")["value"]
+    pairs = [
+        (np.mean([bets(c, s, d) for d in range(4)], axis=0), bets(c, s, None))
+        for c in CELLS
+        for s in STORIES
+    ]
+    same = np.mean([np.argmax(g) == np.argmax(e) for g, e in pairs])
+    assert table["same favourite state (share of prompts)"] == pytest.approx(same)
+    distance = np.mean([jsd(g, e) for g, e in pairs])
+    assert table["JSD of bets (bits, mean over prompts)"] == pytest.approx(distance)
+    total = np.mean([np.sum(bets(c, s, d)) for c in CELLS for s in STORIES for d in range(4)])
+    assert table["sum of the four generated bets (mean, %)"] == pytest.approx(total)
+    row = one(study1["quality"], experiment="exp2")
+    assert row["trials"] == row["usable"] == 144
+    assert row["replications"] == 2
+    assert row["option_mass_min"] == pytest.approx(0.96)
+
+
+def test_constant_answers_are_noted_not_tested(tmp_path):
+    def same(cell, story, draw):
+        return [10, 20, 30, 40]
+
+    rows = study1_rows(same, lambda *_: "yes", exps=("exp1",), stories=STORIES[:2])
+    tables = analyse(tmp_path, 1, rows)
+    assert set(tables["contrasts"]["experiment"]) == {"exp1"}
+    assert tables["contrasts"]["t"].isna().all()
+    assert tables["contrasts"]["p"].isna().all()
+    assert tables["contrasts"]["note"].str.contains("constant").all()
+    first = one(tables["contrasts"], access=3, observe=2)
+    assert first["difference"] == pytest.approx(-10)
+    assert first["model_pattern"] == "cancelled"
+    assert tables["anova"]["note"].str.contains("constant data: every bet is 40.0 %").all()
+    assert tables["anova"]["f"].isna().all()
+    unanswered = tables["agreement"].iloc[:4]
+    assert unanswered["note"].eq("experiment 2 has no usable answer").all()
+
+
+def test_missing_column_names_file_and_column(tmp_path, bets):
+    rows = study1_rows(bets, knows_made, draws=1)
+    for row in rows:
+        del row["prompt_id"]
+    done = launch(tmp_path, 1, rows)
+    assert done.returncode != 0
+    assert f"{tmp_path / 'ready.csv'}: missing column(s): prompt_id" in done.stderr
+
+
+def study2_rows(generated, scored, exps=("exp1", "exp2")):
+    """`generated` maps (goal, state) to a list of utterance indices; `scored` to eight numbers."""
+    rows = []
+    for goal in GOALS:
+        for state in range(4):
+            for i, said in enumerate(generated.get((goal, state), [])):
+                row = {
+                    "model_key": "m",
+                    "model_name": "org/m",
+                    "replication": i % 2,
+                    "variant": "seed",
+                    "Participant_ID": i,
+                    "Domain": f"item{i % 12}",
+                    "Goal_simplified": goal,
+                    "State_number": state,
+                    "response_timestamp": "2025-03-01T10:00:00Z",
+                    "prompt_id": f"{goal}-{state}-{i % 12}",
+                    "exp1_status": "ok" if "exp1" in exps else None,
+                    "exp2_status": "ok" if "exp2" in exps else None,
+                    "Was_Wasnt": None,
+                    "Assessment": None,
+                    "quality_flags": None,
+                    "option_mass": 0.98,
+                }
+                if "exp1" in exps and said is not None:
+                    row["Was_Wasnt"], row["Assessment"] = UTTERANCES[said]
+                for (frame, adjective), p in zip(UTTERANCES, scored[goal, state], strict=True):
+                    name = f"prob_{frame.replace(chr(39), '')}_{adjective}"
+                    row[name] = p if "exp2" in exps else None
+                rows.append(row)
+    return rows
+
+
+def made_choices():
+    """Negation falls with the state for every goal: log odds -0.5, less 1.0 a heart over 1.5."""
+    rng = np.random.default_rng(11)
+    generated, scored = {}, {}
+    for goal in GOALS:
+        for state in range(4):
+            negation = 1 / (1 + math.exp(0.5 + 1.0 * (state - 1.5)))
+            plain = rng.dirichlet([1, 1, 1, 1])
+            odd = rng.dirichlet([1, 1, 1, 1])
+            p = np.concatenate([(1 - negation) * plain, negation * odd])
+            scored[goal, state] = p
+            generated[goal, state] = [int(x) for x in rng.choice(8, 240, p=p)]
+    generated["both", 0][5] = None
+    return generated, scored
+
+
+@pytest.fixture(scope="module")
+def choices():
+    return made_choices()
+
+
+@pytest.fixture(scope="module")
+def study2(tmp_path_factory, choices):
+    return analyse(tmp_path_factory.mktemp("study2"), 2, study2_rows(*choices))
+
+
+def counts(generated, goal, state):
+    said = [x for x in generated[goal, state] if x is not None]
+    return np.bincount(said, minlength=8), len(said)
+
+
+def test_proportions_with_wilson_intervals(study2, choices):
+    generated, scored = choices
+    zeros = 0
+    for goal in GOALS:
+        for state in range(4):
+            n, total = counts(generated, goal, state)
+            for i, (frame, adjective) in enumerate(UTTERANCES):
+                where = {"goal": goal, "state": state, "frame": frame, "assessment": adjective}
+                row = one(study2["cells"], model_key="m", experiment="exp1", **where)
+                assert (row["n"], row["total"]) == (n[i], total)
+                assert row["proportion"] == pytest.approx(n[i] / total)
+                assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(n[i], total))
+                assert row["chance"] == 0.125
+                zeros += n[i] == 0 and row["ci_low"] == 0
+                row = one(study2["cells"], model_key="m", experiment="exp2", **where)
+                assert row["proportion"] == pytest.approx(scored[goal, state][i])
+    assert zeros == sum((counts(generated, g, s)[0] == 0).sum() for g in GOALS for s in range(4))
+
+
+def test_negation_rates_of_model_and_people(study2, choices):
+    human = human_counts()
+    for goal in GOALS:
+        for state in range(4):
+            n, total = counts(choices[0], goal, state)
+            row = one(study2["negation"], model_key="m", experiment="exp1", goal=goal, state=state)
+            assert row["negation"] == pytest.approx(n[4:].sum() / total)
+            assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(n[4:].sum(), total))
+            row = one(study2["negation"], model_key="human", goal=goal, state=state)
+            expected = sum(human[goal, state, f, a][0] for f, a in UTTERANCES[4:])
+            assert row["n"] == expected
+            assert row["total"] == 203
+
+
+def test_binomial_tests(study2, choices):
+    generated = choices[0]
+    plans = [("primary", 0, [4], 1 / 8), ("wasn't amazing", 0, [7], 1 / 8)]
+    plans.append(("was or wasn't", 1, [3, 7], 1 / 4))
+    table = study2["tests"]
+    p = []
+    for text, state, options, null in plans:
+        n, total = counts(generated, "both", state)
+        hits = int(n[options].sum())
+        mine = table[(table["model_key"] == "m") & table["test"].str.contains(text, regex=False)]
+        row = one(mine, experiment="exp1")
+        p.append(stats.binomtest(hits, total, null).pvalue)
+        assert (row["n"], row["total"], row["null"]) == (hits, total, null)
+        assert row["p"] == pytest.approx(p[-1], rel=1e-6)
+        scored = one(mine, experiment="exp2")
+        assert math.isnan(scored["p"])
+        assert "interval in place of a test" in scored["note"]
+        assert scored["proportion"] == pytest.approx(choices[1]["both", state][options].sum())
+    mine = table[(table["model_key"] == "m") & (table["experiment"] == "exp1")]
+    assert mine["p_bh"].to_numpy() == pytest.approx(benjamini_hochberg(p))
+    people = table[(table["model_key"] == "human") & table["test"].str.contains("primary")]
+    assert (people["n"].item(), people["total"].item()) == (73, 203)
+
+
+def test_human_comparison(study2, choices):
+    human = {k: n / total for k, (n, total) in human_counts().items()}
+    cells = [(goal, state) for goal in GOALS for state in range(4)]
+    people = {c: np.array([human[(*c, *u)] for u in UTTERANCES]) for c in cells}
+    generated = {c: counts(choices[0], *c)[0] / counts(choices[0], *c)[1] for c in cells}
+    fitted = {c: np.array([polite_rsa()[(*c, *u)] for u in UTTERANCES]) for c in cells}
+    for key, experiment, mine in (
+        ("m", "exp1", generated),
+        ("m", "exp2", choices[1]),
+        ("polite_rsa", "reference", fitted),
+    ):
+        row = one(study2["human_comparison"], model_key=key, experiment=experiment)
+        x = np.concatenate([mine[c] for c in cells])
+        y = np.concatenate([people[c] for c in cells])
+        assert row["n_cells"] == 96
+        assert row["r"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+        assert row["rmse"] == pytest.approx(np.sqrt(np.mean((x - y) ** 2)))
+        assert row["jsd_bits"] == pytest.approx(np.mean([jsd(mine[c], people[c]) for c in cells]))
+        for goal in GOALS:
+            rate = [mine[goal, s][4:].sum() for s in range(4)]
+            expected = (rate[0] + rate[1] - rate[2] - rate[3]) / 2
+            assert row[f"indirectness_{goal}"] == pytest.approx(expected)
+    row = one(study2["human_comparison"], model_key="polite_rsa")
+    assert row["r"] ** 2 == pytest.approx(0.970, abs=0.001)
+    assert row["rmse"] == pytest.approx(0.038, abs=0.001)
+    assert row["jsd_bits"] == pytest.approx(0.021, abs=0.001)
+    row = one(study2["human_comparison"], model_key="human")
+    published = [row[f"indirectness_{goal}"] for goal in ("both", "informative", "social")]
+    assert published == pytest.approx([0.70, 0.36, 0.43], abs=0.006)
+
+
+def test_sampling_floor_of_the_divergence():
+    """Floors of n draws against 203 people: .026 bits at 50, .016 at 100, .011 at 200."""
+    people = human_counts()
+    rows = [
+        [people[goal, state, *u][0] for u in UTTERANCES] for goal in GOALS for state in range(4)
+    ]
+    code = f"""
+    source("scripts/lib/statistics.R"); source("scripts/analysis_study2.R")
+    counts <- matrix(c({",".join(str(n) for row in rows for n in row)}), ncol = 8, byrow = TRUE)
+    for (size in c(20, 50, 100, 200, Inf)) {{
+      cat(mean(apply(counts, 1, function(n) jsd_floor(n / sum(n), size, 203, 400, 1))), "")
+    }}
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    floors = [float(x) for x in done.stdout.split()]
+    assert floors == sorted(floors, reverse=True)
+    assert floors[1:4] == pytest.approx([0.026, 0.016, 0.011], abs=0.005)
+
+
+def test_mixed_model_recovers_the_slope(study2):
+    table = study2["glmer"]
+    slope = one(table, kind="coefficient", term="state")
+    assert slope["estimate"] == pytest.approx(-1.0, abs=4 * slope["se"])
+    assert slope["se"] < 0.15
+    assert slope["n"] == 12 * 240 - 1
+    assert slope["formula"].startswith("negation ~ state + goal + state:goal + (1 | item)")
+    state = one(table, kind="likelihood ratio", term="state")
+    assert state["df"] == 1
+    assert state["p"] < 1e-50
+    assert state["p"] == pytest.approx(stats.chi2.sf(state["statistic"], 1), rel=1e-6)
+    interaction = one(table, kind="likelihood ratio", term="state:goal")
+    assert interaction["df"] == 2
+    assert 0 <= interaction["p"] <= 1
+    assert set(table["singular"].astype(str)) <= {"True", "False"}
+
+
+def test_few_rows_of_one_experiment(tmp_path, choices):
+    few = {("both", 0): [4, 4, 4]}
+    tables = analyse(tmp_path, 2, study2_rows(few, choices[1], exps=("exp2",)))
+    assert set(tables["glmer"]["note"]) == {"experiment 1 was not run or has no usable answer"}
+    row = one(tables["human_comparison"], model_key="m")
+    assert row["n_cells"] == 8
+    assert row["note"] == "only 8 of the 96 cells have answers"
+    assert math.isnan(row["indirectness_both"])
+
+
+def test_constant_answers_have_no_mixed_model(tmp_path, choices):
+    same = {(goal, state): [2] * 6 for goal in GOALS for state in range(4)}
+    tables = analyse(tmp_path, 2, study2_rows(same, choices[1], exps=("exp1",)))
+    row = tables["glmer"].iloc[0]
+    assert row["note"] == "constant data: none of the 72 answers is negated, so no model exists"
+    rate = tables["negation"].query("model_key == 'm'")
+    assert (rate["negation"] == 0).all()
+    assert (rate["ci_low"] == 0).all()

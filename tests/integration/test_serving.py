@@ -1,0 +1,133 @@
+"""The serving lease with real vLLM on the CPU: sharing, kill -9 of everyone, crashes.
+
+Starts are dear (half a minute), so each test walks through several faults. The same faults, and
+more, are tested one by one with a stub server in test_serving_stub.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from lease_helpers import Farm, kill_dash_nine, wait_until
+from tiny_model import build_tiny_model
+
+from grace.config import ModelEntry, ServingConfig
+from grace.serving import ServerSpec
+from grace.serving.vllm_server import server_spec
+
+pytestmark = pytest.mark.vllm
+
+ROOT = Path(__file__).parents[2]
+START_S = 400
+"""Seconds a start may take: 30 on two idle cores, several times that on busy ones."""
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Farm]:
+    farm = Farm(tmp_path)
+    yield farm
+    farm.close()
+
+
+def real_spec(model_dir: Path, idle_s: float = 2, max_model_len: int = 256) -> ServerSpec:
+    entry = ModelEntry(name=str(model_dir), dtype="float32", max_model_len=max_model_len, gpus=0)
+    return server_spec("stub", entry, ServingConfig(idle_s=idle_s, start_timeout_s=START_S), ROOT)
+
+
+def healthy(base_url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{base_url}/health", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def family(farm: Farm) -> list[psutil.Process]:
+    """The supervisor, the warden, the server, and what vLLM starts below it."""
+    (supervisor,) = farm.supervisors()
+    return alive([supervisor, *supervisor.children(recursive=True)])
+
+
+def api_server(processes: list[psutil.Process]) -> psutil.Process:
+    (found,) = [
+        p
+        for p in processes
+        if "vllm.entrypoints.openai.api_server" in p.cmdline()
+        and "grace.serving.warden" not in p.cmdline()
+    ]
+    return found
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def assert_gone(processes: list[psutil.Process], timeout_s: float) -> None:
+    wait_until(lambda: not alive(processes), timeout_s, f"no orphan: {alive(processes)}")
+
+
+def test_jobs_share_a_server_that_is_restarted_once(farm: Farm, model_dir: Path) -> None:
+    spec = real_spec(model_dir)
+    first, second = farm.job(spec), farm.job(spec)
+    url = first.line()
+    assert url == second.line()
+    assert healthy(url)
+    processes = family(farm)
+    assert len(processes) >= 4, "supervisor, warden, API server, engine"
+
+    first.kill()
+    server = api_server(processes)
+    kill_dash_nine(server.pid)
+    assert_gone(processes[2:], 30)  # vLLM's engine outlives its API server by itself
+    wait_until(lambda: farm.log().count("starting the server on") == 2, 10, "restart")
+    second.order("again")
+    url = second.line()
+    assert healthy(url), "restarted once"
+
+    processes = family(farm)
+    kill_dash_nine(api_server(processes).pid)
+    wait_until(lambda: "it had been restarted once" in farm.log(), 10, "the supervisor gives up")
+    second.order("again")
+    errors = second.failure()
+    assert "ended with exit code 137 while it was in use; it had been restarted once" in errors
+    assert "Application startup complete" in errors, "the server's last lines"
+    assert_gone(processes, 30)
+
+
+def test_kill_of_the_workflow_and_its_jobs_leaves_no_orphan(farm: Farm, model_dir: Path) -> None:
+    workflow = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(900)"])
+    job = farm.job(real_spec(model_dir, idle_s=900), workflow.pid)
+    assert healthy(job.line())
+    processes = family(farm)
+    workflow.kill()
+    workflow.wait()
+    job.kill()
+    assert_gone(processes, 30)
+
+
+def test_kill_of_the_supervisor_leaves_no_orphan(farm: Farm, model_dir: Path) -> None:
+    job = farm.job(real_spec(model_dir))
+    wait_until(farm.supervisors, 30, "supervisor")
+    wait_until(lambda: len(family(farm)) >= 5, START_S, "vLLM has started its engine process")
+    processes = family(farm)
+    kill_dash_nine(processes[0].pid)
+    job.kill()
+    assert_gone(processes, 30)
+    wait_until(lambda: not farm.supervisors(), 30, "one that the job may have started anew")
+
+
+def test_a_server_that_cannot_start_says_why(farm: Farm, model_dir: Path) -> None:
+    errors = farm.job(real_spec(model_dir, max_model_len=100_000)).failure(START_S)
+    assert "ended with exit code 1 while it was starting" in errors
+    assert "max_model_len (100000) is greater than the derived max_model_len" in errors

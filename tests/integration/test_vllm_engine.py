@@ -1,0 +1,206 @@
+"""The engines `vllm` and `endpoint` against a real vLLM server on the CPU, shared by all tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_model import END, build_tiny_model
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from grace.config import ModelEntry, RequestsConfig, ServingConfig
+from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
+from grace.engines.endpoint import EndpointEngine
+from grace.engines.vllm import VllmEngine
+
+pytestmark = pytest.mark.vllm
+
+REQUESTS = RequestsConfig(concurrency=8, timeout_s=120)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
+    run = tmp_path_factory.mktemp("run")
+    entry = ModelEntry(
+        name=str(model_dir), engine="vllm", dtype="float32", max_model_len=256, gpus=0
+    )
+    with VllmEngine(
+        "tiny",
+        entry,
+        requests=REQUESTS,
+        serving=ServingConfig(idle_s=1, start_timeout_s=300),
+        journal_dir=run / "journal",
+        log_dir=run / "logs",
+        root=ROOT,
+    ) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def endpoint(engine: VllmEngine) -> Iterator[EndpointEngine]:
+    """The same server as if it were someone else's."""
+    entry = ModelEntry(
+        name="tiny", engine="endpoint", base_url=engine.describe()["base_url"], gpus=0
+    )
+    with EndpointEngine("remote", entry, requests=REQUESTS) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def score_requests(model_dir: Path) -> list[ScoreRequest]:
+    """Options of several tokens, some the beginning of others, after prompts of any length."""
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    ends = (tokenizer.convert_tokens_to_ids(END), tokenizer.bos_token_id)
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    options = tuple(ids(text) for text in ["good", "goodly", "terrible", "amazing", "3", "12", "1"])
+    return [
+        ScoreRequest(f"q{n}", ids("<s>user: " + "knows 12 answers " * n), options, ends)
+        for n in range(1, 13)
+    ]
+
+
+@pytest.fixture(scope="module")
+def model(model_dir: Path) -> LlamaForCausalLM:
+    torch.set_num_threads(1)  # the model is tiny, and the server wants the cores
+    return LlamaForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
+
+
+def exact(model: LlamaForCausalLM, request: ScoreRequest) -> tuple[list[list[float]], list[float]]:
+    """One plain forward pass for every continuation."""
+    tokens: list[list[float]] = []
+    ends: list[float] = []
+    for continuation in request.continuations:
+        ids = [*request.prompt_token_ids, *continuation]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0].double()
+        logprobs = logits.log_softmax(-1)
+        start = len(request.prompt_token_ids) - 1
+        tokens.append([float(logprobs[start + n, t]) for n, t in enumerate(continuation)])
+        ends.append(float(logprobs[-1, list(request.terminator_ids)].logsumexp(-1)))
+    return tokens, ends
+
+
+@pytest.mark.parametrize("kind", ["engine", "endpoint"])
+def test_scores_agree_with_a_plain_forward_pass(
+    kind: str,
+    model: LlamaForCausalLM,
+    score_requests: list[ScoreRequest],
+    request: pytest.FixtureRequest,
+) -> None:
+    scores = {score.key: score for score in request.getfixturevalue(kind).score(score_requests)}
+    assert set(scores) == {asked.key for asked in score_requests}
+    for asked in score_requests:
+        tokens, ends = exact(model, asked)
+        score = scores[asked.key]
+        assert score.error is None
+        assert score.token_logprobs is not None
+        for measured, expected in zip(score.token_logprobs, tokens, strict=True):
+            assert measured == pytest.approx(expected, abs=1e-4)
+        assert score.terminator_logprobs == pytest.approx(ends, abs=1e-4)
+
+
+def test_more_ids_than_one_request_may_read(
+    engine: VllmEngine, model: LlamaForCausalLM, score_requests: list[ScoreRequest]
+) -> None:
+    first = score_requests[0]
+    every = ScoreRequest("all", first.prompt_token_ids, tuple((n,) for n in range(200)), (1,))
+    (score,) = engine.score([every])
+    assert score.error is None
+    assert score.token_logprobs is not None
+    tokens, _ = exact(model, every)
+    assert [value for (value,) in score.token_logprobs] == pytest.approx(
+        [value for (value,) in tokens], abs=1e-4
+    )
+
+
+def test_a_prompt_that_is_too_long_spoils_only_its_own_score(
+    engine: VllmEngine, score_requests: list[ScoreRequest]
+) -> None:
+    first, second = score_requests[:2]
+    long = ScoreRequest("long", (5,) * 300, first.continuations, first.terminator_ids)
+    scores = {score.key: score for score in engine.score([first, long, second])}
+    assert scores[first.key].error is None
+    assert scores[second.key].error is None
+    assert scores["long"].token_logprobs is None
+    assert "maximum context length is 256 tokens" in str(scores["long"].error)
+
+
+def generation(
+    key: str, seed: int, temperature: float = 1.0, length: int = 16
+) -> GenerationRequest:
+    prompt = tuple(range(5, 5 + length))
+    messages = ({"role": "user", "content": "How many?"},)
+    return GenerationRequest(key, messages, prompt, Decoding(temperature, 1.0, 12), seed)
+
+
+def test_the_same_seed_gives_the_same_answer_alone_and_under_load(engine: VllmEngine) -> None:
+    (alone,) = engine.generate([generation("alone", 7)])
+    together = list(engine.generate([generation(str(n), n) for n in range(24)]))
+    again = {answer.key: answer.text for answer in together}
+    assert again["7"] == alone.text
+    assert len(set(again.values())) > 20, "different seeds are to draw different answers"
+
+
+def test_an_answer_has_its_facts(engine: VllmEngine) -> None:
+    (answer,) = engine.generate([generation("one", 1)])
+    assert answer.error is None
+    assert answer.text
+    assert END not in answer.text
+    assert answer.finish_reason in {"stop", "length"}
+    assert answer.usage["prompt_tokens"] == 16
+    assert 1 <= answer.usage["completion_tokens"] <= 12
+    assert answer.completed_at is not None
+    assert answer.completed_at.endswith("+00:00")
+    assert answer.processing_time_ms is not None
+    assert answer.processing_time_ms > 0
+
+
+def test_the_end_token_is_not_part_of_the_text(engine: VllmEngine) -> None:
+    # At a high temperature some of many short answers stop by themselves.
+    requests = [
+        GenerationRequest(
+            str(n), ({"role": "user", "content": "x"},), (5, 6), Decoding(2.0, 1.0, 120), n
+        )
+        for n in range(60)
+    ]
+    stopped = [a for a in engine.generate(requests) if a.finish_reason == "stop"]
+    assert stopped
+    assert all(answer.text is not None and END not in answer.text for answer in stopped)
+
+
+def test_a_prompt_that_is_too_long_is_an_error_of_its_own(engine: VllmEngine) -> None:
+    answers = {
+        a.key: a for a in engine.generate([generation("ok", 1), generation("long", 1, 1, 300)])
+    }
+    assert answers["ok"].error is None
+    assert answers["long"].text is None
+    assert "maximum context length is 256 tokens" in str(answers["long"].error)
+
+
+def test_facts_of_the_server(engine: VllmEngine, model_dir: Path) -> None:
+    facts = engine.describe()
+    assert facts["engine"] == "vllm"
+    assert facts["version"].startswith("0.")
+    assert (facts["device"], facts["dtype"]) == ("cpu", "float32")
+    assert facts["max_model_len"] == 256
+    assert facts["model"] == str(model_dir)
+
+
+def test_a_remote_chat_answer(endpoint: EndpointEngine) -> None:
+    first, second = (next(iter(endpoint.generate([generation(key, 3)]))) for key in ("one", "two"))
+    assert first.error is None
+    assert first.text == second.text
+    assert first.usage["completion_tokens"] >= 1
+    assert math.isfinite(first.processing_time_ms or math.nan)

@@ -1,0 +1,188 @@
+"""The chain whole, as a user runs it: CSV files in, report out, and only stale work again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from workflow_project import ROOT, Project
+
+from grace.studies import STUDIES
+from grace.tables import probability_columns, raw_columns, structured_columns
+
+SMALL = ("--config", "limit=6", "replications=2", "on_invalid=warn")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    """A project in which six trials of each study have run through the whole chain."""
+    project = Project.copied_to(tmp_path_factory.mktemp("workflow") / "project")
+    project.run(*SMALL)
+    return project
+
+
+def columns(path: Path) -> tuple[str, ...]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return tuple(next(csv.reader(file)))
+
+
+def test_every_named_output_is_there(project):
+    results = project.folder / "results"
+    for replication in ("replication-0", "replication-1"):
+        folder = results / "pico" / replication
+        for study in ("study1", "study2"):
+            for name in (
+                "exp1.json", "exp2.json", "raw_responses.csv", "structured.csv",
+                "probabilities.csv",
+            ):  # fmt: skip
+                assert (folder / f"{study}_{name}").stat().st_size > 0
+        for name in ("plan.json", "metadata.json", "validation.json"):
+            json.loads((folder / name).read_text())
+    for name in ("study1.csv", "study1.parquet", "study2.csv", "study2.parquet"):
+        assert (results / "analysis-ready" / name).stat().st_size > 0
+    assert len(list((results / "analysis" / "figures").glob("*.png"))) >= 4
+    assert "</html>" in (results / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("study", ["study1", "study2"])
+def test_tables_have_the_promised_columns(project, study):
+    folder = project.folder / "results/pico/replication-0"
+    assert columns(folder / f"{study}_raw_responses.csv") == raw_columns(STUDIES[study])
+    assert columns(folder / f"{study}_structured.csv") == structured_columns(STUDIES[study])
+    assert columns(folder / f"{study}_probabilities.csv") == probability_columns(STUDIES[study])
+
+
+def test_records_tell_their_prompt_seeds_and_place(project):
+    for replication in (0, 1):
+        path = project.folder / f"results/pico/replication-{replication}/study1_exp1.json"
+        records = json.loads(path.read_text(encoding="utf-8"))
+        assert [record["trial_order_in_replication"] for record in records] == list(range(6))
+        assert {record["replication_seed"] for record in records} == {1000 + replication}
+        assert {record["experiment_seed"] for record in records} == {1000 + replication}
+        assert len({record["request_seed"] for record in records}) == 6
+        for record in records:
+            assert record["trial"]["story_setup"].split("<br>")[0] in record["messages"][0]["content"]
+            assert len(record["prompt_token_ids"]) == record["usage"]["prompt_tokens"]
+
+
+def test_logprobs_are_sums_over_tokens_and_masses_add_up(project):
+    path = project.folder / "results/pico/replication-0/study2_exp2.json"
+    for record in json.loads(path.read_text(encoding="utf-8")):
+        (query,) = record["queries"]
+        assert query["status"] == "ok"
+        assert len(query["options"]) == 8
+        for option in query["options"]:
+            assert option["logprob"] == pytest.approx(sum(option["token_logprobs"]))
+            assert option["logprob_terminated"] < option["logprob"]
+            assert len(option["token_ids"]) == len(option["token_logprobs"])
+        assert query["option_mass"] + query["residual"] == pytest.approx(1)
+
+
+def test_metadata_and_validation_say_what_ran(project):
+    folder = project.folder / "results/pico/replication-1"
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert metadata["seeds"] == {
+        "base_seed": 1001,
+        "study1_exp1_seed": 1001,
+        "study2_exp1_seed": 2001,
+        "study1_exp2_seed": 3001,
+        "study2_exp2_seed": 4001,
+    }
+    assert set(metadata["timestamps"]) == {
+        "start", "end", "study1_exp1_complete", "study1_exp2_complete", "study2_exp1_complete",
+        "study2_exp2_complete",
+    }  # fmt: skip
+    assert metadata["configuration"]["temperatures"] == {"exp1": 0.7, "exp2": 1.0}
+    assert metadata["deployment_info"]["versions"]["torch"]
+    validation = json.loads((folder / "validation.json").read_text())
+    schema = json.loads((ROOT / "workflow/schemas/validation.schema.json").read_text())
+    jsonschema.validate(validation, schema)
+    rows = [check for check in validation["checks"] if check["name"] == "rows"]
+    assert [check["value"] for check in rows] == [6, 6, 6, 6]
+
+
+def test_a_second_run_has_nothing_to_do(project):
+    assert "Nothing to be done" in project.run(*SMALL)
+
+
+def test_snakemakes_own_report_holds_the_figures(project):
+    project.run(*SMALL, "--report", "snakemake-report.zip")
+    assert (project.folder / "snakemake-report.zip").stat().st_size > 100_000
+
+
+REST = {"validate": 2, "merge": 2, "analysis_study1": 1, "analysis_study2": 1, "report": 1}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("config/models.yaml", "name: google/gemma-2-2b-it", "name: google/gemma-2-2b", {}),
+        ("workflow/lib/grace/generation.py", '"""Experiment 1:', '"""The first:', {}),
+        ("config/config.yaml", "max_failure_rate: 0.01", "max_failure_rate: 0.02", REST),
+        ("scripts/report.Rmd", "# Provenance", "# Where it comes from", {"report": 1}),
+        (
+            "config/prompts/seed/_study2_question.j2",
+            "On a scale",
+            "Put on a scale",
+            {
+                "plan": 2, "generate": 2, "score": 2, "collect": 2, "tabulate": 2, "structure": 2,
+                "probabilities": 2, **REST,
+            },
+        ),
+        (
+            "config/config.yaml",
+            "temperature: 0.7",
+            "temperature: 0.8",
+            {"generate": 4, "collect": 2, "tabulate": 4, "structure": 4, **REST},
+        ),
+    ],
+)  # fmt: skip
+def test_an_edit_makes_stale_exactly_what_depends_on_it(project, file, old, new, expected):
+    path = project.folder / file
+    before = path.read_bytes()
+    project.edit(file, old, new)
+    try:
+        assert project.stale(*SMALL) == expected
+    finally:
+        path.write_bytes(before)
+    assert project.stale(*SMALL) == {}
+
+
+def test_one_file_can_be_asked_for(project):
+    target = "results/pico/replication-0/study1_exp1.json"
+    (project.folder / target).unlink()
+    # Its sibling output goes and comes with it.
+    shown = project.run(target, *SMALL)
+    assert (project.folder / target).exists()
+    assert "Sample study1's answers" in shown
+    assert "Sample study2's answers" not in shown
+
+
+def test_one_experiment_of_one_study_still_ends_in_a_report(project):
+    project.run(
+        "--config", "limit=3", "replications=1", "studies=[study2]", "experiments=[exp1]",
+        "results=elsewhere", "on_invalid=warn",
+    )  # fmt: skip
+    elsewhere = project.folder / "elsewhere"
+    assert "</html>" in (elsewhere / "report.html").read_text(encoding="utf-8")
+    assert not list(elsewhere.glob("**/study1*"))
+
+
+def test_failed_thresholds_stop_the_analysis_with_a_readable_summary(project):
+    done = project.snakemake(
+        "--config", "limit=3", "replications=1", "results=strict",
+        "thresholds={min_option_mass: 1.0, max_low_mass_rate: 0}",
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert "validation failed" in done.stdout
+    assert "pico, replication 0, study1_exp2: share of trials with an option mass below 1" in (
+        done.stdout
+    )
+    assert "on_invalid=warn" in done.stdout
+    # What was computed is there, to be looked at.
+    assert (project.folder / "strict/pico/replication-0/validation.json").exists()
+    assert not (project.folder / "strict/report.html").exists()

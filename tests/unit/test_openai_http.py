@@ -1,0 +1,342 @@
+"""The shared HTTP client, through the engine `endpoint`, against a fake server."""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
+
+from grace.config import ModelEntry, RequestsConfig
+from grace.engines.base import Decoding, Generation, GenerationRequest
+from grace.engines.endpoint import EndpointEngine, preflight
+from grace.errors import EngineError
+
+Start = Callable[[Callable[[Asked], Reply]], FakeOpenAI]
+KEY = "sk-very-secret"
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    monkeypatch.setenv("TEST_API_KEY", KEY)
+    servers: list[FakeOpenAI] = []
+
+    def begin(reply: Callable[[Asked], Reply]) -> FakeOpenAI:
+        servers.append(FakeOpenAI(reply))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.close()
+
+
+def entry(server: FakeOpenAI, **changes: object) -> ModelEntry:
+    values = {
+        "name": "big",
+        "engine": "endpoint",
+        "base_url": server.url,
+        "api_key_env": "TEST_API_KEY",
+    }
+    return ModelEntry.model_validate({**values, **changes})
+
+
+def request(key: str = "k") -> GenerationRequest:
+    message = {"role": "user", "content": f"How many, {key}?"}
+    return GenerationRequest(key, (message,), (1, 2), Decoding(0.7, 0.9, 32), seed=11)
+
+
+def ask(server: FakeOpenAI, count: int = 1, **settings: object) -> dict[str, Generation]:
+    requests = RequestsConfig.model_validate({"backoff_s": 0, "timeout_s": 5, **settings})
+    with EndpointEngine("remote", entry(server), requests=requests) as engine:
+        answers = list(engine.generate([request(str(n)) for n in range(count)]))
+    return {answer.key: answer for answer in answers}
+
+
+def replies(*script: Reply) -> Callable[[Asked], Reply]:
+    """One reply after the other, the last for ever."""
+    left = list(script)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def test_what_is_sent_and_what_comes_back(start: Start) -> None:
+    server = start(lambda _: chat_answer())
+    answer = ask(server)["0"]
+    (asked,) = server.asked
+    assert asked.path == "/v1/chat/completions"
+    assert asked.headers["Authorization"] == f"Bearer {KEY}"
+    assert asked.body == {
+        "model": "big",
+        "messages": [{"role": "user", "content": "How many, 0?"}],
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "max_tokens": 32,
+        "seed": 11,
+    }
+    assert (answer.text, answer.finish_reason, answer.error) == ("three", "stop", None)
+    assert answer.usage == {"prompt_tokens": 5, "completion_tokens": 1}
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 0])
+def test_transient_failures_are_tried_again(start: Start, status: int) -> None:
+    server = start(replies(Reply(status=status), Reply(status=status), chat_answer()))
+    assert ask(server)["0"].text == "three"
+    assert len(server.asked) == 3
+
+
+def test_an_answer_that_is_no_json_is_tried_again(start: Start) -> None:
+    server = start(replies(Reply("<html>bad gateway</html>"), chat_answer()))
+    assert ask(server)["0"].text == "three"
+
+
+def test_tries_are_limited_and_then_the_request_fails_alone(start: Start) -> None:
+    def reply(asked: Asked) -> Reply:
+        if "How many, 1?" in str(asked.body):
+            return Reply({"error": {"message": "overloaded"}}, status=503)
+        return chat_answer()
+
+    server = start(reply)
+    answers = ask(server, 3, attempts=3)
+    assert [answers[key].text for key in ("0", "1", "2")] == ["three", None, "three"]
+    assert "status 503: overloaded (3 tries)" in str(answers["1"].error)
+    assert len(server.asked) == 5
+
+
+def test_a_request_has_a_time_limit(start: Start) -> None:
+    over = threading.Event()
+
+    def reply(_: Asked) -> Reply:
+        over.wait(30)
+        return chat_answer()
+
+    answer = ask(start(reply), timeout_s=0.2, attempts=2)["0"]
+    over.set()
+    assert "no answer within 0.2 s (`requests.timeout_s`) (2 tries)" in str(answer.error)
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_honoured(start: Start, form: str) -> None:
+    # A date has whole seconds: two from now are more than one away.
+    date = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=2))
+    value, least_s = ("0.3", 0.3) if form == "seconds" else (date, 0.5)
+    times: list[float] = []
+
+    def reply(_: Asked) -> Reply:
+        times.append(time.monotonic())
+        return (
+            Reply(status=429, headers={"Retry-After": value}) if len(times) == 1 else chat_answer()
+        )
+
+    assert ask(start(reply))["0"].text == "three"
+    assert times[1] - times[0] >= least_s
+
+
+def test_more_patience_than_a_request_may_take_is_refused(start: Start) -> None:
+    server = start(lambda _: Reply(status=429, headers={"Retry-After": "3600"}))
+    assert "status 429" in str(ask(server)["0"].error)
+    assert len(server.asked) == 1
+
+
+def test_backoff_grows_with_jitter(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("grace.engines.openai_http._sleep", sleep)
+    server = start(lambda _: Reply(status=500))
+    ask(server, attempts=5, backoff_s=1.0)
+    assert len(waits) == 4
+    for wait, least in zip(waits, [1, 2, 4, 8], strict=True):
+        assert least <= wait <= least + 1
+    assert any(wait != round(wait) for wait in waits), "jitter"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_ends_everything_at_once(start: Start, status: int) -> None:
+    server = start(lambda _: Reply({"error": {"message": f"bad key {KEY}"}}, status=status))
+    with pytest.raises(EngineError) as caught:
+        ask(server, 50, concurrency=2)
+    assert "TEST_API_KEY" in str(caught.value)
+    assert KEY not in str(caught.value)
+    assert len(server.asked) <= 2
+
+
+def test_a_server_that_wants_a_key_says_where_to_name_it(start: Start) -> None:
+    server = start(lambda _: Reply(status=401))
+    with (
+        pytest.raises(EngineError, match="`api_key_env`"),
+        EndpointEngine(
+            "remote", entry(server, api_key_env=None), requests=RequestsConfig()
+        ) as engine,
+    ):
+        list(engine.generate([request()]))
+
+
+def test_a_key_that_is_not_set_is_an_error_before_any_request(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start(lambda _: chat_answer())
+    monkeypatch.delenv("TEST_API_KEY")
+    with pytest.raises(EngineError, match="TEST_API_KEY, which is not set"):
+        preflight("remote", entry(server), requests=RequestsConfig())
+    assert not server.asked
+
+
+def test_other_refusals_are_that_requests_error(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    text = f"prompt too long for {KEY}"
+    server = start(lambda _: Reply({"error": {"message": text}}, status=400))
+    answer = ask(server)["0"]
+    assert answer.text is None
+    assert str(answer.error).endswith("status 400: prompt too long for ***")
+    assert len(server.asked) == 1, "not tried again"
+    assert KEY not in caplog.text
+
+
+def test_the_key_is_nowhere_to_be_seen(start: Start) -> None:
+    server = start(lambda _: chat_answer())
+    secret = server.url.replace("http://", "http://user:password@") + "/v1?token=abc"
+    requests = RequestsConfig()
+    with EndpointEngine("remote", entry(server, base_url=secret), requests=requests) as engine:
+        shown = str(engine.describe()) + repr(engine)
+    for word in (KEY, "password", "abc"):
+        assert word not in shown
+
+
+def test_nobody_at_the_address_is_an_error_of_the_engine(start: Start) -> None:
+    server = start(lambda _: chat_answer())
+    server.close()
+    with pytest.raises(EngineError, match=r"model 'remote': http://127\.0\.0\.1.*\(2 tries\)"):
+        ask(server, attempts=2)
+
+
+def test_requests_in_flight_are_bounded_and_there_is_no_barrier(start: Start) -> None:
+    lock = threading.Lock()
+    now: set[str] = set()
+    most = 0
+    slow = threading.Event()
+    full = threading.Barrier(3, timeout=10)
+
+    def reply(asked: Asked) -> Reply:
+        nonlocal most
+        name = asked.body["messages"][0]["content"]
+        with lock:
+            now.add(name)
+            most = max(most, len(now))
+            number = len(server.asked)
+        if number <= 3:
+            full.wait()  # three are in flight together
+        if name == "How many, 0?":
+            assert slow.wait(10)  # answered last, though asked first
+        with lock:
+            now.discard(name)
+        return chat_answer()
+
+    server = start(reply)
+    requests = RequestsConfig(concurrency=3, backoff_s=0)
+    order = []
+    with EndpointEngine("remote", entry(server), requests=requests) as engine:
+        for answer in engine.generate([request(str(n)) for n in range(12)]):
+            order.append(answer.key)
+            if len(order) == 11:
+                slow.set()  # all others came while the first was still out
+    assert order[-1] == "0"
+    assert most == 3
+
+
+def test_requests_go_on_while_the_caller_is_busy(start: Start) -> None:
+    server = start(lambda _: chat_answer())
+    requests = RequestsConfig(concurrency=2)
+    with EndpointEngine("remote", entry(server), requests=requests) as engine:
+        answers = engine.generate([request(str(n)) for n in range(10)])
+        next(answers)
+        deadline = time.monotonic() + 10
+        while len(server.asked) < 10 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(server.asked) == 10
+        assert len(list(answers)) == 9
+
+
+def test_leaving_early_cancels_the_rest(start: Start) -> None:
+    server = start(lambda _: chat_answer())
+
+    def endless() -> Iterator[GenerationRequest]:
+        number = 0
+        while True:
+            number += 1
+            yield request(str(number))
+
+    requests = RequestsConfig(concurrency=2)
+    with EndpointEngine("remote", entry(server), requests=requests) as engine:
+        answers = engine.generate(endless())
+        assert isinstance(answers, Iterator)
+        next(answers)
+        answers.close()  # type: ignore[attr-defined]
+        (one,) = engine.generate([request("again")])
+    assert one.key == "again"
+
+
+def test_an_error_in_the_requests_reaches_the_caller(start: Start) -> None:
+    server = start(lambda _: chat_answer())
+
+    def broken() -> Iterator[GenerationRequest]:
+        yield request("0")
+        raise ValueError("no such trial")
+
+    with (
+        pytest.raises(ValueError, match="no such trial"),
+        EndpointEngine("remote", entry(server), requests=RequestsConfig()) as engine,
+    ):
+        list(engine.generate(broken()))
+
+
+def test_preflight_accepts_a_listed_model(start: Start) -> None:
+    server = start(lambda _: Reply({"data": [{"id": "big"}, {"id": "small"}]}))
+    preflight("remote", entry(server), requests=RequestsConfig())
+    assert [asked.path for asked in server.asked] == ["/v1/models"]
+
+
+def test_preflight_names_the_models_that_there_are(start: Start) -> None:
+    server = start(lambda _: Reply({"data": [{"id": "large"}, {"id": "small"}]}))
+    with pytest.raises(EngineError, match=r"no model named 'big'\. It has: large, small"):
+        preflight("remote", entry(server), requests=RequestsConfig())
+
+
+def test_preflight_lets_a_server_without_a_list_pass(start: Start) -> None:
+    server = start(lambda _: Reply(status=404))
+    preflight("remote", entry(server), requests=RequestsConfig())
+
+
+def test_a_path_in_the_base_url_is_kept(start: Start) -> None:
+    server = start(lambda _: chat_answer())
+    requests = RequestsConfig()
+    url = f"{server.url}/api/v3"
+    with EndpointEngine("remote", entry(server, base_url=url), requests=requests) as engine:
+        list(engine.generate([request()]))
+    assert server.asked[0].path == "/api/v3/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("text", "extra", "expected"),
+    [
+        ("<think>two?</think> three", {}, ("two?", "three")),
+        ("three", {"reasoning_content": "two?"}, ("two?", "three")),
+        ("three", {"reasoning": "two?"}, ("two?", "three")),
+        ("three", {}, (None, "three")),
+    ],
+)
+def test_reasoning_is_told_from_the_answer(
+    start: Start, text: str, extra: dict[str, str], expected: tuple[str | None, str]
+) -> None:
+    server = start(lambda _: chat_answer(text, **extra))
+    model = entry(server, reasoning_end="</think>")
+    with EndpointEngine("remote", model, requests=RequestsConfig()) as engine:
+        (answer,) = engine.generate([request()])
+    assert (answer.reasoning, answer.text) == expected

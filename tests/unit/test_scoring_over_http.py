@@ -1,0 +1,310 @@
+"""Log-probabilities over HTTP: what is asked, and that no bad value becomes a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_openai import Asked, FakeOpenAI, Reply
+
+from grace.config import ModelEntry, RequestsConfig, ServingConfig
+from grace.engines import node_reads
+from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
+from grace.engines.endpoint import EndpointEngine
+from grace.engines.vllm import VllmEngine
+from grace.errors import EngineError
+
+REQUESTS = RequestsConfig(backoff_s=0, concurrency=2, attempts=2)
+ABSENT = object()
+
+# Options 5, 5 6 and 7 after the prompt 1 2; 3 and 4 end an answer.
+REQUEST = ScoreRequest("q", (1, 2), ((5,), (5, 6), (7,)), (3, 4))
+VALUES: dict[tuple[int, ...], dict[int, Any]] = {
+    (1, 2): {5: -0.5, 7: -1.5},
+    (1, 2, 5): {6: -1.0, 3: -2.0, 4: -3.0},
+    (1, 2, 5, 6): {3: -0.25, 4: -4.0},
+    (1, 2, 7): {3: -0.75, 4: -5.0},
+}
+BAD = [ABSENT, None, math.nan, 0.25, -math.inf, -9999.0, "-0.5", True]
+
+
+def changed(context: tuple[int, ...], token: int, value: Any) -> dict[tuple[int, ...], Any]:
+    values = {node: dict(at_node) for node, at_node in VALUES.items()}
+    values[context][token] = value
+    return values
+
+
+def assert_exact(score: Score) -> None:
+    assert score.error is None
+    assert score.token_logprobs == ((-0.5,), (-0.5, -1.0), (-1.5,))
+    ends = [math.log(math.exp(a) + math.exp(b)) for a, b in ((-2, -3), (-0.25, -4), (-0.75, -5))]
+    assert score.terminator_logprobs == pytest.approx(ends, abs=1e-12)
+
+
+def assert_refused(score: Score) -> None:
+    assert score.error
+    assert score.token_logprobs is None
+    assert score.terminator_logprobs is None
+
+
+# --- the planner
+
+
+def test_nodes_hold_children_and_ends() -> None:
+    assert node_reads.nodes(REQUEST) == {node: set(at) for node, at in VALUES.items()}
+
+
+def test_equal_contexts_travel_once() -> None:
+    other = ScoreRequest("other", (1, 2), ((8,),), (3,))
+    (body,) = node_reads.bodies([REQUEST, other])
+    assert sorted(body.contexts) == sorted([*VALUES, (1, 2, 8)])
+    assert body.token_ids == (3, 4, 5, 6, 7, 8)
+
+
+def test_a_body_never_reads_more_ids_than_allowed() -> None:
+    many = ScoreRequest("many", (1,), tuple((n,) for n in range(10, 310)), (3,))
+    bodies = node_reads.bodies([REQUEST, many])
+    assert all(len(body.token_ids) <= node_reads.MOST_IDS for body in bodies)
+    assert all(len(body.contexts) <= node_reads.MOST_CONTEXTS for body in bodies)
+    read: dict[tuple[int, ...], set[int]] = {}
+    for body in bodies:
+        for context in body.contexts:
+            read.setdefault(context, set()).update(body.token_ids)
+    for context, ids in {**node_reads.nodes(REQUEST), **node_reads.nodes(many)}.items():
+        assert ids <= read[context]
+
+
+def test_chunks_keep_requests_whole() -> None:
+    requests = [ScoreRequest(str(n), (n, 1), REQUEST.continuations, (3,)) for n in range(40)]
+    chunks = list(node_reads.chunks(requests))
+    assert [request for chunk in chunks for request in chunk] == requests
+    assert all(
+        sum(len(node_reads.nodes(request)) for request in chunk) <= node_reads.MOST_CONTEXTS
+        for chunk in chunks
+    )
+    assert len(chunks) == 3
+
+
+# --- engine vllm
+
+
+@contextmanager
+def vllm_engine(
+    reply: Callable[[Asked], Reply], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[VllmEngine, FakeOpenAI]]:
+    """The engine on a fake server: the lease is tested elsewhere, with real ones."""
+
+    def everything(asked: Asked) -> Reply:
+        if asked.path == "/version":
+            return Reply({"version": "0.32.0"})
+        if asked.path == "/v1/models":
+            return Reply({"data": [{"id": "pico", "max_model_len": 64}]})
+        return reply(asked)
+
+    server = FakeOpenAI(everything)
+
+    class Held:
+        def wait_ready(self) -> str:
+            return server.url
+
+    @contextmanager
+    def lease(*_: object, **__: object) -> Iterator[Held]:
+        yield Held()
+
+    monkeypatch.setattr("grace.serving.lease", lease)
+    monkeypatch.setattr("grace.engines.vllm._NOTICE_S", 0)
+    entry = ModelEntry(name="somewhere", dtype="float32", gpus=0, reasoning_end="</think>")
+    with VllmEngine(
+        "pico",
+        entry,
+        requests=REQUESTS,
+        serving=ServingConfig(),
+        journal_dir=Path("unused"),
+        log_dir=Path("unused"),
+    ) as engine:
+        yield engine, server
+    server.close()
+
+
+def vllm_reply(values: dict[tuple[int, ...], dict[int, Any]]) -> Callable[[Asked], Reply]:
+    """Answers node reads from a table; of ids that no one needs it says -6."""
+
+    def reply(asked: Asked) -> Reply:
+        choices = []
+        for index, prompt in enumerate(asked.body["prompt"]):
+            table = values.get(tuple(prompt), {})
+            at_node = {
+                f"token_id:{token}": table.get(token, -6.0)
+                for token in asked.body["logprob_token_ids"]
+                if table.get(token) is not ABSENT
+            }
+            choices.append({"index": index, "logprobs": {"top_logprobs": [at_node]}})
+        return Reply({"choices": choices[::-1]})  # their order is no promise
+
+    return reply
+
+
+def vllm_score(
+    values: dict[tuple[int, ...], dict[int, Any]], monkeypatch: pytest.MonkeyPatch
+) -> Score:
+    with vllm_engine(vllm_reply(values), monkeypatch) as (engine, _):
+        (score,) = engine.score([REQUEST])
+    return score
+
+
+def test_vllm_reads_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    with vllm_engine(vllm_reply(VALUES), monkeypatch) as (engine, server):
+        (score,) = engine.score([REQUEST])
+        assert_exact(score)
+        body = server.asked[-1].body
+    assert len(body["prompt"]) == 4
+    assert body["max_tokens"] == 1
+    assert body["logprobs"] == 1
+    assert body["logprob_token_ids"] == [3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("place", [((1, 2), 7), ((1, 2, 5, 6), 3)])
+def test_vllm_a_bad_value_is_an_error(
+    bad: Any, place: tuple[tuple[int, ...], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_refused(vllm_score(changed(*place, bad), monkeypatch))
+
+
+def test_vllm_all_zero_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = {node: dict.fromkeys(at_node, 0.0) for node, at_node in VALUES.items()}
+    assert_refused(vllm_score(zeros, monkeypatch))
+
+
+def test_all_zero_is_an_error_where_each_place_alone_could_be() -> None:
+    request = ScoreRequest("q", (1,), ((5,),), (3,))
+    assert_refused(node_reads.score(request, {(1,): {5: 0.0}, (1, 5): {3: 0.0}}))
+
+
+def test_vllm_more_probability_than_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    score = vllm_score(changed((1, 2), 7, -0.1), monkeypatch)
+    assert_refused(score)
+    assert "sum to a probability of 1.5" in str(score.error)
+
+
+def test_vllm_answers_without_logprobs_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reply(asked: Asked) -> Reply:
+        return Reply({"choices": [{"index": n} for n in range(len(asked.body["prompt"]))]})
+
+    with vllm_engine(reply, monkeypatch) as (engine, _):
+        (score,) = engine.score([REQUEST])
+    assert_refused(score)
+
+
+def test_vllm_one_bad_request_does_not_spoil_its_neighbours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = vllm_reply(VALUES)
+
+    def reply(asked: Asked) -> Reply:
+        if [9, 9] in asked.body["prompt"]:
+            return Reply({"error": {"message": "prompt too long"}}, status=400)
+        return good(asked)
+
+    long = ScoreRequest("long", (9, 9), ((5,),), (3,))
+    with vllm_engine(reply, monkeypatch) as (engine, _):
+        scores = {score.key: score for score in engine.score([REQUEST, long])}
+    assert_exact(scores["q"])
+    assert "prompt too long" in str(scores["long"].error)
+
+
+def test_vllm_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reply(_: Asked) -> Reply:
+        choice = {"index": 0, "text": "<think>two</think>three", "finish_reason": "stop"}
+        return Reply({"choices": [choice], "usage": {"completion_tokens": 4}})
+
+    request = GenerationRequest("k", (), (1, 2, 3), Decoding(0.7, 0.9, 32), seed=11)
+    with vllm_engine(reply, monkeypatch) as (engine, server):
+        (answer,) = engine.generate([request])
+        assert server.asked[-1].path == "/v1/completions"
+        assert server.asked[-1].body == {
+            "model": "pico",
+            "prompt": [1, 2, 3],
+            "temperature": 0.7,
+            "top_p": 0.9,
+            "max_tokens": 32,
+            "seed": 11,
+            "skip_special_tokens": False,
+        }
+        assert engine.describe()["version"] == "0.32.0"
+    assert (answer.reasoning, answer.text) == ("two", "three")
+    assert answer.usage == {"completion_tokens": 4}
+
+
+# --- engine endpoint
+
+
+@contextmanager
+def endpoint_engine(reply: Callable[[Asked], Reply]) -> Iterator[EndpointEngine]:
+    server = FakeOpenAI(reply)
+    entry = ModelEntry(name="big", engine="endpoint", base_url=server.url)
+    with EndpointEngine("remote", entry, requests=REQUESTS) as engine:
+        yield engine
+    server.close()
+
+
+def prompt_reply(values: dict[tuple[int, ...], dict[int, Any]]) -> Callable[[Asked], Reply]:
+    """Tells `prompt_logprobs` as vLLM does."""
+
+    def place(prompt: list[int], n: int) -> dict[str, Any] | None:
+        value = values.get(tuple(prompt[:n]), {}).get(prompt[n], -6.0)
+        return {} if value is ABSENT else {str(prompt[n]): {"logprob": value, "rank": 1}}
+
+    def reply(asked: Asked) -> Reply:
+        choices = [
+            {
+                "index": index,
+                "prompt_logprobs": [None, *(place(prompt, n) for n in range(1, len(prompt)))],
+            }
+            for index, prompt in enumerate(asked.body["prompt"])
+        ]
+        return Reply({"choices": choices[::-1]})
+
+    return reply
+
+
+def test_endpoint_scores_are_exact() -> None:
+    with endpoint_engine(prompt_reply(VALUES)) as engine:
+        (score,) = engine.score([REQUEST])
+    assert_exact(score)
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("place", [((1, 2), 7), ((1, 2, 5, 6), 3)])
+def test_endpoint_a_bad_value_is_an_error(bad: Any, place: tuple[tuple[int, ...], int]) -> None:
+    with endpoint_engine(prompt_reply(changed(*place, bad))) as engine:
+        (score,) = engine.score([REQUEST])
+    assert_refused(score)
+
+
+def test_endpoint_all_zero_is_an_error() -> None:
+    zeros = {node: dict.fromkeys(at_node, 0.0) for node, at_node in VALUES.items()}
+    with endpoint_engine(prompt_reply(zeros)) as engine:
+        (score,) = engine.score([REQUEST])
+    assert_refused(score)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply({"choices": [{"index": n, "text": "x", "logprobs": None} for n in range(6)]}),
+        Reply({"error": "no such path"}, status=404),
+        Reply({"error": {"message": "Unrecognized argument: prompt_logprobs"}}, status=400),
+    ],
+    ids=["ignored", "no completions", "refused"],
+)
+def test_an_endpoint_without_prompt_logprobs_cannot_be_measured(reply: Reply) -> None:
+    with (
+        pytest.raises(EngineError, match="experiment 2 cannot be measured on it"),
+        endpoint_engine(lambda _: reply) as engine,
+    ):
+        list(engine.score([REQUEST]))

@@ -1,0 +1,200 @@
+"""The engine `vllm`: a vLLM server on this machine, shared through the serving lease."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from grace import serving as serving_lease
+from grace.config import ModelEntry, RequestsConfig, ServingConfig
+from grace.engines import node_reads
+from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.openai_http import OpenAIClient, Stopwatch, first_choice, token_usage
+from grace.engines.pump import Pump
+from grace.engines.reasoning import split_reasoning
+from grace.errors import EngineError, RequestError
+
+_NOTICE_S = 1.0
+"""Seconds after a failed request in which the supervisor notices that the server died."""
+
+
+def preflight(
+    model_key: str,
+    entry: ModelEntry,
+    *,
+    serving: ServingConfig,
+    journal_dir: Path = Path(".grace"),
+    root: Path = Path(),
+) -> None:
+    """Raise `EngineError` where vLLM or a GPU is missing, or the fixed port is taken."""
+    serving_lease.preflight(model_key, entry, serving, journal_dir=journal_dir, root=root)
+
+
+class VllmEngine:
+    """Holds a server while it is open. Folders in `entry` and `serving` are below `root`.
+
+    Entering it raises `EngineError` where no server can be had.
+    """
+
+    def __init__(
+        self,
+        model_key: str,
+        entry: ModelEntry,
+        *,
+        requests: RequestsConfig,
+        serving: ServingConfig,
+        journal_dir: Path,
+        log_dir: Path,
+        root: Path = Path(),
+    ) -> None:
+        self._model_key = model_key
+        self._entry = entry
+        self._requests = requests
+        self._lease_context = serving_lease.lease(
+            model_key, entry, serving, journal_dir=journal_dir, log_dir=log_dir, root=root
+        )
+        self._open = contextlib.ExitStack()
+        self._facts: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._lease = stack.enter_context(self._lease_context)
+            self._pump = Pump()
+            stack.callback(self._pump.close)
+            self._asking = asyncio.Lock()
+            self._asked = False
+            self._client = OpenAIClient(
+                self._model_key, self._base_url, self._requests, use_proxies=False
+            )
+            stack.callback(lambda: self._pump.run(self._client.close()))
+            self._facts = self._ask_facts()
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    def describe(self) -> dict[str, Any]:
+        return dict(self._facts)
+
+    def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
+        return self._pump.map(self._generate, requests, self._requests.concurrency)
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]:
+        chunks = node_reads.chunks(requests)
+        return self._pump.map(self._score, chunks, self._requests.concurrency)
+
+    async def _generate(self, request: GenerationRequest) -> list[Generation]:
+        tag = self._entry.reasoning_end
+        body: dict[str, Any] = {
+            "model": self._model_key,
+            "prompt": list(request.prompt_token_ids),
+            "temperature": request.decoding.temperature,
+            "top_p": request.decoding.top_p,
+            "max_tokens": request.decoding.max_tokens,
+            "seed": request.seed,
+            # The tags around a reasoning trace are special tokens in some models.
+            "skip_special_tokens": tag is None,
+        }
+        watch = Stopwatch()
+        try:
+            answer = await self._client.post("/v1/completions", body)
+            choice = first_choice(answer)
+            text = choice.get("text")
+            if not isinstance(text, str):
+                raise RequestError("the server's answer has no `text`")
+        except RequestError as error:
+            return [Generation(request.key, None, None, error=str(error))]
+        completed_at, took_ms = watch.read()
+        reasoning = None
+        if tag is not None:
+            reasoning, text = split_reasoning(text, tag)
+        return [
+            Generation(
+                request.key,
+                text,
+                choice.get("finish_reason"),
+                usage=token_usage(answer),
+                reasoning=reasoning,
+                completed_at=completed_at,
+                processing_time_ms=took_ms,
+            )
+        ]
+
+    async def _score(self, requests: list[ScoreRequest]) -> list[Score]:
+        reads: dict[node_reads.Context, dict[int, float]] = {}
+        try:
+            for body in node_reads.bodies(requests):
+                for context, values in await self._read(body):
+                    reads.setdefault(context, {}).update(values)
+        except RequestError as error:
+            if len(requests) > 1:  # one of them may have spoilt it for the others
+                return [score for request in requests for score in await self._score([request])]
+            return [Score(requests[0].key, None, None, error=str(error))]
+        return [node_reads.score(request, reads) for request in requests]
+
+    async def _read(
+        self, body: node_reads.ReadBody
+    ) -> list[tuple[node_reads.Context, dict[int, Any]]]:
+        """Ask for one token after each context, and what else could have stood there."""
+        answer = await self._client.post(
+            "/v1/completions",
+            {
+                "model": self._model_key,
+                "prompt": [list(context) for context in body.contexts],
+                "max_tokens": 1,
+                "temperature": 0,
+                "logprobs": 1,
+                "logprob_token_ids": list(body.token_ids),
+                "return_tokens_as_token_ids": True,
+            },
+        )
+        choices = answer.get("choices")
+        if not isinstance(choices, list) or len(choices) != len(body.contexts):
+            raise RequestError("the server answered another number of prompts than it was asked")
+        found = []
+        for choice in choices:
+            try:
+                context = body.contexts[choice["index"]]
+                (at_node,) = choice["logprobs"]["top_logprobs"]
+                values = {int(name.removeprefix("token_id:")): at_node[name] for name in at_node}
+            except (LookupError, TypeError, ValueError, AttributeError):
+                raise RequestError("the server's answer has no log-probabilities") from None
+            found.append((context, values))
+        return found
+
+    async def _base_url(self) -> str:
+        """The lease's server; after a failure, once the supervisor has seen to it."""
+        async with self._asking:
+            if self._asked:
+                await asyncio.sleep(_NOTICE_S)
+            self._asked = True
+            return await asyncio.to_thread(self._lease.wait_ready)
+
+    def _ask_facts(self) -> dict[str, Any]:
+        try:
+            version = self._pump.run(self._client.get("/version")).get("version")
+            models = self._pump.run(self._client.get("/v1/models")).get("data", [])
+        except RequestError as error:
+            raise EngineError(f"model '{self._model_key}': its server fails: {error}") from None
+        limit = next((model.get("max_model_len") for model in models), None)
+        return {
+            "engine": "vllm",
+            "version": version,
+            "model": self._entry.name,
+            "revision": self._entry.revision,
+            "device": "cuda" if self._entry.gpus else "cpu",
+            "dtype": self._entry.dtype,
+            "quantization": self._entry.quantization,
+            "max_model_len": limit,
+            "base_url": self._lease.wait_ready(),
+        }

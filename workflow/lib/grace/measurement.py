@@ -1,0 +1,86 @@
+"""Experiment 2: the distribution over every query's options.
+
+Identical prompts are asked once and the answer joined back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from grace import provenance
+from grace.chat import ChatTokenizer
+from grace.digests import digest
+from grace.engines.base import Engine, ScoreRequest
+from grace.experiments import Asked, Run, opening, prompt_id, refuse_total_failure
+from grace.progress import progress
+from grace.scoring import QueryPlan, failed_query, measured_query, plan_query
+from grace.studies.base import Query
+
+logger = logging.getLogger(__name__)
+
+
+def _plans(
+    queries: Sequence[Query], tokenizer: ChatTokenizer, known: dict[str, QueryPlan]
+) -> list[tuple[str, Query, QueryPlan]]:
+    """Each query with its plan and the key under which it is scored."""
+    planned = []
+    for query in queries:
+        key = digest([list(query.messages), list(query.options)])
+        if key not in known:
+            prompt = tokenizer.render(query.messages)
+            known[key] = plan_query(
+                tokenizer.tokenise, prompt.text, prompt.token_ids, query.options
+            )
+        planned.append((key, query, known[key]))
+    return planned
+
+
+def run_scoring(
+    run: Run, items: Sequence[Asked], tokenizer: ChatTokenizer, engine: Engine
+) -> Iterator[dict[str, Any]]:
+    """Experiment 2's records, in the order asked. Raises `EngineError` if every query fails."""
+    started = provenance.now()
+    known: dict[str, QueryPlan] = {}
+    planned = [
+        _plans(run.study.queries(item.trial, item.prompts), tokenizer, known) for item in items
+    ]
+    logger.info(
+        "%s: %d queries of %d trials are %d distinct prompts",
+        run.label,
+        sum(len(queries) for queries in planned),
+        len(items),
+        len(known),
+    )
+    requests = [
+        ScoreRequest(key, plan.prompt_token_ids, plan.option_token_ids, tokenizer.terminator_ids)
+        for key, plan in known.items()
+    ]
+    scores = {
+        score.key: score
+        for score in progress(engine.score(requests), len(requests), run.label, "query")
+    }
+    refuse_total_failure([score.error for score in scores.values()], run)
+    for item, queries in zip(items, planned, strict=True):
+        records = []
+        for key, query, plan in queries:
+            score = scores[key]
+            if score.token_logprobs is None or score.terminator_logprobs is None:
+                record = failed_query(query.name, query.options, plan, score.error or "no answer")
+            else:
+                record = measured_query(
+                    query.name,
+                    query.options,
+                    plan,
+                    score.token_logprobs,
+                    score.terminator_logprobs,
+                )
+            records.append({**record, "messages": list(query.messages)})
+        failed = [record["name"] for record in records if record["status"] != "ok"]
+        yield {
+            **opening(run, item, started),
+            "prompt_id": prompt_id([query.messages for _, query, _ in queries]),
+            "queries": records,
+            "status": f"error: {', '.join(failed)} not measured" if failed else "ok",
+        }

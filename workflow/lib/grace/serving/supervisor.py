@@ -1,0 +1,235 @@
+"""The supervisor of one model server: starts it, restarts it once, stops it when unused.
+
+`python -m grace.serving.supervisor` reads a JSON `Task` from standard input. It runs in a process
+session of its own, so that neither Ctrl-C nor the end of the job that started it takes the server
+away from other holders. The server itself is the child of a warden (see `warden`); supervisor and
+warden each clean up when the other is killed.
+
+The server stops
+
+* when no holder has lived for `idle_s` seconds;
+* at once when no holder lives and every workflow that ever held it is gone;
+* at once when no holder lives and another server wants the machine (`evict`);
+* when the supervisor gets SIGTERM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from grace.serving.processes import adopt_orphans, last_lines, poll, sweep
+from grace.serving.rundir import ProcessId, RunDir, State
+
+HOST = "127.0.0.1"
+RESTARTS = 1
+"""How often a server that was ready and died is started again."""
+_POLL_S = 0.2
+_STOP_S = 20.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the first holder asks of a supervisor; paths are absolute, times in seconds."""
+
+    run_dir: str
+    name: str
+    command: list[str]
+    idle_s: float
+    start_timeout_s: float
+    log_file: str
+    workflow: ProcessId
+    port: int | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        values = json.loads(text)
+        return cls(**{**values, "workflow": ProcessId(**values["workflow"])})
+
+
+class _Stop(Exception):
+    """The server is to be stopped: nobody wants it any more, or a signal came."""
+
+
+class _Died(Exception):
+    """The server ended by itself, or never became ready; the text says how."""
+
+
+class Supervisor:
+    """One run of a supervisor; `run` returns when the server is gone."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._run_dir = RunDir(Path(task.run_dir))
+        self._log_file = Path(task.log_file)
+        self._workflows: set[ProcessId] = {task.workflow}
+        self._idle_since: float | None = None
+        self._signalled = False
+        self._warden: subprocess.Popen[bytes] | None = None
+        self._state = State(ProcessId.of(psutil.Process()), "starting", task.log_file)
+
+    def run(self) -> None:
+        """Serve until there is no need; does nothing where another supervisor is at work."""
+        lock = self._run_dir.supervisor_lock()
+        # A probe of a holder's may have the lock for a moment, hence more than one try.
+        if not poll(lambda: lock.take(wait=False), timeout_s=2.0):
+            return
+        adopt_orphans()
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._run_dir.asked_to_leave()
+        try:
+            self._serve()
+        except _Stop:
+            self._say("stopping the server")
+        except _Died as death:
+            self._say(str(death))
+            self._publish(phase="failed", port=None, base_url=None, reason=self._explain(death))
+        finally:
+            self._stop_server()
+            lock.release()
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._signalled = True
+
+    def _serve(self) -> None:
+        """Start, watch, and start again for as long as that is allowed."""
+        while True:
+            self._start()
+            try:
+                self._watch()
+            except _Died as death:
+                self._stop_server()
+                if self._state.restarts >= RESTARTS:
+                    times = "once" if RESTARTS == 1 else f"{RESTARTS} times"
+                    raise _Died(f"{death}; it had been restarted {times} already") from None
+                self._say(f"{death}; restarting it")
+                self._publish(
+                    phase="starting", port=None, base_url=None, restarts=self._state.restarts + 1
+                )
+
+    def _start(self) -> None:
+        """Start the server and wait until it is healthy."""
+        port = self._task.port or _free_port()
+        self._publish(phase="starting", port=port, base_url=None)
+        command = [part.replace("{port}", str(port)) for part in self._task.command]
+        self._say(f"starting the server on port {port}")
+        self._warden = subprocess.Popen(
+            [sys.executable, "-m", "grace.serving.warden", *command],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + self._task.start_timeout_s
+        while not _healthy(port):
+            self._check("while it was starting")
+            if time.monotonic() > deadline:
+                raise _Died(
+                    f"was not ready after {self._task.start_timeout_s:.0f} s"
+                    " (`serving.start_timeout_s`)"
+                )
+        self._say("the server is ready")
+        self._publish(phase="ready", base_url=f"http://{HOST}:{port}")
+
+    def _watch(self) -> None:
+        """Come back only by an exception: the server died, or is not wanted."""
+        while True:
+            self._check("while it was in use")
+
+    def _check(self, when: str) -> None:
+        """One turn of any waiting loop: is the server alive, is it wanted?"""
+        time.sleep(_POLL_S)
+        assert self._warden is not None
+        code = self._warden.poll()
+        if code is not None:
+            raise _Died(f"ended with exit code {code} {when}")
+        if self._signalled:
+            self._publish(phase="stopping")
+            raise _Stop
+        if not self._wanted():
+            phase = self._state.phase
+            self._publish(phase="stopping")
+            # A holder registers first and reads the state then; we do it the other way round, so
+            # one of us sees the other.
+            if not self._run_dir.holders():
+                raise _Stop
+            self._publish(phase=phase)
+
+    def _wanted(self) -> bool:
+        """Whether someone holds the server, or may soon."""
+        holders = self._run_dir.holders()
+        evicted = self._run_dir.asked_to_leave()
+        if holders:
+            self._workflows.update(holder for holder in holders if holder is not None)
+            self._idle_since = None
+            return True
+        now = time.monotonic()
+        self._idle_since = self._idle_since if self._idle_since is not None else now
+        self._workflows = {workflow for workflow in self._workflows if workflow.alive()}
+        return not evicted and bool(self._workflows) and now - self._idle_since < self._task.idle_s
+
+    def _stop_server(self) -> None:
+        """End the warden with everything below it, and see that nothing is left."""
+        if self._warden is not None:
+            assert self._warden.stdin is not None
+            self._warden.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then it is swept below
+                self._warden.wait(_STOP_S)
+            self._warden = None
+        sweep()
+
+    def _publish(self, **changes: object) -> None:
+        self._state = replace(self._state, **changes)  # type: ignore[arg-type]
+        self._run_dir.write_state(self._state)
+
+    def _explain(self, death: _Died) -> str:
+        lines = "\n  ".join(last_lines(self._log_file))
+        return (
+            f"The model server for '{self._task.name}' {death}. Last lines of"
+            f" {self._log_file}:\n  {lines}"
+        )
+
+    def _say(self, text: str) -> None:
+        """A line of our own in the server's log."""
+        print(f"[grace supervisor {datetime.now(UTC):%H:%M:%S}] {text}", flush=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def main() -> None:
+    """Read the task from standard input and supervise."""
+    Supervisor(Task.from_json(sys.stdin.read())).run()
+
+
+if __name__ == "__main__":
+    main()

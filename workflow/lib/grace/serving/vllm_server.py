@@ -1,0 +1,193 @@
+"""The vLLM server of a model: its command line, its environment, and what it needs to run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+from grace.chat import model_source
+from grace.config import ModelEntry, ServingConfig
+from grace.errors import EngineError
+from grace.serving.holder import require_free_port
+from grace.serving.rundir import host_dir, port_owner
+from grace.serving.spec import ServerSpec
+
+Build = Literal["cpu", "gpu"]
+
+
+def server_arguments(
+    model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path
+) -> list[str]:
+    """Arguments of vLLM's OpenAI server; `{port}` stands where the port belongs.
+
+    Everything that could change an answer is said here rather than left to a default. Model
+    folders are looked for below `root`; raises `EngineError` where one is missing.
+    """
+    source = model_source(entry.name, root.absolute())
+    local = source != entry.name
+    arguments = ["--model", source]
+    arguments += ["--served-model-name", model_key]
+    arguments += ["--host", "127.0.0.1", "--port", "{port}"]
+    arguments += ["--dtype", entry.dtype, "--max-model-len", str(entry.max_model_len)]
+    if entry.revision is not None and not local:
+        arguments += ["--revision", entry.revision]
+        if entry.tokenizer is None:
+            arguments += ["--tokenizer-revision", entry.revision]
+    if entry.tokenizer is not None:
+        arguments += ["--tokenizer", model_source(entry.tokenizer, root.absolute())]
+    if entry.quantization is not None:
+        arguments += ["--quantization", entry.quantization]
+    if entry.gpus > 1:
+        arguments += ["--tensor-parallel-size", str(entry.gpus)]
+    if entry.gpus == 0:
+        arguments += ["--enforce-eager"]  # starts sooner; compiling pays on GPUs only
+    # No sampling defaults from the model's generation_config.json (its stop tokens stay), and
+    # log-probabilities as the model has them, before temperature and penalties.
+    arguments += ["--generation-config", "vllm", "--logprobs-mode", "raw_logprobs"]
+    arguments += ["--seed", "0", "--disable-uvicorn-access-log"]
+    return [*arguments, *serving.extra_args]
+
+
+def server_environment(entry: ModelEntry, root: Path) -> dict[str, str]:
+    """Environment variables that the server gets on top of the job's."""
+    variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if entry.gpus == 0:
+        variables["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+        # Otherwise the first log-probabilities wait up to a minute for a C++ compiler, which a
+        # machine need not have.
+        variables["TORCH_COMPILE_DISABLE"] = "1"
+    if (root / entry.name).is_dir():
+        variables["HF_HUB_OFFLINE"] = "1"
+    return variables
+
+
+def server_spec(
+    model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path
+) -> ServerSpec:
+    """The server of a model, for the lease. Raises `EngineError` where it cannot run here."""
+    check(model_key, entry, serving, root)
+    folder = root / entry.name
+    return ServerSpec(
+        name=model_key,
+        command=(
+            str(_python(serving, root)),
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            *server_arguments(model_key, entry, serving, root),
+        ),
+        idle_s=serving.idle_s,
+        start_timeout_s=serving.start_timeout_s,
+        port=serving.port,
+        environment=server_environment(entry, root),
+        identity={
+            "vllm": f"{_build(serving, root)} {vllm_version(serving, root)}",
+            "devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            "files": _fingerprint(folder) if folder.is_dir() else "",
+        },
+    )
+
+
+def check(model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path) -> None:
+    """Raise `EngineError` where vLLM is missing or the machine has too few GPUs."""
+    build = _build(serving, root)
+    if entry.gpus > 0:
+        present = gpu_count()
+        if present < entry.gpus:
+            raise EngineError(
+                f"config/models.yaml: model '{model_key}' needs {entry.gpus} GPU(s), this machine"
+                f" offers {present or 'none'}. Run it where there are enough, or set `gpus: 0` to"
+                " run it on the CPU."
+            )
+        if build == "cpu":
+            raise EngineError(
+                f"serving.environment: {serving.environment} holds vLLM for CPUs, but model"
+                f" '{model_key}' is to run on {entry.gpus} GPU(s). Build it anew on this machine:"
+                " `make serve-env`."
+            )
+    elif build == "gpu":
+        raise EngineError(
+            f"serving.environment: {serving.environment} holds vLLM for GPUs, but model"
+            f" '{model_key}' is to run on the CPU (`gpus: 0`). Set `gpus: 1`, or build"
+            " vLLM for CPUs: `make serve-env`."
+        )
+
+
+def preflight(
+    model_key: str, entry: ModelEntry, serving: ServingConfig, *, journal_dir: Path, root: Path
+) -> None:
+    """Find at once, before anything is loaded, why the server could not start.
+
+    Raises `EngineError`: vLLM missing, too few GPUs, or the fixed port taken by someone else.
+    """
+    if serving.port is not None:
+        # A server of ours on this port is either this model's, or gone when its turn has come.
+        folder = host_dir(journal_dir)
+        if port_owner(folder, serving.port) is None:
+            require_free_port(serving.port, folder)
+    server_arguments(model_key, entry, serving, root)
+    check(model_key, entry, serving, root)
+
+
+def vllm_version(serving: ServingConfig, root: Path) -> str:
+    """Version of the installed vLLM, for example `0.32.0`. Raises `EngineError`."""
+    return _distribution(serving, root).name.split("-")[1]
+
+
+def gpu_count() -> int:
+    """GPUs that this process may use; 0 where there is no NVIDIA driver.
+
+    Asks `nvidia-smi`, since the main environment's torch knows no GPUs.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
+        return 0
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    try:
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    present = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return present if visible is None else min(present, len(visible.split(",")))
+
+
+def _python(serving: ServingConfig, root: Path) -> Path:
+    return (root / serving.environment).absolute() / "bin" / "python"
+
+
+def _distribution(serving: ServingConfig, root: Path) -> Path:
+    """The metadata folder of the installed vLLM, read without starting its Python (seconds)."""
+    folder = (root / serving.environment).absolute()
+    found = [
+        path
+        for name in ("vllm", "vllm_cpu")
+        for path in folder.glob(f"lib/python3*/site-packages/{name}-*.dist-info")
+    ]
+    if not found or not _python(serving, root).exists():
+        raise EngineError(
+            f"serving.environment: there is no vLLM in {folder}. Build it with `make serve-env`, or"
+            " choose another engine, for example `--config engine=transformers`."
+        )
+    return found[0]
+
+
+def _build(serving: ServingConfig, root: Path) -> Build:
+    """Which vLLM is installed. The CPU build is a package of its own, or a `+cpu` version."""
+    name = _distribution(serving, root).name
+    return "cpu" if name.startswith("vllm_cpu-") or "+cpu" in name else "gpu"
+
+
+def _fingerprint(folder: Path) -> str:
+    """Digest of a model folder's file names, sizes and times: a retrained model is another."""
+    facts = [
+        f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        for stat in [path.stat()]
+    ]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()

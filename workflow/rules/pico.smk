@@ -1,0 +1,9 @@
+rule train_pico:
+    output:
+        "x",
+    log:
+        "<logs>/x.log",
+    conda:
+        "../../envs/python.yaml"
+    shell:
+        "x"
