@@ -21,8 +21,6 @@ def train_pico(prompts: Path, folder: Path, settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     from grace.scripting import logged
 
     with logged(snakemake.log[0]):

@@ -1,9 +1,26 @@
+# Requires: the seed prompts and the simulated people in workflow/lib/grace/pico.
+# Makes:    resources/models/pico, the bundled model; only when asked for (`snakemake train_pico`).
+
+
 rule train_pico:
     output:
-        "x",
+        config="resources/models/pico/config.json",
+        generation="resources/models/pico/generation_config.json",
+        model="resources/models/pico/model.safetensors",
+        tokenizer="resources/models/pico/tokenizer.json",
+        tokenizer_config="resources/models/pico/tokenizer_config.json",
     log:
-        "<logs>/x.log",
+        "<logs>/train_pico.log",
+    benchmark:
+        "<benchmarks>/train_pico.tsv"
     conda:
         "../../envs/python.yaml"
-    shell:
-        "x"
+    threads: 2
+    params:
+        cell=pico_cell,
+        code=PROJECT.code("pico/training.py"),
+        prompts=pico_prompts,
+    message:
+        "Train pico: about half an hour on two cores"
+    script:
+        "../../scripts/train_pico.py"
