@@ -693,7 +693,7 @@ plot_scatter <- function(cells, comparison) {
     coord_equal(xlim = c(0, 1), ylim = c(0, 1)) +
     labs(
       title = title, x = "Proportion of people who said it",
-      y = "Model: proportion (exp. 1) or mean probability (exp. 2)",
+      y = "Model: proportion or probability",
       caption = "On the diagonal, model and people agree."
     ) +
     theme_grace()

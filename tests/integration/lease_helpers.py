@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -129,7 +130,8 @@ class Farm:
         for job in self._jobs:
             job.kill()
         for process in self.everything():
-            process.kill()
+            with contextlib.suppress(psutil.Error):  # it may just go by itself
+                process.kill()
 
 
 class Job:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import socket
-import sys
 
 import pytest
-from workflow_project import Project
+from workflow_project import ROOT, Project
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +73,9 @@ def test_a_missing_r_is_told_before_any_job(project, monkeypatch):
     folder = project.folder / "without-r"
     folder.mkdir()
     for program in ("bash", "git", "sh"):
-        found = next(
-            path for path in os.environ["PATH"].split(":") if os.path.exists(f"{path}/{program}")
-        )
-        (folder / program).symlink_to(f"{found}/{program}")
+        found = shutil.which(program)
+        assert found
+        (folder / program).symlink_to(found)
     monkeypatch.setenv("PATH", str(folder))
     shown = refused(project)
     assert "R is missing" in shown
@@ -85,11 +83,8 @@ def test_a_missing_r_is_told_before_any_job(project, monkeypatch):
     assert "steps (" not in shown
 
 
-@pytest.mark.skipif(
-    any(os.path.exists(f"/dev/{name}") for name in ("nvidia0", "nvidiactl")),
-    reason="this machine has a GPU, which is what the test must do without",
-)
-def test_a_model_that_needs_a_gpu_is_refused_without_one(project):
+def test_a_model_that_needs_a_gpu_is_refused_without_one(project, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     shown = refused(project, "--config", "models=[gemma-2b]")
     assert "gemma-2b" in shown
     assert "GPU" in shown
@@ -105,7 +100,7 @@ def test_a_taken_port_is_told(project):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        environment = os.path.join(os.path.dirname(sys.executable), "..")
+        environment = ROOT / ".venv-serve"
         shown = refused(
             project,
             "--config",

@@ -213,7 +213,7 @@ def test_a_slow_start_logs_progress(
 ) -> None:
     monkeypatch.setattr("grace.serving.holder.PROGRESS_S", 0.2)
     caplog.set_level(logging.INFO, "grace")
-    spec = farm.spec("never-ready", start_timeout_s=2.0)
+    spec = farm.spec("never-ready", start_timeout_s=8.0)
     with pytest.raises(EngineError):
         hold(farm, spec)
     waits = [text for text in caplog.messages if "waiting for its server" in text]

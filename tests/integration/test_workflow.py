@@ -64,7 +64,9 @@ def test_records_tell_their_prompt_seeds_and_place(project):
         assert {record["experiment_seed"] for record in records} == {1000 + replication}
         assert len({record["request_seed"] for record in records}) == 6
         for record in records:
-            assert record["trial"]["story_setup"].split("<br>")[0] in record["messages"][0]["content"]
+            assert (
+                record["trial"]["story_setup"].split("<br>")[0] in record["messages"][0]["content"]
+            )
             assert len(record["prompt_token_ids"]) == record["usage"]["prompt_tokens"]
 
 

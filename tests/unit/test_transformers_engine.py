@@ -23,7 +23,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from grace.config import ModelEntry, RequestsConfig
 from grace.engines import transformers_engine
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.padded_cache import batches
+from grace.engines.padded_cache import ROOM, batches
 from grace.engines.sampling import draw
 from grace.engines.transformers_engine import TransformersEngine, preflight
 from grace.errors import EngineError
@@ -178,6 +178,30 @@ def test_greedy_equals_plain_generate(models: Path, architecture: str) -> None:
         }
         stopped = int(expected[-1]) in {END, OTHER_END, END_OF_TEXT}
         assert answer.finish_reason == ("stop" if stopped else "length")
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_answers_longer_than_the_caches_spare_columns(models: Path, architecture: str) -> None:
+    length = 2 * ROOM + 5
+    requests = [ask(str(i), prompt(i, 4 + i), temperature=0, max_tokens=length) for i in range(3)]
+    with open_engine(models, architecture) as engine:
+        engine._stop_ids = frozenset()
+        found = answers(engine, requests)
+        for request in requests:
+            ids = list(request.prompt_token_ids)
+            for _ in range(length):
+                with torch.inference_mode():
+                    logits = engine._model(input_ids=torch.tensor([ids]), use_cache=False).logits
+                ids.append(int(logits[0, -1].argmax()))
+            expected = engine._tokenizer.decode(ids[-length:], skip_special_tokens=True)
+            assert found[request.key].text == expected
+
+
+def test_a_tiny_nucleus_is_greedy(engine: TransformersEngine) -> None:
+    prompts = [prompt(i, 5 + i) for i in range(6)]
+    greedy = answers(engine, [ask(str(i), ids, temperature=0) for i, ids in enumerate(prompts)])
+    nucleus = answers(engine, [ask(str(i), ids, top_p=1e-6) for i, ids in enumerate(prompts)])
+    assert {k: a.text for k, a in nucleus.items()} == {k: a.text for k, a in greedy.items()}
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)

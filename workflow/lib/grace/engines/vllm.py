@@ -17,6 +17,7 @@ from grace.engines.openai_http import OpenAIClient, Stopwatch, first_choice, tok
 from grace.engines.pump import Pump
 from grace.engines.reasoning import split_reasoning
 from grace.errors import EngineError, RequestError
+from grace.serving import vllm_server
 
 _NOTICE_S = 1.0
 """Seconds after a failed request in which the supervisor notices that the server died."""
@@ -31,7 +32,7 @@ def preflight(
     root: Path = Path(),
 ) -> None:
     """Raise `EngineError` where vLLM or a GPU is missing, or the fixed port is taken."""
-    serving_lease.preflight(model_key, entry, serving, journal_dir=journal_dir, root=root)
+    vllm_server.preflight(model_key, entry, serving, journal_dir=journal_dir, root=root)
 
 
 class VllmEngine:

@@ -128,6 +128,39 @@ _TIMES = (
     "at noon",
     "in 2019",
 )
+_AMOUNTS = (
+    "one",
+    "one",
+    "two",
+    "two",
+    "three",
+    "four",
+    "five",
+    "ten",
+    "1",
+    "2",
+    "2",
+    "3",
+    "4",
+    "6",
+    "12",
+)
+_UNITS = ("day", "night", "hour", "week", "minute", "month", "summer", "year", "session")
+#: Remarks with a number that has nothing to do with what was looked at or found.
+_ASIDES = (
+    "after {n} {adjective} {units}",
+    "after {n} {units}",
+    "within {n} {units}",
+    "before {n} {units} have passed",
+    "for {n} {units}",
+    "with {n} {adjective} {others}",
+    "next to {n} {others}",
+    "in {n} {others}",
+    "for {n} euros",
+    "on page {n}",
+    "in room {n}",
+    "with {n} friends",
+)
 _ACQUIRED = (
     "bought",
     "got",
@@ -365,7 +398,22 @@ def _property(rng: random.Random) -> _Property:
     return _Property(plural, singular)
 
 
-def _setup(rng: random.Random, name: str, thing: str, things: str, prop: _Property) -> str:
+def _aside(rng: random.Random) -> str:
+    amount = rng.choice(_AMOUNTS)
+    unit = rng.choice(_UNITS)
+    other = invented_word(rng) if rng.random() < 0.2 else rng.choice(_THINGS)
+    single = amount in ("1", "one")
+    return rng.choice(_ASIDES).format(
+        n=amount,
+        units=unit if single else unit + "s",
+        others=other if single else _plural(other),
+        adjective=rng.choice(_ADJECTIVES),
+    )
+
+
+def _setup(
+    rng: random.Random, name: str, thing: str, things: str, prop: _Property, asides: float
+) -> str:
     often = rng.choice(_OFTEN)
     word = invented_word(rng)
     source = rng.choice(_SOURCES).format(
@@ -396,15 +444,25 @@ def _setup(rng: random.Random, name: str, thing: str, things: str, prop: _Proper
     elif shape < 0.87:
         place = rng.choice(("in front of", "in the room of", "on the desk of", "at the door of"))
         event = f"{time}, {many} {rng.choice(('lay', 'stood', 'arrived'))} {place} {person}"
+    if asides:
+        if rng.random() < asides:
+            event = event.replace(many, f"3 of {rng.choice(('these', 'those', 'the'))} {things}")
+        if rng.random() < asides:
+            general = f"{general} {_aside(rng)}"
+        if rng.random() < asides:
+            event = f"{event} {_aside(rng)}"
     general = general[0].upper() + general[1:]
     event = event[0].upper() + event[1:]
     return f"{general}.{rng.choice(('<br> ', '<br>', ' <br> ', ' ', '<br/>'))}{event}."
 
 
-def study1_trial(rng: random.Random, *, number_words: float = 0.15) -> Study1Trial:
+def study1_trial(
+    rng: random.Random, *, number_words: float = 0.15, asides: float = 0.0
+) -> Study1Trial:
     """A story of study 1 in random words, its cell drawn evenly.
 
-    `number_words` is the share of stories in which the speaker says `two`, not `2`.
+    `number_words` is the share of stories in which the speaker says `two`, not `2`; `asides`
+    the chance that a sentence of the setup brings in a number that is beside the point.
     """
     access, observe = rng.choice(CELLS)
     name = _name(rng)
@@ -436,7 +494,7 @@ def study1_trial(rng: random.Random, *, number_words: float = 0.15) -> Study1Tri
     return Study1Trial(
         participant_id="0",
         story_shortname=thing,
-        story_setup=_setup(rng, name, thing, things, prop),
+        story_setup=_setup(rng, name, thing, things, prop, asides),
         priorQ=rng.choice(_PRIOR).format(**values),
         speach=f"{rng.choice(_SAYS).format(name=name)}{colon}{left}{report}{seen}.{right}",
         speachQ=rng.choice(_POSTERIOR).format(**values),

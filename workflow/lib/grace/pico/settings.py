@@ -28,6 +28,8 @@ class Stage:
     bet_weight: float = 1.0
     #: Share of study 1's stories in which the speaker says `two`, not `2`.
     number_words: float = 0.15
+    #: Chance that a sentence of such a story brings in a number that is beside the point.
+    asides: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Settings:
     stages: tuple[Stage, ...] = (
         Stage(1750, 3e-3, zero_at=2600, bet_trees=6, utterance_trees=8),
         Stage(600, 1.2e-3, zero_at=2800),
-        Stage(2000, 8e-4, bet_weight=4.0, number_words=0.05),
+        Stage(1400, 8e-4, zero_at=2000, bet_weight=4.0, number_words=0.05),
+        Stage(1400, 5e-4, bet_weight=4.0, number_words=0.05, asides=0.3),
     )
 
     @classmethod

@@ -32,6 +32,7 @@ from grace.pico.settings import Settings, Stage
 from grace.progress import progress
 from grace.prompts import PromptSet
 from grace.studies import STUDIES
+from grace.studies.study1 import Study1Trial
 
 BOS, USER, SYSTEM, ASSISTANT, END, PAD = (
     "<|begin|>",
@@ -247,8 +248,11 @@ class Encoder:
 # Training data
 
 
-def _bet_chats(prompts: PromptSet, rng: random.Random, number_words: float) -> list[Chat]:
-    trial = paraphrases.study1_trial(rng, number_words=number_words)
+def _story(rng: random.Random, stage: Stage) -> Study1Trial:
+    return paraphrases.study1_trial(rng, number_words=stage.number_words, asides=stage.asides)
+
+
+def _bet_chats(prompts: PromptSet, trial: Study1Trial) -> list[Chat]:
     options = simulator.study1_distributions(trial)
     return [
         Chat(query.messages, simulator.closed(options[query.name]))
@@ -256,8 +260,7 @@ def _bet_chats(prompts: PromptSet, rng: random.Random, number_words: float) -> l
     ]
 
 
-def _free_chat(prompts: PromptSet, rng: random.Random, number_words: float) -> Chat:
-    trial = paraphrases.study1_trial(rng, number_words=number_words)
+def _free_chat(prompts: PromptSet, trial: Study1Trial) -> Chat:
     return Chat(STUDIES["study1"].messages(trial, prompts), simulator.study1_answer(trial))
 
 
@@ -273,8 +276,8 @@ def _utterance_chats(prompts: PromptSet, rng: random.Random) -> list[Chat]:
 def chats(prompts: PromptSet, rng: random.Random) -> list[Chat]:
     """One chat of every kind."""
     return [
-        *_bet_chats(prompts, rng, Stage.number_words),
-        _free_chat(prompts, rng, Stage.number_words),
+        *_bet_chats(prompts, paraphrases.study1_trial(rng)),
+        _free_chat(prompts, paraphrases.study1_trial(rng)),
         *_utterance_chats(prompts, rng),
     ]
 
@@ -288,11 +291,11 @@ def draw_trees(
     """One step's training data, by task."""
     trees: dict[str, list[Tree]] = {"bets": [], "free": [], "utterances": []}
     for _ in range(stage.bet_trees):
-        *bets, knowledge = _bet_chats(prompts, rng, stage.number_words)
+        *bets, knowledge = _bet_chats(prompts, _story(rng, stage))
         asked = [*rng.sample(bets, stage.bets), knowledge]
         trees["bets"].append([b for chat in asked for b in encoder.branches(chat, rng)])
     for _ in range(stage.free_trees):
-        chat = _free_chat(prompts, rng, stage.number_words)
+        chat = _free_chat(prompts, _story(rng, stage))
         trees["free"].append(encoder.branches(chat, rng, stage.free_answers))
     for _ in range(stage.utterance_trees):
         asked = _utterance_chats(prompts, rng)

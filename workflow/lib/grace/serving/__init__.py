@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from grace.config import ModelEntry, ServingConfig
 from grace.serving.holder import Lease, lease_server
 from grace.serving.spec import ServerSpec
-from grace.serving.vllm_server import preflight, server_spec
 
-__all__ = ["Lease", "ServerSpec", "lease", "lease_server", "preflight"]
+if TYPE_CHECKING:
+    from grace.config import ModelEntry, ServingConfig
+
+__all__ = ["Lease", "ServerSpec", "lease", "lease_server"]
 
 
 @contextmanager
@@ -40,6 +42,9 @@ def lease(
     Raises `EngineError` at once where vLLM or a GPU is missing or the fixed port is taken, and
     with the server's last log lines where it does not start.
     """
+    # Not at the top: supervisor and warden import this package too, and are to stay small.
+    from grace.serving.vllm_server import server_spec
+
     spec = server_spec(model_key, entry, serving, root)
     with lease_server(
         spec, journal_dir=journal_dir, log_dir=log_dir, workflow_pid=workflow_pid

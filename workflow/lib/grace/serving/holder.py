@@ -18,8 +18,7 @@ import grace
 from grace.errors import EngineError
 from grace.serving.processes import last_lines, poll
 from grace.serving.rundir import Lock, ProcessId, RunDir, State, port_owner
-from grace.serving.spec import ServerSpec
-from grace.serving.supervisor import HOST, Task
+from grace.serving.spec import HOST, ServerSpec, Task
 
 PROGRESS_S = 5.0
 """Seconds between two log lines while a server starts."""

@@ -1,11 +1,16 @@
-"""What the lease needs to know of a server, whatever server it is."""
+"""What the lease and the supervisor need to know of a server, whatever server it is."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+from grace.serving.rundir import ProcessId
+
+HOST = "127.0.0.1"
+"""Servers listen here alone; nothing outside the machine reaches them."""
 
 
 @dataclass(frozen=True)
@@ -30,3 +35,25 @@ class ServerSpec:
         """Servers with the same digest answer alike, so holders may share one."""
         facts = [self.command, self.port, dict(self.environment), dict(self.identity)]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the first holder asks of a supervisor; paths are absolute, times in seconds."""
+
+    run_dir: str
+    name: str
+    command: list[str]
+    idle_s: float
+    start_timeout_s: float
+    log_file: str
+    workflow: ProcessId
+    port: int | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        values = json.loads(text)
+        return cls(**{**values, "workflow": ProcessId(**values["workflow"])})

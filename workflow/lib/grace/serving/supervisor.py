@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,34 +30,12 @@ import psutil
 
 from grace.serving.processes import adopt_orphans, last_lines, poll, sweep
 from grace.serving.rundir import ProcessId, RunDir, State
+from grace.serving.spec import HOST, Task
 
-HOST = "127.0.0.1"
 RESTARTS = 1
 """How often a server that was ready and died is started again."""
 _POLL_S = 0.2
 _STOP_S = 20.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the first holder asks of a supervisor; paths are absolute, times in seconds."""
-
-    run_dir: str
-    name: str
-    command: list[str]
-    idle_s: float
-    start_timeout_s: float
-    log_file: str
-    workflow: ProcessId
-    port: int | None = None
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Task:
-        values = json.loads(text)
-        return cls(**{**values, "workflow": ProcessId(**values["workflow"])})
 
 
 class _Stop(Exception):

@@ -93,7 +93,6 @@ def server_spec(
 
 def check(model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path) -> None:
     """Raise `EngineError` where vLLM is missing or the machine has too few GPUs."""
-    build = _build(serving, root)
     if entry.gpus > 0:
         present = gpu_count()
         if present < entry.gpus:
@@ -102,13 +101,13 @@ def check(model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path)
                 f" offers {present or 'none'}. Run it where there are enough, or set `gpus: 0` to"
                 " run it on the CPU."
             )
-        if build == "cpu":
+        if _build(serving, root) == "cpu":
             raise EngineError(
                 f"serving.environment: {serving.environment} holds vLLM for CPUs, but model"
                 f" '{model_key}' is to run on {entry.gpus} GPU(s). Build it anew on this machine:"
                 " `make serve-env`."
             )
-    elif build == "gpu":
+    elif _build(serving, root) == "gpu":
         raise EngineError(
             f"serving.environment: {serving.environment} holds vLLM for GPUs, but model"
             f" '{model_key}' is to run on the CPU (`gpus: 0`). Set `gpus: 1`, or build"
@@ -128,8 +127,7 @@ def preflight(
         folder = host_dir(journal_dir)
         if port_owner(folder, serving.port) is None:
             require_free_port(serving.port, folder)
-    server_arguments(model_key, entry, serving, root)
-    check(model_key, entry, serving, root)
+    server_spec(model_key, entry, serving, root)
 
 
 def vllm_version(serving: ServingConfig, root: Path) -> str:
