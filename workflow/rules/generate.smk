@@ -6,8 +6,7 @@
 rule generate:
     input:
         stimuli=stimuli,
-        # What of the plan matters stands in the cell: a new plan alone makes nothing stale.
-        plan=ancient("<results>/{model}/replication-{replication}/plan.json"),
+        plan="<results>/{model}/replication-{replication}/plan.json",
     output:
         records="<results>/{model}/replication-{replication}/{study}_exp1.json",
         provenance="<results>/{model}/replication-{replication}/provenance/{study}_exp1.json",

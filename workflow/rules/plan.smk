@@ -1,5 +1,5 @@
 # Requires: nothing but the config.
-# Makes:    <results>/<model>/replication-<r>/plan.json with seeds, model and prompt digests.
+# Makes:    <results>/<model>/replication-<r>/plan.json: seeds, model, digest of its weights.
 # Stops:    where the model cannot run here, before anything is loaded.
 
 

@@ -16,4 +16,4 @@ rule tabulate:
     message:
         "Tabulate {wildcards.study}'s raw answers of {wildcards.model}"
     script:
-        "../../scripts/tabulate.py"
+        "../../scripts/tabulate_responses.py"

@@ -49,7 +49,7 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
             "tensor_parallel_size": max(1, first.get("gpus", 0)),
             "dtype": model["dtype"],
             "quantization": model["quantization"],
-            "prompts": plan["prompts"],
+            "prompts": {label: run["cell"]["prompts"] for label, run in runs.items()},
             "limit": first.get("cell", {}).get("limit"),
         },
         "git_commit": plan["commit"],

@@ -116,12 +116,16 @@ class Project:
         }
 
     def plan_cell(self, model: str, replication: int) -> dict[str, Any]:
-        """What a plan depends on."""
+        """What a plan depends on.
+
+        Every experiment of the replication depends on its plan, so only what makes all of them
+        stale belongs here: no prompts, no decoding options.
+        """
         return {
             "model": self.model_cells[model],
             "replication": replication,
             "seeds": self.seeds(replication),
-            "prompts": self.prompt_digests,
+            "shuffle": self.config.shuffle,
         }
 
     def experiment_cell(

@@ -1,0 +1,132 @@
+"""The engines `endpoint` and `vllm` through the whole workflow."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_openai import Asked, FakeOpenAI, Reply
+from workflow_project import ROOT, Project
+
+KEY = "canary-5f0c1e"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    return Project.copied_to(tmp_path_factory.mktemp("engines") / "project")
+
+
+def remote_model(project: Project, url: str) -> None:
+    """A model of someone else's API in models.yaml."""
+    models = yaml.safe_load((project.folder / "config/models.yaml").read_text())
+    models["remote"] = {
+        "name": "somebodys-model",
+        "engine": "endpoint",
+        "base_url": url,
+        "api_key_env": "REMOTE_KEY",
+        "gpus": 0,
+    }
+    (project.folder / "config/models.yaml").write_text(yaml.safe_dump(models))
+
+
+def chat_api(asked: Asked) -> Reply:
+    """A remote chat API that knows one key."""
+    if asked.headers.get("Authorization") != f"Bearer {KEY}":
+        return Reply({"error": {"message": f"bad key {asked.headers.get('Authorization')}"}}, 401)
+    if asked.path.endswith("/models"):
+        return Reply({"data": [{"id": "somebodys-model"}]})
+    return Reply(
+        {
+            "choices": [{"message": {"content": "It was good"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 4},
+        }
+    )
+
+
+ENDPOINT = (
+    "--config", "models=[remote]", "studies=[study2]", "experiments=[exp1]", "limit=5",
+    "replications=1",
+)  # fmt: skip
+
+
+def test_an_endpoint_answers_and_its_key_is_nowhere(project, monkeypatch):
+    with closing(FakeOpenAI(chat_api)) as server:
+        remote_model(project, server.url)
+        monkeypatch.setenv("REMOTE_KEY", KEY)
+        shown = project.run(*ENDPOINT)
+    path = project.folder / "results/remote/replication-0/study2_exp1.json"
+    records = json.loads(path.read_text())
+    assert [record["response"] for record in records] == ["It was good"] * 5
+    assert all(record["prompt_token_ids"] is None for record in records)
+    chats = [asked for asked in server.asked if asked.path.endswith("/chat/completions")]
+    assert sorted(a.body["seed"] for a in chats) == sorted(r["request_seed"] for r in records)
+    assert KEY not in shown
+    for file in project.folder.rglob("*"):
+        if file.is_file() and file.stat().st_size < 10**7:
+            assert KEY.encode() not in file.read_bytes(), file
+
+
+def test_a_refused_or_missing_key_stops_the_run_in_plain_words(project, monkeypatch):
+    with closing(FakeOpenAI(chat_api)) as server:
+        remote_model(project, server.url)
+        monkeypatch.setenv("REMOTE_KEY", "wrong-key-77")
+        refused = project.snakemake(*ENDPOINT, "results=refused")
+        monkeypatch.delenv("REMOTE_KEY")
+        missing = project.snakemake(*ENDPOINT, "results=missing")
+    for done in (refused, missing):
+        assert done.returncode != 0
+        assert "REMOTE_KEY" in done.stdout
+        assert "Traceback" not in done.stdout
+        assert "wrong-key-77" not in done.stdout
+
+
+def test_experiment_2_needs_the_endpoints_tokeniser(project, monkeypatch):
+    with closing(FakeOpenAI(chat_api)) as server:
+        remote_model(project, server.url)
+        monkeypatch.setenv("REMOTE_KEY", KEY)
+        done = project.snakemake(
+            "results/remote/replication-0/study2_exp2.json",
+            "--config", "models=[remote]", "limit=5",
+        )  # fmt: skip
+    assert done.returncode != 0, done.stdout
+    assert "experiment 2 needs the tokeniser of 'remote'" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def options(path: Path) -> dict[tuple[str, str, str], float]:
+    """Log-probability of every option, by prompt, query and text."""
+    return {
+        (record["prompt_id"], query["name"], option["text"]): option["logprob_terminated"]
+        for record in json.loads(path.read_text())
+        for query in record["queries"]
+        for option in query["options"]
+    }
+
+
+@pytest.mark.vllm
+def test_pico_on_vllm_agrees_with_pico_in_process_over_one_server(project):
+    common = ("limit=4", "replications=1", "on_invalid=warn")
+    project.run("--config", *common, "results=in-process")
+    environment = ROOT / ".venv-serve"
+    shown = project.run(
+        "--config", *common, "results=served", "engine=vllm",
+        f"serving={{environment: '{environment}', idle_s: 15}}",
+    )  # fmt: skip
+    folder = project.folder / "served/pico/replication-0"
+    runs = [json.loads(path.read_text()) for path in (folder / "provenance").iterdir()]
+    assert {run["engine"]["engine"] for run in runs} == {"vllm"}
+    # All four jobs had the same server.
+    assert len({run["engine"]["base_url"] for run in runs}) == 1
+    assert len(re.findall(r"starting .*server", shown, re.IGNORECASE)) >= 1
+    for study in ("study1", "study2"):
+        ours = options(project.folder / f"in-process/pico/replication-0/{study}_exp2.json")
+        served = options(folder / f"{study}_exp2.json")
+        assert ours.keys() == served.keys()
+        for key, value in ours.items():
+            assert math.isclose(value, served[key], abs_tol=1e-4), key
+    assert (project.folder / "served/report.html").exists()
