@@ -50,6 +50,7 @@ class Settings:
         Stage(600, 1.2e-3, zero_at=2800),
         Stage(1400, 8e-4, zero_at=2000, bet_weight=4.0, number_words=0.05),
         Stage(1400, 5e-4, bet_weight=4.0, number_words=0.05, asides=0.3),
+        Stage(800, 4e-4, bet_trees=5, free_trees=9, bet_weight=4.0, number_words=0.05, asides=0.2),
     )
 
     @classmethod
