@@ -51,6 +51,16 @@ class Settings:
         Stage(1400, 8e-4, zero_at=2000, bet_weight=4.0, number_words=0.05),
         Stage(1400, 5e-4, bet_weight=4.0, number_words=0.05, asides=0.3),
         Stage(800, 4e-4, bet_trees=5, free_trees=9, bet_weight=4.0, number_words=0.05, asides=0.2),
+        Stage(
+            500,
+            4e-4,
+            bet_trees=4,
+            free_trees=4,
+            utterance_trees=16,
+            bet_weight=4.0,
+            number_words=0.05,
+            asides=0.2,
+        ),
     )
 
     @classmethod
