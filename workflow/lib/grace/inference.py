@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def infer(
     `cell` is what `Project.experiment_cell` gives, `settings` what cannot change an answer.
     Raises `GraceError`.
     """
+    # Threads that spin while they wait slow everything else on a shared machine down, themselves
+    # included; read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = provenance.now()
     model_key = cell["model"]["key"]
     entry = ModelEntry.model_validate(settings["entry"])
