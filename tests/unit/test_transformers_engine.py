@@ -21,7 +21,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from grace.config import ModelEntry, RequestsConfig
-from grace.engines import transformers_engine
+from grace.engines import row_scoring
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.padded_cache import ROOM, batches
 from grace.engines.sampling import draw
@@ -422,8 +422,8 @@ def assert_close(score: Score, tokens: list[list[float]], ends: list[float]) -> 
 def test_scores_equal_a_plain_forward(
     models: Path, architecture: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transformers_engine, "PROMPT_TOKENS", 100)
-    monkeypatch.setattr(transformers_engine, "CACHED_TOKENS", 250)
+    monkeypatch.setattr(row_scoring, "PROMPT_TOKENS", 100)
+    monkeypatch.setattr(row_scoring, "CACHED_TOKENS", 250)
     requests = score_requests()
     with open_engine(models, architecture) as engine:
         found = scores(engine, requests)
@@ -440,7 +440,7 @@ def test_batches_and_order_do_not_matter(
 ) -> None:
     requests = score_requests()
     together = scores(engine, requests)
-    monkeypatch.setattr(transformers_engine, "LOGITS", logits)
+    monkeypatch.setattr(row_scoring, "LOGITS", logits)
     steps = Steps(engine, monkeypatch)
     reordered = scores(engine, requests[::-1])
     for rows, tokens in steps.shapes[1:]:
