@@ -18,7 +18,7 @@ from grace.experiments import Run, asked
 from grace.measurement import run_scoring
 from grace.prompts import PromptSet
 from grace.scoring.forest import plant, tokens_one_by_one
-from grace.scoring.packing import Budget, Shape, logits_of, pack
+from grace.scoring.packing import Budget, Shape, logits_of, pack, walk
 from grace.stimuli import read_trials
 from grace.studies import STUDIES
 
@@ -112,6 +112,27 @@ def test_batches_hold_every_forest_once_within_the_budget(many, tokens, memory):
     assert sum(batch.token_forwards for batch in batches) <= 1.05 * limit
 
 
+@given(trials, st.integers(1, 60), st.integers(1, 30_000))
+def test_a_walk_reads_what_its_queries_share_once(trial, tokens, memory):
+    forests = [plant([query]) for query in trial]
+    path = walk(forests, Budget(tokens, memory), SHAPE)
+    assert sorted(step.forest for step in path.steps) == list(range(len(trial)))
+    cached: tuple[int, ...] = ()
+    for step in path.steps:
+        forest = forests[step.forest]
+        start = step.chunks[0][0]
+        assert cached[:start] == forest.tokens[:start]
+        assert start <= forest.stem  # one path from the ground, so columns are positions
+        assert [a for a, _ in step.chunks[1:]] == [b for _, b in step.chunks[:-1]]
+        assert step.chunks[-1][1] == forest.size
+        cached = forest.tokens
+    apart = sum(forest.size for forest in forests)
+    assert path.token_forwards <= apart
+    prompts = {query.prompt_token_ids[: i + 1] for query in trial
+               for i in range(len(query.prompt_token_ids) - 1)}  # fmt: skip
+    assert path.token_forwards == len(prompts) + sum(forest.tail for forest in forests)
+
+
 def test_a_terminator_without_probability_adds_nothing():
     query = SimpleNamespace(prompt_token_ids=(1,), continuations=((2,),), terminator_ids=(5, 6))
     forest = plant([query])
@@ -152,6 +173,9 @@ def test_study_1_reads_hardly_more_tokens_than_the_limit(study1_requests):
     batches = pack(forests, Budget(8192, 2**30), shape)
     assert sum(batch.token_forwards for batch in batches) <= 1.05 * limit
     assert len(batches) < 10
+    walks = [walk([plant([query]) for query in group], Budget(8192, 2**30), shape)
+             for group in groups.values()]  # fmt: skip
+    assert sum(path.token_forwards for path in walks) <= 1.05 * limit
     assert tokens_one_by_one(study1_requests) > 15 * limit
 
 

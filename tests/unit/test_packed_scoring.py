@@ -13,6 +13,7 @@ import torch
 
 from grace.config import ScoringConfig
 from grace.engines import packed_scoring
+from grace.engines import scorer as scorer_module
 from grace.engines.base import Score, ScoreRequest
 from grace.engines.packed_scoring import PackedReader
 from grace.engines.scorer import COPIES, PACKED, Scorer
@@ -39,6 +40,14 @@ def one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["trials together", "a query after the other"])
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The two ways of reading forests, of which the device chooses one."""
+    walks = request.param == "a query after the other"
+    monkeypatch.setattr(scorer_module, "walks_on", lambda device: walks)
+    return str(request.param)
 
 
 def trials(tokenise: Callable[[str], list[int]]) -> list[ScoreRequest]:
@@ -96,6 +105,7 @@ def largest_difference(found: dict[str, Score], model: Any, requests: list[Score
 
 @pytest.mark.parametrize("kind", ["digit", "triple", "byte"])
 @pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.usefixtures("mode")
 def test_float64_equals_brute_force(architecture: str, kind: str) -> None:
     model = tiny.build(architecture)
     tiny.exact_experts(model)
@@ -109,6 +119,7 @@ def test_float64_equals_brute_force(architecture: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", tiny.CONFIGS)
+@pytest.mark.usefixtures("mode")
 def test_float32_and_both_paths(architecture: str) -> None:
     model = tiny.build(architecture)
     requests = trials(tiny.tokeniser("digit"))
@@ -122,6 +133,7 @@ def test_float32_and_both_paths(architecture: str) -> None:
 
 @pytest.mark.parametrize("budget", [7, 40, 100])
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "mistral", "gpt2", "gpt_oss"])
+@pytest.mark.usefixtures("mode")
 def test_splitting_changes_nothing(architecture: str, budget: int) -> None:
     model = tiny.build(architecture)
     tiny.exact_experts(model)
@@ -146,6 +158,7 @@ def test_splitting_changes_nothing(architecture: str, budget: int) -> None:
         assert checked.path == PACKED, checked.reason
 
 
+@pytest.mark.usefixtures("mode")
 def test_order_and_company_do_not_matter() -> None:
     model = tiny.build("gemma2")
     requests = trials(tiny.tokeniser("byte"))
@@ -218,6 +231,7 @@ def with_one_mask(values: dict[str, Any]) -> None:
         ("gpt_oss", with_one_mask),
     ],
 )
+@pytest.mark.usefixtures("mode")
 def test_a_model_that_mishandles_the_mask_is_found_out(
     architecture: str, sabotage: Callable[[dict[str, Any]], None], caplog: Any
 ) -> None:
@@ -243,6 +257,7 @@ def test_a_model_that_mishandles_the_mask_is_found_out(
     assert max(difference(found[key], expected[key]) for key in found) <= 1e-4
 
 
+@pytest.mark.usefixtures("mode")
 def test_a_window_in_columns_would_be_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mistake that packing invites: distances between columns instead of positions."""
     plain = packed_scoring._Columns.mask
@@ -259,6 +274,7 @@ def test_a_window_in_columns_would_be_found_out(monkeypatch: pytest.MonkeyPatch)
     assert scorer.path == COPIES
 
 
+@pytest.mark.usefixtures("mode")
 def test_a_long_trial_that_no_early_one_stands_for_is_checked_too() -> None:
     """Short trials fit the window, so they cannot show how a longer one is handled."""
     requests = [
@@ -282,6 +298,7 @@ def test_a_long_trial_that_no_early_one_stands_for_is_checked_too() -> None:
     assert all_of_them.path == COPIES
 
 
+@pytest.mark.usefixtures("mode")
 def test_one_querys_nan_does_not_spread() -> None:
     model = tiny.build("llama")
     requests = trials(tiny.tokeniser("byte"))

@@ -21,7 +21,7 @@ from transformers.cache_utils import Cache, get_layer_types_and_kwargs
 from grace.engines.padded_cache import RoomyLayer, widened
 from grace.errors import EngineError
 from grace.scoring.forest import Forest
-from grace.scoring.packing import Batch, Shape, logits_of
+from grace.scoring.packing import Batch, Shape, Walk, logits_of
 
 #: Heads assumed where a config does not say: many, so that memory is bounded all the same.
 _HEADS = 64
@@ -60,6 +60,25 @@ class PackedReader:
         for forest in members:
             ends.append(ends[-1] + len(forest.reads))
         return [flat[start:stop] for start, stop in pairwise(ends)]
+
+    def walk(self, forests: Sequence[Forest], path: Walk) -> list[list[float]]:
+        """The reads of each forest, one after the other, as `Walk` says. In the forests' order."""
+        found: list[list[float]] = [[] for _ in forests]
+        layers = [RoomyLayer() for _ in range(self._layers)]
+        cache = Cache(layers=[*layers])
+        with torch.inference_mode():
+            for step in path.steps:
+                forest = forests[step.forest]
+                batch = Batch((0,), forest.stem, forest.tail, step.chunks)
+                columns = _Columns([forest], batch, self._model.device)
+                values = columns.nothing_read()
+                for layer in layers:
+                    layer.keep(step.chunks[0][0])
+                for start, stop in step.chunks:
+                    logits = self._forward(columns, start, stop, forest.stem, cache)
+                    columns.fill(values, logits, stop - logits.shape[1])
+                found[step.forest] = values.tolist()
+        return found
 
     def _forward(
         self, columns: _Columns, start: int, stop: int, stem: int, cache: Cache | None
@@ -106,15 +125,17 @@ class _Columns:
         # Padding is at position 0 and has an empty interval: no node sees it.
         fields = torch.zeros(shape, dtype=torch.long)
         fields[2:] = -1
-        reads = []
+        reads: list[int] = []
         for row, forest in enumerate(forests):
-            values = torch.tensor([forest.tokens, forest.depths, forest.enters, forest.leaves])
+            flat = (*forest.tokens, *forest.depths, *forest.enters, *forest.leaves)
+            values = torch.tensor(flat).view(4, -1)
             fields[:, row, : forest.stem] = values[:, : forest.stem]
             fields[:, row, batch.stem : batch.stem + forest.tail] = values[:, forest.stem :]
             shift = batch.stem - forest.stem
-            reads += [(row, node + shift, token) for node, token in forest.reads]
+            for node, token in forest.reads:
+                reads += (row, node + shift, token)
         self.tokens, self.depths, self._enters, self._leaves = fields.to(device)
-        self._reads = torch.tensor(reads, device=device).T
+        self._reads = torch.tensor(reads, device=device).view(-1, 3).T
 
     def mask(self, start: int, stop: int, window: int | None, dtype: torch.dtype) -> Tensor:
         """What is added to attention scores: [rows, 1, stop - start, stop], 0 or the least number.

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+#: Log-probabilities of each continuation's tokens, and of the terminators after it.
+Result = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
+
 
 class Query(Protocol):
     """What is read after one prompt. None of the sequences is empty."""
@@ -70,13 +73,8 @@ class Forest:
         """Nodes that need logits."""
         return self.size - self.stem
 
-    def collect(
-        self, values: Sequence[float]
-    ) -> list[tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]]:
-        """Each query's token log-probabilities and terminator log-probabilities.
-
-        `values` holds one natural log-probability for every read.
-        """
+    def collect(self, values: Sequence[float]) -> list[Result]:
+        """Each query's result. `values` holds one natural log-probability for every read."""
         return [
             (
                 tuple(tuple(values[read] for read in along.tokens) for along in query),

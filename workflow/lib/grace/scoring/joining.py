@@ -18,7 +18,8 @@ class QueryPlan:
     option_token_ids: tuple[tuple[int, ...], ...]
 
 
-def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens both begin with."""
     length = 0
     for one, other in zip(first, second, strict=False):
         if one != other:
@@ -37,7 +38,7 @@ def plan_query(
     `EngineError` where two options have the same tokens or one has none.
     """
     joined = [tuple(tokenise(prompt_text + option)) for option in options]
-    shared = min(_common_prefix(prompt_ids, ids) for ids in joined)
+    shared = min(common_prefix(prompt_ids, ids) for ids in joined)
     continuations = tuple(ids[shared:] for ids in joined)
     if shared == 0 or any(not ids for ids in continuations):
         raise EngineError("an answer option adds no token of its own to its prompt")

@@ -1,8 +1,9 @@
 """Forests into forward passes that stay within a budget of tokens and memory.
 
-Small forests share a pass as rows of a batch, padded to one shape. A forest that is too large for
-one pass is read in chunks, each of which sees the keys and values of those before it; no token is
-read twice either way.
+`pack`: trials share a pass as rows of a batch, padded to one shape, to keep an accelerator busy.
+`walk`: the queries of a trial follow each other on one cache, which spares a CPU the attention
+between them. What is too large for one pass is read in chunks, each of which sees the keys and
+values of those before it. No token is read twice in any of these.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grace.scoring.forest import Forest
+from grace.scoring.joining import common_prefix
 
 #: Most padding that a batch may hold, as a share of the nodes in it.
 MOST_PADDING = 0.04
@@ -65,16 +67,66 @@ class Batch:
         """Tokens that the model reads, padding included."""
         return len(self.members) * (self.stem + self.tail)
 
+    @property
+    def passes(self) -> int:
+        """Calls of the model."""
+        return len(self.chunks)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forest of a walk: its index, and the (start, stop) columns of each of its passes.
+
+    What stands before the first start has been read by the step before.
+    """
+
+    forest: int
+    chunks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Forests of one query each, read one after the other.
+
+    Neighbours share their beginning, which is read once. Nothing is padded, and no query's tokens
+    are compared with another's.
+    """
+
+    steps: tuple[Step, ...]
+
+    @property
+    def token_forwards(self) -> int:
+        """Tokens that the model reads."""
+        return sum(step.chunks[-1][1] - step.chunks[0][0] for step in self.steps)
+
+    @property
+    def passes(self) -> int:
+        """Calls of the model."""
+        return sum(len(step.chunks) for step in self.steps)
+
+
+def walk(forests: Sequence[Forest], budget: Budget, shape: Shape) -> Walk:
+    """The walk that reads the fewest tokens: neighbours in it are neighbours in the dictionary."""
+    steps = []
+    before: tuple[int, ...] = ()
+    stems = [forest.tokens[: forest.stem] for forest in forests]
+    for index in sorted(range(len(forests)), key=stems.__getitem__):
+        shared = common_prefix(before, stems[index])
+        before = stems[index]
+        steps.append(Step(index, _chunks(forests[index], budget, shape, shared)))
+    return Walk(tuple(steps))
+
 
 def logits_of(start: int, stop: int, stem: int) -> int:
     """Positions of a pass that are projected: its tail, and at least one (0 would mean all)."""
     return max(1, stop - max(start, stem))
 
 
-def _chunks(forest: Forest, budget: Budget, shape: Shape) -> tuple[tuple[int, int], ...]:
-    """As few chunks as the budget allows; one token at least in each."""
+def _chunks(
+    forest: Forest, budget: Budget, shape: Shape, start: int = 0
+) -> tuple[tuple[int, int], ...]:
+    """From `start` to the end, as few chunks as the budget allows; one token at least in each."""
     found = []
-    start = 0
     while start < forest.size:
         low, high = 1, min(forest.size - start, budget.tokens)
         while low < high:
