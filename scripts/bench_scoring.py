@@ -31,6 +31,8 @@ from grace.stimuli import read_trials
 from grace.studies import STUDIES
 
 ROOT = Path(__file__).parents[1]
+#: By query: the token ids of prompt and option, and the option's log-probability, in order.
+Answers = dict[str, list[tuple[tuple[int, ...], float]]]
 
 
 class Bench:
@@ -55,7 +57,10 @@ class Bench:
             for query in self.study.queries(item.trial, item.prompts):
                 prompt = self.tokenizer.render(query.messages)
                 plan = plan_query(
-                    self.tokenizer.tokenise, prompt.text, prompt.token_ids, query.options
+                    self.tokenizer.continuing(prompt),
+                    prompt.text,
+                    prompt.token_ids,
+                    query.options,
                 )
                 found.append(
                     ScoreRequest(
@@ -68,26 +73,31 @@ class Bench:
                 )
         return found
 
-    def naive(self) -> dict[str, list[float]]:
+    def naive(self) -> Answers:
         """One pass without a cache for every option, as in the original."""
-        found: dict[str, list[float]] = {}
-        for request in self.requests(grouped=False):
-            for continuation in request.continuations:
-                with torch.inference_mode():
-                    ids = torch.tensor([request.prompt_token_ids + continuation])
-                    logits = self.model(input_ids=ids, use_cache=False).logits[0]
-                    logprobs = torch.log_softmax(logits.float(), -1)
-                    start = len(request.prompt_token_ids) - 1
-                    places = range(start, start + len(continuation))
-                    total = float(logprobs[places, list(continuation)].sum())
-                found.setdefault(request.key, []).append(total)
+        found: Answers = {}
+        for item in self.few:
+            for query in self.study.queries(item.trial, item.prompts):
+                prompt = self.tokenizer.render(query.messages)
+                start = len(prompt.token_ids)
+                sums = []
+                for option in query.options:
+                    ids = self.tokenizer.tokenise(prompt.text + option)
+                    with torch.inference_mode():
+                        output = self.model(input_ids=torch.tensor([ids]), use_cache=False)
+                        logprobs = torch.log_softmax(output.logits[0].float(), -1)
+                        places = range(start - 1, len(ids) - 1)
+                        sums.append((tuple(ids), float(logprobs[places, ids[start:]].sum())))
+                found[f"{item.position} {query.name}"] = sums
         return found
 
-    def scored(self, path: str, grouped: bool) -> dict[str, list[float]]:
+    def scored(self, path: str, grouped: bool) -> Answers:
         """By our scorer, without its self-check and without joining repeated queries."""
         scorer = Scorer("bench", self.model, ScoringConfig())
         scorer.path = path
-        return {s.key: _sums(s) for s in scorer.score(self.requests(grouped))}
+        requests = self.requests(grouped)
+        scores = {score.key: score for score in scorer.score(requests)}
+        return {request.key: _answers(request, scores[request.key]) for request in requests}
 
     def whole(self) -> list[dict[str, Any]]:
         """Experiment 2 of the whole study as a run does it, self-check included."""
@@ -98,16 +108,20 @@ class Bench:
         return records
 
 
-def _sums(score: Score) -> list[float]:
+def _answers(request: ScoreRequest, score: Score) -> list[tuple[tuple[int, ...], float]]:
     assert score.token_logprobs is not None, score.error
-    return [sum(tokens) for tokens in score.token_logprobs]
+    return [
+        (request.prompt_token_ids + ids, sum(values))
+        for ids, values in zip(request.continuations, score.token_logprobs, strict=True)
+    ]
 
 
-def _assert_same(one: dict[str, list[float]], other: dict[str, list[float]]) -> None:
+def _assert_same(one: Answers, other: Answers) -> None:
     assert one.keys() == other.keys()
-    for key, values in one.items():
-        pairs = zip(values, other[key], strict=True)
-        assert max(abs(left - right) for left, right in pairs) < 1e-3, key
+    for key, answers in one.items():
+        for (ids, value), (other_ids, other_value) in zip(answers, other[key], strict=True):
+            assert ids == other_ids, key
+            assert abs(value - other_value) < 1e-3, key
 
 
 def _options(records: Sequence[dict[str, Any]]) -> int:
@@ -127,7 +141,7 @@ def measure(model_key: str, trials: int, repetitions: int) -> dict[str, Any]:
             count,
             lambda: bench.scored(COPIES, grouped=False),
         ),
-        "packed, a forest a trial": (count, lambda: bench.scored(PACKED, grouped=True)),
+        "a trial at a time (packed)": (count, lambda: bench.scored(PACKED, grouped=True)),
         "the whole study, repeated queries joined": (_options(bench.whole()), bench.whole),
     }
     speeds: dict[str, list[float]] = {name: [] for name in systems}

@@ -11,7 +11,7 @@ from engines_for_tests import ScriptedEngine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grace.chat import ChatTokenizer
+from grace.chat import ChatTokenizer, Prompt
 from grace.config import load_models
 from grace.engines.base import ScoreRequest
 from grace.experiments import Run, asked
@@ -158,6 +158,32 @@ def study1_requests() -> list[ScoreRequest]:
     engine = ScriptedEngine()
     assert len(list(run_scoring(run, items, ChatTokenizer("pico", entry, ROOT), engine))) == 300
     return engine.scored
+
+
+@pytest.mark.parametrize("name", ["study1", "study2"])
+def test_tokenising_only_the_end_gives_the_same_ids(name):
+    entry = load_models(ROOT / "config/models.yaml")["pico"]
+    tokenizer = ChatTokenizer("pico", entry, ROOT)
+    study = STUDIES[name]
+    wording = PromptSet(ROOT / "config/prompts/seed")
+    for trial in read_trials(ROOT / f"resources/stimuli/{name}.csv", study, 12):
+        for query in study.queries(trial, wording):
+            prompt = tokenizer.render(query.messages)
+            continuing = tokenizer.continuing(prompt)
+            assert continuing != tokenizer.tokenise
+            for option in query.options:
+                whole = tokenizer.tokenise(prompt.text + option)
+                assert continuing(prompt.text + option) == whole
+
+
+def test_a_prompt_that_ends_otherwise_is_tokenised_whole():
+    entry = load_models(ROOT / "config/models.yaml")["pico"]
+    tokenizer = ChatTokenizer("pico", entry, ROOT)
+    for text in ("no special token", "<|begin|>"):
+        prompt = Prompt(text, tuple(tokenizer.tokenise(text)))
+        assert tokenizer.continuing(prompt) == tokenizer.tokenise
+    odd = Prompt("ids of another text<|user|>", tuple(tokenizer.tokenise("other<|user|> text")))
+    assert tokenizer.continuing(odd) == tokenizer.tokenise
 
 
 def test_study_1_reads_hardly_more_tokens_than_the_limit(study1_requests):

@@ -35,7 +35,7 @@ def _plans(
         if key not in known:
             prompt = tokenizer.render(query.messages)
             known[key] = plan_query(
-                tokenizer.tokenise, prompt.text, prompt.token_ids, query.options
+                tokenizer.continuing(prompt), prompt.text, prompt.token_ids, query.options
             )
         planned.append((key, query, known[key]))
     return planned
