@@ -17,7 +17,7 @@ from grace.engines.base import ScoreRequest
 from grace.experiments import Run, asked
 from grace.measurement import run_scoring
 from grace.prompts import PromptSet
-from grace.scoring.forest import plant, tokens_one_by_one
+from grace.scoring.forest import distinct_prefixes, plant, tokens_one_by_one
 from grace.scoring.packing import Budget, Shape, logits_of, pack, walk
 from grace.stimuli import read_trials
 from grace.studies import STUDIES
@@ -67,6 +67,7 @@ def test_every_prefix_is_one_node_that_sees_exactly_its_own_text(trial):
         assert [forest.depths[k] for k in ancestors] == list(range(forest.depths[node] + 1))
         assert max(ancestors) == node  # after its ancestors, so that chunks can follow each other
         texts.append(tuple(forest.tokens[k] for k in ancestors))
+    assert distinct_prefixes(trial) == forest.size
     assert len(set(texts)) == forest.size
     assert set(texts) == prefixes(trial)
 

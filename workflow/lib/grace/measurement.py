@@ -17,7 +17,7 @@ from grace.digests import digest
 from grace.engines.base import Engine, ScoreRequest
 from grace.experiments import Asked, Run, opening, prompt_id, refuse_total_failure
 from grace.progress import progress
-from grace.scoring.forest import plant, tokens_one_by_one
+from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
 from grace.scoring.joining import QueryPlan, plan_query
 from grace.scoring.records import failed_query, measured_query
 from grace.studies.base import Query
@@ -64,7 +64,7 @@ def _log_plan(
             for ids in plan.option_token_ids
         ),
         tokens_one_by_one(requests),
-        sum(plant(group).size for group in groups),
+        sum(map(distinct_prefixes, groups)),
     )
 
 

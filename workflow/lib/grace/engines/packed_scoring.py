@@ -10,7 +10,7 @@ transformers hands a 4-D mask, or a dict of them by kind of layer, to the layers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -61,14 +61,13 @@ class PackedReader:
             ends.append(ends[-1] + len(forest.reads))
         return [flat[start:stop] for start, stop in pairwise(ends)]
 
-    def walk(self, forests: Sequence[Forest], path: Walk) -> list[list[float]]:
-        """The reads of each forest, one after the other, as `Walk` says. In the forests' order."""
-        found: list[list[float]] = [[] for _ in forests]
+    def walk(self, forests: Sequence[Forest], path: Walk) -> Iterator[tuple[int, list[float]]]:
+        """Index and reads of each forest, in the order of the walk."""
         layers = [RoomyLayer() for _ in range(self._layers)]
         cache = Cache(layers=[*layers])
-        with torch.inference_mode():
-            for step in path.steps:
-                forest = forests[step.forest]
+        for step in path.steps:
+            forest = forests[step.forest]
+            with torch.inference_mode():
                 batch = Batch((0,), forest.stem, forest.tail, step.chunks)
                 columns = _Columns([forest], batch, self._model.device)
                 values = columns.nothing_read()
@@ -77,8 +76,7 @@ class PackedReader:
                 for start, stop in step.chunks:
                     logits = self._forward(columns, start, stop, forest.stem, cache)
                     columns.fill(values, logits, stop - logits.shape[1])
-                found[step.forest] = values.tolist()
-        return found
+            yield step.forest, values.tolist()
 
     def _forward(
         self, columns: _Columns, start: int, stop: int, stem: int, cache: Cache | None

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import torch
@@ -30,35 +30,32 @@ PACKED = "packed forests"
 COPIES = "copies of the cache"
 #: Trials measured in both ways before the first is trusted.
 WITNESSES = 2
+#: Trials that are planned together: enough to share what they begin with, few enough to hold.
+SLAB = 256
 #: How far log-probabilities of the two may differ, by dtype: its rounding over a deep model, far
 #: below what a wrong mask does.
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 
 
 @dataclass(frozen=True)
-class _Group:
-    """The requests of one trial, and their forests: one for all of them, or one for each."""
+class _Planted:
+    """Requests and the forest of all of them: a trial's where trials share passes, else one."""
 
     requests: tuple[ScoreRequest, ...]
-    forests: tuple[Forest, ...]
+    forest: Forest
 
     @property
     def depth(self) -> int:
         """Tokens of the longest text."""
-        return 1 + max(max(forest.depths) for forest in self.forests)
+        return 1 + max(self.forest.depths)
 
-    def results(self, values: Sequence[Sequence[float]]) -> Iterator[tuple[ScoreRequest, Result]]:
-        """Each request's result; `values` are the reads of each forest."""
-        found = (
-            result
-            for forest, read in zip(self.forests, values, strict=True)
-            for result in forest.collect(read)
-        )
-        return zip(self.requests, found, strict=True)
+    def results(self, values: Sequence[float]) -> Iterator[tuple[ScoreRequest, Result]]:
+        """Each request's result from the forest's reads."""
+        return zip(self.requests, self.forest.collect(values), strict=True)
 
 
 def walks_on(device: torch.device) -> bool:
-    """Whether the queries of a trial follow each other instead of sharing one pass.
+    """Whether queries follow each other on one cache instead of sharing one pass.
 
     A small model on a CPU spends as much on attention that a mask then hides as on everything
     else; an accelerator spends more on starting further passes.
@@ -95,42 +92,47 @@ class Scorer:
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Score]:
         """The scores, in any order. Neighbours of one group share what they begin with."""
-        groups = [self._planted(found) for found in _grouped(requests)]
-        if not groups:
-            return
+        groups = _grouped(requests)
+        while some := list(islice(groups, SLAB)):
+            yield from self._score([self._planted(group) for group in some])
+
+    def _planted(self, requests: Sequence[ScoreRequest]) -> list[_Planted]:
+        parts = [[request] for request in requests] if self._walks else [requests]
+        return [_Planted(tuple(part), plant(part)) for part in parts]
+
+    def _score(self, groups: Sequence[Sequence[_Planted]]) -> Iterator[Score]:
+        everything = [planted for group in groups for planted in group]
         if self.path is None:
-            self._choose(groups)
+            first = [planted for group in groups[:WITNESSES] for planted in group]
+            self._choose(first, everything)
         if self.path == COPIES:
+            requests = [request for planted in everything for request in planted.requests]
             yield from score_rows(self._model, requests)
             return
-        for group, values in self._read(groups):
+        for planted, values in self._read(everything):
             # In a forest one query's NaN spreads to others, as 0 × NaN is NaN. Alone it does not.
-            if all(math.isfinite(value) for read in values for value in read):
-                for request, (tokens, ends) in group.results(values):
+            if all(map(math.isfinite, values)):
+                for request, (tokens, ends) in planted.results(values):
                     yield finite_score(request.key, tokens, ends)
             else:
-                for request in group.requests:
+                for request in planted.requests:
                     yield from score_rows(self._model, [request])
 
-    def _planted(self, requests: Sequence[ScoreRequest]) -> _Group:
-        parts = [[request] for request in requests] if self._walks else [requests]
-        return _Group(tuple(requests), tuple(plant(part) for part in parts))
-
-    def _read(self, groups: Sequence[_Group]) -> Iterator[tuple[_Group, list[list[float]]]]:
-        """Each group with the reads of its forests."""
+    def _read(self, everything: Sequence[_Planted]) -> Iterator[tuple[_Planted, list[float]]]:
+        """Each with the reads of its forest."""
         reader = PackedReader(self._model)
+        forests = [planted.forest for planted in everything]
         if self._walks:
-            walks = [walk(group.forests, self._budget, reader.shape) for group in groups]
-            self._log(walks)
-            for group, path in zip(groups, walks, strict=True):
-                yield group, reader.walk(group.forests, path)
+            path = walk(forests, self._budget, reader.shape)
+            self._log([path])
+            for index, values in reader.walk(forests, path):
+                yield everything[index], values
         else:
-            forests = [group.forests[0] for group in groups]
             batches = pack(forests, self._budget, reader.shape)
             self._log(batches)
             for batch in batches:
                 for index, values in zip(batch.members, reader.read(forests, batch), strict=True):
-                    yield groups[index], [values]
+                    yield everything[index], values
 
     def _log(self, plans: Sequence[Batch] | Sequence[Walk]) -> None:
         logger.info(
@@ -140,12 +142,12 @@ class Scorer:
             sum(plan.passes for plan in plans),
         )
 
-    def _choose(self, groups: Sequence[_Group]) -> None:
-        """Set `path` and `reason` by measuring some groups in both ways."""
+    def _choose(self, first: Sequence[_Planted], everything: Sequence[_Planted]) -> None:
+        """Set `path` and `reason` by measuring some in both ways."""
         try:
             difference = max(
-                self._difference(group, values)
-                for group, values in self._read(self._witnesses(groups))
+                self._difference(planted, values)
+                for planted, values in self._read(self._witnesses(first, everything))
             )
             tolerance = TOLERANCE[str(self._model.dtype).removeprefix("torch.")]
             self.path = PACKED if difference <= tolerance else COPIES
@@ -162,29 +164,27 @@ class Scorer:
             self.reason = f"refused: {type(error).__name__}: {found[0]}"
         logger.info("model '%s': scores by %s; %s", self._model_key, self.path, self.reason)
 
-    def _witnesses(self, groups: Sequence[_Group]) -> list[_Group]:
-        """The first groups; and the longest, if it exceeds a window or one pass."""
+    def _witnesses(
+        self, first: Sequence[_Planted], everything: Sequence[_Planted]
+    ) -> list[_Planted]:
+        """The first trials' forests; and the deepest, if it exceeds a window or one pass."""
         reader = PackedReader(self._model)
         reach = min((w for w in reader.windows.values() if w is not None), default=math.inf)
-        longest = max(groups, key=lambda group: group.depth)
-        split = any(
-            forest.size > self._budget.tokens
-            or reader.shape.memory(1, forest.size, forest.size, forest.tail) > self._budget.memory
-            for forest in longest.forests
-        )
-        found = list(groups[:WITNESSES])
-        if (split or longest.depth > reach) and not any(group is longest for group in found):
-            found.append(longest)
-        return found
+        deepest = max(everything, key=lambda planted: planted.depth)
+        forest = deepest.forest
+        needed = reader.shape.memory(1, forest.size, forest.size, forest.tail)
+        split = forest.size > self._budget.tokens or needed > self._budget.memory
+        new = not any(planted is deepest for planted in first)
+        return [*first, deepest] if new and (split or deepest.depth > reach) else list(first)
 
-    def _difference(self, group: _Group, values: Sequence[Sequence[float]]) -> float:
+    def _difference(self, planted: _Planted, values: Sequence[float]) -> float:
         """The largest difference from plain passes, over one continuation of each query.
 
         That is the last of the longest: where sequences are mistaken for one another, the last
         suffers most.
         """
         difference = 0.0
-        for request, (tokens, ends) in group.results(values):
+        for request, (tokens, ends) in planted.results(values):
             which = max(
                 range(len(request.continuations)), key=lambda i: (len(request.continuations[i]), i)
             )

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from grace.scoring.joining import common_prefix
+
 #: Log-probabilities of each continuation's tokens, and of the terminators after it.
 Result = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
 
@@ -179,6 +181,17 @@ def plant(queries: Sequence[Query]) -> Forest:
         reads=tuple(Read(place[read.node], read.token) for read in grower.reads),
         queries=found,
     )
+
+
+def distinct_prefixes(queries: Sequence[Query]) -> int:
+    """The size of their forest, without planting it: the fewest tokens that must be read."""
+    texts = sorted(
+        query.prompt_token_ids + continuation
+        for query in queries
+        for continuation in query.continuations
+    )
+    pairs = zip(texts, [(), *texts], strict=False)
+    return sum(len(text) - common_prefix(before, text) for text, before in pairs)
 
 
 def tokens_one_by_one(queries: Sequence[Query]) -> int:

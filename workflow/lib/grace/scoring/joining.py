@@ -18,14 +18,13 @@ class QueryPlan:
     option_token_ids: tuple[tuple[int, ...], ...]
 
 
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+def common_prefix(first: tuple[int, ...], second: tuple[int, ...]) -> int:
     """How many tokens both begin with."""
-    length = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        length += 1
-    return length
+    low, high = 0, min(len(first), len(second))
+    while low < high:  # comparing slices is much faster than comparing tokens in a loop
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if first[low:middle] == second[low:middle] else (low, middle - 1)
+    return low
 
 
 def plan_query(
@@ -37,6 +36,7 @@ def plan_query(
     share, and the rest of it is scored as part of every option. No option is ever empty. Raises
     `EngineError` where two options have the same tokens or one has none.
     """
+    prompt_ids = tuple(prompt_ids)
     joined = [tuple(tokenise(prompt_text + option)) for option in options]
     shared = min(common_prefix(prompt_ids, ids) for ids in joined)
     continuations = tuple(ids[shared:] for ids in joined)
@@ -44,4 +44,4 @@ def plan_query(
         raise EngineError("an answer option adds no token of its own to its prompt")
     if len(set(continuations)) < len(continuations):
         raise EngineError(f"two of the options {', '.join(options)} have the same tokens")
-    return QueryPlan(tuple(prompt_ids[:shared]), continuations)
+    return QueryPlan(prompt_ids[:shared], continuations)

@@ -1,9 +1,10 @@
 """Forests into forward passes that stay within a budget of tokens and memory.
 
 `pack`: trials share a pass as rows of a batch, padded to one shape, to keep an accelerator busy.
-`walk`: the queries of a trial follow each other on one cache, which spares a CPU the attention
-between them. What is too large for one pass is read in chunks, each of which sees the keys and
-values of those before it. No token is read twice in any of these.
+`walk`: all queries follow each other on one cache, of which each keeps the beginning that it
+shares with the one before; that spares a CPU the attention between them. What is too large for one
+pass is read in chunks, each of which sees the keys and values of those before it. No token is read
+twice in any of these.
 """
 
 from __future__ import annotations
@@ -106,7 +107,10 @@ class Walk:
 
 
 def walk(forests: Sequence[Forest], budget: Budget, shape: Shape) -> Walk:
-    """The walk that reads the fewest tokens: neighbours in it are neighbours in the dictionary."""
+    """The walk that reads the fewest tokens of prompts: they follow each other as in a dictionary.
+
+    Each forest is of one query, so that its stem is its prompt.
+    """
     steps = []
     before: tuple[int, ...] = ()
     stems = [forest.tokens[: forest.stem] for forest in forests]
