@@ -15,6 +15,9 @@ MODULES = {
     "endpoint": ("engines/endpoint.py",),
 }
 
+#: Of these, what only experiment 2's answers come from.
+SCORING_MODULES = {"transformers": ("engines/scorer.py",), "vllm": (), "endpoint": ()}
+
 
 @dataclass(frozen=True)
 class Runtime:
