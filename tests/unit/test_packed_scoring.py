@@ -355,6 +355,32 @@ def test_memory_is_bounded_by_the_config(monkeypatch: pytest.MonkeyPatch) -> Non
     assert difference(Score("long", tokens, ends), brute_force(model, request)) <= 1e-4
 
 
+@pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize("architecture", ["gemma2", "llama", "gpt_oss"])
+def test_the_self_check_of_a_long_story_is_bounded_too(architecture: str) -> None:
+    model = tiny.build(architecture)
+    numbers = random.Random(2)
+    story = (BOS, *(numbers.randrange(3, tiny.VOCABULARY) for _ in range(400)))
+    requests = [
+        ScoreRequest(str(i), story[: 401 - i], ((7,), (8, 9, 10)), (END,), group="g")
+        for i in range(2)
+    ]
+    shapes = []
+    forward = model.forward
+
+    def counted(**values: Any) -> Any:
+        shapes.append(values["input_ids"].shape[1])
+        return forward(**values)
+
+    model.forward = counted
+    scorer = Scorer("tiny", model, ScoringConfig(max_batch_mib=1))
+    found = measured(scorer, requests)
+    assert scorer.path == PACKED, scorer.reason
+    assert max(shapes) < 200
+    model.forward = forward
+    assert largest_difference(found, model, requests) <= 1e-4
+
+
 def test_a_budget_below_one_token_still_reads() -> None:
     model = tiny.build("llama")
     request = ScoreRequest("q", (BOS, 9, 8), ((7,), (6, 5)), (END,))

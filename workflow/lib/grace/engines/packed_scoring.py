@@ -145,7 +145,7 @@ class _Columns:
         hidden = (self._enters[:, None, :stop] > enters) | (enters >= self._leaves[:, None, :stop])
         if window is not None:
             hidden |= self.depths[:, start:stop, None] - self.depths[:, None, :stop] >= window
-        hidden[:, range(stop - start), range(start, stop)] = False
+        hidden.diagonal(start, 1, 2).fill_(False)
         mask = torch.zeros(hidden.shape, dtype=dtype, device=self._device)
         return mask.masked_fill_(hidden, torch.finfo(dtype).min)[:, None]
 

@@ -14,6 +14,8 @@ from itertools import groupby, islice
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from grace.config import ScoringConfig
 from grace.engines.base import Score, ScoreRequest, finite_score
@@ -196,16 +198,28 @@ class Scorer:
         return difference
 
     def _plain(self, request: ScoreRequest, which: int) -> list[float]:
-        """A continuation's tokens and the end after it, by one pass over plain text."""
+        """A continuation's tokens and the end after it, by one pass over plain text.
+
+        A text too long for one pass is read in pieces, on transformers' own cache.
+        """
         continuation = request.continuations[which]
+        ids = request.prompt_token_ids + continuation
+        cost = PackedReader(self._model).shape.memory(1, 1, len(ids), 0)
+        piece = max(1, min(self._budget.tokens, self._budget.memory // cost))
+        cache = DynamicCache(config=self._model.config) if piece < len(ids) else None
+        rows: list[Tensor] = []
         with torch.inference_mode():
-            ids = torch.tensor([request.prompt_token_ids + continuation], device=self._model.device)
-            logits = self._model(
-                input_ids=ids, use_cache=False, logits_to_keep=len(continuation) + 1
-            ).logits[0]
-            logprobs = torch.log_softmax(widened(logits), -1)
-            read: list[float] = logprobs[range(len(continuation)), list(continuation)].tolist()
-            end = float(logprobs[-1, sorted(set(request.terminator_ids))].logsumexp(-1))
+            for start in range(0, len(ids), piece):
+                part = torch.tensor([ids[start : start + piece]], device=self._model.device)
+                logits = self._model(
+                    input_ids=part,
+                    past_key_values=cache,
+                    use_cache=cache is not None,
+                    logits_to_keep=min(part.shape[1], len(continuation) + 1),
+                ).logits[0]
+                rows = [*rows, *torch.log_softmax(widened(logits), -1)][-len(continuation) - 1 :]
+            read = [float(row[token]) for row, token in zip(rows, continuation, strict=False)]
+            end = float(rows[-1][sorted(set(request.terminator_ids))].logsumexp(-1))
         return [*read, end]
 
 
