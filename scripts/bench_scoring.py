@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,7 +97,9 @@ class Bench:
         scorer = Scorer("bench", self.model, ScoringConfig())
         scorer.path = path
         requests = self.requests(grouped)
-        scores = {score.key: score for score in scorer.score(requests)}
+        # One trial after the other, so that none gains from what another has read.
+        parts = groupby(requests, key=lambda request: request.group)
+        scores = {s.key: s for _, part in parts for s in scorer.score(list(part))}
         return {request.key: _answers(request, scores[request.key]) for request in requests}
 
     def whole(self) -> list[dict[str, Any]]:
