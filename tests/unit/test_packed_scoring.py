@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -198,6 +199,23 @@ def test_half_precision_is_summed_in_float32() -> None:
     score = measured(Scorer("tiny", model, ScoringConfig()), [request])["all"]
     total = sum(2.718281828459045 ** row[0] for row in score.token_logprobs)
     assert total == pytest.approx(1, abs=1e-5)  # bfloat16 sums would be off by 1e-2
+
+
+def test_a_certain_token_keeps_its_digits() -> None:
+    """P = 1 - 1e-5 at logits near 1000, where float32 numbers are 6e-5 apart."""
+    model = tiny.build("llama")
+
+    def certain(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        fixed = torch.zeros_like(output)
+        fixed[..., 7] = 1000.0
+        fixed[..., 8] = 1000.0 - 11.5
+        return fixed
+
+    model.lm_head.register_forward_hook(certain)
+    request = ScoreRequest("q", (BOS, 9), ((7,),), (END, 8))
+    score = measured(Scorer("tiny", model, ScoringConfig()), [request])["q"]
+    assert score.token_logprobs[0][0] == pytest.approx(-math.exp(-11.5), rel=0.02)
+    assert score.token_logprobs[0][0] <= 0
 
 
 # --- the self-check -----------------------------------------------------------------------------

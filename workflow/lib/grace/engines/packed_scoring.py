@@ -157,8 +157,10 @@ class _Columns:
         """Set the values that can be read in `logits`, whose first column is `first`."""
         rows, columns, tokens = self._reads
         within = (columns >= first) & (columns < first + logits.shape[1])
+        # The largest is taken off first, or a probability near 1 would lose its digits.
         logits = widened(logits)
-        totals = logits.logsumexp(-1)
+        logits = logits.sub_(logits.amax(-1, keepdim=True))
+        totals = logits.exp().sum(-1).log()
         rows, columns, tokens = rows[within], columns[within] - first, tokens[within]
         read = logits[rows, columns, tokens] - totals[rows, columns]
         values[within.cpu()] = read.cpu().to(values.dtype)
