@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import jsonschema
@@ -130,7 +131,7 @@ REST = {"validate": 2, "merge": 2, "analysis_study1": 1, "analysis_study2": 1, "
             "On a scale",
             "Put on a scale",
             {
-                "plan": 2, "generate": 2, "score": 2, "collect": 2, "tabulate": 2, "structure": 2,
+                "generate": 2, "score": 2, "collect": 2, "tabulate": 2, "structure": 2,
                 "probabilities": 2, **REST,
             },
         ),
@@ -144,12 +145,14 @@ REST = {"validate": 2, "merge": 2, "analysis_study1": 1, "analysis_study2": 1, "
 )  # fmt: skip
 def test_an_edit_makes_stale_exactly_what_depends_on_it(project, file, old, new, expected):
     path = project.folder / file
-    before = path.read_bytes()
+    before, times = path.read_bytes(), path.stat()
     project.edit(file, old, new)
     try:
         assert project.stale(*SMALL) == expected
     finally:
         path.write_bytes(before)
+        # Snakemake takes a script with a new time for a new script.
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert project.stale(*SMALL) == {}
 
 

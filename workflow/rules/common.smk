@@ -15,7 +15,6 @@ ROOT = (
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
 from grace.errors import GraceError
-from grace.pico.settings import Settings
 from grace.project import Project
 from grace.provenance import git_state, versions
 
@@ -133,11 +132,6 @@ def commit_now(wildcards, threads):
 def versions_now(wildcards, threads):
     """Versions of the software that writes the report; not recorded either."""
     return {name: version for name, version in versions().items() if version}
-
-
-def pico_cell(wildcards):
-    """What the bundled model is trained with."""
-    return Settings().as_dict()
 
 
 def pico_prompts(wildcards, threads):

@@ -9,6 +9,7 @@ rule train_pico:
         model="resources/models/pico/model.safetensors",
         tokenizer="resources/models/pico/tokenizer.json",
         tokenizer_config="resources/models/pico/tokenizer_config.json",
+        record="resources/models/pico/training.json",
     log:
         "<logs>/train_pico.log",
     benchmark:
@@ -17,10 +18,10 @@ rule train_pico:
         "../../envs/python.yaml"
     threads: 2
     params:
-        cell=pico_cell,
+        cell=PROJECT.pico_cell(),
         code=PROJECT.code("pico/training.py"),
         prompts=pico_prompts,
     message:
-        "Train pico: about half an hour on two cores"
+        "Train pico: about 40 minutes on two cores"
     script:
         "../../scripts/train_pico.py"

@@ -17,6 +17,7 @@ from grace.config import Config, ModelEntry, load_config, load_models, select_mo
 from grace.digests import code_digest, digest, file_digest
 from grace.engines import MODULES as ENGINE_MODULES
 from grace.engines import SCORING_MODULES
+from grace.pico.settings import Settings
 from grace.prompts import PromptSet
 from grace.provenance import model_digest
 from grace.stimuli import read_trials
@@ -164,6 +165,20 @@ class Project:
     def code(*modules: str) -> str:
         """Digest of library modules, by name, and of what they import."""
         return _code(*modules)
+
+    def pico_cell(self) -> dict[str, Any]:
+        """What the bundled model depends on: settings, prompts, the simulated people's data."""
+        prompts = PromptSet(self.root / "config" / "prompts" / "seed")
+        templates = [name for study in STUDIES.values() for name in study.templates.items()]
+        reference = self.root / "resources" / "reference"
+        return {
+            "settings": Settings().as_dict(),
+            "prompts": prompts.digest(name for _, names in templates for name in names),
+            "reference": {
+                name: file_digest(reference / name)
+                for name in ("politeness_lexicon.csv", "politeness_weights.csv")
+            },
+        }
 
     def script_code(self, *names: str) -> str:
         """Digest of files in scripts/ that a script sources, which Snakemake does not see."""

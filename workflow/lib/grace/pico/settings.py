@@ -45,6 +45,7 @@ class Settings:
     weight_decay: float = 0.01
     #: PyTorch threads; another number rounds differently.
     threads: int = 2
+    #: First fast, on stories without distractors; then slower, on what was found to be hard.
     stages: tuple[Stage, ...] = (
         Stage(1750, 3e-3, zero_at=2600, bet_trees=6, utterance_trees=8),
         Stage(600, 1.2e-3, zero_at=2800),
