@@ -20,6 +20,9 @@ class CharacterTokenizer:
     def tokenise(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 
+    def continuing(self, prompt: Prompt) -> Callable[[str], list[int]]:
+        return self.tokenise
+
     def render(self, messages: Iterable[Message]) -> Prompt:
         text = "".join(f"{message['content']}\n" for message in messages)
         return Prompt(text, tuple(self.tokenise(text)))

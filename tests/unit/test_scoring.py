@@ -5,12 +5,12 @@ import math
 import pytest
 
 from grace.errors import EngineError
-from grace.scoring import (
+from grace.scoring.joining import plan_query
+from grace.scoring.records import (
     distribution,
     failed_query,
     measured_query,
     needs_terminator,
-    plan_query,
 )
 
 

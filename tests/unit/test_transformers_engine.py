@@ -20,11 +20,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from grace.config import ModelEntry, RequestsConfig
-from grace.engines import transformers_engine
+from grace.config import ModelEntry, RequestsConfig, ScoringConfig
+from grace.engines import row_scoring
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.padded_cache import ROOM, batches
 from grace.engines.sampling import draw
+from grace.engines.scorer import COPIES, PACKED
 from grace.engines.transformers_engine import TransformersEngine, preflight
 from grace.errors import EngineError
 
@@ -89,13 +90,20 @@ def entry(architecture: str, **values: Any) -> ModelEntry:
     return ModelEntry(name=f"models/{architecture}", **{**options, **values})
 
 
-def open_engine(root: Path, architecture: str, concurrency: int = 64, **values: Any) -> Any:
+def open_engine(
+    root: Path,
+    architecture: str,
+    concurrency: int = 64,
+    scoring: ScoringConfig | None = None,
+    **values: Any,
+) -> Any:
     return TransformersEngine(
         "tiny",
         entry(architecture, **values),
         requests=RequestsConfig(concurrency=concurrency),
         root=root,
         threads=1,
+        scoring=scoring,
     )
 
 
@@ -417,15 +425,17 @@ def assert_close(score: Score, tokens: list[list[float]], ends: list[float]) -> 
     assert score.terminator_logprobs == pytest.approx(ends, abs=1e-5)
 
 
+@pytest.mark.parametrize("path", [PACKED, COPIES])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_scores_equal_a_plain_forward(
-    models: Path, architecture: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    models: Path, architecture: str, dtype: torch.dtype, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transformers_engine, "PROMPT_TOKENS", 100)
-    monkeypatch.setattr(transformers_engine, "CACHED_TOKENS", 250)
+    monkeypatch.setattr(row_scoring, "PROMPT_TOKENS", 100)
+    monkeypatch.setattr(row_scoring, "CACHED_TOKENS", 250)
     requests = score_requests()
     with open_engine(models, architecture) as engine:
+        engine._scorer.path = path
         found = scores(engine, requests)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         models / "models" / architecture, dtype=dtype
@@ -435,12 +445,13 @@ def test_scores_equal_a_plain_forward(
 
 
 @pytest.mark.parametrize("logits", [1, 5000])
-def test_batches_and_order_do_not_matter(
+def test_batches_and_order_of_copies_do_not_matter(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, logits: int
 ) -> None:
     requests = score_requests()
+    monkeypatch.setattr(engine._scorer, "path", COPIES)
     together = scores(engine, requests)
-    monkeypatch.setattr(transformers_engine, "LOGITS", logits)
+    monkeypatch.setattr(row_scoring, "LOGITS", logits)
     steps = Steps(engine, monkeypatch)
     reordered = scores(engine, requests[::-1])
     for rows, tokens in steps.shapes[1:]:
@@ -542,6 +553,16 @@ def test_batches_hold_similar_lengths_within_the_budget() -> None:
 
 
 # --- opening and closing ------------------------------------------------------------------------
+
+
+def test_describe_says_how_it_scored(models: Path) -> None:
+    with open_engine(models, "llama", scoring=ScoringConfig(max_batch_mib=77)) as engine:
+        assert engine.describe()["scoring"]["path"] is None
+        scores(engine, score_requests())
+        facts = engine.describe()["scoring"]
+    assert facts["path"] == PACKED
+    assert facts["self_check"].startswith("largest difference from plain passes")
+    assert facts["max_batch_mib"] == 77
 
 
 def test_describe(models: Path) -> None:

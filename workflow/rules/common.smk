@@ -76,6 +76,7 @@ def runtime(wildcards, threads):
     settings = PROJECT.config
     return {
         "requests": settings.requests.model_dump(),
+        "scoring": settings.scoring.model_dump(),
         "serving": settings.serving.model_dump(),
         "entry": PROJECT.models[wildcards.model].model_dump(),
         "root": str(ROOT),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,30 @@ class ChatTokenizer:
         """Token ids of a text that carries its special tokens itself."""
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+    def continuing(self, prompt: Prompt) -> Callable[[str], list[int]]:
+        """`tokenise` for texts that begin with the prompt, without doing its beginning again.
+
+        A special token cuts a text in two that are tokenised on their own, so only what follows
+        the prompt's last one, itself included, is tokenised anew. That the prompt itself comes out
+        the same is checked; where it does not, or has no such token, the whole text is tokenised.
+        """
+        known = self._tokenizer.added_tokens_decoder
+        last = max(
+            (
+                place
+                for place, id_ in enumerate(prompt.token_ids)
+                if id_ in known and known[id_].special and not known[id_].lstrip
+            ),
+            default=0,
+        )
+        cut = -1
+        if last:
+            cut = prompt.text.rfind(known[prompt.token_ids[last]].content)
+        head = list(prompt.token_ids[:last])
+        if cut < 0 or head + self.tokenise(prompt.text[cut:]) != list(prompt.token_ids):
+            return self.tokenise
+        return lambda text: head + self.tokenise(text[cut:])
 
     def render(self, messages: Sequence[Message]) -> Prompt:
         """Apply the chat template. Raises `EngineError` unless there is exactly one BOS."""

@@ -65,6 +65,22 @@ class RequestsConfig(_Strict):
     )
 
 
+class ScoringConfig(_Strict):
+    """How much of experiment 2 shares a forward pass in the engine `transformers`.
+
+    Changes answers by no more than the rounding of sums.
+    """
+
+    max_batch_tokens: int = Field(
+        8192, ge=1, description="Tokens in one forward pass, padding included."
+    )
+    max_batch_mib: int = Field(
+        1024,
+        ge=1,
+        description="MiB that a pass may take for masks, attention scores and logits.",
+    )
+
+
 class ServingConfig(_Strict):
     """The model server that `engine: vllm` starts on this machine."""
 
@@ -139,6 +155,7 @@ class Config(_Strict):
     shuffle: bool = Field(True, description="Shuffle the trial order with the experiment's seed.")
     generation: GenerationConfig = GenerationConfig()
     requests: RequestsConfig = RequestsConfig()
+    scoring: ScoringConfig = ScoringConfig()
     serving: ServingConfig = ServingConfig()
     extraction: ExtractionConfig = ExtractionConfig()
     thresholds: Thresholds = Thresholds()

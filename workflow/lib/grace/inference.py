@@ -9,7 +9,7 @@ from typing import Any
 
 from grace import provenance
 from grace.chat import ChatTokenizer
-from grace.config import ModelEntry, RequestsConfig, ServingConfig
+from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.engines import Runtime, open_engine
 from grace.engines.base import Decoding
 from grace.errors import ConfigError
@@ -26,6 +26,7 @@ def runtime_of(settings: dict[str, Any]) -> Runtime:
     """The settings of this machine and run that the rules pass as `runtime`."""
     return Runtime(
         requests=RequestsConfig.model_validate(settings["requests"]),
+        scoring=ScoringConfig.model_validate(settings["scoring"]),
         serving=ServingConfig.model_validate(settings["serving"]),
         root=Path(settings["root"]),
         journal_dir=Path(settings["journal_dir"]),

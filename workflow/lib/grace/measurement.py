@@ -1,12 +1,14 @@
 """Experiment 2: the distribution over every query's options.
 
-Identical prompts are asked once and the answer joined back.
+Identical queries are asked once and the answer joined back. The queries that a trial asks first
+go to the engine as one group, because they share the story.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 from grace import provenance
@@ -15,7 +17,9 @@ from grace.digests import digest
 from grace.engines.base import Engine, ScoreRequest
 from grace.experiments import Asked, Run, opening, prompt_id, refuse_total_failure
 from grace.progress import progress
-from grace.scoring import QueryPlan, failed_query, measured_query, plan_query
+from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
+from grace.scoring.joining import QueryPlan, plan_query
+from grace.scoring.records import failed_query, measured_query
 from grace.studies.base import Query
 
 logger = logging.getLogger(__name__)
@@ -31,10 +35,37 @@ def _plans(
         if key not in known:
             prompt = tokenizer.render(query.messages)
             known[key] = plan_query(
-                tokenizer.tokenise, prompt.text, prompt.token_ids, query.options
+                tokenizer.continuing(prompt), prompt.text, prompt.token_ids, query.options
             )
         planned.append((key, query, known[key]))
     return planned
+
+
+def _log_plan(
+    run: Run,
+    planned: Sequence[Sequence[tuple[str, Query, QueryPlan]]],
+    requests: Sequence[ScoreRequest],
+) -> None:
+    """State what is going to be measured, and how many tokens that takes, before it is."""
+    queries = [plan for trial in planned for _, _, plan in trial]
+    groups = [list(found) for _, found in groupby(requests, key=lambda request: request.group)]
+    logger.info(
+        "%s: %d queries of %d trials, %d of them repeated: %d to measure, in %d forests. Tokens to"
+        " read: %d with one pass an option, %d without repeats, %d with every prefix once a trial",
+        run.label,
+        len(queries),
+        len(planned),
+        len(queries) - len(requests),
+        len(requests),
+        len(groups),
+        sum(
+            len(plan.prompt_token_ids) + len(ids)
+            for plan in queries
+            for ids in plan.option_token_ids
+        ),
+        tokens_one_by_one(requests),
+        sum(map(distinct_prefixes, groups)),
+    )
 
 
 def run_scoring(
@@ -43,20 +74,22 @@ def run_scoring(
     """Experiment 2's records, in the order asked. Raises `EngineError` if every query fails."""
     started = provenance.now()
     known: dict[str, QueryPlan] = {}
-    planned = [
-        _plans(run.study.queries(item.trial, item.prompts), tokenizer, known) for item in items
-    ]
-    logger.info(
-        "%s: %d queries of %d trials are %d distinct prompts",
-        run.label,
-        sum(len(queries) for queries in planned),
-        len(items),
-        len(known),
-    )
-    requests = [
-        ScoreRequest(key, plan.prompt_token_ids, plan.option_token_ids, tokenizer.terminator_ids)
-        for key, plan in known.items()
-    ]
+    requests: list[ScoreRequest] = []
+    planned = []
+    for item in items:
+        asked_before = len(known)
+        planned.append(_plans(run.study.queries(item.trial, item.prompts), tokenizer, known))
+        requests += [
+            ScoreRequest(
+                key,
+                plan.prompt_token_ids,
+                plan.option_token_ids,
+                tokenizer.terminator_ids,
+                group=str(item.position),
+            )
+            for key, plan in islice(known.items(), asked_before, None)
+        ]
+    _log_plan(run, planned, requests)
     scores = {
         score.key: score
         for score in progress(engine.score(requests), len(requests), run.label, "query")

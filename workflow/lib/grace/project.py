@@ -16,6 +16,7 @@ from grace import seeds
 from grace.config import Config, ModelEntry, load_config, load_models, select_models
 from grace.digests import code_digest, digest, file_digest
 from grace.engines import MODULES as ENGINE_MODULES
+from grace.engines import SCORING_MODULES
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
 from grace.provenance import model_digest
@@ -42,7 +43,8 @@ EXPERIMENTS = {"exp1": "generation.py", "exp2": "measurement.py"}
 
 @lru_cache
 def _code(*roots: str) -> str:
-    return code_digest(roots, (*INERT, *EXPERIMENTS.values()))
+    scoring = (module for modules in SCORING_MODULES.values() for module in modules)
+    return code_digest(roots, (*INERT, *EXPERIMENTS.values(), *scoring))
 
 
 class Project:
@@ -150,7 +152,8 @@ class Project:
 
     def experiment_code(self, model: str, study: str, experiment: str) -> str:
         """Digest of the modules behind one experiment's records."""
-        engine = ENGINE_MODULES[self.models[model].engine]
+        name = self.models[model].engine
+        engine = ENGINE_MODULES[name] + (SCORING_MODULES[name] if experiment == "exp2" else ())
         common = ("inference.py", "chat.py", "stimuli.py", "records.py")
         return _code(EXPERIMENTS[experiment], f"studies/{study}.py", *engine, *common)
 

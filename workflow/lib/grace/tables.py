@@ -14,7 +14,7 @@ import pandas as pd
 
 from grace.errors import RecordError
 from grace.records import replacing
-from grace.scoring import distribution
+from grace.scoring.records import distribution
 from grace.studies import Study
 
 Row = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from grace.config import ModelEntry, RequestsConfig, ServingConfig
+from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.engines.base import Engine
 
 #: Library modules behind each engine's answers; what they import counts too.
@@ -15,12 +15,16 @@ MODULES = {
     "endpoint": ("engines/endpoint.py",),
 }
 
+#: Of these, what only experiment 2's answers come from.
+SCORING_MODULES = {"transformers": ("engines/scorer.py",), "vllm": (), "endpoint": ()}
+
 
 @dataclass(frozen=True)
 class Runtime:
     """Settings of this machine and run that cannot change an answer."""
 
     requests: RequestsConfig
+    scoring: ScoringConfig
     serving: ServingConfig
     root: Path
     journal_dir: Path
@@ -38,6 +42,7 @@ def open_engine(model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
                 model_key,
                 entry,
                 requests=runtime.requests,
+                scoring=runtime.scoring,
                 root=runtime.root,
                 threads=runtime.threads,
             )

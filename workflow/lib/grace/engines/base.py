@@ -9,6 +9,7 @@ pointless raises `EngineError`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -61,12 +62,16 @@ class ScoreRequest:
 
     Every continuation is a non-empty token sequence. `terminator_ids` are the tokens that end an
     answer (end of turn); their summed probability after each continuation is measured too.
+
+    Neighbours of one `group`, such as the queries of a trial, begin alike: an engine may read them
+    together. None stands alone.
     """
 
     key: str
     prompt_token_ids: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
     terminator_ids: tuple[int, ...]
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,15 @@ class Score:
     token_logprobs: tuple[tuple[float, ...], ...] | None
     terminator_logprobs: tuple[float, ...] | None
     error: str | None = None
+
+
+def finite_score(
+    key: str, tokens: tuple[tuple[float, ...], ...], terminators: tuple[float, ...]
+) -> Score:
+    """The score, or an error where a log-probability is NaN or infinite."""
+    if all(map(math.isfinite, (*terminators, *(value for row in tokens for value in row)))):
+        return Score(key, tokens, terminators)
+    return Score(key, None, None, error="a log-probability is not a number (NaN or infinite)")
 
 
 class Engine(Protocol):

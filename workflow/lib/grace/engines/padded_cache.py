@@ -19,7 +19,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 ROOM = 32
 
 
-class _RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's keys and values, as views of buffers with free columns on the right.
 
     `buffers` is None before the first `update`, and stays so in a layer that uses another one's.
@@ -37,6 +37,11 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         assert self.buffers is not None
         keys, values = self.buffers
         return keys[:, :, :columns], values[:, :, :columns]
+
+    def keep(self, columns: int) -> None:
+        """Forget all but the first columns; what follows overwrites them."""
+        if self.buffers is not None:
+            self.keys, self.values = self.used(columns)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -74,7 +79,7 @@ class PaddedRows:
     `mask` is [rows, columns], 1 where a column holds a token of the row and 0 where it is padding.
     """
 
-    def __init__(self, model: Any, layers: list[_RoomyLayer], mask: Tensor) -> None:
+    def __init__(self, model: Any, layers: list[RoomyLayer], mask: Tensor) -> None:
         self._model = model
         self._layers = layers
         self._cache = Cache(layers=[*layers])
@@ -94,7 +99,7 @@ class PaddedRows:
             mask[row, columns - len(prompt) :] = 1
         ids, mask = ids.to(model.device), mask.to(model.device)
         count = model.config.get_text_config(decoder=True).num_hidden_layers
-        rows = cls(model, [_RoomyLayer() for _ in range(count)], mask)
+        rows = cls(model, [RoomyLayer() for _ in range(count)], mask)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         return rows, rows._forward(ids, positions, logits_to_keep=1)[:, -1]
 
@@ -131,10 +136,10 @@ class PaddedRows:
         layers = []
         for layer in self._layers:
             if layer.buffers is None:
-                layers.append(_RoomyLayer())
+                layers.append(RoomyLayer())
                 continue
             keys, values = (buffer[:, :, first:].index_select(0, index) for buffer in layer.buffers)
-            layers.append(_RoomyLayer((keys, values), mask.shape[1]))
+            layers.append(RoomyLayer((keys, values), mask.shape[1]))
         return PaddedRows(self._model, layers, mask)
 
     @classmethod
@@ -152,7 +157,7 @@ class PaddedRows:
         layers = []
         for same in zip(*(part._layers for part in parts), strict=True):
             if same[0].buffers is None:
-                layers.append(_RoomyLayer())
+                layers.append(RoomyLayer())
                 continue
             keys = _room(same[0].buffers[0], columns, len(mask))
             values = _room(same[0].buffers[1], columns, len(mask))
@@ -162,8 +167,13 @@ class PaddedRows:
                 for states, buffer in zip(layer.used(used), (keys, values), strict=True):
                     buffer[start : start + count, :, columns - used : columns] = states
                 start += count
-            layers.append(_RoomyLayer((keys, values), columns))
+            layers.append(RoomyLayer((keys, values), columns))
         return cls(parts[0]._model, layers, mask)
+
+
+def widened(logits: Tensor) -> Tensor:
+    """The logits in float32, or wider if they are: what sums over a vocabulary need."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -6,12 +6,11 @@ torch and transformers are imported when a model is loaded, so that importing th
 from __future__ import annotations
 
 import gc
-import math
 import platform
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from grace.config import ModelEntry, RequestsConfig
+from grace.config import ModelEntry, RequestsConfig, ScoringConfig
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.reasoning import split_reasoning
 from grace.errors import EngineError
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
 
 #: Padded prompt tokens in one forward pass.
 PROMPT_TOKENS = 4096
-#: Cached tokens, prompt and continuation, over all rows of one scoring pass.
-CACHED_TOKENS = 32_768
-#: Logits (float32) of one scoring pass: rows × tokens × vocabulary.
-LOGITS = 2**26
 #: Kinds of layers whose cache is keys and values a token, or nothing.
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}
 
@@ -149,6 +144,7 @@ class TransformersEngine:
         entry: Its entry. `gpus: 0` runs on the CPU, `gpus: 1` on CUDA or else on MPS.
         requests: `concurrency` is the most rows in one decoding batch; the other fields are about
             transport and do not apply.
+        scoring: Limits of one forward pass when measuring.
         root: The project's root; `entry.name` may be a folder below it.
         threads: CPU threads of torch, until the engine is closed.
 
@@ -163,10 +159,13 @@ class TransformersEngine:
         requests: RequestsConfig,
         root: Path,
         threads: int,
+        scoring: ScoringConfig | None = None,
     ) -> None:
         source = _find(model_key, entry, root)
         import torch
         import transformers
+
+        from grace.engines.scorer import Scorer
 
         self._model_key = model_key
         self._entry = entry
@@ -182,6 +181,7 @@ class TransformersEngine:
             getattr(config, "max_position_embeddings", None) or entry.max_model_len,
         )
         self._stop_ids = self._find_stop_ids()
+        self._scorer = Scorer(model_key, self._model, scoring or ScoringConfig())
         self._facts = {
             "engine": "transformers",
             "torch": torch.__version__,
@@ -255,8 +255,8 @@ class TransformersEngine:
         return frozenset(id_ for id_ in (*ids, self._tokenizer.eos_token_id) if id_ is not None)
 
     def describe(self) -> dict[str, Any]:
-        """Versions, device, dtype, threads and the hub revision that was loaded."""
-        return dict(self._facts)
+        """Versions, device, dtype, threads, the hub revision that was loaded, how it scored."""
+        return {**self._facts, "scoring": self._scorer.describe()}
 
     def __enter__(self) -> Self:
         return self
@@ -274,23 +274,27 @@ class TransformersEngine:
         import torch
 
         self._model = None
+        self._scorer.close()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         torch.set_num_threads(self._threads_before)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns exhausted GPU memory into an `EngineError`."""
+    def _explained(self, setting: str, what: str) -> Iterator[None]:
+        """Turns exhausted GPU memory into an `EngineError` that names the setting to lower."""
         import torch
 
         try:
             yield
         except torch.OutOfMemoryError as error:
             raise EngineError(
-                f"model '{self._model_key}': out of GPU memory at {self._concurrency} answers at"
-                f" once. Lower `requests.concurrency` in config/config.yaml. {_first_line(error)}."
+                f"model '{self._model_key}': out of GPU memory at {what}. Lower `{setting}` in"
+                f" config/config.yaml. {_first_line(error)}."
             ) from None
+
+    def _sampling(self) -> AbstractContextManager[None]:
+        return self._explained("requests.concurrency", f"{self._concurrency} answers at once")
 
     def _prompt_problem(self, ids: Sequence[int], room: int) -> str | None:
         """Why a prompt with `room` more tokens cannot be read; None if it can."""
@@ -361,7 +365,7 @@ class TransformersEngine:
         for request in requests:
             same_prompt.setdefault(request.prompt_token_ids, []).append(request)
         prompts = list(same_prompt)
-        with torch.inference_mode(), self._explained():
+        with torch.inference_mode(), self._sampling():
             for batch in batches([len(prompt) for prompt in prompts], PROMPT_TOKENS):
                 part, next_logits = PaddedRows.read(self._model, [prompts[i] for i in batch])
                 copies = [row for row, i in enumerate(batch) for _ in same_prompt[prompts[i]]]
@@ -388,7 +392,7 @@ class TransformersEngine:
         """Draw a token for every row, drop the rows that are finished, read the others' tokens."""
         import torch
 
-        with torch.inference_mode(), self._explained():
+        with torch.inference_mode(), self._sampling():
             numbers = torch.isfinite(logits.amax(-1)).tolist()
             drawn = self._draw(active, logits)
             finished: list[Generation] = []
@@ -461,9 +465,7 @@ class TransformersEngine:
     # Experiment 2
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]:
-        """Measure log-probabilities; all requests are read first, to batch similar lengths."""
-        from grace.engines.padded_cache import batches
-
+        """Measure log-probabilities; all requests are read first, to share what they share."""
         pending = []
         for request in requests:
             problem = self._score_problem(request)
@@ -471,8 +473,8 @@ class TransformersEngine:
                 yield Score(request.key, None, None, error=problem)
             else:
                 pending.append(request)
-        for batch in batches([len(r.prompt_token_ids) for r in pending], PROMPT_TOKENS):
-            yield from self._score_batch([pending[i] for i in batch])
+        with self._explained("scoring.max_batch_mib", "the measurement's passes"):
+            yield from self._scorer.score(pending)
 
     def _score_problem(self, request: ScoreRequest) -> str | None:
         if not request.continuations or not all(request.continuations):
@@ -485,104 +487,3 @@ class TransformersEngine:
         return self._prompt_problem(
             request.prompt_token_ids, room=max(map(len, request.continuations))
         )
-
-    def _score_batch(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """Read each prompt once, then all its continuations on copies of the prompt's cache."""
-        import torch
-
-        from grace.engines.padded_cache import PaddedRows
-
-        asked = [
-            (row, continuation)
-            for row, request in enumerate(requests)
-            for continuation in request.continuations
-        ]
-        longest = max(len(continuation) for _, continuation in asked)
-        columns = max(len(request.prompt_token_ids) for request in requests) + longest
-        step = max(1, min(CACHED_TOKENS // columns, LOGITS // (longest * self._vocabulary)))
-        token_logprobs: list[tuple[float, ...]] = []
-        terminator_logprobs: list[float] = []
-        with torch.inference_mode(), self._explained():
-            rows, logits = PaddedRows.read(self._model, [r.prompt_token_ids for r in requests])
-            first = torch.log_softmax(logits.float(), -1)
-            for start in range(0, len(asked), step):
-                part = asked[start : start + step]
-                tokens, ends = self._score_rows(
-                    rows.select([row for row, _ in part]),
-                    first[[row for row, _ in part]],
-                    [continuation for _, continuation in part],
-                    [requests[row].terminator_ids for row, _ in part],
-                )
-                token_logprobs += tokens
-                terminator_logprobs += ends
-        scores = []
-        position = 0
-        for request in requests:
-            stop = position + len(request.continuations)
-            scores.append(
-                _checked(
-                    request.key,
-                    tuple(token_logprobs[position:stop]),
-                    tuple(terminator_logprobs[position:stop]),
-                )
-            )
-            position = stop
-        return scores
-
-    def _score_rows(
-        self,
-        rows: PaddedRows,
-        first: Tensor,
-        continuations: Sequence[Sequence[int]],
-        terminators: Sequence[Sequence[int]],
-    ) -> tuple[list[tuple[float, ...]], list[float]]:
-        """Log-probabilities of one continuation a row, and of its terminators after it.
-
-        `first` holds the log-probabilities of the token after each row, [rows, vocabulary].
-        """
-        import torch
-
-        device = first.device
-        lengths = torch.tensor([len(ids) for ids in continuations], device=device)
-        # Padding on the right is never attended to: it comes after every token that is read out.
-        ids = _padded(continuations).to(device)
-        logprobs = torch.log_softmax(rows.extend(ids).float(), -1)
-        read = torch.cat(
-            [
-                first.gather(-1, ids[:, :1]),
-                logprobs[:, :-1].gather(-1, ids[:, 1:, None])[..., 0],
-            ],
-            -1,
-        )
-        distinct = [sorted(set(ids_)) for ids_ in terminators]
-        counts = torch.tensor([len(ids_) for ids_ in distinct], device=device)
-        end_ids = _padded(distinct).to(device)
-        after = logprobs[torch.arange(len(ids), device=device), lengths - 1]
-        ends = after.gather(-1, end_ids)
-        beyond = torch.arange(end_ids.shape[1], device=device) >= counts[:, None]
-        ended = ends.masked_fill(beyond, -torch.inf).logsumexp(-1)
-        tokens = [
-            tuple(values[: len(continuation)])
-            for values, continuation in zip(read.tolist(), continuations, strict=True)
-        ]
-        return tokens, ended.tolist()
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    """The rows, padded on the right with 0 to one length: int64, [rows, longest]."""
-    import torch
-
-    padded = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
-    for row, ids in enumerate(rows):
-        padded[row, : len(ids)] = torch.tensor(ids)
-    return padded
-
-
-def _checked(
-    key: str, tokens: tuple[tuple[float, ...], ...], terminators: tuple[float, ...]
-) -> Score:
-    """The score, or an error where a log-probability is NaN or infinite."""
-    values = [*terminators, *(value for row in tokens for value in row)]
-    if all(map(math.isfinite, values)):
-        return Score(key, tokens, terminators)
-    return Score(key, None, None, error="a log-probability is not a number (NaN or infinite)")

@@ -1,56 +1,13 @@
-"""Exact answer distributions: which token sequences to score, and what their scores mean.
-
-Pure: no torch, no network. `plan_query` joins every option to the prompt in context;
-`measured_query` turns an engine's log-probabilities into the record of a query.
-"""
+"""What the log-probabilities of a query's options mean: its record and its distribution."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from grace.distributions import normalised
-from grace.errors import EngineError
-
-Tokenise = Callable[[str], Sequence[int]]
-
-
-@dataclass(frozen=True)
-class QueryPlan:
-    """The token sequences of one query: each option's ids follow `prompt_token_ids`."""
-
-    prompt_token_ids: tuple[int, ...]
-    option_token_ids: tuple[tuple[int, ...], ...]
-
-
-def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    length = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        length += 1
-    return length
-
-
-def plan_query(
-    tokenise: Tokenise, prompt_text: str, prompt_ids: Sequence[int], options: Sequence[str]
-) -> QueryPlan:
-    """Tokenise prompt and option as one string, as the model would see them.
-
-    Where a merge crosses the boundary between them, the prompt is cut back to what all options
-    share, and the rest of it is scored as part of every option. No option is ever empty. Raises
-    `EngineError` where two options have the same tokens or one has none.
-    """
-    joined = [tuple(tokenise(prompt_text + option)) for option in options]
-    shared = min(_common_prefix(prompt_ids, ids) for ids in joined)
-    continuations = tuple(ids[shared:] for ids in joined)
-    if shared == 0 or any(not ids for ids in continuations):
-        raise EngineError("an answer option adds no token of its own to its prompt")
-    if len(set(continuations)) < len(continuations):
-        raise EngineError(f"two of the options {', '.join(options)} have the same tokens")
-    return QueryPlan(tuple(prompt_ids[:shared]), continuations)
+from grace.scoring.joining import QueryPlan
 
 
 def needs_terminator(options: Sequence[str]) -> bool:

@@ -1,0 +1,225 @@
+"""The planner: forests, passes, and what they cost. No model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from engines_for_tests import ScriptedEngine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grace.chat import ChatTokenizer, Prompt
+from grace.config import load_models
+from grace.engines.base import ScoreRequest
+from grace.experiments import Run, asked
+from grace.measurement import run_scoring
+from grace.prompts import PromptSet
+from grace.scoring.forest import distinct_prefixes, plant, tokens_one_by_one
+from grace.scoring.packing import Budget, Shape, logits_of, pack, walk
+from grace.stimuli import read_trials
+from grace.studies import STUDIES
+
+ROOT = Path(__file__).parents[2]
+SHAPE = Shape(heads=2, vocabulary=50, value_bytes=4, masks=1)
+AMPLE = Budget(10**6, 10**12)
+
+token_ids = st.integers(0, 3)
+sequences = st.lists(token_ids, min_size=1, max_size=5).map(tuple)
+queries = st.builds(
+    SimpleNamespace,
+    prompt_token_ids=sequences,
+    continuations=st.lists(sequences, min_size=1, max_size=4).map(tuple),
+    terminator_ids=st.lists(st.integers(4, 6), min_size=1, max_size=2).map(tuple),
+)
+trials = st.lists(queries, min_size=1, max_size=4)
+
+
+def prefixes(trial) -> set[tuple[int, ...]]:
+    """Every text that some sequence of the trial begins with."""
+    return {
+        (query.prompt_token_ids + continuation)[:length]
+        for query in trial
+        for continuation in query.continuations
+        for length in range(1, len(query.prompt_token_ids + continuation) + 1)
+    }
+
+
+def seen(forest, node: int) -> list[int]:
+    """The nodes that a node sees, by the rule of the mask."""
+    at = forest.enters[node]
+    return [k for k in range(forest.size) if forest.enters[k] <= at < forest.leaves[k]]
+
+
+def value(prefix: tuple[int, ...], token: int) -> float:
+    """A made-up log-probability, another after every prefix."""
+    return -1 - (hash((prefix, token)) % 1000) / 1000
+
+
+@given(trials)
+def test_every_prefix_is_one_node_that_sees_exactly_its_own_text(trial):
+    forest = plant(trial)
+    texts = []
+    for node in range(forest.size):
+        ancestors = sorted(seen(forest, node), key=forest.depths.__getitem__)
+        assert [forest.depths[k] for k in ancestors] == list(range(forest.depths[node] + 1))
+        assert max(ancestors) == node  # after its ancestors, so that chunks can follow each other
+        texts.append(tuple(forest.tokens[k] for k in ancestors))
+    assert distinct_prefixes(trial) == forest.size
+    assert len(set(texts)) == forest.size
+    assert set(texts) == prefixes(trial)
+
+
+@given(trials)
+def test_reads_give_each_continuation_its_own_values(trial):
+    forest = plant(trial)
+    assert len(set(forest.reads)) == len(forest.reads)
+    assert min(read.node for read in forest.reads) == forest.stem
+    values = []
+    for node, token in forest.reads:
+        path = sorted(seen(forest, node), key=forest.depths.__getitem__)
+        values.append(value(tuple(forest.tokens[k] for k in path), token))
+    for query, (tokens, ends) in zip(trial, forest.collect(values), strict=True):
+        for continuation, found, end in zip(query.continuations, tokens, ends, strict=True):
+            text = query.prompt_token_ids
+            for token, logprob in zip(continuation, found, strict=True):
+                assert logprob == value(text, token)
+                text = (*text, token)
+            total = math.fsum(math.exp(value(text, t)) for t in set(query.terminator_ids))
+            assert end == pytest.approx(math.log(total))
+
+
+@given(st.lists(trials, min_size=1, max_size=6), st.integers(1, 60), st.integers(1, 30_000))
+def test_batches_hold_every_forest_once_within_the_budget(many, tokens, memory):
+    forests = [plant(trial) for trial in many]
+    budget = Budget(tokens, memory)
+    batches = pack(forests, budget, SHAPE)
+    assert sorted(i for batch in batches for i in batch.members) == list(range(len(forests)))
+    for batch in batches:
+        rows, columns = len(batch.members), batch.stem + batch.tail
+        assert [start for start, _ in batch.chunks] == [0, *(stop for _, stop in batch.chunks[:-1])]
+        assert batch.chunks[-1][1] == columns
+        assert rows == 1 or len(batch.chunks) == 1
+        assert columns >= max(forests[i].size for i in batch.members)
+        for start, stop in batch.chunks:
+            logits = logits_of(start, stop, batch.stem)
+            needed = SHAPE.memory(rows, stop - start, stop, logits)
+            alone = rows == 1 and stop - start == 1  # less than one token cannot be read
+            assert alone or rows * (stop - start) <= tokens
+            assert alone or needed <= memory
+    limit = sum(forest.size for forest in forests)
+    assert sum(batch.token_forwards for batch in batches) <= 1.05 * limit
+
+
+@given(trials, st.integers(1, 60), st.integers(1, 30_000))
+def test_a_walk_reads_what_its_queries_share_once(trial, tokens, memory):
+    forests = [plant([query]) for query in trial]
+    path = walk(forests, Budget(tokens, memory), SHAPE)
+    assert sorted(step.forest for step in path.steps) == list(range(len(trial)))
+    cached: tuple[int, ...] = ()
+    for step in path.steps:
+        forest = forests[step.forest]
+        start = step.chunks[0][0]
+        assert cached[:start] == forest.tokens[:start]
+        assert start <= forest.stem  # one path from the ground, so columns are positions
+        assert [a for a, _ in step.chunks[1:]] == [b for _, b in step.chunks[:-1]]
+        assert step.chunks[-1][1] == forest.size
+        cached = forest.tokens
+    apart = sum(forest.size for forest in forests)
+    assert path.token_forwards <= apart
+    prompts = {query.prompt_token_ids[: i + 1] for query in trial
+               for i in range(len(query.prompt_token_ids) - 1)}  # fmt: skip
+    assert path.token_forwards == len(prompts) + sum(forest.tail for forest in forests)
+
+
+def test_a_terminator_without_probability_adds_nothing():
+    query = SimpleNamespace(prompt_token_ids=(1,), continuations=((2,),), terminator_ids=(5, 6))
+    forest = plant([query])
+    for ends, total in (
+        ((-math.inf, -2.0), -2.0),
+        ((-math.inf, -math.inf), -math.inf),
+        ((-1000.0, -1000.0), -1000 + math.log(2)),
+    ):
+        ((_, (found,)),) = forest.collect([-1.0, *ends])
+        assert found == pytest.approx(total)
+    ((_, (found,)),) = forest.collect([-1.0, math.nan, -1.0])
+    assert math.isnan(found)
+
+
+@pytest.fixture(scope="module")
+def study1_requests() -> list[ScoreRequest]:
+    """What experiment 2 asks of pico for the 300 bundled trials of study 1."""
+    entry = load_models(ROOT / "config/models.yaml")["pico"]
+    study = STUDIES["study1"]
+    run = Run("pico", entry.name, study, "exp2", 0, 1000, True)
+    rows = read_trials(ROOT / "resources/stimuli/study1.csv", study, None)
+    items = asked(run, rows, [PromptSet(ROOT / "config/prompts/seed")])
+    engine = ScriptedEngine()
+    assert len(list(run_scoring(run, items, ChatTokenizer("pico", entry, ROOT), engine))) == 300
+    return engine.scored
+
+
+@pytest.mark.parametrize("name", ["study1", "study2"])
+def test_tokenising_only_the_end_gives_the_same_ids(name):
+    entry = load_models(ROOT / "config/models.yaml")["pico"]
+    tokenizer = ChatTokenizer("pico", entry, ROOT)
+    study = STUDIES[name]
+    wording = PromptSet(ROOT / "config/prompts/seed")
+    for trial in read_trials(ROOT / f"resources/stimuli/{name}.csv", study, 12):
+        for query in study.queries(trial, wording):
+            prompt = tokenizer.render(query.messages)
+            continuing = tokenizer.continuing(prompt)
+            assert continuing != tokenizer.tokenise
+            for option in query.options:
+                whole = tokenizer.tokenise(prompt.text + option)
+                assert continuing(prompt.text + option) == whole
+
+
+def test_a_prompt_that_ends_otherwise_is_tokenised_whole():
+    entry = load_models(ROOT / "config/models.yaml")["pico"]
+    tokenizer = ChatTokenizer("pico", entry, ROOT)
+    for text in ("no special token", "<|begin|>"):
+        prompt = Prompt(text, tuple(tokenizer.tokenise(text)))
+        assert tokenizer.continuing(prompt) == tokenizer.tokenise
+    odd = Prompt("ids of another text<|user|>", tuple(tokenizer.tokenise("other<|user|> text")))
+    assert tokenizer.continuing(odd) == tokenizer.tokenise
+
+
+def test_study_1_reads_hardly_more_tokens_than_the_limit(study1_requests):
+    groups: dict[str, list[ScoreRequest]] = {}
+    for request in study1_requests:
+        groups.setdefault(request.group, []).append(request)
+    assert len(groups) == 36
+    assert {len(group) for group in groups.values()} == {5}
+    limit = sum(len(prefixes(group)) for group in groups.values())
+    forests = [plant(group) for group in groups.values()]
+    assert sum(forest.size for forest in forests) == limit
+    shape = Shape(heads=4, vocabulary=1024, value_bytes=4, masks=1)
+    batches = pack(forests, Budget(8192, 2**30), shape)
+    assert sum(batch.token_forwards for batch in batches) <= 1.05 * limit
+    assert len(batches) < 10
+    walks = [walk([plant([query]) for query in group], Budget(8192, 2**30), shape)
+             for group in groups.values()]  # fmt: skip
+    assert sum(path.token_forwards for path in walks) <= 1.05 * limit
+    assert tokens_one_by_one(study1_requests) > 15 * limit
+
+
+def test_the_log_states_the_plan_before_anything_runs(caplog):
+    study = STUDIES["study1"]
+    run = Run("pico", "pico", study, "exp2", 0, 1000, True)
+    rows = read_trials(ROOT / "resources/stimuli/study1.csv", study, 300)
+    items = asked(run, rows, [PromptSet(ROOT / "config/prompts/seed")])
+
+    class Stopped(Exception):
+        pass
+
+    class Idle(ScriptedEngine):
+        def score(self, requests):
+            raise Stopped
+
+    entry = load_models(ROOT / "config/models.yaml")["pico"]
+    with caplog.at_level("INFO"), pytest.raises(Stopped):
+        list(run_scoring(run, items, ChatTokenizer("pico", entry, ROOT), Idle()))
+    assert "1500 queries of 300 trials, 1320 of them repeated: 180 to measure, in 36" in caplog.text

@@ -1,0 +1,113 @@
+"""Scoring on copies of each prompt's keys and values: one row for every continuation.
+
+Needs nothing of a model but a cache and a padding mask, so it works where packed forests do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grace.engines.base import Score, ScoreRequest, finite_score
+from grace.engines.padded_cache import PaddedRows, batches, widened
+
+#: Padded prompt tokens in one forward pass.
+PROMPT_TOKENS = 4096
+#: Cached tokens, prompt and continuation, over all rows of one scoring pass.
+CACHED_TOKENS = 32_768
+#: Logits (float32) of one scoring pass: rows × tokens × vocabulary.
+LOGITS = 2**26
+
+
+def score_rows(model: Any, requests: Sequence[ScoreRequest]) -> Iterator[Score]:
+    """Scores of valid requests, in batches of similar length."""
+    for batch in batches([len(r.prompt_token_ids) for r in requests], PROMPT_TOKENS):
+        yield from _score_batch(model, [requests[i] for i in batch])
+
+
+def _score_batch(model: Any, requests: Sequence[ScoreRequest]) -> list[Score]:
+    """Read each prompt once, then all its continuations on copies of the prompt's cache."""
+    asked = [
+        (row, continuation)
+        for row, request in enumerate(requests)
+        for continuation in request.continuations
+    ]
+    longest = max(len(continuation) for _, continuation in asked)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    columns = max(len(request.prompt_token_ids) for request in requests) + longest
+    step = max(1, min(CACHED_TOKENS // columns, LOGITS // (longest * vocabulary)))
+    token_logprobs: list[tuple[float, ...]] = []
+    terminator_logprobs: list[float] = []
+    with torch.inference_mode():
+        rows, logits = PaddedRows.read(model, [r.prompt_token_ids for r in requests])
+        first = torch.log_softmax(widened(logits), -1)
+        for start in range(0, len(asked), step):
+            part = asked[start : start + step]
+            tokens, ends = _score_part(
+                rows.select([row for row, _ in part]),
+                first[[row for row, _ in part]],
+                [continuation for _, continuation in part],
+                [requests[row].terminator_ids for row, _ in part],
+            )
+            token_logprobs += tokens
+            terminator_logprobs += ends
+    scores = []
+    position = 0
+    for request in requests:
+        stop = position + len(request.continuations)
+        scores.append(
+            finite_score(
+                request.key,
+                tuple(token_logprobs[position:stop]),
+                tuple(terminator_logprobs[position:stop]),
+            )
+        )
+        position = stop
+    return scores
+
+
+def _score_part(
+    rows: PaddedRows,
+    first: Tensor,
+    continuations: Sequence[Sequence[int]],
+    terminators: Sequence[Sequence[int]],
+) -> tuple[list[tuple[float, ...]], list[float]]:
+    """Log-probabilities of one continuation a row, and of its terminators after it.
+
+    `first` holds the log-probabilities of the token after each row, [rows, vocabulary].
+    """
+    device = first.device
+    lengths = torch.tensor([len(ids) for ids in continuations], device=device)
+    # Padding on the right is never attended to: it comes after every token that is read out.
+    ids = _padded(continuations).to(device)
+    logprobs = torch.log_softmax(widened(rows.extend(ids)), -1)
+    read = torch.cat(
+        [
+            first.gather(-1, ids[:, :1]),
+            logprobs[:, :-1].gather(-1, ids[:, 1:, None])[..., 0],
+        ],
+        -1,
+    )
+    distinct = [sorted(set(ids_)) for ids_ in terminators]
+    counts = torch.tensor([len(ids_) for ids_ in distinct], device=device)
+    end_ids = _padded(distinct).to(device)
+    after = logprobs[torch.arange(len(ids), device=device), lengths - 1]
+    ends = after.gather(-1, end_ids)
+    beyond = torch.arange(end_ids.shape[1], device=device) >= counts[:, None]
+    ended = ends.masked_fill(beyond, -torch.inf).logsumexp(-1)
+    tokens = [
+        tuple(values[: len(continuation)])
+        for values, continuation in zip(read.tolist(), continuations, strict=True)
+    ]
+    return tokens, ended.tolist()
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """The rows, padded on the right with 0 to one length: int64, [rows, longest]."""
+    padded = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
+    for row, ids in enumerate(rows):
+        padded[row, : len(ids)] = torch.tensor(ids)
+    return padded
