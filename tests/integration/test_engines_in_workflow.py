@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from contextlib import closing
 from pathlib import Path
 
@@ -115,14 +114,14 @@ def test_pico_on_vllm_agrees_with_pico_in_process_over_one_server(project):
     environment = ROOT / ".venv-serve"
     shown = project.run(
         "--config", *common, "results=served", "engine=vllm",
-        f"serving={{environment: '{environment}', idle_s: 15}}",
+        f"serving={{environment: '{environment}', idle_s: 60}}",
     )  # fmt: skip
     folder = project.folder / "served/pico/replication-0"
     runs = [json.loads(path.read_text()) for path in (folder / "provenance").iterdir()]
     assert {run["engine"]["engine"] for run in runs} == {"vllm"}
     # All four jobs had the same server.
     assert len({run["engine"]["base_url"] for run in runs}) == 1
-    assert len(re.findall(r"starting .*server", shown, re.IGNORECASE)) >= 1
+    assert shown.count("starting its server") == 1
     for study in ("study1", "study2"):
         ours = options(project.folder / f"in-process/pico/replication-0/{study}_exp2.json")
         served = options(folder / f"{study}_exp2.json")

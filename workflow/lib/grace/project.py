@@ -169,11 +169,16 @@ class Project:
     def pico_cell(self) -> dict[str, Any]:
         """What the bundled model depends on: settings, prompts, the simulated people's data."""
         prompts = PromptSet(self.root / "config" / "prompts" / "seed")
-        templates = [name for study in STUDIES.values() for name in study.templates.items()]
+        templates = [
+            template
+            for study in STUDIES.values()
+            for names in study.templates.values()
+            for template in names
+        ]
         reference = self.root / "resources" / "reference"
         return {
             "settings": Settings().as_dict(),
-            "prompts": prompts.digest(name for _, names in templates for name in names),
+            "prompts": prompts.digest(templates),
             "reference": {
                 name: file_digest(reference / name)
                 for name in ("politeness_lexicon.csv", "politeness_weights.csv")

@@ -118,7 +118,7 @@ def _flagged(table: pd.DataFrame, flag: str) -> pd.Series[bool]:
 
 
 def _common(
-    checks: _Checks, table: pd.DataFrame, expected: int, columns: Sequence[str], what: str
+    checks: _Checks, table: pd.DataFrame, expected: int, columns: Sequence[str]
 ) -> pd.Series[bool]:
     """Row count, repeated rows, missing values, failures; returns which rows failed."""
     checks.add("rows", "rows, against trials × variants", len(table), "==", expected)
@@ -141,7 +141,7 @@ def check_structured(
     """Experiment 1: the structured table of one study."""
     checks = _Checks(study, "exp1")
     inputs = [name for name in study.raw_input_columns if name in table]
-    failed = _common(checks, table, expected, inputs, "requests")
+    failed = _common(checks, table, expected, inputs)
     checks.add(
         "failure_rate", "share of requests that failed", _share(failed), "<",
         thresholds.max_failure_rate, table[failed],
@@ -167,7 +167,7 @@ def check_probabilities(
 ) -> list[Check]:
     """Experiment 2: the probability table of one study."""
     checks = _Checks(study, "exp2")
-    failed = _common(checks, table, expected, study.probability_input_columns, "queries")
+    failed = _common(checks, table, expected, study.probability_input_columns)
     checks.add(
         "failure_rate", "share of trials with a query that failed", _share(failed), "<",
         thresholds.max_failure_rate, table[failed],
