@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 from grace.chat import Prompt
@@ -20,8 +20,8 @@ class CharacterTokenizer:
     def tokenise(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 
-    def continuing(self, prompt: Prompt) -> Callable[[str], list[int]]:
-        return self.tokenise
+    def continuing(self, prompt: Prompt) -> Callable[[Sequence[str]], list[list[int]]]:
+        return lambda texts: [self.tokenise(text) for text in texts]
 
     def render(self, messages: Iterable[Message]) -> Prompt:
         text = "".join(f"{message['content']}\n" for message in messages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,9 @@ from grace.engines.base import ScoreRequest
 from grace.experiments import Run, asked
 from grace.measurement import run_scoring
 from grace.prompts import PromptSet
-from grace.scoring.forest import distinct_prefixes, plant, tokens_one_by_one
-from grace.scoring.packing import Budget, Shape, logits_of, pack, walk
+from grace.scoring import limbs
+from grace.scoring.forest import Harvest, distinct_prefixes, plant, tokens_one_by_one
+from grace.scoring.packing import Budget, Shape, logits_of, pack
 from grace.stimuli import read_trials
 from grace.studies import STUDIES
 
@@ -113,25 +115,90 @@ def test_batches_hold_every_forest_once_within_the_budget(many, tokens, memory):
     assert sum(batch.token_forwards for batch in batches) <= 1.05 * limit
 
 
-@given(trials, st.integers(1, 60), st.integers(1, 30_000))
-def test_a_walk_reads_what_its_queries_share_once(trial, tokens, memory):
-    forests = [plant([query]) for query in trial]
-    path = walk(forests, Budget(tokens, memory), SHAPE)
-    assert sorted(step.forest for step in path.steps) == list(range(len(trial)))
-    cached: tuple[int, ...] = ()
-    for step in path.steps:
-        forest = forests[step.forest]
-        start = step.chunks[0][0]
-        assert cached[:start] == forest.tokens[:start]
-        assert start <= forest.stem  # one path from the ground, so columns are positions
-        assert [a for a, _ in step.chunks[1:]] == [b for _, b in step.chunks[:-1]]
-        assert step.chunks[-1][1] == forest.size
-        cached = forest.tokens
-    apart = sum(forest.size for forest in forests)
-    assert path.token_forwards <= apart
-    prompts = {query.prompt_token_ids[: i + 1] for query in trial
-               for i in range(len(query.prompt_token_ids) - 1)}  # fmt: skip
-    assert path.token_forwards == len(prompts) + sum(forest.tail for forest in forests)
+def follow(found, above):
+    """Every pass with its rows, each as the nodes that it sees, before it and of its own."""
+    for one in found:
+        rows = [
+            (above[parent], limb.nodes) for parent, limb in zip(one.parents, one.limbs, strict=True)
+        ]
+        yield one, rows
+        yield from follow(one.then, [(*seen, *nodes) for seen, nodes in rows])
+
+
+@given(
+    trials, st.integers(1, 60), st.integers(1, 30_000), st.sampled_from([0, 20, limbs.MOST_HIDDEN])
+)
+def test_limbs_read_every_node_once_after_its_ancestors(trial, tokens, memory, hidden):
+    forest = plant(trial)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limbs, "MOST_HIDDEN", hidden)
+        found = limbs.passes(forest, Budget(tokens, memory), SHAPE)
+    read = []
+    for one, rows in follow(found, [()]):
+        assert one.chunks[-1][1] == one.stem + one.tail
+        assert [a for a, _ in one.chunks] == [0, *(b for _, b in one.chunks[:-1])]
+        assert len(one.chunks) == 1 or len(rows) == 1
+        assert max(b - a for a, b in one.chunks) * len(rows) <= tokens
+        assert len(rows) * (one.stem + one.tail) <= 1.04 * sum(len(nodes) for _, nodes in rows)
+        for (before, nodes), limb in zip(rows, one.limbs, strict=True):
+            assert max(limb.stem, len(nodes) - one.tail) <= one.stem
+            for place, node in enumerate(nodes):
+                assert set(seen(forest, node)) <= {*before, *nodes[: place + 1]}
+                assert (node < forest.stem) == (place < limb.stem)
+            read += nodes
+    assert sorted(read) == list(range(forest.size))
+    assert sum(one.token_forwards for one in found) <= 1.04 * forest.size
+    assert sum(one.passes for one in found) == sum(
+        len(one.chunks) for one, _ in follow(found, [()])
+    )
+
+
+@given(trials)
+def test_large_branches_are_rows_of_one_pass_and_never_compared(trial):
+    forest = plant(trial)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limbs, "MOST_HIDDEN", 0)
+        found = limbs.passes(forest, AMPLE, SHAPE)
+    for _, rows in follow(found, [()]):
+        for before, nodes in rows:
+            assert {*seen(forest, nodes[-1])} == {*before, *nodes}
+
+
+@given(trials, st.integers(1, 60), st.integers(2_000, 30_000))
+def test_passes_with_the_caches_they_need_stay_within_memory(trial, tokens, memory):
+    shape = dataclasses.replace(SHAPE, cached=3)
+    found = limbs.passes(plant(trial), Budget(tokens, memory), shape)
+
+    def check(passes, columns, held):
+        for one in passes:
+            rows = len(one.limbs)
+            for start, stop in one.chunks:
+                logits = logits_of(start, stop, one.stem)
+                needed = held + shape.memory(rows, stop - start, columns + stop, logits)
+                assert needed <= memory or (rows == 1 and stop - start == 1)
+            new = one.stem + one.tail
+            check(one.then, columns + new, held + shape.cache(rows, columns + new))
+
+    check(found, 0, 0)
+
+
+@given(trials, st.randoms())
+def test_a_query_is_harvested_once_when_its_last_read_is_there(trial, random):
+    forest = plant(trial)
+    values = [-1 - index / 8 for index in range(len(forest.reads))]
+    order = random.sample(range(len(values)), len(values))
+    harvest = Harvest(forest)
+    found = {}
+    for number, read in enumerate(order):
+        for query, result in harvest.add([read], [values[read]]):
+            assert query not in found
+            found[query] = result
+            own = {
+                i for along in forest.queries[query] for i in (*along.tokens, *along.terminators)
+            }
+            assert read in own
+            assert own <= set(order[: number + 1])
+    assert [found[query] for query in range(len(trial))] == forest.collect(values)
 
 
 def test_a_terminator_without_probability_adds_nothing():
@@ -171,10 +238,9 @@ def test_tokenising_only_the_end_gives_the_same_ids(name):
         for query in study.queries(trial, wording):
             prompt = tokenizer.render(query.messages)
             continuing = tokenizer.continuing(prompt)
-            assert continuing != tokenizer.tokenise
-            for option in query.options:
-                whole = tokenizer.tokenise(prompt.text + option)
-                assert continuing(prompt.text + option) == whole
+            assert continuing != tokenizer.tokenise_all
+            texts = [prompt.text + option for option in query.options]
+            assert continuing(texts) == [tokenizer.tokenise(text) for text in texts]
 
 
 def test_a_prompt_that_ends_otherwise_is_tokenised_whole():
@@ -182,9 +248,9 @@ def test_a_prompt_that_ends_otherwise_is_tokenised_whole():
     tokenizer = ChatTokenizer("pico", entry, ROOT)
     for text in ("no special token", "<|begin|>"):
         prompt = Prompt(text, tuple(tokenizer.tokenise(text)))
-        assert tokenizer.continuing(prompt) == tokenizer.tokenise
+        assert tokenizer.continuing(prompt) == tokenizer.tokenise_all
     odd = Prompt("ids of another text<|user|>", tuple(tokenizer.tokenise("other<|user|> text")))
-    assert tokenizer.continuing(odd) == tokenizer.tokenise
+    assert tokenizer.continuing(odd) == tokenizer.tokenise_all
 
 
 def test_study_1_reads_hardly_more_tokens_than_the_limit(study1_requests):
@@ -200,9 +266,15 @@ def test_study_1_reads_hardly_more_tokens_than_the_limit(study1_requests):
     batches = pack(forests, Budget(8192, 2**30), shape)
     assert sum(batch.token_forwards for batch in batches) <= 1.05 * limit
     assert len(batches) < 10
-    walks = [walk([plant([query]) for query in group], Budget(8192, 2**30), shape)
-             for group in groups.values()]  # fmt: skip
-    assert sum(path.token_forwards for path in walks) <= 1.05 * limit
+    by_trial = [limbs.passes(forest, Budget(8192, 2**30), shape) for forest in forests]
+    passes = [one for found in by_trial for one in found]
+    assert sum(one.token_forwards for one in passes) <= 1.05 * limit
+    assert sum(one.passes for one in passes) <= 3 * len(forests)
+    # Together, trials share what all prompts begin with.
+    whole = plant(study1_requests)
+    assert whole.size < 0.9 * limit
+    together = limbs.passes(whole, Budget(8192, 2**30), shape)
+    assert sum(one.token_forwards for one in together) <= 1.01 * whole.size
     assert tokens_one_by_one(study1_requests) > 15 * limit
 
 

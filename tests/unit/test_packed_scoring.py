@@ -6,6 +6,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,11 +44,11 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["trials together", "a query after the other"])
+@pytest.fixture(params=["trials together", "limbs of forests"])
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The two ways of reading forests, of which the device chooses one."""
-    walks = request.param == "a query after the other"
-    monkeypatch.setattr(scorer_module, "walks_on", lambda device: walks)
+    limbs = request.param == "limbs of forests"
+    monkeypatch.setattr(scorer_module, "reads_limbs", lambda device: limbs)
     return str(request.param)
 
 
@@ -56,7 +57,7 @@ def trials(tokenise: Callable[[str], list[int]]) -> list[ScoreRequest]:
     for number, story in enumerate(STORIES):
         for question, options in QUESTIONS:
             text = story + question
-            plan = plan_query(tokenise, text, tokenise(text), options)
+            plan = plan_query(partial(map, tokenise), text, tokenise(text), options)
             requests.append(
                 ScoreRequest(
                     f"{number} {question}",

@@ -1,6 +1,7 @@
 """Exact answer distributions: joining options to prompts and reading the scores."""
 
 import math
+from functools import partial
 
 import pytest
 
@@ -30,7 +31,7 @@ def by_pieces(*pieces: str):
 
 def test_options_follow_the_prompt_where_nothing_merges():
     tokenise = by_pieces("10", "%")
-    plan = plan_query(tokenise, "Q:", tokenise("Q:"), ["10%", "0%"])
+    plan = plan_query(partial(map, tokenise), "Q:", tokenise("Q:"), ["10%", "0%"])
     assert plan.prompt_token_ids == tuple(tokenise("Q:"))
     assert plan.option_token_ids == (tuple(tokenise("10%")), tuple(tokenise("0%")))
 
@@ -38,7 +39,7 @@ def test_options_follow_the_prompt_where_nothing_merges():
 def test_a_merge_across_the_boundary_backs_off_to_the_common_prefix():
     tokenise = by_pieces(": yes", ": ")
     prompt = tokenise("Q: ")
-    plan = plan_query(tokenise, "Q: ", prompt, ["yes", "no"])
+    plan = plan_query(partial(map, tokenise), "Q: ", prompt, ["yes", "no"])
     assert plan.prompt_token_ids == tuple(tokenise("Q"))
     assert plan.option_token_ids == (
         tuple(tokenise(": yes")),
@@ -50,7 +51,7 @@ def test_a_merge_across_the_boundary_backs_off_to_the_common_prefix():
 def test_an_option_without_tokens_is_refused():
     tokenise = by_pieces()
     with pytest.raises(EngineError, match="no token of its own"):
-        plan_query(tokenise, "Q", tokenise("Q"), ["a", ""])
+        plan_query(partial(map, tokenise), "Q", tokenise("Q"), ["a", ""])
 
 
 def test_two_options_with_the_same_tokens_are_refused():
@@ -58,7 +59,7 @@ def test_two_options_with_the_same_tokens_are_refused():
         return [ord(c) for c in text.lower()]
 
     with pytest.raises(EngineError, match="same tokens"):
-        plan_query(tokenise, "q", tokenise("q"), ["yes", "YES"])
+        plan_query(partial(map, tokenise), "q", tokenise("q"), ["yes", "YES"])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_options_that_begin_others_need_a_terminator(options, expected):
 
 def plan_of(*options: str):
     tokenise = by_pieces()
-    return plan_query(tokenise, "Q", tokenise("Q"), options)
+    return plan_query(partial(map, tokenise), "Q", tokenise("Q"), options)
 
 
 def test_a_record_holds_sums_mass_and_residual():

@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,7 +68,7 @@ class Toy:
 
     def measure(self, prompt: str, options: Sequence[str]):
         """The record of a query, its reads filled from the toy."""
-        plan = plan_query(self.tokenise, prompt, self.tokenise(prompt), options)
+        plan = plan_query(partial(map, self.tokenise), prompt, self.tokenise(prompt), options)
         request = ScoreRequest("q", plan.prompt_token_ids, plan.option_token_ids, (END,))
         forest = plant([request])
         values = []

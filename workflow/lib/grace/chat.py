@@ -68,6 +68,8 @@ class ChatTokenizer:
                 " chat model. Choose its instruction-tuned version."
             )
         self._model_key = model_key
+        bos = self._tokenizer.bos_token_id
+        self._adds_bos = bos is not None and self._tokenizer("")["input_ids"][:1] == [bos]
         self.terminator_ids = self._terminators(source, revision)
 
     def _terminators(self, source: str, revision: str | None) -> tuple[int, ...]:
@@ -95,8 +97,13 @@ class ChatTokenizer:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def continuing(self, prompt: Prompt) -> Callable[[str], list[int]]:
-        """`tokenise` for texts that begin with the prompt, without doing its beginning again.
+    def tokenise_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`tokenise` for several texts, which is faster than one by one."""
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def continuing(self, prompt: Prompt) -> Callable[[Sequence[str]], list[list[int]]]:
+        """`tokenise_all` for texts that begin with the prompt, without doing its beginning again.
 
         A special token cuts a text in two that are tokenised on their own, so only what follows
         the prompt's last one, itself included, is tokenised anew. That the prompt itself comes out
@@ -116,8 +123,8 @@ class ChatTokenizer:
             cut = prompt.text.rfind(known[prompt.token_ids[last]].content)
         head = list(prompt.token_ids[:last])
         if cut < 0 or head + self.tokenise(prompt.text[cut:]) != list(prompt.token_ids):
-            return self.tokenise
-        return lambda text: head + self.tokenise(text[cut:])
+            return self.tokenise_all
+        return lambda texts: [head + ids for ids in self.tokenise_all([t[cut:] for t in texts])]
 
     def render(self, messages: Sequence[Message]) -> Prompt:
         """Apply the chat template. Raises `EngineError` unless there is exactly one BOS."""
@@ -126,8 +133,7 @@ class ChatTokenizer:
         assert isinstance(text, str)
         ids = self.tokenise(text)
         bos = self._tokenizer.bos_token_id
-        wants_bos = bos is not None and self._tokenizer("")["input_ids"][:1] == [bos]
-        if bos is not None and (ids.count(bos) > 1 or (wants_bos and ids.count(bos) == 0)):
+        if bos is not None and (ids.count(bos) > 1 or (self._adds_bos and ids.count(bos) == 0)):
             raise EngineError(
                 f"model '{self._model_key}': its chat template gives {ids.count(bos)}"
                 " beginning-of-text tokens, not one; its distributions would be off."

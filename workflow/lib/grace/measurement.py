@@ -14,7 +14,7 @@ from typing import Any
 from grace import provenance
 from grace.chat import ChatTokenizer
 from grace.digests import digest
-from grace.engines.base import Engine, ScoreRequest
+from grace.engines.base import Engine, Score, ScoreRequest
 from grace.experiments import Asked, Run, opening, prompt_id, refuse_total_failure
 from grace.progress import progress
 from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
@@ -68,6 +68,14 @@ def _log_plan(
     )
 
 
+def _record(query: Query, plan: QueryPlan, score: Score) -> dict[str, Any]:
+    if score.token_logprobs is None or score.terminator_logprobs is None:
+        return failed_query(query.name, query.options, plan, score.error or "no answer")
+    return measured_query(
+        query.name, query.options, plan, score.token_logprobs, score.terminator_logprobs
+    )
+
+
 def run_scoring(
     run: Run, items: Sequence[Asked], tokenizer: ChatTokenizer, engine: Engine
 ) -> Iterator[dict[str, Any]]:
@@ -95,21 +103,14 @@ def run_scoring(
         for score in progress(engine.score(requests), len(requests), run.label, "query")
     }
     refuse_total_failure([score.error for score in scores.values()], run)
+    measured: dict[str, dict[str, Any]] = {}
     for item, queries in zip(items, planned, strict=True):
         records = []
         for key, query, plan in queries:
-            score = scores[key]
-            if score.token_logprobs is None or score.terminator_logprobs is None:
-                record = failed_query(query.name, query.options, plan, score.error or "no answer")
-            else:
-                record = measured_query(
-                    query.name,
-                    query.options,
-                    plan,
-                    score.token_logprobs,
-                    score.terminator_logprobs,
-                )
-            records.append({**record, "messages": list(query.messages)})
+            if key not in measured:
+                measured[key] = _record(query, plan, scores[key])
+            # Two queries may differ in nothing but their names.
+            records.append({**measured[key], "name": query.name, "messages": list(query.messages)})
         failed = [record["name"] for record in records if record["status"] != "ok"]
         yield {
             **opening(run, item, started),

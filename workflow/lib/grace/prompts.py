@@ -35,6 +35,7 @@ class PromptSet:
             trim_blocks=True,
             lstrip_blocks=True,
             autoescape=False,
+            auto_reload=False,
         )
         self._folder = folder
 

@@ -10,18 +10,20 @@ transformers hands a 4-D mask, or a dict of them by kind of layer, to the layers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, get_layer_types_and_kwargs
+from transformers.cache_utils import Cache, DynamicLayer, get_layer_types_and_kwargs
 
 from grace.engines.padded_cache import RoomyLayer, widened
 from grace.errors import EngineError
 from grace.scoring.forest import Forest
-from grace.scoring.packing import Batch, Shape, Walk, logits_of
+from grace.scoring.limbs import Pass
+from grace.scoring.packing import Batch, Shape, logits_of
 
 #: Heads assumed where a config does not say: many, so that memory is bounded all the same.
 _HEADS = 64
@@ -41,63 +43,81 @@ class PackedReader:
             vocabulary=model.get_input_embeddings().num_embeddings,
             value_bytes=model.dtype.itemsize,
             masks=len(self.windows),
+            cached=_cached(config),
         )
 
     def read(self, forests: Sequence[Forest], batch: Batch) -> list[list[float]]:
         """The batch's members' reads: natural logs, in the order of each forest's `reads`."""
-        members = [forests[index] for index in batch.members]
+        rows = [
+            _Row(index, range(forests[index].size), forests[index].stem) for index in batch.members
+        ]
         with torch.inference_mode():
-            columns = _Columns(members, batch, self._model.device)
-            values = columns.nothing_read()
-            cache = None
-            if len(batch.chunks) > 1:
-                cache = Cache(layers=[RoomyLayer() for _ in range(self._layers)])
-            for start, stop in batch.chunks:
-                logits = self._forward(columns, start, stop, batch.stem, cache)
-                columns.fill(values, logits, stop - logits.shape[1])
-            flat = values.tolist()
-        ends = [0]
-        for forest in members:
-            ends.append(ends[-1] + len(forest.reads))
-        return [flat[start:stop] for start, stop in pairwise(ends)]
+            columns = _Columns(_Fields(forests), rows, batch.stem, batch.tail, self._model.device)
+            layers = self._new_layers() if len(batch.chunks) > 1 else None
+            values = self._forward(columns, batch.chunks, layers)
+        found = {index: [math.nan] * len(forests[index].reads) for index in batch.members}
+        for (index, read), value in zip(columns.reads, values, strict=True):
+            found[index][read] = value
+        return list(found.values())
 
-    def walk(self, forests: Sequence[Forest], path: Walk) -> Iterator[tuple[int, list[float]]]:
-        """Index and reads of each forest, in the order of the walk."""
-        layers = [RoomyLayer() for _ in range(self._layers)]
-        cache = Cache(layers=[*layers])
-        for step in path.steps:
-            forest = forests[step.forest]
+    def read_limbs(
+        self, forest: Forest, passes: Sequence[Pass]
+    ) -> Iterator[tuple[list[int], list[float]]]:
+        """Indices of a forest's reads with their natural logs, pass by pass."""
+        return self._read_limbs(_Fields([forest]), passes, None)
+
+    def _read_limbs(
+        self, fields: _Fields, passes: Sequence[Pass], before: _Held | None
+    ) -> Iterator[tuple[list[int], list[float]]]:
+        device = self._model.device
+        for one in passes:
+            rows = [_Row(0, limb.nodes, limb.stem) for limb in one.limbs]
             with torch.inference_mode():
-                batch = Batch((0,), forest.stem, forest.tail, step.chunks)
-                columns = _Columns([forest], batch, self._model.device)
-                values = columns.nothing_read()
-                for layer in layers:
-                    layer.keep(step.chunks[0][0])
-                for start, stop in step.chunks:
-                    logits = self._forward(columns, start, stop, forest.stem, cache)
-                    columns.fill(values, logits, stop - logits.shape[1])
-            yield step.forest, values.tolist()
+                seen, layers = None, None
+                if before is not None:
+                    parents = torch.tensor(one.parents, device=device)
+                    seen = before.columns.fields[:, parents]
+                    layers = [_rows(layer, parents) for layer in before.layers]
+                elif one.then or len(one.chunks) > 1:
+                    layers = self._new_layers()
+                columns = _Columns(fields, rows, one.stem, one.tail, device, seen)
+                values = self._forward(columns, one.chunks, layers)
+            yield [read for _, read in columns.reads], values
+            if one.then:
+                assert layers is not None
+                yield from self._read_limbs(fields, one.then, _Held(columns, layers))
+
+    def _new_layers(self) -> list[DynamicLayer]:
+        return [RoomyLayer() for _ in range(self._layers)]
 
     def _forward(
-        self, columns: _Columns, start: int, stop: int, stem: int, cache: Cache | None
-    ) -> Tensor:
-        """Logits after the last columns of a chunk: [rows, columns, vocabulary]."""
-        masks = {
-            kind: columns.mask(start, stop, window, self._model.dtype)
-            for kind, window in self.windows.items()
-        }
-        # Models of one kind of layer take the mask itself.
-        mask = masks if len(masks) > 1 else next(iter(masks.values()))
-        output = self._model(
-            input_ids=columns.tokens[:, start:stop],
-            attention_mask=mask,
-            position_ids=columns.depths[:, start:stop],
-            past_key_values=cache,
-            use_cache=cache is not None,
-            logits_to_keep=logits_of(start, stop, stem),
-        )
-        logits: Tensor = output.logits
-        return logits
+        self,
+        columns: _Columns,
+        chunks: Sequence[tuple[int, int]],
+        layers: list[DynamicLayer] | None,
+    ) -> list[float]:
+        """The values of the columns' reads. Chunks count from the first new column."""
+        values = columns.nothing_read()
+        cache = None if layers is None else Cache(layers=[*layers])
+        for first, last in chunks:
+            start, stop = columns.seen + first, columns.seen + last
+            masks = {
+                kind: columns.mask(start, stop, window, self._model.dtype)
+                for kind, window in self.windows.items()
+            }
+            # Models of one kind of layer take the mask itself.
+            mask = masks if len(masks) > 1 else next(iter(masks.values()))
+            output = self._model(
+                input_ids=columns.tokens[:, start:stop],
+                attention_mask=mask,
+                position_ids=columns.depths[:, start:stop],
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=logits_of(start, stop, columns.seen + columns.stem),
+            )
+            columns.fill(values, output.logits, stop - output.logits.shape[1])
+        found: list[float] = values.tolist()
+        return found
 
 
 def _windows(config: Any) -> dict[str, int | None]:
@@ -114,32 +134,110 @@ def _windows(config: Any) -> dict[str, int | None]:
     return found
 
 
-class _Columns:
-    """A batch's nodes as tensors of [rows, columns]: stems, padding, tails, padding."""
+def _cached(config: Any) -> int:
+    """Keys and values of all layers for one token, at most."""
+    heads: int = getattr(config, "num_attention_heads", None) or _HEADS
+    pairs: int = getattr(config, "num_key_value_heads", None) or heads
+    size: int = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return 2 * int(config.num_hidden_layers) * pairs * size
 
-    def __init__(self, forests: Sequence[Forest], batch: Batch, device: torch.device) -> None:
-        self._device = device
-        shape = (4, len(forests), batch.stem + batch.tail)
+
+def _rows(layer: DynamicLayer, index: Tensor) -> DynamicLayer:
+    """A layer that goes on from these rows of another. What is added makes the copy."""
+    found = DynamicLayer()  # type: ignore[no-untyped-call]
+    if layer.is_initialized:
+        assert layer.keys is not None
+        assert layer.values is not None
+        found.lazy_initialization(layer.keys, layer.values)
+        found.keys, found.values = (
+            states.expand(len(index), -1, -1, -1)
+            if states.shape[0] == 1
+            else states.index_select(0, index)
+            for states in (layer.keys, layer.values)
+        )
+    return found
+
+
+class _Row(NamedTuple):
+    """Nodes of a forest that stand in one row; the first `stem` of them need no logits."""
+
+    forest: int
+    nodes: Sequence[int]
+    stem: int
+
+
+class _Fields:
+    """Tokens, depths, enters and leaves of some forests' nodes one after another: [4, nodes]."""
+
+    def __init__(self, forests: Sequence[Forest]) -> None:
+        self.forests = forests
+        fields = [
+            [value for forest in forests for value in getattr(forest, name)]
+            for name in ("tokens", "depths", "enters", "leaves")
+        ]
         # Padding is at position 0 and has an empty interval: no node sees it.
-        fields = torch.zeros(shape, dtype=torch.long)
-        fields[2:] = -1
-        reads: list[int] = []
-        for row, forest in enumerate(forests):
-            flat = (*forest.tokens, *forest.depths, *forest.enters, *forest.leaves)
-            values = torch.tensor(flat).view(4, -1)
-            fields[:, row, : forest.stem] = values[:, : forest.stem]
-            fields[:, row, batch.stem : batch.stem + forest.tail] = values[:, forest.stem :]
-            shift = batch.stem - forest.stem
-            for node, token in forest.reads:
-                reads += (row, node + shift, token)
-        self.tokens, self.depths, self._enters, self._leaves = fields.to(device)
-        self._reads = torch.tensor(reads, device=device).view(-1, 3).T
+        self.values = torch.tensor(
+            [[*field, pad] for field, pad in zip(fields, (0, 0, -1, -1), strict=True)]
+        )
+        self.starts = [0, *accumulate(forest.size for forest in forests)]
+
+    def laid_out(self, rows: Sequence[_Row], stem: int, tail: int) -> Tensor:
+        """The fields of the rows' nodes: [4, rows, stem + tail]."""
+        padding = self.values.shape[1] - 1
+        places = []
+        for row in rows:
+            start = self.starts[row.forest]
+            nodes = [start + node for node in row.nodes] if start else list(row.nodes)
+            filling = [padding] * (stem - row.stem)
+            filled = [*nodes[: row.stem], *filling, *nodes[row.stem :]]
+            places.append(filled + [padding] * (stem + tail - len(filled)))
+        return self.values[:, torch.tensor(places)]
+
+
+class _Held(NamedTuple):
+    """What the passes that go on from a pass need of it."""
+
+    columns: _Columns
+    layers: list[DynamicLayer]
+
+
+class _Columns:
+    """Rows of nodes as tensors of [rows, columns]: stems, padding, tails, padding.
+
+    `before` holds the fields of columns that have been read, [4, rows, columns]. `reads` are the
+    forests and the indices in their `reads` of what can be read in the new columns.
+    """
+
+    def __init__(
+        self,
+        forests: _Fields,
+        rows: Sequence[_Row],
+        stem: int,
+        tail: int,
+        device: torch.device,
+        before: Tensor | None = None,
+    ) -> None:
+        self._device = device
+        self.stem = stem
+        self.seen = 0 if before is None else before.shape[2]
+        self.reads: list[tuple[int, int]] = []
+        places: list[int] = []
+        for number, row in enumerate(rows):
+            forest = forests.forests[row.forest]
+            for column, node in enumerate(row.nodes[row.stem :], self.seen + stem):
+                for read in forest.reads_at[node]:
+                    self.reads.append((row.forest, read))
+                    places += (number, column, forest.reads[read].token)
+        fields = forests.laid_out(rows, stem, tail).to(device)
+        #: Tokens, depths, enters and leaves.
+        self.fields = fields if before is None else torch.cat([before, fields], 2)
+        self.tokens, self.depths, self._enters, self._leaves = self.fields
+        self._reads = torch.tensor(places, dtype=torch.long, device=device).view(-1, 3).T
 
     def mask(self, start: int, stop: int, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What is added to attention scores: [rows, 1, stop - start, stop], 0 or the least number.
+        """What is added to attention scores: [rows, 1, stop - start, stop], 0 or minus infinity.
 
-        A column sees itself, also if it is padding: a row of nothing but the least number would
-        be an average of all.
+        A column sees itself, also if it is padding: a softmax over nothing would be NaN.
         """
         enters = self._enters[:, start:stop, None]
         hidden = (self._enters[:, None, :stop] > enters) | (enters >= self._leaves[:, None, :stop])
@@ -147,7 +245,8 @@ class _Columns:
             hidden |= self.depths[:, start:stop, None] - self.depths[:, None, :stop] >= window
         hidden.diagonal(start, 1, 2).fill_(False)
         mask = torch.zeros(hidden.shape, dtype=dtype, device=self._device)
-        return mask.masked_fill_(hidden, torch.finfo(dtype).min)[:, None]
+        # The least number in place of infinity would do, but softmax is slower on it.
+        return mask.masked_fill_(hidden, -torch.inf)[:, None]
 
     def nothing_read(self) -> Tensor:
         """A NaN for every read of all rows."""

@@ -38,11 +38,6 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         keys, values = self.buffers
         return keys[:, :, :columns], values[:, :, :columns]
 
-    def keep(self, columns: int) -> None:
-        """Forget all but the first columns; what follows overwrites them."""
-        if self.buffers is not None:
-            self.keys, self.values = self.used(columns)
-
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import groupby, islice
 from typing import Any
 
@@ -23,8 +23,9 @@ from grace.engines.packed_scoring import PackedReader
 from grace.engines.padded_cache import widened
 from grace.engines.row_scoring import score_rows
 from grace.errors import EngineError
-from grace.scoring.forest import Forest, Result, plant
-from grace.scoring.packing import Batch, Budget, Walk, pack, walk
+from grace.scoring.forest import Harvest, Result, plant
+from grace.scoring.limbs import Pass, passes
+from grace.scoring.packing import Batch, Budget, pack
 
 logger = logging.getLogger(__name__)
 
@@ -39,25 +40,8 @@ SLAB = 256
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 
 
-@dataclass(frozen=True)
-class _Planted:
-    """Requests and the forest of all of them: a trial's where trials share passes, else one."""
-
-    requests: tuple[ScoreRequest, ...]
-    forest: Forest
-
-    @property
-    def depth(self) -> int:
-        """Tokens of the longest text."""
-        return 1 + max(self.forest.depths)
-
-    def results(self, values: Sequence[float]) -> Iterator[tuple[ScoreRequest, Result]]:
-        """Each request's result from the forest's reads."""
-        return zip(self.requests, self.forest.collect(values), strict=True)
-
-
-def walks_on(device: torch.device) -> bool:
-    """Whether queries follow each other on one cache instead of sharing one pass.
+def reads_limbs(device: torch.device) -> bool:
+    """Whether forests are read limb by limb instead of a trial as one row.
 
     A small model on a CPU spends as much on attention that a mask then hides as on everything
     else; an accelerator spends more on starting further passes.
@@ -72,21 +56,26 @@ class Scorer:
         self._model_key = model_key
         self._model = model
         self._budget = Budget(config.max_batch_tokens, config.max_batch_mib * 2**20)
-        self._walks = walks_on(model.device)
+        self._limbs = reads_limbs(model.device)
         #: How requests are scored; None before the first.
         self.path: str | None = None
         #: Why, and how large the difference of the self-check was.
         self.reason: str | None = None
 
+    @cached_property
+    def _reader(self) -> PackedReader:
+        return PackedReader(self._model)
+
     def close(self) -> None:
         """Let go of the model."""
         self._model = None
+        self.__dict__.pop("_reader", None)
 
     def describe(self) -> dict[str, Any]:
         """Facts for the provenance."""
         return {
             "path": self.path,
-            "batches": "a query after the other" if self._walks else "trials together",
+            "batches": "limbs of forests" if self._limbs else "trials together",
             "self_check": self.reason,
             "max_batch_tokens": self._budget.tokens,
             "max_batch_mib": self._budget.memory // 2**20,
@@ -96,47 +85,52 @@ class Scorer:
         """The scores, in any order. Neighbours of one group share what they begin with."""
         groups = _grouped(requests)
         while some := list(islice(groups, SLAB)):
-            yield from self._score([self._planted(group) for group in some])
+            yield from self._score(some)
 
-    def _planted(self, requests: Sequence[ScoreRequest]) -> list[_Planted]:
-        parts = [[request] for request in requests] if self._walks else [requests]
-        return [_Planted(tuple(part), plant(part)) for part in parts]
-
-    def _score(self, groups: Sequence[Sequence[_Planted]]) -> Iterator[Score]:
-        everything = [planted for group in groups for planted in group]
+    def _score(self, groups: Sequence[Sequence[ScoreRequest]]) -> Iterator[Score]:
+        rest = list(groups)
         if self.path is None:
-            first = [planted for group in groups[:WITNESSES] for planted in group]
-            self._choose(first, everything)
+            checked, results = self._choose(rest)
+            yield from self._scores(results)
+            rest = [group for index, group in enumerate(rest) if index not in checked]
         if self.path == COPIES:
-            requests = [request for planted in everything for request in planted.requests]
-            yield from score_rows(self._model, requests)
-            return
-        for planted, values in self._read(everything):
-            # In a forest one query's NaN spreads to others, as 0 × NaN is NaN. Alone it does not.
-            if all(map(math.isfinite, values)):
-                for request, (tokens, ends) in planted.results(values):
-                    yield finite_score(request.key, tokens, ends)
-            else:
-                for request in planted.requests:
-                    yield from score_rows(self._model, [request])
-
-    def _read(self, everything: Sequence[_Planted]) -> Iterator[tuple[_Planted, list[float]]]:
-        """Each with the reads of its forest."""
-        reader = PackedReader(self._model)
-        forests = [planted.forest for planted in everything]
-        if self._walks:
-            path = walk(forests, self._budget, reader.shape)
-            self._log([path])
-            for index, values in reader.walk(forests, path):
-                yield everything[index], values
+            yield from score_rows(self._model, [request for group in rest for request in group])
         else:
+            yield from self._scores(self._read(rest))
+
+    def _scores(self, results: Iterable[tuple[ScoreRequest, Result]]) -> Iterator[Score]:
+        for request, (tokens, ends) in results:
+            # In a forest one query's NaN spreads to others, as 0 × NaN is NaN. Alone it does not.
+            if all(map(math.isfinite, (*ends, *(value for row in tokens for value in row)))):
+                yield finite_score(request.key, tokens, ends)
+            else:
+                yield from score_rows(self._model, [request])
+
+    def _read(
+        self, groups: Sequence[Sequence[ScoreRequest]]
+    ) -> Iterator[tuple[ScoreRequest, Result]]:
+        """Each request with its result, as soon as it is there."""
+        if not groups:
+            return
+        reader = self._reader
+        if self._limbs:
+            requests = [request for group in groups for request in group]
+            forest = plant(requests)
+            plan = passes(forest, self._budget, reader.shape)
+            self._log(plan)
+            harvest = Harvest(forest)
+            for reads, values in reader.read_limbs(forest, plan):
+                for query, result in harvest.add(reads, values):
+                    yield requests[query], result
+        else:
+            forests = [plant(group) for group in groups]
             batches = pack(forests, self._budget, reader.shape)
             self._log(batches)
             for batch in batches:
                 for index, values in zip(batch.members, reader.read(forests, batch), strict=True):
-                    yield everything[index], values
+                    yield from zip(groups[index], forests[index].collect(values), strict=True)
 
-    def _log(self, plans: Sequence[Batch] | Sequence[Walk]) -> None:
+    def _log(self, plans: Sequence[Batch] | Sequence[Pass]) -> None:
         logger.info(
             "model '%s': %d token-forwards in %d passes",
             self._model_key,
@@ -144,13 +138,19 @@ class Scorer:
             sum(plan.passes for plan in plans),
         )
 
-    def _choose(self, first: Sequence[_Planted], everything: Sequence[_Planted]) -> None:
-        """Set `path` and `reason` by measuring some in both ways."""
+    def _choose(
+        self, groups: Sequence[Sequence[ScoreRequest]]
+    ) -> tuple[list[int], list[tuple[ScoreRequest, Result]]]:
+        """Set `path` and `reason` by measuring some trials in both ways.
+
+        Returns which, and their results; none where those cannot be trusted.
+        """
+        witnesses: list[int] = []
+        results: list[tuple[ScoreRequest, Result]] = []
         try:
-            difference = max(
-                self._difference(planted, values)
-                for planted, values in self._read(self._witnesses(first, everything))
-            )
+            witnesses = self._witnesses(groups)
+            results = list(self._read([groups[index] for index in witnesses]))
+            difference = max(self._difference(request, result) for request, result in results)
             tolerance = TOLERANCE[str(self._model.dtype).removeprefix("torch.")]
             self.path = PACKED if difference <= tolerance else COPIES
             self.reason = (
@@ -165,36 +165,40 @@ class Scorer:
             found = str(error).strip().splitlines() or [""]
             self.reason = f"refused: {type(error).__name__}: {found[0]}"
         logger.info("model '%s': scores by %s; %s", self._model_key, self.path, self.reason)
+        return (witnesses, results) if self.path == PACKED else ([], [])
 
-    def _witnesses(
-        self, first: Sequence[_Planted], everything: Sequence[_Planted]
-    ) -> list[_Planted]:
-        """The first trials' forests; and the deepest, if it exceeds a window or one pass."""
-        reader = PackedReader(self._model)
+    def _witnesses(self, groups: Sequence[Sequence[ScoreRequest]]) -> list[int]:
+        """The first trials; and the one with the longest text, if that exceeds a window or a pass.
+
+        Where a pass is exceeded is found for the trial as one row, so perhaps too early.
+        """
+        first = list(range(min(WITNESSES, len(groups))))
+        deepest = max(range(len(groups)), key=lambda index: _longest(groups[index]))
+        if deepest in first:
+            return first
+        reader = self._reader
         reach = min((w for w in reader.windows.values() if w is not None), default=math.inf)
-        deepest = max(everything, key=lambda planted: planted.depth)
-        forest = deepest.forest
+        forest = plant(groups[deepest])
         needed = reader.shape.memory(1, forest.size, forest.size, forest.tail)
         split = forest.size > self._budget.tokens or needed > self._budget.memory
-        new = not any(planted is deepest for planted in first)
-        return [*first, deepest] if new and (split or deepest.depth > reach) else list(first)
+        return [*first, deepest] if split or _longest(groups[deepest]) > reach else first
 
-    def _difference(self, planted: _Planted, values: Sequence[float]) -> float:
-        """The largest difference from plain passes, over one continuation of each query.
+    def _difference(self, request: ScoreRequest, result: Result) -> float:
+        """The largest difference from a plain pass over one continuation.
 
         That is the last of the longest: where sequences are mistaken for one another, the last
         suffers most.
         """
+        tokens, ends = result
+        which = max(
+            range(len(request.continuations)), key=lambda i: (len(request.continuations[i]), i)
+        )
         difference = 0.0
-        for request, (tokens, ends) in planted.results(values):
-            which = max(
-                range(len(request.continuations)), key=lambda i: (len(request.continuations[i]), i)
-            )
-            ours = (*tokens[which], ends[which])
-            for one, other in zip(ours, self._plain(request, which), strict=True):
-                if not (math.isfinite(one) and math.isfinite(other)):
-                    raise EngineError("a log-probability is not a number")
-                difference = max(difference, abs(one - other))
+        ours = (*tokens[which], ends[which])
+        for one, other in zip(ours, self._plain(request, which), strict=True):
+            if not (math.isfinite(one) and math.isfinite(other)):
+                raise EngineError("a log-probability is not a number")
+            difference = max(difference, abs(one - other))
         return difference
 
     def _plain(self, request: ScoreRequest, which: int) -> list[float]:
@@ -204,7 +208,7 @@ class Scorer:
         """
         continuation = request.continuations[which]
         ids = request.prompt_token_ids + continuation
-        cost = PackedReader(self._model).shape.memory(1, 1, len(ids), 0)
+        cost = self._reader.shape.memory(1, 1, len(ids), 0)
         piece = max(1, min(self._budget.tokens, self._budget.memory // cost))
         cache = DynamicCache(config=self._model.config) if piece < len(ids) else None
         rows: list[Tensor] = []
@@ -221,6 +225,13 @@ class Scorer:
             read = [float(row[token]) for row, token in zip(rows, continuation, strict=False)]
             end = float(rows[-1][sorted(set(request.terminator_ids))].logsumexp(-1))
         return [*read, end]
+
+
+def _longest(requests: Sequence[ScoreRequest]) -> int:
+    """Tokens of the longest text of some requests."""
+    return max(
+        len(request.prompt_token_ids) + max(map(len, request.continuations)) for request in requests
+    )
 
 
 def _grouped(requests: Sequence[ScoreRequest]) -> Iterator[list[ScoreRequest]]:

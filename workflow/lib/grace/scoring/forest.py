@@ -9,8 +9,9 @@ for the last nodes, whatever the queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from grace.scoring.joining import common_prefix
@@ -51,13 +52,14 @@ class Along:
 class Forest:
     """Nodes, in order, and reads.
 
-    `depths` are positions in the text, from 0. `enters` and `leaves` are a node's interval in a
-    depth-first walk: node k is node q or an ancestor of it exactly if
-    `enters[k] <= enters[q] < leaves[k]`. The first `stem` nodes need no logits. `queries[i][j]`
-    is for continuation j of query i.
+    `parents` are nodes, -1 being the ground. `depths` are positions in the text, from 0. `enters`
+    and `leaves` are a node's interval in a depth-first walk: node k is node q or an ancestor of it
+    exactly if `enters[k] <= enters[q] < leaves[k]`. The first `stem` nodes need no logits.
+    `queries[i][j]` is for continuation j of query i.
     """
 
     tokens: tuple[int, ...]
+    parents: tuple[int, ...]
     depths: tuple[int, ...]
     enters: tuple[int, ...]
     leaves: tuple[int, ...]
@@ -75,15 +77,52 @@ class Forest:
         """Nodes that need logits."""
         return self.size - self.stem
 
+    @cached_property
+    def reads_at(self) -> tuple[tuple[int, ...], ...]:
+        """For every node, where its reads stand in the list of reads."""
+        found: list[list[int]] = [[] for _ in self.tokens]
+        for index, read in enumerate(self.reads):
+            found[read.node].append(index)
+        return tuple(map(tuple, found))
+
     def collect(self, values: Sequence[float]) -> list[Result]:
         """Each query's result. `values` holds one natural log-probability for every read."""
-        return [
-            (
-                tuple(tuple(values[read] for read in along.tokens) for along in query),
-                tuple(_log_sum([values[read] for read in along.terminators]) for along in query),
-            )
-            for query in self.queries
-        ]
+        return [self.result(query, values) for query in range(len(self.queries))]
+
+    def result(self, query: int, values: Sequence[float]) -> Result:
+        """One query's result, from the values of its own reads, which stand in their places."""
+        return (
+            tuple(tuple(values[read] for read in along.tokens) for along in self.queries[query]),
+            tuple(
+                _log_sum([values[read] for read in along.terminators])
+                for along in self.queries[query]
+            ),
+        )
+
+
+class Harvest:
+    """Takes a forest's reads as they come, and gives each query's result once it has all of its."""
+
+    def __init__(self, forest: Forest) -> None:
+        self._forest = forest
+        self._values = [math.nan] * len(forest.reads)
+        self._waiting: list[list[int]] = [[] for _ in forest.reads]
+        self._missing = []
+        for query, alongs in enumerate(forest.queries):
+            own = {read for along in alongs for read in (*along.tokens, *along.terminators)}
+            self._missing.append(len(own))
+            for read in own:
+                self._waiting[read].append(query)
+
+    def add(self, reads: Sequence[int], values: Sequence[float]) -> Iterator[tuple[int, Result]]:
+        """The queries that these reads complete, with their results."""
+        for read, value in zip(reads, values, strict=True):
+            self._values[read] = value
+        for read in reads:
+            for query in self._waiting[read]:
+                self._missing[query] -= 1
+                if not self._missing[query]:
+                    yield query, self._forest.result(query, self._values)
 
 
 def _log_sum(logs: Sequence[float]) -> float:
@@ -104,6 +143,9 @@ class _Grower:
         self.parents: list[int] = []
         self.children: dict[tuple[int, int], int] = {}
         self.reads: dict[Read, int] = {}
+        #: The prompt of the query before, and its nodes.
+        self._prompt: tuple[int, ...] = ()
+        self._path: list[int] = []
 
     def grow(self, node: int, token: int) -> int:
         """The node of `token` after `node`; -1 is the ground."""
@@ -119,9 +161,13 @@ class _Grower:
         return self.reads.setdefault(Read(node, token), len(self.reads))
 
     def query(self, query: Query) -> tuple[Along, ...]:
-        prompt_end = -1
-        for token in query.prompt_token_ids:
-            prompt_end = self.grow(prompt_end, token)
+        # What it shares with the query before has its nodes.
+        shared = common_prefix(self._prompt, query.prompt_token_ids)
+        del self._path[shared:]
+        for token in query.prompt_token_ids[shared:]:
+            self._path.append(self.grow(self._path[-1] if self._path else -1, token))
+        self._prompt = query.prompt_token_ids
+        prompt_end = self._path[-1]
         terminators = sorted(set(query.terminator_ids))
         found = []
         for continuation in query.continuations:
@@ -174,6 +220,7 @@ def plant(queries: Sequence[Query]) -> Forest:
     depths, enters, leaves = grower.intervals()
     return Forest(
         tokens=tuple(grower.tokens[node] for node in order),
+        parents=tuple(place.get(grower.parents[node], -1) for node in order),
         depths=tuple(depths[node] for node in order),
         enters=tuple(enters[node] for node in order),
         leaves=tuple(leaves[node] for node in order),

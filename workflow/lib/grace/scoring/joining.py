@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from grace.errors import EngineError
 
-Tokenise = Callable[[str], Sequence[int]]
+#: Token ids of several texts.
+Tokenise = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def plan_query(
     `EngineError` where two options have the same tokens or one has none.
     """
     prompt_ids = tuple(prompt_ids)
-    joined = [tuple(tokenise(prompt_text + option)) for option in options]
+    joined = [tuple(ids) for ids in tokenise([prompt_text + option for option in options])]
     shared = min(common_prefix(prompt_ids, ids) for ids in joined)
     continuations = tuple(ids[shared:] for ids in joined)
     if shared == 0 or any(not ids for ids in continuations):

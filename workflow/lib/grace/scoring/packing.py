@@ -1,10 +1,8 @@
 """Forests into forward passes that stay within a budget of tokens and memory.
 
-`pack`: trials share a pass as rows of a batch, padded to one shape, to keep an accelerator busy.
-`walk`: all queries follow each other on one cache, of which each keeps the beginning that it
-shares with the one before; that spares a CPU the attention between them. What is too large for one
-pass is read in chunks, each of which sees the keys and values of those before it. No token is read
-twice in any of these.
+Trials share a pass as rows of a batch, padded to one shape, to keep an accelerator busy. What is
+too large for one pass is read in chunks, each of which sees the keys and values of those before
+it. No token is read twice.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grace.scoring.forest import Forest
-from grace.scoring.joining import common_prefix
 
 #: Most padding that a batch may hold, as a share of the nodes in it.
 MOST_PADDING = 0.04
@@ -35,6 +32,8 @@ class Shape:
     vocabulary: int
     value_bytes: int
     masks: int
+    #: Keys and values of all layers, numbers a token.
+    cached: int = 0
 
     def memory(self, rows: int, new: int, seen: int, logits: int) -> int:
         """Bytes of a pass of `rows` × `new` tokens that look at `seen` columns each.
@@ -45,6 +44,10 @@ class Shape:
         """
         cells = new * seen * (self.masks * (self.value_bytes + 1) + self.heads * self._widened)
         return rows * (cells + logits * self.vocabulary * (self._widened + 4))
+
+    def cache(self, rows: int, columns: int) -> int:
+        """Bytes of the keys and values of `rows` × `columns` tokens."""
+        return rows * columns * self.cached * self.value_bytes
 
     @property
     def _widened(self) -> int:
@@ -74,69 +77,26 @@ class Batch:
         return len(self.chunks)
 
 
-@dataclass(frozen=True)
-class Step:
-    """One forest of a walk: its index, and the (start, stop) columns of each of its passes.
-
-    What stands before the first start has been read by the step before.
-    """
-
-    forest: int
-    chunks: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Walk:
-    """Forests of one query each, read one after the other.
-
-    Neighbours share their beginning, which is read once. Nothing is padded, and no query's tokens
-    are compared with another's.
-    """
-
-    steps: tuple[Step, ...]
-
-    @property
-    def token_forwards(self) -> int:
-        """Tokens that the model reads."""
-        return sum(step.chunks[-1][1] - step.chunks[0][0] for step in self.steps)
-
-    @property
-    def passes(self) -> int:
-        """Calls of the model."""
-        return sum(len(step.chunks) for step in self.steps)
-
-
-def walk(forests: Sequence[Forest], budget: Budget, shape: Shape) -> Walk:
-    """The walk that reads the fewest tokens of prompts: they follow each other as in a dictionary.
-
-    Each forest is of one query, so that its stem is its prompt.
-    """
-    steps = []
-    before: tuple[int, ...] = ()
-    stems = [forest.tokens[: forest.stem] for forest in forests]
-    for index in sorted(range(len(forests)), key=stems.__getitem__):
-        shared = common_prefix(before, stems[index])
-        before = stems[index]
-        steps.append(Step(index, _chunks(forests[index], budget, shape, shared)))
-    return Walk(tuple(steps))
-
-
 def logits_of(start: int, stop: int, stem: int) -> int:
     """Positions of a pass that are projected: its tail, and at least one (0 would mean all)."""
     return max(1, stop - max(start, stem))
 
 
-def _chunks(
-    forest: Forest, budget: Budget, shape: Shape, start: int = 0
+def chunks(
+    stem: int, tail: int, budget: Budget, shape: Shape, seen: int = 0, held: int = 0
 ) -> tuple[tuple[int, int], ...]:
-    """From `start` to the end, as few chunks as the budget allows; one token at least in each."""
+    """One row's columns, as few chunks as the budget allows; one token at least in each.
+
+    `seen` columns come before them, and `held` bytes are taken.
+    """
     found = []
-    while start < forest.size:
-        low, high = 1, min(forest.size - start, budget.tokens)
+    start, size = 0, stem + tail
+    while start < size:
+        low, high = 1, min(size - start, budget.tokens)
         while low < high:
             new = (low + high + 1) // 2
             stop = start + new
-            needed = shape.memory(1, new, stop, logits_of(start, stop, forest.stem))
+            needed = held + shape.memory(1, new, seen + stop, logits_of(start, stop, stem))
             low, high = (new, high) if needed <= budget.memory else (low, new - 1)
         found.append((start, start + low))
         start += low
@@ -150,12 +110,10 @@ def pack(forests: Sequence[Forest], budget: Budget, shape: Shape) -> list[Batch]
     stem = tail = nodes = 0
 
     def close() -> None:
-        if len(members) == 1:
-            chunks = _chunks(forests[members[0]], budget, shape)
-        else:
-            chunks = ((0, stem + tail),)
         if members:
-            found.append(Batch(tuple(members), stem, tail, chunks))
+            whole = ((0, stem + tail),)
+            parts = chunks(stem, tail, budget, shape) if len(members) == 1 else whole
+            found.append(Batch(tuple(members), stem, tail, parts))
 
     order = sorted(range(len(forests)), key=lambda i: (forests[i].size, forests[i].stem))
     for index in order:
