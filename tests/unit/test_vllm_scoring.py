@@ -19,7 +19,6 @@ from tiny_architectures import tokeniser
 
 from grace.chat import ChatTokenizer
 from grace.config import RequestsConfig, load_models
-from grace.engines import vllm_scoring
 from grace.engines.base import Score, ScoreRequest
 from grace.errors import EngineError
 from grace.experiments import Run, asked
@@ -162,6 +161,15 @@ def test_places_that_the_cache_held_are_read_without_it(monkeypatch: pytest.Monk
     assert again
 
 
+def test_texts_of_an_earlier_job_do_not_stand_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    with vllm_engine(FakeVllm(texts=true_value), monkeypatch, ONE_BY_ONE) as (engine, server):
+        for _ in range(2):
+            assert_true(list(engine.score(TRIALS)))
+        texts = [asked.body for asked in server.asked if "token_ids" in asked.body]
+    assert len(texts) == 3 + 2 * 6 * 3  # the probe's, and each query's three longest options
+    assert not any(body["sampling_params"]["skip_reading_prefix_cache"] for body in texts)
+
+
 def test_more_ids_than_texts_may_hold_are_read_by_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     many = ScoreRequest("many", (1, 2), tuple((n % 40, n) for n in range(200)), (3,))
     wide = ScoreRequest("wide", (1, 3), tuple((n,) for n in range(200)), (3,))
@@ -287,7 +295,8 @@ def test_the_server_computes_what_the_plan_says(
     texts: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     groups = [TRIALS[:3], TRIALS[3:]]
-    planned = forwards_by_texts if texts else forwards_by_nodes
+    plan = forwards_by_texts if texts else forwards_by_nodes
+    planned = plan(groups[1], BLOCK)
     fake = FakeVllm(texts=texts)
     with vllm_engine(fake, monkeypatch, ONE_BY_ONE) as (engine, _), caplog.at_level(logging.INFO):
         list(engine.score(groups[0]))
@@ -295,8 +304,8 @@ def test_the_server_computes_what_the_plan_says(
         fake.forget()
         assert before > 0
         list(engine.score(groups[1]))
-    assert fake.forwards == planned(groups[1])
-    assert f"{planned(groups[1])} token-forwards planned" in caplog.text
+    assert fake.forwards == planned
+    assert f"{planned} token-forwards planned" in caplog.text
 
 
 token_ids = st.integers(0, 3)
@@ -358,20 +367,20 @@ def asked_of(study_name: str, tokenizer: Any, limit: int | None) -> list[list[Sc
     run = Run("m", "m", study, "exp2", 0, 1000, True)
     rows = read_trials(ROOT / f"resources/stimuli/{study_name}.csv", study, limit)
     items = asked(run, rows, [PromptSet(ROOT / "config/prompts/seed")])
-    engine = ScriptedEngine(fails=lambda _: False)
-    monitored: list[ScoreRequest] = []
+    engine = ScriptedEngine()
+    sent: list[ScoreRequest] = []
 
     class Stopped(Exception):
         pass
 
     def score(requests: Any) -> Any:
-        monitored.extend(requests)
+        sent.extend(requests)
         raise Stopped
 
     engine.score = score  # type: ignore[method-assign]
     with pytest.raises(Stopped):
         list(run_scoring(run, items, tokenizer, engine))
-    return [list(group) for _, group in groupby(monitored, key=lambda request: request.group)]
+    return [list(group) for _, group in groupby(sent, key=lambda request: request.group)]
 
 
 @pytest.mark.parametrize(("study", "limit", "trials"), [("study1", None, 36), ("study2", 300, 300)])
@@ -393,7 +402,3 @@ def test_a_server_computes_few_more_tokens_than_the_limit(
     assert sum(len(r.prompt_token_ids + o) for g in groups for r in g for o in r.continuations) > (
         5 * fewest
     )
-
-
-def test_the_plan_and_the_fake_server_count_in_the_same_blocks() -> None:
-    assert BLOCK == vllm_scoring.BLOCK

@@ -17,6 +17,7 @@ from grace.engines.pump import Pump
 from grace.engines.reasoning import split_reasoning
 from grace.engines.vllm_scoring import VllmScorer
 from grace.errors import EngineError, RequestError
+from grace.scoring.serving_plan import BLOCK
 from grace.serving import vllm_server
 
 _NOTICE_S = 1.0
@@ -80,6 +81,7 @@ class VllmEngine:
                 self._requests,
                 dtype=self._entry.dtype,
                 limit=self._facts["max_model_len"],
+                block=BLOCK if self._entry.gpus else vllm_server.CPU_BLOCK,
             )
             self._open = stack.pop_all()
         return self

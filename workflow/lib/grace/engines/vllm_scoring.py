@@ -25,7 +25,6 @@ from grace.errors import EngineError, RequestError
 from grace.scoring.forest import distinct_prefixes
 from grace.scoring.joining import common_prefix
 from grace.scoring.serving_plan import (
-    BLOCK,
     Context,
     TextRead,
     forwards_by_nodes,
@@ -46,7 +45,9 @@ _Answer = TypeVar("_Answer")
 
 
 class VllmScorer:
-    """Scores with a server that `client` reaches. `limit` is the longest text it takes, in tokens.
+    """Scores with a server that `client` reaches.
+
+    `limit` is the longest text it takes, in tokens; `block` is the size of its cache's blocks.
 
     At most `requests.concurrency` requests are under way at once.
     """
@@ -60,6 +61,7 @@ class VllmScorer:
         *,
         dtype: str,
         limit: int | None,
+        block: int,
     ) -> None:
         self._model_key = model_key
         self._client = client
@@ -68,6 +70,7 @@ class VllmScorer:
         self._slots = asyncio.Semaphore(requests.concurrency)
         self._tolerance = TOLERANCE[dtype]
         self._limit = math.inf if limit is None else limit
+        self._block = block
         #: How scores are read; None before the first.
         self.way: str | None = None
         #: Why, and how far the ways differed where two were tried.
@@ -93,9 +96,9 @@ class VllmScorer:
 
     def _log_plan(self, groups: Sequence[Sequence[ScoreRequest]]) -> None:
         if self.way == TEXTS:
-            planned = sum(map(forwards_by_texts, groups))
+            planned = sum(forwards_by_texts(group, self._block) for group in groups)
         elif self.way == NODES:
-            planned = sum(map(forwards_by_nodes, groups))
+            planned = sum(forwards_by_nodes(group, self._block) for group in groups)
         else:
             planned = sum(
                 len(prompt)
@@ -111,7 +114,7 @@ class VllmScorer:
             planned,
             planned / fewest,
             fewest,
-            BLOCK,
+            self._block,
         )
 
     # --- one group, or a slab of them
