@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
 from grace.engines.vllm import VllmEngine
+from grace.engines.vllm_scoring import NODES, PROMPTS
+from grace.errors import EngineError
 
 pytestmark = pytest.mark.vllm
 
@@ -109,6 +112,67 @@ def test_scores_agree_with_a_plain_forward_pass(
         for measured, expected in zip(score.token_logprobs, tokens, strict=True):
             assert measured == pytest.approx(expected, abs=1e-4)
         assert score.terminator_logprobs == pytest.approx(ends, abs=1e-4)
+
+
+def test_the_server_passes_the_canary_and_is_read_by_nodes(
+    engine: VllmEngine, score_requests: list[ScoreRequest]
+) -> None:
+    assert all(score.error is None for score in engine.score(score_requests))
+    facts = engine.describe()["scoring"]
+    assert facts["way"] == "logprob_token_ids"
+    # The path is open and the request well formed: only the runner for CPUs cannot do it.
+    assert "does not offer `prompt_logprob_token_ids`" in facts["reason"]
+    assert "requires the V2 model runner" in facts["reason"]
+
+
+def test_the_queries_of_a_trial_share_a_story(
+    engine: VllmEngine, model: LlamaForCausalLM, score_requests: list[ScoreRequest]
+) -> None:
+    first = score_requests[-1]
+    story = first.prompt_token_ids
+    trial = [
+        ScoreRequest(f"t{n}", (*story, 7 + n, 9), first.continuations, first.terminator_ids, "t")
+        for n in range(5)
+    ]
+    scores = {score.key: score for score in engine.score(trial)}
+    for asked in trial:
+        tokens, ends = exact(model, asked)
+        score = scores[asked.key]
+        assert score.token_logprobs is not None
+        for measured, expected in zip(score.token_logprobs, tokens, strict=True):
+            assert measured == pytest.approx(expected, abs=1e-4)
+        assert score.terminator_logprobs == pytest.approx(ends, abs=1e-4)
+
+
+@pytest.mark.parametrize("way", [PROMPTS, NODES])
+def test_each_way_that_a_cpu_offers_is_exact(
+    way: str,
+    engine: VllmEngine,
+    model: LlamaForCausalLM,
+    score_requests: list[ScoreRequest],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine._scorer, "way", way)
+    (score,) = engine.score(score_requests[3:4])
+    tokens, ends = exact(model, score_requests[3])
+    assert score.token_logprobs is not None
+    for measured, expected in zip(score.token_logprobs, tokens, strict=True):
+        assert measured == pytest.approx(expected, abs=1e-4)
+    assert score.terminator_logprobs == pytest.approx(ends, abs=1e-4)
+
+
+def test_a_server_that_reads_other_prompts_is_found_out(
+    engine: VllmEngine, score_requests: list[ScoreRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = engine._client.post
+
+    async def cut(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return await post(path, {**body, "truncate_prompt_tokens": 8})
+
+    monkeypatch.setattr(engine._client, "post", cut)
+    monkeypatch.setattr(engine._scorer, "way", None)
+    with pytest.raises(EngineError, match="reads other prompts than it is sent: it counted"):
+        list(engine.score(score_requests))
 
 
 def test_more_ids_than_one_request_may_read(

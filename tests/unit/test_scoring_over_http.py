@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_openai import Asked, FakeOpenAI, Reply
+from fake_vllm import FakeVllm, vllm_engine
 
-from grace.config import ModelEntry, RequestsConfig, ServingConfig
+from grace.config import ModelEntry, RequestsConfig
 from grace.engines import node_reads
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
-from grace.engines.vllm import VllmEngine
 from grace.errors import EngineError
+from grace.scoring.serving_plan import nodes
 
 REQUESTS = RequestsConfig(backoff_s=0, concurrency=2, attempts=2)
 ABSENT = object()
@@ -55,116 +55,91 @@ def assert_refused(score: Score) -> None:
 
 
 def test_nodes_hold_children_and_ends() -> None:
-    assert node_reads.nodes(REQUEST) == {node: set(at) for node, at in VALUES.items()}
+    assert nodes([REQUEST]) == {node: set(at) for node, at in VALUES.items()}
 
 
 def test_equal_contexts_travel_once() -> None:
     other = ScoreRequest("other", (1, 2), ((8,),), (3,))
-    (body,) = node_reads.bodies([REQUEST, other])
+    (body,) = node_reads.bodies(nodes([REQUEST, other]))
     assert sorted(body.contexts) == sorted([*VALUES, (1, 2, 8)])
     assert body.token_ids == (3, 4, 5, 6, 7, 8)
 
 
 def test_a_body_never_reads_more_ids_than_allowed() -> None:
     many = ScoreRequest("many", (1,), tuple((n,) for n in range(10, 310)), (3,))
-    bodies = node_reads.bodies([REQUEST, many])
+    bodies = node_reads.bodies(nodes([REQUEST, many]))
     assert all(len(body.token_ids) <= node_reads.MOST_IDS for body in bodies)
     assert all(len(body.contexts) <= node_reads.MOST_CONTEXTS for body in bodies)
     read: dict[tuple[int, ...], set[int]] = {}
     for body in bodies:
         for context in body.contexts:
             read.setdefault(context, set()).update(body.token_ids)
-    for context, ids in {**node_reads.nodes(REQUEST), **node_reads.nodes(many)}.items():
+    for context, ids in nodes([REQUEST, many]).items():
         assert ids <= read[context]
 
 
-def test_chunks_keep_requests_whole() -> None:
-    requests = [ScoreRequest(str(n), (n, 1), REQUEST.continuations, (3,)) for n in range(40)]
-    chunks = list(node_reads.chunks(requests))
-    assert [request for chunk in chunks for request in chunk] == requests
-    assert all(
-        sum(len(node_reads.nodes(request)) for request in chunk) <= node_reads.MOST_CONTEXTS
-        for chunk in chunks
-    )
-    assert len(chunks) == 3
+def test_slabs_keep_groups_whole() -> None:
+    groups = [
+        [ScoreRequest(f"{n} {m}", (n, m), REQUEST.continuations, (3,)) for m in range(10)]
+        for n in range(20)
+    ]
+    slabs = list(node_reads.slabs(groups))
+    assert [group for slab in slabs for group in slab] == groups
+    sizes = [sum(len(nodes(group)) for group in slab) for slab in slabs]
+    assert max(sizes) <= node_reads.SLAB
+    assert len(slabs) == 4
+
+
+def test_stages_read_everything_once_and_the_story_first() -> None:
+    groups = [
+        [ScoreRequest(f"{n} {m}", (n, m), REQUEST.continuations, (3,)) for m in range(3)]
+        for n in range(2)
+    ]
+    first, second, third = node_reads.staged_bodies(groups)
+    assert [body.contexts for body in first] == [((0, 0), (1, 0))]
+    assert [body.contexts for body in second] == [((0, 1), (0, 2), (1, 1), (1, 2))]
+    contexts = [c for body in (*first, *second, *third) for c in body.contexts]
+    assert len(contexts) == len(set(contexts))
+    assert set(contexts) == {c for group in groups for c in nodes(group)}
 
 
 # --- engine vllm
 
 
-@contextmanager
-def vllm_engine(
-    reply: Callable[[Asked], Reply], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[VllmEngine, FakeOpenAI]]:
-    """The engine on a fake server: the lease is tested elsewhere, with real ones."""
-
-    def everything(asked: Asked) -> Reply:
-        if asked.path == "/version":
-            return Reply({"version": "0.32.0"})
-        if asked.path == "/v1/models":
-            return Reply({"data": [{"id": "pico", "max_model_len": 64}]})
-        return reply(asked)
-
-    server = FakeOpenAI(everything)
-
-    class Held:
-        def wait_ready(self) -> str:
-            return server.url
-
-    @contextmanager
-    def lease(*_: object, **__: object) -> Iterator[Held]:
-        yield Held()
-
-    monkeypatch.setattr("grace.serving.lease", lease)
-    monkeypatch.setattr("grace.engines.vllm._NOTICE_S", 0)
-    entry = ModelEntry(name="somewhere", dtype="float32", gpus=0, reasoning_end="</think>")
-    with VllmEngine(
-        "pico",
-        entry,
-        requests=REQUESTS,
-        serving=ServingConfig(),
-        journal_dir=Path("unused"),
-        log_dir=Path("unused"),
-    ) as engine:
-        yield engine, server
-    server.close()
+#: The canary is the query with the longest text, so that it is this one's, and finds no fault.
+CANARY = ScoreRequest("canary", (8,) * 9, ((5,),), (3,))
 
 
-def vllm_reply(values: dict[tuple[int, ...], dict[int, Any]]) -> Callable[[Asked], Reply]:
+def table(values: dict[tuple[int, ...], dict[int, Any]]) -> Callable[[tuple[int, ...], int], Any]:
     """Answers node reads from a table; of ids that no one needs it says -6."""
 
-    def reply(asked: Asked) -> Reply:
-        choices = []
-        for index, prompt in enumerate(asked.body["prompt"]):
-            table = values.get(tuple(prompt), {})
-            at_node = {
-                f"token_id:{token}": table.get(token, -6.0)
-                for token in asked.body["logprob_token_ids"]
-                if table.get(token) is not ABSENT
-            }
-            choices.append({"index": index, "logprobs": {"top_logprobs": [at_node]}})
-        return Reply({"choices": choices[::-1]})  # their order is no promise
+    def value(context: tuple[int, ...], token: int) -> Any:
+        found = values.get(context, {}).get(token, -6.0)
+        return ... if found is ABSENT else found
 
-    return reply
+    return value
 
 
 def vllm_score(
     values: dict[tuple[int, ...], dict[int, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> Score:
-    with vllm_engine(vllm_reply(values), monkeypatch) as (engine, _):
-        (score,) = engine.score([REQUEST])
-    return score
+    with vllm_engine(FakeVllm(nodes=table(values)), monkeypatch, REQUESTS) as (engine, _):
+        scores = {score.key: score for score in engine.score([CANARY, REQUEST])}
+    assert scores["canary"].error is None
+    return scores["q"]
 
 
 def test_vllm_reads_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    with vllm_engine(vllm_reply(VALUES), monkeypatch) as (engine, server):
+    with vllm_engine(FakeVllm(nodes=table(VALUES)), monkeypatch, REQUESTS) as (engine, server):
         (score,) = engine.score([REQUEST])
         assert_exact(score)
-        body = server.asked[-1].body
-    assert len(body["prompt"]) == 4
-    assert body["max_tokens"] == 1
-    assert body["logprobs"] == 1
-    assert body["logprob_token_ids"] == [3, 4, 5, 6, 7]
+        first, second = (asked.body for asked in server.asked[-2:])
+    assert first["prompt"] == [[1, 2]]
+    assert second["prompt"] == [[1, 2, 5], [1, 2, 5, 6], [1, 2, 7]]
+    assert (first["logprob_token_ids"], second["logprob_token_ids"]) == ([5, 7], [3, 4, 6])
+    for body in (first, second):
+        assert body["max_tokens"] == 1
+        assert body["logprobs"] == 1
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -191,28 +166,19 @@ def test_vllm_more_probability_than_one_is_an_error(monkeypatch: pytest.MonkeyPa
     assert "sum to a probability of 1.5" in str(score.error)
 
 
-def test_vllm_answers_without_logprobs_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reply(asked: Asked) -> Reply:
-        return Reply({"choices": [{"index": n} for n in range(len(asked.body["prompt"]))]})
-
-    with vllm_engine(reply, monkeypatch) as (engine, _):
-        (score,) = engine.score([REQUEST])
-    assert_refused(score)
-
-
 def test_vllm_one_bad_request_does_not_spoil_its_neighbours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    good = vllm_reply(VALUES)
+    good = FakeVllm(nodes=table(VALUES))
 
     def reply(asked: Asked) -> Reply:
-        if [9, 9] in asked.body["prompt"]:
+        if [9, 9] in asked.body.get("prompt", []):
             return Reply({"error": {"message": "prompt too long"}}, status=400)
         return good(asked)
 
     long = ScoreRequest("long", (9, 9), ((5,),), (3,))
-    with vllm_engine(reply, monkeypatch) as (engine, _):
-        scores = {score.key: score for score in engine.score([REQUEST, long])}
+    with vllm_engine(reply, monkeypatch, REQUESTS) as (engine, _):
+        scores = {score.key: score for score in engine.score([CANARY, REQUEST, long])}
     assert_exact(scores["q"])
     assert "prompt too long" in str(scores["long"].error)
 
@@ -223,7 +189,7 @@ def test_vllm_generation(monkeypatch: pytest.MonkeyPatch) -> None:
         return Reply({"choices": [choice], "usage": {"completion_tokens": 4}})
 
     request = GenerationRequest("k", (), (1, 2, 3), Decoding(0.7, 0.9, 32), seed=11)
-    with vllm_engine(reply, monkeypatch) as (engine, server):
+    with vllm_engine(reply, monkeypatch, REQUESTS) as (engine, server):
         (answer,) = engine.generate([request])
         assert server.asked[-1].path == "/v1/completions"
         assert server.asked[-1].body == {

@@ -51,6 +51,7 @@ def test_arguments_of_a_bundled_model_on_the_cpu(root: Path) -> None:
     assert option(arguments, "--max-model-len") == "512"
     assert option(arguments, "--generation-config") == "vllm"
     assert option(arguments, "--logprobs-mode") == "raw_logprobs"
+    assert option(arguments, "--block-size") == "32"
     assert "--enforce-eager" in arguments
     assert "--revision" not in arguments
     assert server_environment(PICO, root)["HF_HUB_OFFLINE"] == "1"
@@ -71,7 +72,22 @@ def test_arguments_of_a_hub_model_on_gpus(root: Path) -> None:
     assert option(arguments, "--tensor-parallel-size") == "2"
     assert arguments[-2:] == ["--gpu-memory-utilization", "0.8"]
     assert "--enforce-eager" not in arguments
+    assert "--block-size" not in arguments
     assert "HF_HUB_OFFLINE" not in server_environment(entry, root)
+
+
+@pytest.mark.parametrize(
+    ("version", "offered"), [("0.32.0", True), ("0.33.1rc2", True), ("1.0.0+cpu", True),
+                             ("0.31.2", False), ("0.9.1", False), ("dev", False)],
+)  # fmt: skip
+def test_scores_along_a_prompt_are_asked_for_where_vllm_may_know_them(
+    version: str, offered: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "resources/models/pico").mkdir(parents=True)
+    install(tmp_path, f"vllm-{version}")
+    arguments = server_arguments("pico", PICO, ServingConfig(), tmp_path)
+    assert ("--enable-scale-out" in arguments) == offered
+    assert ("--max-logprobs" in arguments) == offered
 
 
 def test_a_missing_model_folder_is_named(root: Path) -> None:

@@ -16,7 +16,11 @@ MODULES = {
 }
 
 #: Of these, what only experiment 2's answers come from.
-SCORING_MODULES = {"transformers": ("engines/scorer.py",), "vllm": (), "endpoint": ()}
+SCORING_MODULES = {
+    "transformers": ("engines/scorer.py",),
+    "vllm": ("engines/vllm_scoring.py",),
+    "endpoint": (),
+}
 
 
 @dataclass(frozen=True)

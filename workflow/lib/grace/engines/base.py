@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -87,6 +88,15 @@ class Score:
     token_logprobs: tuple[tuple[float, ...], ...] | None
     terminator_logprobs: tuple[float, ...] | None
     error: str | None = None
+
+
+def grouped(requests: Iterable[ScoreRequest]) -> Iterator[list[ScoreRequest]]:
+    """Runs of neighbours with one group; requests without a group stand alone."""
+    for group, found in groupby(requests, key=lambda request: request.group):
+        if group is None:
+            yield from ([request] for request in found)
+        else:
+            yield list(found)
 
 
 def finite_score(

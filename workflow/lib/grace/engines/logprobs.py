@@ -9,6 +9,9 @@ from grace.errors import RequestError
 
 LEAST = -9998.0
 """vLLM writes minus infinity as -9999; values there or below stand for no value at all."""
+TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
+"""How far log-probabilities of one model, computed in two ways, may differ, by dtype: its rounding
+over a deep model, far below what a wrong mask or a mix-up does."""
 _ROUNDING = 1e-3
 
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from grace.engines.base import Score, ScoreRequest
 from grace.engines.logprobs import check_distribution, check_not_all_zero, checked, log_sum
 from grace.errors import RequestError
+from grace.scoring.serving_plan import Context, node_stages, nodes
 
 MOST_IDS = 128
 """Token ids that vLLM reads in one request."""
 MOST_CONTEXTS = 64
 """Contexts in one request: enough that HTTP costs little, few enough to see progress."""
+SLAB = 4 * MOST_CONTEXTS
+"""Contexts that are planned together, so that the first stage of several trials shares a body."""
 
-Context = tuple[int, ...]
-Reads = Mapping[Context, Mapping[int, float]]
-"""Log-probability of each token id that was read after a context."""
+Reads = Mapping[Context, Mapping[int, Any]]
+"""What a server answered for each token id that was read after a context; not yet checked."""
 
 
 @dataclass(frozen=True)
@@ -31,42 +34,41 @@ class ReadBody:
     token_ids: tuple[int, ...]
 
 
-def nodes(request: ScoreRequest) -> dict[Context, set[int]]:
-    """The token ids to read after each context, in the order of the trie."""
-    wanted: dict[Context, set[int]] = {}
-    for continuation in request.continuations:
-        context = request.prompt_token_ids
-        for token in continuation:
-            wanted.setdefault(context, set()).add(token)
-            context = (*context, token)
-        wanted.setdefault(context, set()).update(request.terminator_ids)
-    return wanted
-
-
-def chunks(requests: Iterable[ScoreRequest]) -> Iterator[list[ScoreRequest]]:
-    """Group consecutive requests so that a group's contexts just fill a body."""
-    group: list[ScoreRequest] = []
+def slabs(groups: Iterable[list[ScoreRequest]]) -> Iterator[list[list[ScoreRequest]]]:
+    """Consecutive groups, as many as hold `SLAB` contexts, but at least one."""
+    slab: list[list[ScoreRequest]] = []
     size = 0
-    for request in requests:
-        count = len(nodes(request))
-        if group and size + count > MOST_CONTEXTS:
-            yield group
-            group, size = [], 0
-        group.append(request)
+    for group in groups:
+        count = len(nodes(group))
+        if slab and size + count > SLAB:
+            yield slab
+            slab, size = [], 0
+        slab.append(group)
         size += count
-    if group:
-        yield group
+    if slab:
+        yield slab
 
 
-def bodies(requests: Sequence[ScoreRequest]) -> list[ReadBody]:
-    """All reads of some requests, equal contexts once, in as few bodies as is plain to find.
+def staged_bodies(slab: Sequence[Sequence[ScoreRequest]]) -> list[list[ReadBody]]:
+    """All reads of some groups, equal contexts once. Each stage is to be answered before the next.
+
+    See `serving_plan.node_stages`.
+    """
+    wanted = nodes([request for group in slab for request in group])
+    found = []
+    seen: set[Context] = set()
+    for stage in zip(*map(node_stages, slab), strict=True):
+        contexts = dict.fromkeys(context for part in stage for context in part)
+        found.append(bodies({c: wanted[c] for c in contexts if c not in seen}))
+        seen.update(contexts)
+    return found
+
+
+def bodies(wanted: Mapping[Context, set[int]]) -> list[ReadBody]:
+    """Reads in as few bodies as is plain to find.
 
     A body's contexts share its token ids, so it never holds more than `MOST_IDS` of them.
     """
-    wanted: dict[Context, set[int]] = {}
-    for request in requests:
-        for context, ids in nodes(request).items():
-            wanted.setdefault(context, set()).update(ids)
     found: list[ReadBody] = []
     contexts: list[Context] = []
     union: set[int] = set()
@@ -84,12 +86,39 @@ def bodies(requests: Sequence[ScoreRequest]) -> list[ReadBody]:
     return found
 
 
+def values(answer: dict[str, Any], body: ReadBody) -> list[tuple[Context, dict[int, Any]]]:
+    """What an answer says of each context. Raises `RequestError` where it says nothing."""
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or len(choices) != len(body.contexts):
+        raise RequestError("the server answered another number of prompts than it was asked")
+    found = {}
+    for choice in choices:
+        try:
+            (at_node,) = choice["logprobs"]["top_logprobs"]
+            read = {int(name.removeprefix("token_id:")): at_node[name] for name in at_node}
+            found[choice["index"]] = (body.contexts[choice["index"]], read)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise RequestError("the server's answer has no log-probabilities") from None
+    if len(found) != len(choices):
+        raise RequestError("the server answered one prompt twice and another not at all")
+    return list(found.values())
+
+
+def lacking(request: ScoreRequest, reads: Reads) -> int:
+    """How many of the values that a score needs are not among the answers."""
+    return sum(
+        token not in reads.get(context, {})
+        for context, ids in nodes([request]).items()
+        for token in ids
+    )
+
+
 def score(request: ScoreRequest, reads: Reads) -> Score:
     """The score that the reads give. A missing or impossible value makes it an error."""
     try:
         values = {
             context: {token: checked(reads.get(context, {}).get(token)) for token in sorted(ids)}
-            for context, ids in nodes(request).items()
+            for context, ids in nodes([request]).items()
         }
         for at_node in values.values():
             check_distribution(at_node.values())

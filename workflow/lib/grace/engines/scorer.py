@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from grace.config import ScoringConfig
-from grace.engines.base import Score, ScoreRequest, finite_score
+from grace.engines.base import Score, ScoreRequest, finite_score, grouped
+from grace.engines.logprobs import TOLERANCE
 from grace.engines.packed_scoring import PackedReader
 from grace.engines.padded_cache import widened
 from grace.engines.row_scoring import score_rows
@@ -35,9 +36,6 @@ COPIES = "copies of the cache"
 WITNESSES = 2
 #: Trials that are planned together: enough to share what they begin with, few enough to hold.
 SLAB = 256
-#: How far log-probabilities of the two may differ, by dtype: its rounding over a deep model, far
-#: below what a wrong mask does.
-TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 
 
 def reads_limbs(device: torch.device) -> bool:
@@ -83,7 +81,7 @@ class Scorer:
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Score]:
         """The scores, in any order. Neighbours of one group share what they begin with."""
-        groups = _grouped(requests)
+        groups = grouped(requests)
         while some := list(islice(groups, SLAB)):
             yield from self._score(some)
 
@@ -232,12 +230,3 @@ def _longest(requests: Sequence[ScoreRequest]) -> int:
     return max(
         len(request.prompt_token_ids) + max(map(len, request.continuations)) for request in requests
     )
-
-
-def _grouped(requests: Sequence[ScoreRequest]) -> Iterator[list[ScoreRequest]]:
-    """Runs of neighbours with one group; requests without a group stand alone."""
-    for group, found in groupby(requests, key=lambda request: request.group):
-        if group is None:
-            yield from ([request] for request in found)
-        else:
-            yield list(found)

@@ -11,12 +11,13 @@ from typing import Any, Self
 
 from grace import serving as serving_lease
 from grace.config import ModelEntry, RequestsConfig, ServingConfig
-from grace.engines import node_reads
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.openai_http import OpenAIClient, Stopwatch, first_choice, token_usage
 from grace.engines.pump import Pump
 from grace.engines.reasoning import split_reasoning
+from grace.engines.vllm_scoring import VllmScorer
 from grace.errors import EngineError, RequestError
+from grace.scoring.serving_plan import BLOCK
 from grace.serving import vllm_server
 
 _NOTICE_S = 1.0
@@ -73,6 +74,15 @@ class VllmEngine:
             )
             stack.callback(lambda: self._pump.run(self._client.close()))
             self._facts = self._ask_facts()
+            self._scorer = VllmScorer(
+                self._model_key,
+                self._client,
+                self._pump,
+                self._requests,
+                dtype=self._entry.dtype,
+                limit=self._facts["max_model_len"],
+                block=BLOCK if self._entry.gpus else vllm_server.CPU_BLOCK,
+            )
             self._open = stack.pop_all()
         return self
 
@@ -85,14 +95,14 @@ class VllmEngine:
         self._open.close()
 
     def describe(self) -> dict[str, Any]:
-        return dict(self._facts)
+        return {**self._facts, "scoring": self._scorer.describe()}
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         return self._pump.map(self._generate, requests, self._requests.concurrency)
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]:
-        chunks = node_reads.chunks(requests)
-        return self._pump.map(self._score, chunks, self._requests.concurrency)
+        """Raises `EngineError` where the server's log-probabilities cannot be trusted."""
+        return self._scorer.score(requests)
 
     async def _generate(self, request: GenerationRequest) -> list[Generation]:
         tag = self._entry.reasoning_end
@@ -130,48 +140,6 @@ class VllmEngine:
                 processing_time_ms=took_ms,
             )
         ]
-
-    async def _score(self, requests: list[ScoreRequest]) -> list[Score]:
-        reads: dict[node_reads.Context, dict[int, float]] = {}
-        try:
-            for body in node_reads.bodies(requests):
-                for context, values in await self._read(body):
-                    reads.setdefault(context, {}).update(values)
-        except RequestError as error:
-            if len(requests) > 1:  # one of them may have spoilt it for the others
-                return [score for request in requests for score in await self._score([request])]
-            return [Score(requests[0].key, None, None, error=str(error))]
-        return [node_reads.score(request, reads) for request in requests]
-
-    async def _read(
-        self, body: node_reads.ReadBody
-    ) -> list[tuple[node_reads.Context, dict[int, Any]]]:
-        """Ask for one token after each context, and what else could have stood there."""
-        answer = await self._client.post(
-            "/v1/completions",
-            {
-                "model": self._model_key,
-                "prompt": [list(context) for context in body.contexts],
-                "max_tokens": 1,
-                "temperature": 0,
-                "logprobs": 1,
-                "logprob_token_ids": list(body.token_ids),
-                "return_tokens_as_token_ids": True,
-            },
-        )
-        choices = answer.get("choices")
-        if not isinstance(choices, list) or len(choices) != len(body.contexts):
-            raise RequestError("the server answered another number of prompts than it was asked")
-        found = []
-        for choice in choices:
-            try:
-                context = body.contexts[choice["index"]]
-                (at_node,) = choice["logprobs"]["top_logprobs"]
-                values = {int(name.removeprefix("token_id:")): at_node[name] for name in at_node}
-            except (LookupError, TypeError, ValueError, AttributeError):
-                raise RequestError("the server's answer has no log-probabilities") from None
-            found.append((context, values))
-        return found
 
     async def _base_url(self) -> str:
         """The lease's server; after a failure, once the supervisor has seen to it."""

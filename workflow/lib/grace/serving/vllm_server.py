@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,14 @@ from grace.serving.rundir import host_dir, port_owner
 from grace.serving.spec import ServerSpec
 
 Build = Literal["cpu", "gpu"]
+
+CPU_BLOCK = 32
+"""Tokens in a block of the prefix cache on CPUs: vLLM's own 128 would compute most of a short
+prompt again for every read, and it does not start with 16."""
+_SCORES_TEXTS = (0, 32)
+"""The first release known to score ids all along a prompt, at an endpoint that a flag opens."""
+_MOST_LOGPROBS = 128
+"""Ids at one place of such a prompt; vLLM allows 20 unless told otherwise."""
 
 
 def server_arguments(
@@ -45,6 +54,9 @@ def server_arguments(
         arguments += ["--tensor-parallel-size", str(entry.gpus)]
     if entry.gpus == 0:
         arguments += ["--enforce-eager"]  # starts sooner; compiling pays on GPUs only
+        arguments += ["--block-size", str(CPU_BLOCK)]
+    if _release(vllm_version(serving, root)) >= _SCORES_TEXTS:
+        arguments += ["--enable-scale-out", "--max-logprobs", str(_MOST_LOGPROBS)]
     # No sampling defaults from the model's generation_config.json (its stop tokens stay), and
     # log-probabilities as the model has them, before temperature and penalties.
     arguments += ["--generation-config", "vllm", "--logprobs-mode", "raw_logprobs"]
@@ -133,6 +145,12 @@ def preflight(
 def vllm_version(serving: ServingConfig, root: Path) -> str:
     """Version of the installed vLLM, for example `0.32.0`. Raises `EngineError`."""
     return _distribution(serving, root).name.split("-")[1]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version; none where it is not made of numbers."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def gpu_count() -> int:
