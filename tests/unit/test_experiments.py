@@ -1,5 +1,6 @@
 """Experiments over a scripted engine: order, seeds, duplicates, failures."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,26 @@ def test_identical_prompts_are_scored_once_and_joined_back():
         masses = tuple(query["option_mass"] for query in record["queries"])
         assert by_prompt.setdefault(record["prompt_id"], masses) == masses
     assert len(set(by_prompt.values())) == 36
+
+
+def test_every_option_is_scored_in_every_form():
+    run = run_of("study2", "exp2")
+    engine = ScriptedEngine()
+    forms = ("{}", " {}")
+    items = items_of(run, 3)
+    records = list(run_scoring(run, items, CharacterTokenizer(), engine, forms))
+    assert all(len(request.continuations) == 16 for request in engine.scored)
+    for record in records:
+        (query,) = record["queries"]
+        # The scripted engine shares its first tokens' probability among all texts alike.
+        assert len(query["options"]) == 8
+        option = query["options"][3]
+        assert [form["text"] for form in option["surface_forms"]] == [
+            option["text"], f" {option['text']}",
+        ]  # fmt: skip
+        assert query["option_mass"] == pytest.approx(16 * math.exp(option["logprob"]))
+    (plain,) = next(run_scoring(run, items, CharacterTokenizer(), ScriptedEngine()))["queries"]
+    assert not any("surface_forms" in option for option in plain["options"])
 
 
 def test_a_query_that_fails_is_recorded_without_numbers():

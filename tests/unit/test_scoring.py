@@ -1,5 +1,6 @@
 """Exact answer distributions: joining options to prompts and reading the scores."""
 
+import json
 import math
 
 import pytest
@@ -96,10 +97,46 @@ def test_prefix_options_are_measured_with_their_terminator():
     assert distribution(query) == pytest.approx({"b": 0.5, "bl": 0.5})
 
 
+def test_the_bytes_of_a_plain_record():
+    logs = [[math.log(0.5), math.log(0.5)], [math.log(0.25)]]
+    query = measured_query("q", ["ab", "c"], plan_of("ab", "c"), logs, [0.0, math.log(0.5)])
+    assert json.dumps(query) == (
+        '{"name": "q", "prompt_token_ids": [81], "options": [{"text": "ab", "token_ids": [97, 98],'
+        ' "logprob": -1.3862943611198906, "token_logprobs": [-0.6931471805599453,'
+        ' -0.6931471805599453], "logprob_terminated": -1.3862943611198906}, {"text": "c",'
+        ' "token_ids": [99], "logprob": -1.3862943611198906, "token_logprobs":'
+        ' [-1.3862943611198906], "logprob_terminated": -2.0794415416798357}], "terminated": false,'
+        ' "option_mass": 0.5, "residual": 0.5, "status": "ok"}'
+    )
+
+
+def test_forms_with_the_same_tokens_are_never_counted_twice():
+    def tokenise(text: str) -> list[int]:
+        return [ord(c) for c in " ".join(text.split())]
+
+    with pytest.raises(EngineError, match=r"' yes' and '  yes' have the same tokens.*forms"):
+        plan_query(tokenise, "Q", tokenise("Q"), ["yes", "no"], [" {}", "  {}"])
+
+
+def test_an_option_that_is_another_ones_form_is_refused():
+    tokenise = by_pieces()
+    with pytest.raises(EngineError, match="'not bad' and 'not bad' have the same tokens"):
+        plan_query(tokenise, "Q", tokenise("Q"), ["bad", "not bad"], ["{}", "not {}"])
+
+
 def test_a_failed_query_holds_no_number():
     query = failed_query("q", ["a", "b"], plan_of("a", "b"), "timeout")
     assert query["status"] == "error: timeout"
     assert query["option_mass"] is None
     assert query["residual"] is None
     assert all(option["logprob"] is None for option in query["options"])
+    assert distribution(query) is None
+
+
+def test_a_failed_query_in_several_forms_holds_no_number():
+    tokenise = by_pieces()
+    plan = plan_query(tokenise, "Q", tokenise("Q"), ["a", "b"], ["{}", " {}"])
+    query = failed_query("q", ["a", "b"], plan, "timeout")
+    assert [option["logprob_summed"] for option in query["options"]] == [None, None]
+    assert [form["logprob"] for form in query["options"][1]["surface_forms"]] == [None, None]
     assert distribution(query) is None

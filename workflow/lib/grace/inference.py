@@ -106,4 +106,4 @@ def _records(
             f"config/models.yaml: experiment 2 needs the tokeniser of '{run.model_key}'. Name it"
             " in `tokenizer`, or leave experiment 2 out with `experiments: [exp1]`."
         )
-    return run_scoring(run, items, tokenizer, engine)
+    return run_scoring(run, items, tokenizer, engine, cell["surface_forms"])

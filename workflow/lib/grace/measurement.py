@@ -18,7 +18,7 @@ from grace.engines.base import Engine, ScoreRequest
 from grace.experiments import Asked, Run, opening, prompt_id, refuse_total_failure
 from grace.progress import progress
 from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
-from grace.scoring.joining import QueryPlan, plan_query
+from grace.scoring.joining import AS_ASKED, QueryPlan, plan_query
 from grace.scoring.records import failed_query, measured_query
 from grace.studies.base import Query
 
@@ -26,7 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 def _plans(
-    queries: Sequence[Query], tokenizer: ChatTokenizer, known: dict[str, QueryPlan]
+    queries: Sequence[Query],
+    tokenizer: ChatTokenizer,
+    forms: Sequence[str],
+    known: dict[str, QueryPlan],
 ) -> list[tuple[str, Query, QueryPlan]]:
     """Each query with its plan and the key under which it is scored."""
     planned = []
@@ -35,7 +38,7 @@ def _plans(
         if key not in known:
             prompt = tokenizer.render(query.messages)
             known[key] = plan_query(
-                tokenizer.continuing(prompt), prompt.text, prompt.token_ids, query.options
+                tokenizer.continuing(prompt), prompt.text, prompt.token_ids, query.options, forms
             )
         planned.append((key, query, known[key]))
     return planned
@@ -69,16 +72,23 @@ def _log_plan(
 
 
 def run_scoring(
-    run: Run, items: Sequence[Asked], tokenizer: ChatTokenizer, engine: Engine
+    run: Run,
+    items: Sequence[Asked],
+    tokenizer: ChatTokenizer,
+    engine: Engine,
+    forms: Sequence[str] = AS_ASKED,
 ) -> Iterator[dict[str, Any]]:
-    """Experiment 2's records, in the order asked. Raises `EngineError` if every query fails."""
+    """Experiment 2's records, in the order asked; every option is scored in all surface `forms`.
+
+    Raises `EngineError` if every query fails.
+    """
     started = provenance.now()
     known: dict[str, QueryPlan] = {}
     requests: list[ScoreRequest] = []
     planned = []
     for item in items:
         asked_before = len(known)
-        planned.append(_plans(run.study.queries(item.trial, item.prompts), tokenizer, known))
+        planned.append(_plans(run.study.queries(item.trial, item.prompts), tokenizer, forms, known))
         requests += [
             ScoreRequest(
                 key,

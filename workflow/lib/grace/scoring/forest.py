@@ -8,11 +8,11 @@ for the last nodes, whatever the queries.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from grace.distributions import log_sum
 from grace.scoring.joining import common_prefix
 
 #: Log-probabilities of each continuation's tokens, and of the terminators after it.
@@ -80,20 +80,10 @@ class Forest:
         return [
             (
                 tuple(tuple(values[read] for read in along.tokens) for along in query),
-                tuple(_log_sum([values[read] for read in along.terminators]) for along in query),
+                tuple(log_sum([values[read] for read in along.terminators]) for along in query),
             )
             for query in self.queries
         ]
-
-
-def _log_sum(logs: Sequence[float]) -> float:
-    """Ln of the summed exponentials; NaN stays NaN."""
-    if any(map(math.isnan, logs)):
-        return math.nan
-    highest = max(logs)
-    if len(logs) == 1 or math.isinf(highest):
-        return highest
-    return highest + math.log(math.fsum(math.exp(value - highest) for value in logs))
 
 
 class _Grower:
