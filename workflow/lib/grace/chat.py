@@ -95,6 +95,22 @@ class ChatTokenizer:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
+    def names(self) -> dict[str, frozenset[int]]:
+        """What a server may call a token, and the tokens that it may mean by that.
+
+        A token's name is its text, with or without the space before it, or its piece in the
+        vocabulary. Many byte tokens share the name of the character that stands for broken text.
+        """
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        ids = [[id_] for id_ in vocabulary.values()]
+        cleaned = self._tokenizer.batch_decode(ids)
+        texts = self._tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
+        found: dict[str, set[int]] = {}
+        for (piece, id_), *own in zip(vocabulary.items(), cleaned, texts, strict=True):
+            for name in {piece, piece.replace("\u2581", " "), *own}:
+                found.setdefault(name, set()).add(id_)
+        return {name: frozenset(meant) for name, meant in found.items()}
+
     def continuing(self, prompt: Prompt) -> Callable[[str], list[int]]:
         """`tokenise` for texts that begin with the prompt, without doing its beginning again.
 

@@ -144,6 +144,9 @@ class Thresholds(_Strict):
     max_low_mass_rate: float = Field(
         0.05, ge=0, le=1, description="Most queries that may be flagged, as a share."
     )
+    max_bounds_rate: float = Field(
+        1.0, ge=0, le=1, description="Most queries of which only bounds are known, as a share."
+    )
 
 
 class Config(_Strict):

@@ -16,7 +16,11 @@ MODULES = {
 }
 
 #: Of these, what only experiment 2's answers come from.
-SCORING_MODULES = {"transformers": ("engines/scorer.py",), "vllm": (), "endpoint": ()}
+SCORING_MODULES = {
+    "transformers": ("engines/scorer.py",),
+    "vllm": (),
+    "endpoint": ("engines/top_logprobs.py",),
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def open_engine(model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
         case "endpoint":
             from grace.engines.endpoint import EndpointEngine
 
-            return EndpointEngine(model_key, entry, requests=runtime.requests)
+            return EndpointEngine(model_key, entry, requests=runtime.requests, root=runtime.root)
 
 
 def preflight(model_key: str, entry: ModelEntry, runtime: Runtime) -> None:
