@@ -149,3 +149,10 @@ class ChatTokenizer:
                 " beginning-of-text tokens, not one; its distributions would be off."
             )
         return Prompt(text, tuple(ids))
+
+
+def tokenizer_of(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer | None:
+    """None for a remote API whose tokeniser the entry does not name."""
+    if entry.engine == "endpoint" and entry.tokenizer is None:
+        return None
+    return ChatTokenizer(model_key, entry, root)

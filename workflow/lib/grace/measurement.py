@@ -56,6 +56,11 @@ class Plan:
         }
 
 
+def query_key(query: Query) -> str:
+    """The same for queries that are asked once."""
+    return digest([list(query.messages), list(query.options)])
+
+
 def plan_scoring(
     study: Study,
     items: Sequence[Asked],
@@ -68,7 +73,7 @@ def plan_scoring(
     for item in items:
         trial = []
         for query in study.queries(item.trial, item.prompts):
-            key = digest([list(query.messages), list(query.options)])
+            key = query_key(query)
             if key not in known:
                 prompt = tokenizer.render(query.messages)
                 plan = known[key] = plan_query(
