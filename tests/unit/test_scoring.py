@@ -6,8 +6,10 @@ import math
 import pytest
 
 from grace.errors import EngineError
+from grace.scoring.bounds import Bounds, Interval
 from grace.scoring.joining import plan_query
 from grace.scoring.records import (
+    bounded_query,
     distribution,
     failed_query,
     measured_query,
@@ -140,3 +142,46 @@ def test_a_failed_query_in_several_forms_holds_no_number():
     assert [option["logprob_summed"] for option in query["options"]] == [None, None]
     assert [form["logprob"] for form in query["options"][1]["surface_forms"]] == [None, None]
     assert distribution(query) is None
+
+
+def known(low: float, high: float | None = None) -> Interval:
+    return Interval(math.log(low) if low else -math.inf, math.log(low if high is None else high))
+
+
+def test_bounds_of_options_that_begin_others_are_those_of_their_ends():
+    # P(b) = .6 and P(l | b) = .5 are known; that "b" ends there is between .3 and .4, "bl" .8.
+    bounds = [
+        Bounds((known(0.6),), known(0.3, 0.4)),
+        Bounds((known(0.6), known(0.5)), known(0.8)),
+    ]
+    query = bounded_query("q", ["b", "bl"], plan_of("b", "bl"), bounds)
+    assert query["terminated"] is True
+    assert query["status"] == "bounds"
+    assert query["option_mass_lower"] == pytest.approx(0.6 * 0.3 + 0.6 * 0.5 * 0.8)
+    assert query["option_mass_upper"] == pytest.approx(0.6 * 0.4 + 0.6 * 0.5 * 0.8)
+    short, long = query["options"]
+    assert short["logprob_lower"] == short["logprob_upper"] == pytest.approx(math.log(0.6))
+    assert short["logprob_terminated_lower"] == pytest.approx(math.log(0.18))
+    assert short["logprob_terminated_upper"] == pytest.approx(math.log(0.24))
+    assert long["logprob_terminated_lower"] == pytest.approx(math.log(0.24))
+    assert short["logprob"] is None
+    assert distribution(query) is None
+
+
+def test_ends_that_are_not_needed_may_be_unknown():
+    bounds = [Bounds((known(0.6),), known(0, 0.4)), Bounds((known(0.1),), known(0.5))]
+    query = bounded_query("q", ["a", "c"], plan_of("a", "c"), bounds)
+    assert query["status"] == "ok"
+    assert query["option_mass"] == pytest.approx(0.7)
+    assert distribution(query) == pytest.approx({"a": 6 / 7, "c": 1 / 7})
+    assert [option["logprob_terminated"] for option in query["options"]] == [None, None]
+    assert query["options"][0]["logprob_terminated_lower"] is None
+
+
+def test_known_bounds_make_an_ordinary_record():
+    bounds = [Bounds((known(0.6),), known(0.4)), Bounds((known(0.1),), known(0.5))]
+    plan = plan_of("a", "c")
+    logs, ends = [[math.log(0.6)], [math.log(0.1)]], [math.log(0.4), math.log(0.5)]
+    assert bounded_query("q", ["a", "c"], plan, bounds) == measured_query(
+        "q", ["a", "c"], plan, logs, ends
+    )
