@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from contextlib import closing
@@ -95,6 +96,52 @@ def test_experiment_2_needs_the_endpoints_tokeniser(project, monkeypatch):
     assert done.returncode != 0, done.stdout
     assert "experiment 2 needs the tokeniser of 'remote'" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def chat_api_with_top_logprobs(asked: Asked) -> Reply:
+    """It shows the two likeliest first tokens, and has no completions."""
+    answer = chat_api(asked)
+    if asked.path.endswith("/completions") and "/chat/" not in asked.path:
+        return Reply({"error": "no such path"}, 404)
+    if "top_logprobs" in asked.body:
+        top = [{"token": name, "logprob": math.log(p)} for name, p in (("It", 0.6), ("1", 0.3))]
+        answer.body["choices"][0]["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
+    return answer
+
+
+def test_an_endpoint_that_gives_only_bounds_still_ends_in_a_report(project, monkeypatch):
+    with closing(FakeOpenAI(chat_api_with_top_logprobs)) as server:
+        remote_model(project, server.url)
+        project.edit(
+            "config/models.yaml",
+            "engine: endpoint",
+            "engine: endpoint\n  tokenizer: resources/models/pico",
+        )
+        monkeypatch.setenv("REMOTE_KEY", KEY)
+        project.run(
+            "--config", "models=[remote, pico]", "limit=5", "replications=1", "results=bounds",
+            "on_invalid=warn",
+        )  # fmt: skip
+    folder = project.folder / "bounds/remote/replication-0"
+    for study in ("study1", "study2"):
+        for record in json.loads((folder / f"{study}_exp2.json").read_text()):
+            assert record["status"] == "bounds"
+            for query in record["queries"]:
+                assert query["option_mass"] is None
+                assert 0 <= query["option_mass_lower"] <= query["option_mass_upper"] <= 1
+        with (folder / f"{study}_probabilities.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["status"] for row in rows] == ["bounds"] * 5
+    checks = json.loads((folder / "validation.json").read_text())["checks"]
+    found = {(c["study"], c["name"]): c for c in checks if c["experiment"] == "exp2"}
+    assert found["study1", "bounds"]["value"] == found["study2", "bounds"]["value"] == 1
+    assert all(check["passed"] for check in found.values())
+    provenance = json.loads((folder / "provenance/study1_exp2.json").read_text())
+    assert provenance["engine"]["scoring"]["path"].startswith("bounds")
+    assert "</html>" in (project.folder / "bounds/report.html").read_text(encoding="utf-8")
+    with (project.folder / "bounds/analysis/study2_quality.csv").open(encoding="utf-8") as file:
+        quality = [row for row in csv.DictReader(file) if row["model_key"] == "remote"]
+    assert {row["experiment"]: row["usable"] for row in quality} == {"exp1": "5", "exp2": "0"}
 
 
 def options(path: Path) -> dict[tuple[str, str, str], float]:

@@ -12,6 +12,7 @@ import torch
 from tiny_model import END, build_tiny_model
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
@@ -173,6 +174,42 @@ def test_a_server_that_reads_other_prompts_is_found_out(
     monkeypatch.setattr(engine._scorer, "way", None)
     with pytest.raises(EngineError, match="reads other prompts than it is sent: it counted"):
         list(engine.score(score_requests))
+
+
+@pytest.mark.parametrize("way", ["_by_completions", "_by_chat"])
+def test_bounds_from_the_likeliest_tokens_hold_the_exact_scores(
+    way: str,
+    endpoint: EndpointEngine,
+    model: LlamaForCausalLM,
+    model_dir: Path,
+    score_requests: list[ScoreRequest],
+) -> None:
+    """As of a server that does not offer what this one would be asked for first."""
+    entry = ModelEntry(name=str(model_dir), tokenizer=str(model_dir), dtype="float32", gpus=0)
+    tokenizer = ChatTokenizer("tiny", entry, ROOT)
+    base_url = endpoint.describe()["base_url"]
+    remote = ModelEntry(
+        name="tiny", engine="endpoint", base_url=base_url, tokenizer=str(model_dir), gpus=0
+    )
+    options, ends = score_requests[0].continuations, score_requests[0].terminator_ids
+    shown = unknown = 0
+    with EndpointEngine("remote", remote, requests=REQUESTS) as engine:
+        ask = getattr(engine, way)
+        for text in ("How many?", "It was good, terrible.", "12 answers 3"):
+            messages = ({"role": "user", "content": text},)
+            asked = ScoreRequest(
+                text, tokenizer.render(messages).token_ids, options, ends, None, messages
+            )
+            score = engine._pump.run(ask(asked))
+            assert score.error is None
+            tokens, terminators = exact(model, asked)
+            for own, truth, end in zip(score.bounds, tokens, terminators, strict=True):
+                for one, value in zip((*own.tokens, own.terminators), (*truth, end), strict=True):
+                    assert one.lower - 1e-4 <= value <= one.upper + 1e-4
+                    shown += one.exact
+                    unknown += one == (-math.inf, 0)
+    assert shown > 0
+    assert (unknown == 0) == (way == "_by_completions")
 
 
 def test_more_ids_than_one_request_may_read(

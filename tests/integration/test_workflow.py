@@ -141,6 +141,12 @@ REST = {"validate": 2, "merge": 2, "analysis_study1": 1, "analysis_study2": 1, "
             "temperature: 0.8",
             {"generate": 4, "collect": 2, "tabulate": 4, "structure": 4, **REST},
         ),
+        (
+            "config/config.yaml",
+            "shuffle: true",
+            "shuffle: true\nscoring: {surface_forms: ['{}', ' {}']}",
+            {"score": 4, "collect": 2, "probabilities": 4, **REST},
+        ),
     ],
 )  # fmt: skip
 def test_an_edit_makes_stale_exactly_what_depends_on_it(project, file, old, new, expected):

@@ -161,3 +161,23 @@ def test_bad_models_file(tmp_path: Path, text: str, error: str) -> None:
 def test_no_models_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"models\.yaml: no such file"):
         load_models(tmp_path / "models.yaml")
+
+
+def test_surface_forms() -> None:
+    assert load_config({}).scoring.surface_forms == ["{}"]
+    assert load_config({"scoring": {"surface_forms": " {}"}}).scoring.surface_forms == [" {}"]
+
+
+@pytest.mark.parametrize(
+    ("forms", "hint"),
+    [
+        (["{}", " "], "must hold {}, the option, exactly once, as in ' {}'; ' ' does not"),
+        (["{}{}"], "exactly once"),
+        (["{}", " {}", "{}"], "names a form more than once"),
+        ([], "at least 1 item"),
+    ],
+)
+def test_impossible_surface_forms(forms: list[str], hint: str) -> None:
+    text = refused(scoring={"surface_forms": forms})
+    assert text.startswith(f"config: key 'scoring.surface_forms' is {forms!r}, but: ")
+    assert hint in text

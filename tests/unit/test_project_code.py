@@ -58,3 +58,20 @@ def codes(monkeypatch, tmp_path):
 def test_an_edit_makes_stale_what_it_can_change(codes, module, stale):
     before, after = codes(None), codes(module)
     assert {name for name in before if before[name] != after[name]} == stale
+
+
+def test_surface_forms_make_experiment_2_stale_and_only_it():
+    def cells(**values) -> dict:
+        project = Project(ROOT, values)
+        return {
+            "plan": project.plan_cell("pico", 0),
+            "exp1": project.experiment_cell("pico", 0, "study1", "exp1"),
+            "exp2": project.experiment_cell("pico", 0, "study1", "exp2"),
+            "structure": project.structure_cell(),
+            "probabilities": project.probabilities_cell(),
+            "validation": project.validation_cell(),
+        }
+
+    before, after = cells(), cells(scoring={"surface_forms": ["{}", " {}"]})
+    assert {name for name in before if before[name] != after[name]} == {"exp2"}
+    assert cells(scoring={"max_batch_tokens": 7}) == before

@@ -66,9 +66,10 @@ class Toy:
             self.logprobs((*start, *ids[:place]))[token] for place, token in enumerate(ids)
         )
 
-    def measure(self, prompt: str, options: Sequence[str]):
+    def measure(self, prompt: str, options: Sequence[str], forms: Sequence[str] = ("{}",)):
         """The record of a query, its reads filled from the toy."""
-        plan = plan_query(partial(map, self.tokenise), prompt, self.tokenise(prompt), options)
+        ids = self.tokenise(prompt)
+        plan = plan_query(partial(map, self.tokenise), prompt, ids, options, forms)
         request = ScoreRequest("q", plan.prompt_token_ids, plan.option_token_ids, (END,))
         forest = plant([request])
         values = []
@@ -157,6 +158,60 @@ def test_the_order_of_options_does_not_matter():
     first, second = toy.measure("Q", options), toy.measure("Q", options[::-1])
     assert first["options"] == second["options"][::-1]
     assert first["option_mass"] == pytest.approx(second["option_mass"], abs=1e-15)
+
+
+FORMS = ("{}", " {}", "{}.")
+
+
+def test_the_forms_of_all_answers_leave_what_no_form_is():
+    toy = Toy(["a", "b", " ", ".", "Q"])
+    options = strings("ab", 2)
+    query = toy.measure("Q", options, FORMS)
+    start = tuple(toy.tokenise("Q"))
+    ways = {form.replace("{}", option) for option in options for form in FORMS}
+    longest = max(map(len, ways))
+    # Every answer of up to the longest form's tokens that is none of them, and all that go on.
+    missed = math.fsum(
+        math.exp(toy.logprob(start, (*ids, END)))
+        for length in range(longest + 1)
+        for ids in itertools.product(range(1, 6), repeat=length)
+        if "".join(toy.pieces[token] for token in ids) not in ways
+    ) + math.fsum(
+        math.exp(toy.logprob(start, ids))
+        for ids in itertools.product(range(1, 6), repeat=longest + 1)
+    )
+    assert query["terminated"], "a form begins another"
+    assert query["residual"] == pytest.approx(missed, abs=1e-12)
+    assert query["option_mass"] + missed == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("forms", "terminated"), [(("{}", " {}"), False), (("{}", "{}."), True), ((" {}",), False)]
+)
+def test_an_option_is_as_likely_as_its_forms_together(forms, terminated):
+    toy = Toy(["10", "1", "0", "%", " ", ".", " 10", "Q"])
+    options = ["10%", "0%"]
+    query = toy.measure("Q", options, forms)
+    start = tuple(toy.tokenise("Q"))
+    end = (END,) if terminated else ()
+    summed = []
+    for option, record in zip(options, query["options"], strict=True):
+        texts = [form.replace("{}", option) for form in forms]
+        ids = [toy.tokenise(text) for text in texts]
+        assert record["text"] == option
+        assert record["token_ids"] == ids[0]
+        assert record["logprob"] == pytest.approx(toy.logprob(start, ids[0]))
+        assert [form["text"] for form in record["surface_forms"]] == texts
+        assert [form["token_ids"] for form in record["surface_forms"]] == ids
+        assert [form["logprob"] for form in record["surface_forms"]] == pytest.approx(
+            [toy.logprob(start, own) for own in ids]
+        )
+        summed.append(math.fsum(math.exp(toy.logprob(start, (*own, *end))) for own in ids))
+        assert math.exp(record["logprob_summed"]) == pytest.approx(summed[-1], abs=1e-12)
+    assert query["terminated"] is terminated
+    assert query["option_mass"] == pytest.approx(math.fsum(summed), abs=1e-12)
+    shares = [value / math.fsum(summed) for value in summed]
+    assert distribution(query) == pytest.approx(dict(zip(options, shares, strict=True)))
 
 
 # --- a real model, small enough to enumerate ------------------------------------------------------

@@ -45,6 +45,27 @@ def stop_without_r(jobs):
         )
 
 
+def tell_forecast():
+    """At the end of a dry-run that would compute with models, say how much that is.
+
+    Dry-runs have no hook of their own: `onstart` is for runs alone.
+    """
+    if not (workflow.is_main_process and workflow.dryrun and workflow.dag):
+        return
+    if workflow.output_settings.quiet:
+        return
+    runs = {}
+    for job in workflow.dag.needrun_jobs(exclude_finished=False):
+        if job.rule.name in ("generate", "score"):
+            experiment = "exp1" if job.rule.name == "generate" else "exp2"
+            key = (job.wildcards.study, experiment)
+            runs[key] = runs.get(key, 0) + 1
+    if runs:
+        from grace.forecast import dry_run
+
+        print(f"\n{dry_run(PROJECT, runs)}", file=sys.stderr)
+
+
 # What the analyses in R share: bootstrap resamples, their seed, and the margin in percentage points
 # within which a contrast counts as equivalent to none.
 STATISTICS = {"bootstrap_draws": 1000, "seed": 1000, "equivalence_margin": 10}

@@ -102,6 +102,22 @@ class ChatTokenizer:
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 
+    def names(self) -> dict[str, frozenset[int]]:
+        """What a server may call a token, and the tokens that it may mean by that.
+
+        A token's name is its text, with or without the space before it, or its piece in the
+        vocabulary. Many byte tokens share the name of the character that stands for broken text.
+        """
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        ids = [[id_] for id_ in vocabulary.values()]
+        cleaned = self._tokenizer.batch_decode(ids)
+        texts = self._tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
+        found: dict[str, set[int]] = {}
+        for (piece, id_), *own in zip(vocabulary.items(), cleaned, texts, strict=True):
+            for name in {piece, piece.replace("\u2581", " "), *own}:
+                found.setdefault(name, set()).add(id_)
+        return {name: frozenset(meant) for name, meant in found.items()}
+
     def continuing(self, prompt: Prompt) -> Callable[[Sequence[str]], list[list[int]]]:
         """`tokenise_all` for texts that begin with the prompt, without doing its beginning again.
 
@@ -139,3 +155,10 @@ class ChatTokenizer:
                 " beginning-of-text tokens, not one; its distributions would be off."
             )
         return Prompt(text, tuple(ids))
+
+
+def tokenizer_of(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer | None:
+    """None for a remote API whose tokeniser the entry does not name."""
+    if entry.engine == "endpoint" and entry.tokenizer is None:
+        return None
+    return ChatTokenizer(model_key, entry, root)

@@ -66,10 +66,17 @@ class RequestsConfig(_Strict):
 
 
 class ScoringConfig(_Strict):
-    """How much of experiment 2 shares a forward pass in the engine `transformers`.
+    """What experiment 2 measures, and how much of it shares a forward pass.
 
-    Changes answers by no more than the rounding of sums.
+    The limits of a pass concern the engine `transformers` and change answers by no more than the
+    rounding of sums.
     """
+
+    surface_forms: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        ["{}"],
+        min_length=1,
+        description="Ways of writing an option, `{}`, whose probabilities are summed.",
+    )
 
     max_batch_tokens: int = Field(
         8192, ge=1, description="Tokens in one forward pass, padding included."
@@ -79,6 +86,19 @@ class ScoringConfig(_Strict):
         ge=1,
         description="MiB that a pass may take for masks, attention scores and logits.",
     )
+
+    @field_validator("surface_forms")
+    @classmethod
+    def _hold_the_option_once(cls, forms: list[str]) -> list[str]:
+        for form in forms:
+            if form.count("{}") != 1:
+                raise ValueError(
+                    f"every form must hold {{}}, the option, exactly once, as in ' {{}}'; {form!r}"
+                    " does not"
+                )
+        if len(set(forms)) < len(forms):
+            raise ValueError("names a form more than once, which would count it twice")
+        return forms
 
 
 class ServingConfig(_Strict):
@@ -123,6 +143,9 @@ class Thresholds(_Strict):
     )
     max_low_mass_rate: float = Field(
         0.05, ge=0, le=1, description="Most queries that may be flagged, as a share."
+    )
+    max_bounds_rate: float = Field(
+        1.0, ge=0, le=1, description="Most queries of which only bounds are known, as a share."
     )
 
 

@@ -18,6 +18,16 @@ def mean_and_std(distribution: Mapping[float, float]) -> tuple[float, float]:
     return mean, math.sqrt(max(0.0, variance))
 
 
+def log_sum(logs: Sequence[float]) -> float:
+    """Ln of the summed exponentials; NaN stays NaN."""
+    if any(map(math.isnan, logs)):
+        return math.nan
+    highest = max(logs)
+    if len(logs) == 1 or math.isinf(highest):
+        return highest
+    return highest + math.log(math.fsum(math.exp(value - highest) for value in logs))
+
+
 def normalised(logprobs: Sequence[float]) -> list[float]:
     """Probabilities of the options given that one of them is the answer.
 

@@ -1,15 +1,34 @@
-"""Experiment 1: a raw answer sampled to every trial's prompt."""
+"""Experiment 1: a raw answer sampled to every trial's prompt.
+
+At temperature 0 an answer follows from its prompt, so identical prompts are asked once and the
+answer joined back to every trial. Sampled answers to identical prompts are drawn independently.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from grace import provenance, seeds
 from grace.chat import ChatTokenizer
+from grace.digests import digest
 from grace.engines.base import Decoding, Engine, GenerationRequest
 from grace.experiments import Asked, Run, opening, prompt_id, refuse_total_failure
 from grace.progress import progress
+
+logger = logging.getLogger(__name__)
+
+
+def _asked_as(requests: Sequence[GenerationRequest]) -> list[int]:
+    """For each request the place of the one that is asked in its stead: its own, if sampled."""
+    first: dict[str, int] = {}
+    return [
+        place
+        if request.decoding.temperature > 0
+        else first.setdefault(digest(list(request.messages)), place)
+        for place, request in enumerate(requests)
+    ]
 
 
 def run_generation(
@@ -22,7 +41,9 @@ def run_generation(
     """Experiment 1's records, in the order asked.
 
     `tokenizer` is None for a remote API whose tokeniser is not known: messages are sent then,
-    and no prompt token ids recorded. Raises `EngineError` if every request fails.
+    and no prompt token ids recorded. `asked_as` is the `trial_order_in_replication` of the record
+    whose request was asked: another's where the answer is joined, with its usage and times.
+    Raises `EngineError` if every request fails.
     """
     started = provenance.now()
     requests = []
@@ -37,19 +58,29 @@ def run_generation(
                 seed=seeds.request_seed(run.seed, item.trial_index, item.prompts.variant),
             )
         )
+    asked_as = _asked_as(requests)
+    distinct = [requests[place] for place in dict.fromkeys(asked_as)]
+    logger.info(
+        "%s: %d prompts, %d of them joined to an identical one at temperature 0: %d to ask",
+        run.label,
+        len(requests),
+        len(requests) - len(distinct),
+        len(distinct),
+    )
     answers = {
         answer.key: answer
-        for answer in progress(engine.generate(requests), len(requests), run.label, "answer")
+        for answer in progress(engine.generate(distinct), len(distinct), run.label, "answer")
     }
     refuse_total_failure([answer.error for answer in answers.values()], run)
-    for item, request in zip(items, requests, strict=True):
-        answer = answers[request.key]
+    for item, request, place in zip(items, requests, asked_as, strict=True):
+        answer = answers[requests[place].key]
         yield {
             **opening(run, item, started),
             "messages": list(request.messages),
             "prompt_token_ids": list(request.prompt_token_ids) if tokenizer else None,
             "prompt_id": prompt_id([request.messages]),
             "request_seed": request.seed,
+            "asked_as": items[place].position,
             "response": answer.text,
             "reasoning": answer.reasoning,
             "finish_reason": answer.finish_reason,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grace import provenance
-from grace.chat import ChatTokenizer
+from grace.chat import ChatTokenizer, tokenizer_of
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.engines import Runtime, open_engine
 from grace.engines.base import Decoding
@@ -33,13 +33,6 @@ def runtime_of(settings: dict[str, Any]) -> Runtime:
         log_dir=Path(settings["log_dir"]),
         threads=settings["threads"],
     )
-
-
-def _tokenizer(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer | None:
-    """None for a remote API whose tokeniser the entry does not name."""
-    if entry.engine == "endpoint" and entry.tokenizer is None:
-        return None
-    return ChatTokenizer(model_key, entry, root)
 
 
 def infer(
@@ -72,7 +65,7 @@ def infer(
         PromptSet(runtime.root / "config" / "prompts" / variant) for variant in cell["prompts"]
     ]
     items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
-    tokenizer = _tokenizer(model_key, entry, runtime.root)
+    tokenizer = tokenizer_of(model_key, entry, runtime.root)
     with open_engine(model_key, entry, runtime) as engine:
         records = _records(run, items, tokenizer, engine, cell)
         write_records(records_path, records)
@@ -106,4 +99,4 @@ def _records(
             f"config/models.yaml: experiment 2 needs the tokeniser of '{run.model_key}'. Name it"
             " in `tokenizer`, or leave experiment 2 out with `experiments: [exp1]`."
         )
-    return run_scoring(run, items, tokenizer, engine)
+    return run_scoring(run, items, tokenizer, engine, cell["surface_forms"])

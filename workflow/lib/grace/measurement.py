@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from grace import provenance
@@ -18,57 +19,88 @@ from grace.engines.base import Engine, Score, ScoreRequest
 from grace.experiments import Asked, Run, opening, prompt_id, refuse_total_failure
 from grace.progress import progress
 from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
-from grace.scoring.joining import QueryPlan, plan_query
-from grace.scoring.records import failed_query, measured_query
-from grace.studies.base import Query
+from grace.scoring.joining import AS_ASKED, QueryPlan, plan_query
+from grace.scoring.records import BOUNDS, bounded_query, failed_query, measured_query
+from grace.studies.base import Query, Study
 
 logger = logging.getLogger(__name__)
 
 
-def _plans(
-    queries: Sequence[Query], tokenizer: ChatTokenizer, known: dict[str, QueryPlan]
-) -> list[tuple[str, Query, QueryPlan]]:
-    """Each query with its plan and the key under which it is scored."""
-    planned = []
-    for query in queries:
-        key = digest([list(query.messages), list(query.options)])
-        if key not in known:
-            prompt = tokenizer.render(query.messages)
-            known[key] = plan_query(
-                tokenizer.continuing(prompt), prompt.text, prompt.token_ids, query.options
-            )
-        planned.append((key, query, known[key]))
-    return planned
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be measured: every trial's queries, and each distinct one's request.
+
+    A trial's queries stand with the key of their request.
+    """
+
+    trials: list[list[tuple[str, Query, QueryPlan]]]
+    requests: list[ScoreRequest]
+
+    def counts(self) -> dict[str, int]:
+        """How much that is: queries, and tokens that have to be read for them."""
+        queries = [plan for trial in self.trials for _, _, plan in trial]
+        groups = [list(found) for _, found in groupby(self.requests, key=lambda one: one.group)]
+        return {
+            "trials": len(self.trials),
+            "queries": len(queries),
+            "repeated": len(queries) - len(self.requests),
+            "distinct": len(self.requests),
+            "forests": len(groups),
+            "tokens_one_by_one": sum(
+                len(plan.prompt_token_ids) + len(ids)
+                for plan in queries
+                for ids in plan.option_token_ids
+            ),
+            "tokens_without_repeats": tokens_one_by_one(self.requests),
+            "tokens_in_forests": sum(map(distinct_prefixes, groups)),
+        }
 
 
-def _log_plan(
-    run: Run,
-    planned: Sequence[Sequence[tuple[str, Query, QueryPlan]]],
-    requests: Sequence[ScoreRequest],
-) -> None:
-    """State what is going to be measured, and how many tokens that takes, before it is."""
-    queries = [plan for trial in planned for _, _, plan in trial]
-    groups = [list(found) for _, found in groupby(requests, key=lambda request: request.group)]
-    logger.info(
-        "%s: %d queries of %d trials, %d of them repeated: %d to measure, in %d forests. Tokens to"
-        " read: %d with one pass an option, %d without repeats, %d with every prefix once a trial",
-        run.label,
-        len(queries),
-        len(planned),
-        len(queries) - len(requests),
-        len(requests),
-        len(groups),
-        sum(
-            len(plan.prompt_token_ids) + len(ids)
-            for plan in queries
-            for ids in plan.option_token_ids
-        ),
-        tokens_one_by_one(requests),
-        sum(map(distinct_prefixes, groups)),
-    )
+def query_key(query: Query) -> str:
+    """The same for queries that are asked once."""
+    return digest([list(query.messages), list(query.options)])
+
+
+def plan_scoring(
+    study: Study,
+    items: Sequence[Asked],
+    tokenizer: ChatTokenizer,
+    forms: Sequence[str] = AS_ASKED,
+) -> Plan:
+    """Tokenise all queries; what the first trial asks that asks it makes a group of requests."""
+    known: dict[str, QueryPlan] = {}
+    trials, requests = [], []
+    for item in items:
+        trial = []
+        for query in study.queries(item.trial, item.prompts):
+            key = query_key(query)
+            if key not in known:
+                prompt = tokenizer.render(query.messages)
+                plan = known[key] = plan_query(
+                    tokenizer.continuing(prompt),
+                    prompt.text,
+                    prompt.token_ids,
+                    query.options,
+                    forms,
+                )
+                requests.append(
+                    ScoreRequest(
+                        key,
+                        plan.prompt_token_ids,
+                        plan.option_token_ids,
+                        tokenizer.terminator_ids,
+                        group=str(item.position),
+                        messages=query.messages,
+                    )
+                )
+            trial.append((key, query, known[key]))
+        trials.append(trial)
+    return Plan(trials, requests)
 
 
 def _record(query: Query, plan: QueryPlan, score: Score) -> dict[str, Any]:
+    if score.bounds is not None:
+        return bounded_query(query.name, query.options, plan, score.bounds)
     if score.token_logprobs is None or score.terminator_logprobs is None:
         return failed_query(query.name, query.options, plan, score.error or "no answer")
     return measured_query(
@@ -76,45 +108,51 @@ def _record(query: Query, plan: QueryPlan, score: Score) -> dict[str, Any]:
     )
 
 
+def _status(queries: Sequence[dict[str, Any]]) -> str:
+    """What became of a trial: `ok`, `bounds` where one of its queries has no more, or an error."""
+    failed = [query["name"] for query in queries if query["status"] not in {"ok", BOUNDS}]
+    if failed:
+        return f"error: {', '.join(failed)} not measured"
+    return BOUNDS if any(query["status"] == BOUNDS for query in queries) else "ok"
+
+
 def run_scoring(
-    run: Run, items: Sequence[Asked], tokenizer: ChatTokenizer, engine: Engine
+    run: Run,
+    items: Sequence[Asked],
+    tokenizer: ChatTokenizer,
+    engine: Engine,
+    forms: Sequence[str] = AS_ASKED,
 ) -> Iterator[dict[str, Any]]:
-    """Experiment 2's records, in the order asked. Raises `EngineError` if every query fails."""
+    """Experiment 2's records, in the order asked; every option is scored in all surface `forms`.
+
+    Raises `EngineError` if every query fails.
+    """
     started = provenance.now()
-    known: dict[str, QueryPlan] = {}
-    requests: list[ScoreRequest] = []
-    planned = []
-    for item in items:
-        asked_before = len(known)
-        planned.append(_plans(run.study.queries(item.trial, item.prompts), tokenizer, known))
-        requests += [
-            ScoreRequest(
-                key,
-                plan.prompt_token_ids,
-                plan.option_token_ids,
-                tokenizer.terminator_ids,
-                group=str(item.position),
-            )
-            for key, plan in islice(known.items(), asked_before, None)
-        ]
-    _log_plan(run, planned, requests)
+    plan = plan_scoring(run.study, items, tokenizer, forms)
+    # State what is going to be measured, and how many tokens that takes, before it is.
+    logger.info(
+        "%(label)s: %(queries)d queries of %(trials)d trials, %(repeated)d of them repeated:"
+        " %(distinct)d to measure, in %(forests)d forests. Tokens to read: %(tokens_one_by_one)d"
+        " with one pass an option, %(tokens_without_repeats)d without repeats,"
+        " %(tokens_in_forests)d with every prefix once a trial",
+        {"label": run.label, **plan.counts()},
+    )
     scores = {
         score.key: score
-        for score in progress(engine.score(requests), len(requests), run.label, "query")
+        for score in progress(engine.score(plan.requests), len(plan.requests), run.label, "query")
     }
     refuse_total_failure([score.error for score in scores.values()], run)
     measured: dict[str, dict[str, Any]] = {}
-    for item, queries in zip(items, planned, strict=True):
+    for item, queries in zip(items, plan.trials, strict=True):
         records = []
-        for key, query, plan in queries:
+        for key, query, tokens in queries:
             if key not in measured:
-                measured[key] = _record(query, plan, scores[key])
+                measured[key] = _record(query, tokens, scores[key])
             # Two queries may differ in nothing but their names.
             records.append({**measured[key], "name": query.name, "messages": list(query.messages)})
-        failed = [record["name"] for record in records if record["status"] != "ok"]
         yield {
             **opening(run, item, started),
             "prompt_id": prompt_id([query.messages for _, query, _ in queries]),
             "queries": records,
-            "status": f"error: {', '.join(failed)} not measured" if failed else "ok",
+            "status": _status(records),
         }

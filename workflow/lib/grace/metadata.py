@@ -13,6 +13,9 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
     """
     model = plan["model"]
     first = next(iter(runs.values()), {})
+    forms = [
+        run["cell"]["surface_forms"] for run in runs.values() if "surface_forms" in run["cell"]
+    ]
     decoding = [run["cell"]["decoding"] for run in runs.values() if "decoding" in run["cell"]]
     hardware = first.get("hardware", {})
     found_gpus = hardware.get("gpus", [])
@@ -45,6 +48,7 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
                 "exp2": 1.0,
             },
             "decoding": decoding[0] if decoding else None,
+            "surface_forms": forms[0] if forms else None,
             "max_model_len": model["max_model_len"],
             "tensor_parallel_size": max(1, first.get("gpus", 0)),
             "dtype": model["dtype"],

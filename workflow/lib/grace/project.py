@@ -148,6 +148,8 @@ class Project:
         }
         if experiment == "exp1":
             cell["decoding"] = config.generation.model_dump()
+        else:
+            cell["surface_forms"] = list(config.scoring.surface_forms)
         return cell
 
     def experiment_code(self, model: str, study: str, experiment: str) -> str:

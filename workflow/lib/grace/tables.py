@@ -14,7 +14,7 @@ import pandas as pd
 
 from grace.errors import RecordError
 from grace.records import replacing
-from grace.scoring.records import distribution
+from grace.scoring.records import BOUNDS, distribution
 from grace.studies import Study
 
 Row = dict[str, Any]
@@ -113,7 +113,9 @@ def probability_rows(
             masses[f"{prefix[name]}option_mass"] = query["option_mass"]
             masses[f"{prefix[name]}residual"] = query["residual"]
         flags = []
-        if record["status"] != "ok":
+        if record["status"] == BOUNDS:
+            flags.append("only_bounds")
+        elif record["status"] != "ok":
             flags.append("request_failed")
         if any(
             query["option_mass"] is not None and query["option_mass"] < min_option_mass

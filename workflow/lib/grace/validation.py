@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from grace.config import Thresholds
+from grace.scoring.records import BOUNDS
 from grace.studies import Study
 from grace.tables import ROW_KEY
 
@@ -167,12 +168,21 @@ def check_probabilities(
 ) -> list[Check]:
     """Experiment 2: the probability table of one study."""
     checks = _Checks(study, "exp2")
-    failed = _common(checks, table, expected, study.probability_input_columns)
+    missed = _common(checks, table, expected, study.probability_input_columns)
+    bounded = table["status"] == BOUNDS
+    failed = missed & ~bounded
     checks.add(
         "failure_rate", "share of trials with a query that failed", _share(failed), "<",
         thresholds.max_failure_rate, table[failed],
     )  # fmt: skip
-    measured = table[~failed]
+    names = [name for name in table if str(name).endswith("option_mass")]
+    queries = table[names].isna().mul(bounded, axis=0)
+    checks.add(
+        "bounds", "share of queries of which the model's server tells only bounds",
+        float(queries.to_numpy().mean()) if len(table) else None, "<=",
+        thresholds.max_bounds_rate, table[bounded],
+    )  # fmt: skip
+    measured = table[~missed]
     columns = [name for group in study.probability_groups().values() for name in group]
     values = measured[columns]
     blank = values.isna().any(axis=1)
@@ -195,13 +205,15 @@ def check_probabilities(
         "probability_sums", "largest distance of a distribution's sum from 1", worst, "<=",
         thresholds.probability_tolerance, measured[off],
     )  # fmt: skip
-    masses = measured[[name for name in measured if str(name).endswith("option_mass")]]
+    masses = measured[names]
     above = (masses > 1 + thresholds.probability_tolerance).any(axis=1)
     checks.add(
         "option_mass_range", "rows whose options' probabilities sum above 1", int(above.sum()),
         "==", 0, measured[above],
     )  # fmt: skip
     low = (masses < thresholds.min_option_mass).any(axis=1)
+    if len(measured) == 0 and bounded.any():
+        return checks.found  # there is no option mass to check
     checks.add(
         "option_mass",
         f"share of trials with an option mass below {thresholds.min_option_mass:g}: the model"

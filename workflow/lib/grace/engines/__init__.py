@@ -19,7 +19,7 @@ MODULES = {
 SCORING_MODULES = {
     "transformers": ("engines/scorer.py",),
     "vllm": ("engines/vllm_scoring.py",),
-    "endpoint": (),
+    "endpoint": ("engines/top_logprobs.py",),
 }
 
 
@@ -65,7 +65,7 @@ def open_engine(model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
         case "endpoint":
             from grace.engines.endpoint import EndpointEngine
 
-            return EndpointEngine(model_key, entry, requests=runtime.requests)
+            return EndpointEngine(model_key, entry, requests=runtime.requests, root=runtime.root)
 
 
 def preflight(model_key: str, entry: ModelEntry, runtime: Runtime) -> None:

@@ -16,6 +16,8 @@ from itertools import groupby
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from grace.scoring.bounds import Bounds
+
 Message = dict[str, str]
 
 
@@ -64,8 +66,9 @@ class ScoreRequest:
     Every continuation is a non-empty token sequence. `terminator_ids` are the tokens that end an
     answer (end of turn); their summed probability after each continuation is measured too.
 
-    Neighbours of one `group`, such as the queries of a trial, begin alike: an engine may read them
-    together. None stands alone.
+    `messages` is the chat behind `prompt_token_ids`; only an API that takes nothing else is sent
+    it. Neighbours of one `group`, such as the queries of a trial, begin alike: an engine may read
+    them together. None stands alone.
     """
 
     key: str
@@ -73,6 +76,7 @@ class ScoreRequest:
     continuations: tuple[tuple[int, ...], ...]
     terminator_ids: tuple[int, ...]
     group: str | None = None
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,16 @@ class Score:
 
     `token_logprobs[i][j]` is ln P(continuations[i][j] | prompt, continuations[i][:j]);
     `terminator_logprobs[i]` is ln of the summed probability of the terminators after
-    continuation i. Both are None when `error` is set: a failed read is never a number.
+    continuation i. Both are None when `error` is set: a failed read is never a number. They are
+    None too where an API tells too little to compute them; then `bounds[i]` says what is known of
+    continuation i.
     """
 
     key: str
     token_logprobs: tuple[tuple[float, ...], ...] | None
     terminator_logprobs: tuple[float, ...] | None
     error: str | None = None
+    bounds: tuple[Bounds, ...] | None = None
 
 
 def grouped(requests: Iterable[ScoreRequest]) -> Iterator[list[ScoreRequest]]:

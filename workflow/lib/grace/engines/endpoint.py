@@ -1,16 +1,26 @@
-"""The engine `endpoint`: a server that someone else runs and that speaks OpenAI's API."""
+"""The engine `endpoint`: a server that someone else runs and that speaks OpenAI's API.
+
+Experiment 2 takes what the server offers, in this order: exact log-probabilities of prompts
+(`prompt_logprobs`); bounds from the likeliest tokens of completions, at every node of the options'
+trie; bounds from the likeliest tokens of a chat, which tells of an answer's first token only.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, RequestsConfig
-from grace.engines import prompt_logprobs
+from grace.engines import prompt_logprobs, top_logprobs
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.openai_http import (
     OpenAIClient,
@@ -23,6 +33,16 @@ from grace.engines.openai_http import (
 from grace.engines.pump import Pump
 from grace.engines.reasoning import split_reasoning
 from grace.errors import EngineError, RequestError
+
+logger = logging.getLogger(__name__)
+
+#: One token, drawn from the model's own distribution: the log-probabilities that come with it are
+#: those of temperature 1, whether the server tells them before or after it applies a temperature.
+ONE_TOKEN = {"max_tokens": 1, "temperature": 1, "top_p": 1, "seed": 0}
+
+
+class _NotOfferedError(Exception):
+    """The server does not offer a way of scoring, so that another may be tried."""
 
 
 def preflight(model_key: str, entry: ModelEntry, *, requests: RequestsConfig) -> None:
@@ -50,20 +70,28 @@ def api_root(entry: ModelEntry) -> str:
 class EndpointEngine:
     """Asks a remote API; the key comes from the environment variable `entry.api_key_env`.
 
-    Raises `EngineError` where that variable is not set.
+    Raises `EngineError` where that variable is not set. A tokeniser's folder is below `root`.
     """
 
-    def __init__(self, model_key: str, entry: ModelEntry, *, requests: RequestsConfig) -> None:
+    def __init__(
+        self, model_key: str, entry: ModelEntry, *, requests: RequestsConfig, root: Path = Path()
+    ) -> None:
         self._model_key = model_key
         self._entry = entry
         self._requests = requests
         self._key = api_key(entry.api_key_env, model_key)
+        self._root = root
         self._fingerprint: str | None = None
+        self._way: Callable[[ScoreRequest], Awaitable[Score]] | None = None
+        self._way_name: str | None = None
+        self._refusals: list[str] = []
+        self._asks: tuple[int, ...] = top_logprobs.MOST_SHOWN
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self._pump = Pump()
+            self._choosing = asyncio.Lock()
             stack.callback(self._pump.close)
             self._client = OpenAIClient(
                 self._model_key,
@@ -85,7 +113,10 @@ class EndpointEngine:
         self._open.close()
 
     def describe(self) -> dict[str, Any]:
-        """`version` is what the endpoint calls its system fingerprint; it may be None."""
+        """`version` is what the endpoint calls its system fingerprint; it may be None.
+
+        `scoring` says in which way experiment 2 was measured, and why in no better one.
+        """
         return {
             "engine": "endpoint",
             "version": self._fingerprint,
@@ -93,6 +124,7 @@ class EndpointEngine:
             "device": None,
             "dtype": None,
             "base_url": public_url(api_root(self._entry)),
+            "scoring": {"path": self._way_name, "reason": "; ".join(self._refusals) or None},
         }
 
     def models(self) -> list[str]:
@@ -109,7 +141,7 @@ class EndpointEngine:
         return self._pump.map(self._generate, requests, self._requests.concurrency)
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]:
-        """Raises `EngineError` where the endpoint does not tell log-probabilities of prompts."""
+        """Raises `EngineError` where the endpoint tells no log-probabilities at all."""
         return self._pump.map(self._score, requests, self._requests.concurrency)
 
     async def _generate(self, request: GenerationRequest) -> list[Generation]:
@@ -150,6 +182,41 @@ class EndpointEngine:
         ]
 
     async def _score(self, request: ScoreRequest) -> list[Score]:
+        try:
+            async with self._choosing:
+                if self._way is None:
+                    return [await self._choose(request)]
+            return [await self._way(request)]
+        except RequestError as error:
+            return [Score(request.key, None, None, error=str(error))]
+        except _NotOfferedError as reason:
+            raise EngineError(self._no_distributions(str(reason))) from None
+
+    async def _choose(self, request: ScoreRequest) -> Score:
+        """The request's score in the first way that works, which is kept for all others."""
+        ways: list[tuple[str, Callable[[ScoreRequest], Awaitable[Score]]]] = [
+            ("exact, from `prompt_logprobs`", self._exactly)
+        ]
+        if self._entry.tokenizer is not None:
+            ways.append(("bounds, from the likeliest tokens of completions", self._by_completions))
+            ways.append(("bounds, from the likeliest first tokens of chats", self._by_chat))
+        refusals = []
+        for name, way in ways:
+            self._asks = top_logprobs.MOST_SHOWN
+            try:
+                score = await way(request)
+            except _NotOfferedError as reason:
+                refusals.append(f"not {name}: {reason}")
+                continue
+            self._way, self._way_name, self._refusals = way, name, refusals
+            level = logging.WARNING if refusals else logging.INFO
+            logger.log(
+                level, "model '%s': scores are %s", self._model_key, "; ".join([name, *refusals])
+            )
+            return score
+        raise _NotOfferedError("; ".join(refusals))
+
+    async def _exactly(self, request: ScoreRequest) -> Score:
         prompts = prompt_logprobs.prompts(request)
         try:
             answer = await self._client.post(
@@ -163,17 +230,66 @@ class EndpointEngine:
                 },
             )
         except RequestError as error:
-            if prompt_logprobs.is_refusal(str(error)):
-                raise EngineError(self._no_distributions(str(error))) from None
-            return [Score(request.key, None, None, error=str(error))]
+            if prompt_logprobs.is_refusal(str(error)) or top_logprobs.is_refusal(str(error)):
+                raise _NotOfferedError(str(error)) from None
+            raise
         if prompt_logprobs.are_missing(answer):
-            raise EngineError(self._no_distributions("its answers lack `prompt_logprobs`"))
+            raise _NotOfferedError("its answers lack `prompt_logprobs`")
         self._fingerprint = answer.get("system_fingerprint") or self._fingerprint
-        return [prompt_logprobs.score(request, answer)]
+        return prompt_logprobs.score(request, answer)
+
+    async def _by_completions(self, request: ScoreRequest) -> Score:
+        contexts = top_logprobs.contexts(request)
+        body = {"prompt": [list(context) for context in contexts]}
+        answer = await self._show("/completions", body, "logprobs")
+        shown = top_logprobs.of_completions(answer, len(contexts))
+        if shown is None:
+            raise _NotOfferedError("its answers lack `logprobs`")
+        reads = dict(zip(contexts, shown, strict=True))
+        return top_logprobs.score(request, reads, self._names)
+
+    async def _by_chat(self, request: ScoreRequest) -> Score:
+        body = {"messages": list(request.messages), "logprobs": True}
+        answer = await self._show("/chat/completions", body, "top_logprobs")
+        shown = top_logprobs.of_chat(answer)
+        if shown is None:
+            raise _NotOfferedError("its answers lack `logprobs`")
+        # Where a merge crosses the end of the prompt, the options begin before a chat's answer.
+        prompt = self._tokenizer.render(request.messages).token_ids
+        reads = {prompt: shown} if prompt == request.prompt_token_ids else {}
+        return top_logprobs.score(request, reads, self._names)
+
+    async def _show(self, path: str, body: dict[str, Any], key: str) -> dict[str, Any]:
+        """Ask for one token and as many of the likeliest as the server grants."""
+        refusal = None
+        for most in self._asks:
+            try:
+                answer = await self._client.post(
+                    path, {"model": self._entry.name, **body, **ONE_TOKEN, key: most}
+                )
+            except RequestError as error:
+                if not top_logprobs.is_refusal(str(error)):
+                    raise
+                refusal = error
+                if top_logprobs.is_about_logprobs(str(error)):
+                    continue  # fewer may be granted
+                break
+            self._asks = (most,)
+            self._fingerprint = answer.get("system_fingerprint") or self._fingerprint
+            return answer
+        raise _NotOfferedError(str(refusal))
+
+    @cached_property
+    def _tokenizer(self) -> ChatTokenizer:
+        return ChatTokenizer(self._model_key, self._entry, self._root)
+
+    @cached_property
+    def _names(self) -> top_logprobs.Names:
+        return self._tokenizer.names()
 
     def _no_distributions(self, reason: str) -> str:
         return (
-            f"model '{self._model_key}': {public_url(api_root(self._entry))} gives no exact answer"
+            f"model '{self._model_key}': {public_url(api_root(self._entry))} gives no answer"
             f" distributions, so experiment 2 cannot be measured on it ({reason}). Run experiment 1"
             " alone with `experiments: [exp1]`, or serve the model with vLLM (`engine: vllm`)."
         )

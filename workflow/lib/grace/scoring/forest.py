@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
+from grace.distributions import log_sum
 from grace.scoring.joining import common_prefix
 
 #: Log-probabilities of each continuation's tokens, and of the terminators after it.
@@ -94,7 +95,7 @@ class Forest:
         return (
             tuple(tuple(values[read] for read in along.tokens) for along in self.queries[query]),
             tuple(
-                _log_sum([values[read] for read in along.terminators])
+                log_sum([values[read] for read in along.terminators])
                 for along in self.queries[query]
             ),
         )
@@ -123,16 +124,6 @@ class Harvest:
                 self._missing[query] -= 1
                 if not self._missing[query]:
                     yield query, self._forest.result(query, self._values)
-
-
-def _log_sum(logs: Sequence[float]) -> float:
-    """Ln of the summed exponentials; NaN stays NaN."""
-    if any(map(math.isnan, logs)):
-        return math.nan
-    highest = max(logs)
-    if len(logs) == 1 or math.isinf(highest):
-        return highest
-    return highest + math.log(math.fsum(math.exp(value - highest) for value in logs))
 
 
 class _Grower:

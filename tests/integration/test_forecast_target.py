@@ -1,0 +1,29 @@
+"""What a user sees of a run before it runs."""
+
+from __future__ import annotations
+
+from workflow_project import Project
+
+
+def test_the_target_and_the_dry_run_say_what_would_be_asked(tmp_path):
+    project = Project.copied_to(tmp_path / "project")
+    settings = ("--config", "models=[pico, gemma-2b]", "limit=24", "replications=2")
+    shown = project.run("forecast", *settings)
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in shown.splitlines() if line}
+    assert rows["pico", "study1_exp1"][:4] == ["24", "24", "24", "0"]
+    assert rows["pico", "study2_exp1"][-2:] == ["24", "6,144"]
+    one_by_one, without_repeats, in_forests = (
+        int(cell.replace(",", "")) for cell in rows["pico", "study1_exp2"][4:7]
+    )
+    assert one_by_one >= without_repeats > 5 * in_forests > 0
+    assert rows["gemma-2b", "study1_exp2"][4:7] == ["?", "?", "?"]
+    log = (project.folder / "results/logs/forecast.log").read_text()
+    assert log.startswith("model ")
+    assert not list((project.folder / "results").rglob("*.json"))
+
+    preview = project.run("-n", *settings)
+    assert preview.count("Forecast") == 1
+    assert "study1_exp2: 4 runs of 120 distributions, for 120 queries" in preview
+    assert "Forecast" not in project.run("-n", "--quiet", "all", *settings)
+    # Nothing with a model is to be done here.
+    assert "Forecast" not in project.run("-n", "results/analysis-ready/reference_study1.csv")

@@ -1,0 +1,103 @@
+"""The forecast states what a run then logs that it asks for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from engines_for_tests import CharacterTokenizer, ScriptedEngine
+from test_experiments import run_of
+
+from grace import forecast
+from grace.chat import tokenizer_of
+from grace.engines.base import Decoding
+from grace.experiments import asked
+from grace.generation import run_generation
+from grace.measurement import run_scoring
+from grace.project import Project
+
+ROOT = Path(__file__).parents[2]
+
+
+def numbers(text: str) -> list[int]:
+    return [int(found) for found in re.findall(r"\b\d+\b", text)]
+
+
+def items_of(project: Project, study: str, experiment: str):
+    run = run_of(study, experiment)
+    return run, asked(run, project.trials[study], list(project.wordings.values()))
+
+
+@pytest.mark.parametrize("study", ["study1", "study2"])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_experiment_1_asks_as_forecast(study, temperature, caplog):
+    caplog.set_level("INFO")
+    project = Project(ROOT, {"generation": {"temperature": temperature}, "limit": 100})
+    run, items = items_of(project, study, "exp1")
+    found = forecast.generation_requests(run.study, items, project.config.generation)
+    decoding = Decoding(**project.config.generation.model_dump())
+    engine = ScriptedEngine()
+    list(run_generation(run, items, CharacterTokenizer(), engine, decoding))
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "grace.generation"]
+    prompts, joined, _temperature, sent = numbers(line.split(":", 1)[1])
+    assert (found.queries, found.repeated, found.asked) == (prompts, joined, sent)
+    assert sent == len(engine.generated)
+    assert found.distinct == len({str(r.messages) for r in engine.generated})
+
+
+@pytest.mark.parametrize("study", ["study1", "study2"])
+@pytest.mark.parametrize("forms", [("{}",), ("{}", " {}")])
+def test_experiment_2_asks_as_forecast(study, forms, caplog):
+    caplog.set_level("INFO")
+    project = Project(ROOT, {"limit": 100})
+    run, items = items_of(project, study, "exp2")
+    tokenizer = tokenizer_of("pico", project.models["pico"], ROOT)
+    found = forecast.scoring_requests(run.study, items)
+    tokens = forecast.scoring_tokens(run.study, items, tokenizer, forms)
+    engine = ScriptedEngine()
+    list(run_scoring(run, items, tokenizer, engine, forms))
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "grace.measurement"]
+    queries, trials, repeated, distinct, _forests, *read = numbers(line.split(":", 1)[1])
+    assert (found.queries, found.trials, found.repeated) == (queries, trials, repeated)
+    assert found.asked == distinct == len(engine.scored)
+    assert [tokens.one_by_one, tokens.without_repeats, tokens.in_forests] == read
+    assert tokens.without_repeats == sum(
+        len(request.prompt_token_ids) + len(ids)
+        for request in engine.scored
+        for ids in request.continuations
+    )
+
+
+def test_replications_share_the_counts():
+    def rows(replications: list[int]) -> list[forecast.Row]:
+        values = {"replications": replications, "limit": 60, "studies": ["study1"]}
+        return list(forecast.rows(Project(ROOT, values)))
+
+    assert rows([0]) == rows([7])
+
+
+def test_a_dry_runs_lines_name_jobs_and_requests():
+    project = Project(ROOT, {"generation": {"temperature": 0}})
+    text = forecast.dry_run(project, {("study1", "exp1"): 40, ("study1", "exp2"): 1})
+    assert text.splitlines()[1:] == [
+        "  study1_exp1: 40 runs of 36 answers of at most 256 tokens, to 36 different prompts",
+        "  study1_exp2: 1 run of 180 distributions, for 1,500 queries",
+    ]
+
+
+def test_a_tokeniser_that_is_not_here_is_told_not_an_error(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    values = {"models": ["pico", "gemma-2b"], "limit": 5, "replications": 3}
+    rows = list(forecast.rows(Project(ROOT, values)))
+    text = forecast.table(rows, 3)
+    lines = {tuple(line.split()[:2]): line.split() for line in text.splitlines() if line}
+    assert lines["gemma-2b", "study1_exp2"][6:9] == ["?", "?", "?"]
+    assert lines["gemma-2b", "study1_exp1"] == [
+        "gemma-2b", *lines["pico", "study1_exp1"][1:],
+    ]  # fmt: skip
+    assert all(int(n.replace(",", "")) > 0 for n in lines["pico", "study1_exp2"][6:9])
+    assert lines["pico", "study2_exp1"][-2:] == ["5", "1,280"]
+    assert "3 for each model" in text
+    assert "tokeniser is not on this machine" in text
+    assert "tokeniser is not" not in forecast.table(rows[:4], 3)
