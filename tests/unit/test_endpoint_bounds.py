@@ -142,7 +142,7 @@ def served(
 
 def planned(tokenizer: ChatTokenizer, options: list[str]) -> tuple[QueryPlan, ScoreRequest]:
     prompt = tokenizer.render(MESSAGES)
-    plan = plan_query(partial(map, tokenizer.tokenise), prompt.text, prompt.token_ids, options)
+    plan = plan_query(tokenizer.tokenise_all, prompt.text, prompt.token_ids, options)
     assert plan.prompt_token_ids == prompt.token_ids
     ends = (*tokenizer.terminator_ids, 7)  # two, as many models have
     return plan, ScoreRequest("q", prompt.token_ids, plan.option_token_ids, ends, None, MESSAGES)

@@ -21,13 +21,14 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig
-from grace.engines import row_scoring
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.packed_scoring import shape_of
 from grace.engines.padded_cache import ROOM, batches
 from grace.engines.sampling import draw
 from grace.engines.scorer import COPIES, PACKED
 from grace.engines.transformers_engine import TransformersEngine, preflight
 from grace.errors import EngineError
+from grace.scoring.packing import Budget
 
 VOCABULARY = 96
 END, OTHER_END, END_OF_TEXT = 3, 4, 2  # <end> and <other> end a turn; <eos> is the tokenizer's
@@ -429,13 +430,12 @@ def assert_close(score: Score, tokens: list[list[float]], ends: list[float]) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_scores_equal_a_plain_forward(
-    models: Path, architecture: str, dtype: torch.dtype, path: str, monkeypatch: pytest.MonkeyPatch
+    models: Path, architecture: str, dtype: torch.dtype, path: str
 ) -> None:
-    monkeypatch.setattr(row_scoring, "PROMPT_TOKENS", 100)
-    monkeypatch.setattr(row_scoring, "CACHED_TOKENS", 250)
     requests = score_requests()
     with open_engine(models, architecture) as engine:
         engine._scorer.path = path
+        engine._scorer._budget = Budget(100, 2**20)
         found = scores(engine, requests)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         models / "models" / architecture, dtype=dtype
@@ -444,18 +444,19 @@ def test_scores_equal_a_plain_forward(
         assert_close(found[request.key], *brute_force(model, request))
 
 
-@pytest.mark.parametrize("logits", [1, 5000])
+@pytest.mark.parametrize("memory", [1, 100_000])
 def test_batches_and_order_of_copies_do_not_matter(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, logits: int
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, memory: int
 ) -> None:
     requests = score_requests()
     monkeypatch.setattr(engine._scorer, "path", COPIES)
     together = scores(engine, requests)
-    monkeypatch.setattr(row_scoring, "LOGITS", logits)
+    monkeypatch.setattr(engine._scorer, "_budget", Budget(8192, memory))
+    shape = shape_of(engine._scorer._model)
     steps = Steps(engine, monkeypatch)
     reordered = scores(engine, requests[::-1])
     for rows, tokens in steps.shapes[1:]:
-        assert rows == 1 or rows * tokens * VOCABULARY <= logits
+        assert rows == 1 or shape.memory(rows, tokens, tokens, 1) <= memory
     for request in requests:
         alone = scores(engine, [request])[request.key]
         for other in (reordered[request.key], alone):

@@ -84,7 +84,7 @@ class ScoringConfig(_Strict):
     max_batch_mib: int = Field(
         1024,
         ge=1,
-        description="MiB that a pass may take for masks, attention scores and logits.",
+        description="MiB that a pass may take: masks, attention, logits, copies of its cache.",
     )
 
     @field_validator("surface_forms")

@@ -38,13 +38,7 @@ class PackedReader:
         self._layers: int = config.num_hidden_layers
         #: Sliding window by kind of layer; None sees all.
         self.windows = _windows(config)
-        self.shape = Shape(
-            heads=getattr(config, "num_attention_heads", None) or _HEADS,
-            vocabulary=model.get_input_embeddings().num_embeddings,
-            value_bytes=model.dtype.itemsize,
-            masks=len(self.windows),
-            cached=_cached(config),
-        )
+        self.shape = shape_of(model, len(self.windows))
 
     def read(self, forests: Sequence[Forest], batch: Batch) -> list[list[float]]:
         """The batch's members' reads: natural logs, in the order of each forest's `reads`."""
@@ -134,12 +128,19 @@ def _windows(config: Any) -> dict[str, int | None]:
     return found
 
 
-def _cached(config: Any) -> int:
-    """Keys and values of all layers for one token, at most."""
+def shape_of(model: Any, masks: int = 1) -> Shape:
+    """What a pass of the model needs memory for."""
+    config = model.config.get_text_config(decoder=True)
     heads: int = getattr(config, "num_attention_heads", None) or _HEADS
     pairs: int = getattr(config, "num_key_value_heads", None) or heads
     size: int = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return 2 * int(config.num_hidden_layers) * pairs * size
+    return Shape(
+        heads=heads,
+        vocabulary=model.get_input_embeddings().num_embeddings,
+        value_bytes=model.dtype.itemsize,
+        masks=masks,
+        cached=2 * int(config.num_hidden_layers) * pairs * size,
+    )
 
 
 def _rows(layer: DynamicLayer, index: Tensor) -> DynamicLayer:

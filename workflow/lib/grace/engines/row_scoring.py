@@ -12,23 +12,27 @@ import torch
 from torch import Tensor
 
 from grace.engines.base import Score, ScoreRequest, finite_score
+from grace.engines.packed_scoring import shape_of
 from grace.engines.padded_cache import PaddedRows, batches, widened
-
-#: Padded prompt tokens in one forward pass.
-PROMPT_TOKENS = 4096
-#: Cached tokens, prompt and continuation, over all rows of one scoring pass.
-CACHED_TOKENS = 32_768
-#: Logits (float32) of one scoring pass: rows × tokens × vocabulary.
-LOGITS = 2**26
+from grace.scoring.packing import Budget, Shape
 
 
-def score_rows(model: Any, requests: Sequence[ScoreRequest]) -> Iterator[Score]:
-    """Scores of valid requests, in batches of similar length."""
-    for batch in batches([len(r.prompt_token_ids) for r in requests], PROMPT_TOKENS):
-        yield from _score_batch(model, [requests[i] for i in batch])
+def score_rows(model: Any, requests: Sequence[ScoreRequest], budget: Budget) -> Iterator[Score]:
+    """Scores of valid requests, in batches of similar length.
+
+    A pass stays within the budget, its copies of the cache included, unless one row exceeds it.
+    """
+    lengths = [len(request.prompt_token_ids) for request in requests]
+    shape = shape_of(model)
+    longest = max(lengths, default=1)
+    token = shape.cache(1, 1) + shape.memory(1, longest, longest, 1) // longest
+    for batch in batches(lengths, min(budget.tokens, budget.memory // token)):
+        yield from _score_batch(model, [requests[i] for i in batch], budget, shape)
 
 
-def _score_batch(model: Any, requests: Sequence[ScoreRequest]) -> list[Score]:
+def _score_batch(
+    model: Any, requests: Sequence[ScoreRequest], budget: Budget, shape: Shape
+) -> list[Score]:
     """Read each prompt once, then all its continuations on copies of the prompt's cache."""
     asked = [
         (row, continuation)
@@ -36,9 +40,9 @@ def _score_batch(model: Any, requests: Sequence[ScoreRequest]) -> list[Score]:
         for continuation in request.continuations
     ]
     longest = max(len(continuation) for _, continuation in asked)
-    vocabulary = model.get_input_embeddings().num_embeddings
     columns = max(len(request.prompt_token_ids) for request in requests) + longest
-    step = max(1, min(CACHED_TOKENS // columns, LOGITS // (longest * vocabulary)))
+    row = shape.cache(1, columns) + shape.memory(1, longest, columns, longest)
+    step = max(1, min(budget.tokens // longest, budget.memory // row))
     token_logprobs: list[tuple[float, ...]] = []
     terminator_logprobs: list[float] = []
     with torch.inference_mode():

@@ -92,7 +92,8 @@ class Scorer:
             yield from self._scores(results)
             rest = [group for index, group in enumerate(rest) if index not in checked]
         if self.path == COPIES:
-            yield from score_rows(self._model, [request for group in rest for request in group])
+            requests = [request for group in rest for request in group]
+            yield from score_rows(self._model, requests, self._budget)
         else:
             yield from self._scores(self._read(rest))
 
@@ -102,7 +103,7 @@ class Scorer:
             if all(map(math.isfinite, (*ends, *(value for row in tokens for value in row)))):
                 yield finite_score(request.key, tokens, ends)
             else:
-                yield from score_rows(self._model, [request])
+                yield from score_rows(self._model, [request], self._budget)
 
     def _read(
         self, groups: Sequence[Sequence[ScoreRequest]]
