@@ -9,6 +9,7 @@ import asyncio
 import json
 import random
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -110,24 +111,25 @@ def _body(model: str, request: GenerationRequest) -> dict[str, Any]:
 
 
 def _vllm_benchmark(
-    url: str, model: str, folder: str, bodies: Sequence[dict[str, Any]], scratch: Path
+    url: str, model: str, tokenizer: str, bodies: Sequence[dict[str, Any]], scratch: Path
 ) -> dict[str, Any]:
     """The result of vLLM's own serving benchmark at an infinite rate of requests."""
-    (scratch / "requests.json").write_text(json.dumps(bodies), encoding="utf-8")
+    asked, answered = scratch / "requests.json", scratch / "result.json"
+    asked.write_text(json.dumps(bodies), encoding="utf-8")
     options = {
         "--backend": "openai",
         "--base-url": url,
         "--model": model,
-        "--tokenizer": folder,
+        "--tokenizer": tokenizer,
         "--dataset-name": "custom",  # others would change prompts and lengths
         "--num-prompts": str(len(bodies)),
         "--request-rate": "inf",
         "--result-dir": str(scratch),
-        "--result-filename": "benchmark.json",
+        "--result-filename": answered.name,
     }
     done = subprocess.run(
         [
-            *(str(served.serving_python()), "-P", str(_DRIVER), str(scratch / "requests.json")),
+            *(str(served.serving_python()), "-P", str(_DRIVER), str(asked)),
             *(text for option in options.items() for text in option),
             *("--save-result", "--disable-tqdm"),
         ],
@@ -138,7 +140,7 @@ def _vllm_benchmark(
     )
     if done.returncode != 0:
         raise GraceError(f"bench: vLLM's own benchmark failed:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads((scratch / "benchmark.json").read_text(encoding="utf-8"))
+    result: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
     if result["failed"]:
         raise GraceError(f"bench: {result['failed']} requests of vLLM's own benchmark failed.")
     return result
@@ -149,12 +151,15 @@ def systems(
     model: str,
     requests: Sequence[GenerationRequest],
     tokens: Tokens,
-    scratch: Path,
 ) -> list[System]:
     """Ours first, then what it is compared with."""
     bodies = [_body(model, request) for request in requests]
     facts = engine.describe()
     url = facts["base_url"]
+
+    def benchmark() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="grace-bench-") as scratch:
+            return _vllm_benchmark(url, model, facts["model"], bodies, Path(scratch))
 
     def system(key: str, name: str, run: Any, counts: Any, seconds: Any = None) -> System:
         return System(
@@ -183,7 +188,7 @@ def systems(
         system(
             "vllm-bench",
             "vLLM's own serving benchmark, infinite request rate",
-            lambda: _vllm_benchmark(url, model, facts["model"], bodies, scratch),
+            benchmark,
             lambda result: [result["total_output_tokens"]],
             lambda result: result["duration"],
         ),

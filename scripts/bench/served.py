@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench.models import ROOT, BenchModel
 from bench.workload import Reference, Workload, answers_of_scores
 from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.engines.vllm import VllmEngine
-from grace.errors import EngineError
+from grace.errors import EngineError, GraceError
 from grace.serving import vllm_server
 
 #: On a GPU the models of this process need room beside the server's.
@@ -45,25 +46,35 @@ def set_threads(threads: int) -> None:
 
 
 @contextmanager
-def serving(model: BenchModel, weights: Any, scratch: Path) -> Iterator[VllmEngine]:
-    """The engine with its server up; `scratch` holds the weights, its lease and its log."""
-    folder = model.save(weights, scratch / model.key)
-    with VllmEngine(
-        model.key,
-        _entry(model, folder),
-        requests=RequestsConfig(),
-        serving=_serving(model),
-        journal_dir=scratch / "lease",
-        log_dir=scratch / "logs",
-        root=ROOT,
-    ) as engine:
+def serving(model: BenchModel, weights: Any, state: Path) -> Iterator[VllmEngine]:
+    """The engine with its server up; `state` is the folder of its lease and its logs."""
+    with (
+        tempfile.TemporaryDirectory(prefix="grace-bench-") as folder,
+        VllmEngine(
+            model.key,
+            _entry(model, model.save(weights, Path(folder))),
+            requests=RequestsConfig(),
+            serving=_serving(model),
+            journal_dir=state,
+            log_dir=state / "logs",
+            root=ROOT,
+        ) as engine,
+    ):
         yield engine
 
 
 def forget(engine: VllmEngine) -> None:
-    """Empty the server's prefix cache, so that no run reads what another has left."""
-    url = engine.describe()["base_url"]
-    httpx.post(f"{url}/reset_prefix_cache", timeout=60, trust_env=False).raise_for_status()
+    """Empty the server's prefix cache, so that no run reads what another has left.
+
+    Raises `GraceError` where the server is gone.
+    """
+    url = f"{engine.describe()['base_url']}/reset_prefix_cache"
+    try:
+        httpx.post(url, timeout=60, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        raise GraceError(
+            f"bench: the server is not as it was at the start: {error}. Its log is in .grace/bench."
+        ) from None
 
 
 def system(engine: VllmEngine, work: Workload, reference: Reference) -> System:
