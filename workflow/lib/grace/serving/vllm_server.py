@@ -45,6 +45,8 @@ def server_arguments(
         arguments += ["--tensor-parallel-size", str(entry.gpus)]
     if entry.gpus == 0:
         arguments += ["--enforce-eager"]  # starts sooner; compiling pays on GPUs only
+        # vLLM 0.32 dies on a CPU where it reads the prompt of a request with a seed in parts.
+        arguments += ["--no-enable-chunked-prefill"]
     # No sampling defaults from the model's generation_config.json (its stop tokens stay), and
     # log-probabilities as the model has them, before temperature and penalties.
     arguments += ["--generation-config", "vllm", "--logprobs-mode", "raw_logprobs"]
