@@ -1,7 +1,7 @@
 # The commands a person types. `make` alone lists them. Set-up lives in scripts/setup/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test lint setup setup-dev serve-env clean
+.PHONY: help run test lint bench setup setup-dev serve-env clean
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -11,8 +11,8 @@ help: ## This list
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 	@echo
-	@echo 'Arguments for Snakemake or pytest go into ARGS:'
-	@echo '  make run ARGS="-n"        make test ARGS="-k prompts"'
+	@echo 'Arguments for Snakemake, pytest or the benchmark go into ARGS:'
+	@echo '  make run ARGS="-n"        make test ARGS="-k prompts"      make bench ARGS="--quick"'
 
 run: setup ## Set up what is missing and run the workflow: results/report.html
 	$(IN_VENV) snakemake $(ARGS)
@@ -29,6 +29,10 @@ lint: setup-dev ## Formatters, linters and types, without changing a file
 		-e 'invisible(lapply(found, print)); quit(status = 1L * any(lengths(found) > 0))'
 	shellcheck -x scripts/setup/*.sh .ci/run
 	$(IN_VENV) snakemake --lint
+
+bench: serve-env ## Measure Grace's speed beside other ways: results/benchmarks/
+	@scripts/setup/python.sh --bench
+	PYTHONPATH=scripts .venv-bench/bin/python -m bench $(ARGS)
 
 setup: ## The environment that `make run` needs: .venv and R
 	@scripts/setup/python.sh

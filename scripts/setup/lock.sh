@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Renew envs/main.lock, envs/dev.lock and envs/python.yaml from pyproject.toml: resolve the newest
-# versions that it allows in a throw-away environment and write them down whole.
+# Renew envs/main.lock, envs/dev.lock, envs/bench.lock and envs/python.yaml from pyproject.toml:
+# resolve the newest versions that it allows in throw-away environments and write them down whole.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$(find_python)" -m venv "$work/venv"
-python="$work/venv/bin/python"
+"$(find_python)" -m venv "$work/main"
+python="$work/main/bin/python"
 
 requirements() {
     "$python" - "$1" <<'END'
@@ -16,31 +16,41 @@ import sys, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))
 wanted = {
     "main": project["project"]["dependencies"],
-    "dev": project["dependency-groups"]["dev"],
+    **project["dependency-groups"],
 }
 print(*wanted[sys.argv[1]], sep="\n")
 END
 }
 
-# What is installed, without pip itself, torch and what only torch's CUDA builds bring.
+# What is installed in environment $1, without pip itself, torch and what only torch's CUDA builds
+# bring.
 pins() {
-    "$python" -m pip freeze | grep -viE '^(pip|torch|triton|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*)='
+    "$work/$1/bin/python" -m pip freeze |
+        grep -viE '^(pip|torch|triton|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*)='
 }
 
-install() { pip_install "$work/venv" "$@"; }
-
 say "Resolving the main packages"
-install -r envs/torch.txt
+pip_install "$work/main" -r envs/torch.txt
 requirements main >"$work/main.in"
-install -r envs/torch.txt -r "$work/main.in"
-pins >"$work/main.pins"
+pip_install "$work/main" -r envs/torch.txt -r "$work/main.in"
+pins main >"$work/main.pins"
+
+# Write to $1.pins what dependency group $1 needs in environment $2 beyond the main packages there.
+resolve() {
+    requirements "$1" >"$work/$1.in"
+    pip_install "$work/$2" -r envs/torch.txt -c "$work/main.pins" -r "$work/$1.in"
+    "$work/$2/bin/python" -m pip check
+    pins "$2" | grep -vxFf "$work/main.pins" >"$work/$1.pins"
+}
 
 say "Resolving the developers' tools"
-requirements dev >"$work/dev.in"
-install -r envs/torch.txt -c "$work/main.pins" -r "$work/dev.in"
-pins | grep -vxFf "$work/main.pins" >"$work/dev.pins"
+resolve dev main
 
-"$python" -m pip check
+say "Resolving what the benchmark compares with"
+"$python" -m venv "$work/bench"
+pip_install "$work/bench" -r envs/torch.txt
+pip_install "$work/bench" --no-deps -r "$work/main.pins"
+resolve bench bench
 
 write() {
     {
@@ -53,6 +63,7 @@ write() {
 }
 write envs/main.lock "Grace's main environment: the library, Snakemake, transformers." "$work/main.pins"
 write envs/dev.lock "What the tests and linters need beyond envs/main.lock." "$work/dev.pins"
+write envs/bench.lock "What \`make bench\` compares with, beyond envs/main.lock." "$work/bench.pins"
 
 {
     echo "# The packages of envs/torch.txt and envs/main.lock as a conda environment, for \`--sdm conda\`."
@@ -61,4 +72,4 @@ write envs/dev.lock "What the tests and linters need beyond envs/main.lock." "$w
         "  - python =$OLDEST_PYTHON" "  - pip" "  - pip:"
     sed 's/^/      - /' envs/torch.txt "$work/main.pins"
 } >envs/python.yaml
-say "Wrote envs/main.lock, envs/dev.lock and envs/python.yaml. Now: make test"
+say "Wrote envs/main.lock, envs/dev.lock, envs/bench.lock and envs/python.yaml. Now: make test"

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # The main environment: .venv with the library's dependencies, Snakemake and CPU torch.
-#   scripts/setup/python.sh         what `make run` needs
-#   scripts/setup/python.sh --dev   and the tools that `make test` needs
+#   scripts/setup/python.sh           what `make run` needs
+#   scripts/setup/python.sh --dev     and the tools that `make test` needs
+#   scripts/setup/python.sh --bench   what `make bench` needs, in an environment of its own, since
+#                                     transformers takes other paths where some of it is installed
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 venv=.venv
 locks=(envs/main.lock)
-[ "${1:-}" != --dev ] || locks+=(envs/dev.lock)
+case "${1:-}" in
+    --dev) locks+=(envs/dev.lock) ;;
+    --bench) venv=.venv-bench && locks+=(envs/bench.lock) ;;
+esac
 
 ensure_venv "$venv"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from tiny_model import END, build_tiny_model
@@ -22,7 +24,7 @@ from grace.errors import EngineError
 
 pytestmark = pytest.mark.vllm
 
-REQUESTS = RequestsConfig(concurrency=8, timeout_s=120)
+REQUESTS = RequestsConfig(concurrency=32, timeout_s=120)
 ROOT = Path(__file__).parents[2]
 
 
@@ -252,6 +254,19 @@ def test_the_same_seed_gives_the_same_answer_alone_and_under_load(engine: VllmEn
     again = {answer.key: answer.text for answer in together}
     assert again["7"] == alone.text
     assert len(set(again.values())) > 20, "different seeds are to draw different answers"
+
+
+def test_more_prompts_at_once_than_the_server_reads_in_one_pass(engine: VllmEngine) -> None:
+    # 32 × 240 tokens, all different; reading one of the prompts in parts would kill a CPU server,
+    # as they have seeds.
+    before = engine.describe()["base_url"]
+    long = [generation(str(n), n, 1.0, 240) for n in range(64)]
+    different = [replace(r, prompt_token_ids=(5 + r.seed, *r.prompt_token_ids[1:])) for r in long]
+    answers = list(engine.generate(different))
+    assert [answer.error for answer in answers] == [None] * 64
+    (after,) = engine.generate([generation("after", 1)])
+    assert after.error is None
+    assert httpx.get(f"{before}/health").status_code == 200, "it was restarted"
 
 
 def test_an_answer_has_its_facts(engine: VllmEngine) -> None:

@@ -53,6 +53,7 @@ def test_arguments_of_a_bundled_model_on_the_cpu(root: Path) -> None:
     assert option(arguments, "--logprobs-mode") == "raw_logprobs"
     assert option(arguments, "--block-size") == "32"
     assert "--enforce-eager" in arguments
+    assert "--no-enable-chunked-prefill" in arguments
     assert "--revision" not in arguments
     assert server_environment(PICO, root)["HF_HUB_OFFLINE"] == "1"
     assert server_environment(PICO, root)["VLLM_CPU_KVCACHE_SPACE"]
@@ -73,6 +74,7 @@ def test_arguments_of_a_hub_model_on_gpus(root: Path) -> None:
     assert arguments[-2:] == ["--gpu-memory-utilization", "0.8"]
     assert "--enforce-eager" not in arguments
     assert "--block-size" not in arguments
+    assert "--no-enable-chunked-prefill" not in arguments
     assert "HF_HUB_OFFLINE" not in server_environment(entry, root)
 
 

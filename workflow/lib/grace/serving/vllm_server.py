@@ -55,6 +55,8 @@ def server_arguments(
     if entry.gpus == 0:
         arguments += ["--enforce-eager"]  # starts sooner; compiling pays on GPUs only
         arguments += ["--block-size", str(CPU_BLOCK)]
+        # vLLM 0.32 dies on a CPU where it reads the prompt of a request with a seed in parts.
+        arguments += ["--no-enable-chunked-prefill"]
     if _release(vllm_version(serving, root)) >= _SCORES_TEXTS:
         arguments += ["--enable-scale-out", "--max-logprobs", str(_MOST_LOGPROBS)]
     # No sampling defaults from the model's generation_config.json (its stop tokens stay), and
