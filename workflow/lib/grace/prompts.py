@@ -7,6 +7,7 @@ start with an underscore are only included.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import jinja2.meta
 
 from grace.digests import digest
 from grace.errors import ConfigError
+
+#: Rendered prompts that are kept.
+_KEPT = 1024
 
 
 class PromptSet:
@@ -38,6 +42,8 @@ class PromptSet:
             auto_reload=False,
         )
         self._folder = folder
+        # Trials repeat each other's prompts.
+        self._text = lru_cache(_KEPT)(self._rendered)
 
     def _source(self, name: str) -> str:
         try:
@@ -49,6 +55,9 @@ class PromptSet:
 
     def render(self, name: str, values: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
         """The chat messages of one prompt. Raises `ConfigError` on a broken template."""
+        return ({"role": "user", "content": self._text(name, tuple(values.items()))},)
+
+    def _rendered(self, name: str, values: tuple[tuple[str, Any], ...]) -> str:
         try:
             text = self._environment.get_template(name).render(values)
         except jinja2.TemplateNotFound as error:
@@ -56,9 +65,9 @@ class PromptSet:
         except jinja2.TemplateError as error:
             raise ConfigError(
                 f"{self._folder}/{name}: {error}. Values a template may use:"
-                f" {', '.join(sorted(values))}."
+                f" {', '.join(sorted(dict(values)))}."
             ) from None
-        return ({"role": "user", "content": text.strip()},)
+        return text.strip()
 
     def digest(self, names: Iterable[str]) -> str:
         """Digest of the named templates and all that they include."""
