@@ -225,7 +225,7 @@ def test_opening_merges_when_there_are_many_closed_segments(tmp_path):
         assert len(journal) == 32
 
 
-def test_a_journal_open_during_a_merge_finds_its_answers(tmp_path):
+def test_a_journal_opened_before_a_merge_finds_its_answers(tmp_path):
     filled(tmp_path, 0)
     filled(tmp_path, 1)
     with Journal(tmp_path) as journal:
@@ -237,6 +237,23 @@ def test_a_journal_open_during_a_merge_finds_its_answers(tmp_path):
         journal.add(A, {"n": 1})
     with Journal(tmp_path) as journal:
         assert len(journal) == 3
+
+
+def test_a_journal_opened_during_a_merge_finds_everything(tmp_path, monkeypatch):
+    filled(tmp_path, 0)
+    filled(tmp_path, 1)
+    listed = []
+
+    def merged_after_the_first_listing(folder):
+        paths = segments_in(folder)
+        if not listed:
+            compact(folder, closed_after_s=-1)
+        listed.append(paths)
+        return paths
+
+    monkeypatch.setattr("grace.journal.index.segments_in", merged_after_the_first_listing)
+    assert len(Index.load(tmp_path)) == 2
+    assert len(listed) == 2
 
 
 def test_a_writer_leaves_its_segment_after_a_pause(tmp_path, monkeypatch):
