@@ -29,3 +29,7 @@ class RequestError(GraceError):
 
 class RecordError(GraceError):
     """A results file is not what the stage that reads it expects."""
+
+
+class JournalError(GraceError):
+    """The journal cannot be read or written: its volume is full, read-only or gone."""
