@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import statistics
 import time
@@ -36,6 +37,7 @@ class System:
 def timed(system: System) -> float:
     """Units a second of one run."""
     system.prepare()
+    gc.collect()  # what the run before left behind is not this one's to clear up
     started = time.perf_counter()
     result = system.run()
     seconds = time.perf_counter() - started
@@ -47,6 +49,8 @@ def timed(system: System) -> float:
 def measure(systems: Sequence[System], repetitions: int) -> dict[str, list[float]]:
     """Units a second of each system's every repetition, by key, after a run to warm up."""
     rates: dict[str, list[float]] = {system.key: [] for system in systems}
+    gc.collect()
+    gc.freeze()  # as a run does: libraries and models are not searched for garbage again and again
     for repetition in range(repetitions + 1):
         for system in systems:
             rate = timed(system)

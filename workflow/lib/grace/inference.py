@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,7 @@ def infer(
     items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
     tokenizer = tokenizer_of(model_key, entry, runtime.root)
     with open_engine(model_key, entry, runtime) as engine:
+        gc.freeze()  # libraries and the model stay: they need not be searched for garbage
         records = _records(run, items, tokenizer, engine, cell)
         write_records(records_path, records)
         description = engine.describe()
