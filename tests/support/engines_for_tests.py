@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 from grace.chat import Prompt
@@ -70,8 +70,10 @@ class ScriptedEngine:
                     processing_time_ms=1.0,
                 )
 
-    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]:
-        self.scored = list(requests)
+    def score(
+        self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
+    ) -> Iterator[Score]:
+        self.scored = [request for request in requests if request.key not in known]
         for request in reversed(self.scored):
             text = "".join(map(chr, request.prompt_token_ids))
             if self.fails(text):

@@ -187,7 +187,7 @@ def test_a_query_is_harvested_once_when_its_last_read_is_there(trial, random):
     forest = plant(trial)
     values = [-1 - index / 8 for index in range(len(forest.reads))]
     order = random.sample(range(len(values)), len(values))
-    harvest = Harvest(forest)
+    harvest = Harvest(forest, range(len(trial)))
     found = {}
     for number, read in enumerate(order):
         for query, result in harvest.add([read], [values[read]]):

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grace import digests
-from grace import project as project_module
+from grace import digests, modules
 from grace.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -25,14 +24,14 @@ def codes(monkeypatch, tmp_path):
             return f"{text}\nEDITED = True\n" if same else text
 
         monkeypatch.setattr(Path, "read_text", edited_text)
-        project_module._code.cache_clear()
+        modules.code.cache_clear()
         found = {
             "exp1": project.experiment_code("pico", "study1", "exp1"),
             "exp2": project.experiment_code("pico", "study1", "exp2"),
             "tables": project.table_code("study1"),
         }
         monkeypatch.setattr(Path, "read_text", read_text)
-        project_module._code.cache_clear()
+        modules.code.cache_clear()
         return found
 
     return after

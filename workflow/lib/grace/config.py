@@ -185,7 +185,11 @@ class Config(_Strict):
     on_invalid: Literal["fail", "warn"] = Field(
         "fail", description="What a failed threshold does to the run."
     )
-    journal_dir: str = Field(".grace", min_length=1, description="Folder for run-time state.")
+    journal_dir: str = Field(
+        ".grace",
+        min_length=1,
+        description="Folder of the journal of answers, and of servers' state.",
+    )
 
     @field_validator("models", "studies", "experiments", "variants")
     @classmethod

@@ -12,11 +12,14 @@ from grace import provenance
 from grace.chat import ChatTokenizer, tokenizer_of
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.engines import Runtime, open_engine
-from grace.engines.base import Decoding
+from grace.engines.base import Decoding, Engine
+from grace.engines.journaled import JournaledEngine
 from grace.errors import ConfigError
 from grace.experiments import Asked, Run, asked
 from grace.generation import run_generation
+from grace.journal import Journal
 from grace.measurement import run_scoring
+from grace.modules import engine_code
 from grace.prompts import PromptSet
 from grace.records import write_json, write_records
 from grace.stimuli import read_trials
@@ -67,26 +70,54 @@ def infer(
     ]
     items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
     tokenizer = tokenizer_of(model_key, entry, runtime.root)
-    with open_engine(model_key, entry, runtime) as engine:
+    facts = {
+        "started": started,
+        "code": code,
+        "hardware": provenance.hardware(),
+        "versions": provenance.versions(),
+        **provenance.git_state(runtime.root),
+    }
+    # First the journal: where it cannot be written, no model need be loaded.
+    with (
+        Journal(runtime.journal_dir / "journal") as journal,
+        open_engine(model_key, entry, runtime) as opened,
+    ):
+        engine = JournaledEngine(
+            opened,
+            journal,
+            identity=_identity(cell, opened),
+            session={**facts, "engine": opened.describe()},
+            label=f"{model_key}/replication-{run.replication}/{run.label}",
+        )
         gc.freeze()  # libraries and the model stay: they need not be searched for garbage
         records = _records(run, items, tokenizer, engine, cell)
         write_records(records_path, records)
         description = engine.describe()
+        sessions = engine.sessions()
     write_json(
         provenance_path,
         {
             "cell": cell,
-            "code": code,
-            "started": started,
+            **facts,
             "completed": provenance.now(),
             "requests": len(items),
             "engine": description,
             "gpus": entry.gpus,
-            "hardware": provenance.hardware(),
-            "versions": provenance.versions(),
-            **provenance.git_state(runtime.root),
+            "answers": sessions,
         },
     )
+
+
+def _identity(cell: dict[str, Any], engine: Engine) -> dict[str, Any]:
+    """What determines an answer beside the request."""
+    facts = engine.describe()
+    name = facts["engine"]
+    return {
+        "model": {field: value for field, value in cell["model"].items() if field != "key"},
+        "engine": name,
+        "version": facts["version"],
+        "code": engine_code(name, cell["experiment"]),
+    }
 
 
 def _records(

@@ -1,22 +1,20 @@
 """A project as the workflow sees it: config, models, wordings, and what each output depends on.
 
 A *cell* is a dict with exactly the configuration that can change the bytes of one job's output;
-`*_code` is a digest of the library modules that can. Snakemake records both as params, so that
-only what they change is stale. Paths, speed and placement are not in them.
+`*_code` is a digest of the library modules that can (`grace.modules`). Snakemake records both as
+params, so that only what they change is stale. Paths, speed and placement are not in them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from grace import seeds
+from grace import modules, seeds
 from grace.config import Config, ModelEntry, load_config, load_models, select_models
-from grace.digests import code_digest, digest, file_digest
-from grace.engines import MODULES as ENGINE_MODULES
-from grace.engines import SCORING_MODULES
+from grace.digests import digest, file_digest
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
 from grace.provenance import model_digest
@@ -25,26 +23,6 @@ from grace.studies import STUDIES, Trial
 
 #: Fields of a model's entry that cannot change an answer.
 PLACEMENT = {"gpus", "api_key_env"}
-#: Modules that every job imports and that cannot change a byte of a result.
-INERT = (
-    "config.py",  # its values enter through the cells
-    "errors.py",
-    "progress.py",
-    "provenance.py",
-    "serving/holder.py",
-    "serving/processes.py",
-    "serving/rundir.py",
-    "serving/supervisor.py",
-    "serving/warden.py",
-)
-#: The library's side of each experiment; counts only for its own.
-EXPERIMENTS = {"exp1": "generation.py", "exp2": "measurement.py"}
-
-
-@lru_cache
-def _code(*roots: str) -> str:
-    scoring = (module for modules in SCORING_MODULES.values() for module in modules)
-    return code_digest(roots, (*INERT, *EXPERIMENTS.values(), *scoring))
 
 
 class Project:
@@ -154,19 +132,16 @@ class Project:
 
     def experiment_code(self, model: str, study: str, experiment: str) -> str:
         """Digest of the modules behind one experiment's records."""
-        name = self.models[model].engine
-        engine = ENGINE_MODULES[name] + (SCORING_MODULES[name] if experiment == "exp2" else ())
-        common = ("inference.py", "chat.py", "stimuli.py", "records.py")
-        return _code(EXPERIMENTS[experiment], f"studies/{study}.py", *engine, *common)
+        return modules.experiment_code(self.models[model].engine, study, experiment)
 
     def table_code(self, study: str) -> str:
         """Digest of the modules behind a study's tables."""
-        return _code("tables.py", f"studies/{study}.py")
+        return modules.table_code(study)
 
     @staticmethod
-    def code(*modules: str) -> str:
+    def code(*names: str) -> str:
         """Digest of library modules, by name, and of what they import."""
-        return _code(*modules)
+        return modules.code(*names)
 
     def pico_cell(self) -> dict[str, Any]:
         """What the bundled model depends on: settings, prompts, the simulated people's data."""

@@ -10,7 +10,7 @@ pointless raises `EngineError`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from types import TracebackType
@@ -124,7 +124,15 @@ class Engine(Protocol):
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]: ...
 
-    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]: ...
+    def score(
+        self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
+    ) -> Iterator[Score]:
+        """The scores of all requests but those whose keys are `known`.
+
+        Those need no answer, but an engine may use them to form the same batches as without: the
+        last digits of a value depend on its company.
+        """
+        ...
 
     def __enter__(self) -> Self: ...
 

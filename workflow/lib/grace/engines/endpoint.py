@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -140,9 +140,12 @@ class EndpointEngine:
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         return self._pump.map(self._generate, requests, self._requests.concurrency)
 
-    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]:
+    def score(
+        self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
+    ) -> Iterator[Score]:
         """Raises `EngineError` where the endpoint tells no log-probabilities at all."""
-        return self._pump.map(self._score, requests, self._requests.concurrency)
+        asked = (request for request in requests if request.key not in known)
+        return self._pump.map(self._score, asked, self._requests.concurrency)
 
     async def _generate(self, request: GenerationRequest) -> list[Generation]:
         body = {

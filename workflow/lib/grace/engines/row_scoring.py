@@ -5,7 +5,7 @@ Needs nothing of a model but a cache and a padding mask, so it works where packe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,17 +17,26 @@ from grace.engines.padded_cache import PaddedRows, batches, widened
 from grace.scoring.packing import Budget, Shape
 
 
-def score_rows(model: Any, requests: Sequence[ScoreRequest], budget: Budget) -> Iterator[Score]:
+def score_rows(
+    model: Any,
+    requests: Sequence[ScoreRequest],
+    budget: Budget,
+    known: Container[str] = frozenset(),
+) -> Iterator[Score]:
     """Scores of valid requests, in batches of similar length.
 
-    A pass stays within the budget, its copies of the cache included, unless one row exceeds it.
+    Batches that hold only known requests are left out. A pass stays within the budget, its copies
+    of the cache included, unless one row exceeds it.
     """
     lengths = [len(request.prompt_token_ids) for request in requests]
     shape = shape_of(model)
     longest = max(lengths, default=1)
     token = shape.cache(1, 1) + shape.memory(1, longest, longest, 1) // longest
     for batch in batches(lengths, min(budget.tokens, budget.memory // token)):
-        yield from _score_batch(model, [requests[i] for i in batch], budget, shape)
+        some = [requests[i] for i in batch]
+        if any(request.key not in known for request in some):
+            scores = _score_batch(model, some, budget, shape)
+            yield from (score for score in scores if score.key not in known)
 
 
 def _score_batch(

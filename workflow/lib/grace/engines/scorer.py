@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -25,7 +25,7 @@ from grace.engines.padded_cache import widened
 from grace.engines.row_scoring import score_rows
 from grace.errors import EngineError
 from grace.scoring.forest import Harvest, Result, plant
-from grace.scoring.limbs import Pass, passes
+from grace.scoring.limbs import Pass, needed, passes
 from grace.scoring.packing import Batch, Budget, pack
 
 logger = logging.getLogger(__name__)
@@ -79,23 +79,31 @@ class Scorer:
             "max_batch_mib": self._budget.memory // 2**20,
         }
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Score]:
-        """The scores, in any order. Neighbours of one group share what they begin with."""
+    def score(
+        self, requests: Sequence[ScoreRequest], known: Container[str] = frozenset()
+    ) -> Iterator[Score]:
+        """The scores, in any order. Neighbours of one group share what they begin with.
+
+        Passes are planned for all requests; those that only known ones need are left out.
+        """
         groups = grouped(requests)
         while some := list(islice(groups, SLAB)):
-            yield from self._score(some)
+            if any(request.key not in known for group in some for request in group):
+                yield from self._score(some, known)
 
-    def _score(self, groups: Sequence[Sequence[ScoreRequest]]) -> Iterator[Score]:
+    def _score(
+        self, groups: Sequence[Sequence[ScoreRequest]], known: Container[str]
+    ) -> Iterator[Score]:
         rest = list(groups)
         if self.path is None:
             checked, results = self._choose(rest)
-            yield from self._scores(results)
+            yield from self._scores(one for one in results if one[0].key not in known)
             rest = [group for index, group in enumerate(rest) if index not in checked]
         if self.path == COPIES:
             requests = [request for group in rest for request in group]
-            yield from score_rows(self._model, requests, self._budget)
+            yield from score_rows(self._model, requests, self._budget, known)
         else:
-            yield from self._scores(self._read(rest))
+            yield from self._scores(self._read(rest, known))
 
     def _scores(self, results: Iterable[tuple[ScoreRequest, Result]]) -> Iterator[Score]:
         for request, (tokens, ends) in results:
@@ -106,28 +114,39 @@ class Scorer:
                 yield from score_rows(self._model, [request], self._budget)
 
     def _read(
-        self, groups: Sequence[Sequence[ScoreRequest]]
+        self, groups: Sequence[Sequence[ScoreRequest]], known: Container[str] = frozenset()
     ) -> Iterator[tuple[ScoreRequest, Result]]:
-        """Each request with its result, as soon as it is there."""
+        """Each request that is not known with its result, as soon as it is there."""
         if not groups:
             return
         reader = self._reader
         if self._limbs:
             requests = [request for group in groups for request in group]
             forest = plant(requests)
-            plan = passes(forest, self._budget, reader.shape)
+            wanted = [index for index, one in enumerate(requests) if one.key not in known]
+            plan = needed(passes(forest, self._budget, reader.shape), forest.nodes_read(wanted))
             self._log(plan)
-            harvest = Harvest(forest)
+            harvest = Harvest(forest, wanted)
             for reads, values in reader.read_limbs(forest, plan):
                 for query, result in harvest.add(reads, values):
                     yield requests[query], result
         else:
             forests = [plant(group) for group in groups]
-            batches = pack(forests, self._budget, reader.shape)
+            wanted = [
+                index
+                for index, group in enumerate(groups)
+                if any(request.key not in known for request in group)
+            ]
+            batches = [
+                batch
+                for batch in pack(forests, self._budget, reader.shape)
+                if not set(wanted).isdisjoint(batch.members)
+            ]
             self._log(batches)
             for batch in batches:
                 for index, values in zip(batch.members, reader.read(forests, batch), strict=True):
-                    yield from zip(groups[index], forests[index].collect(values), strict=True)
+                    results = zip(groups[index], forests[index].collect(values), strict=True)
+                    yield from (one for one in results if one[0].key not in known)
 
     def _log(self, plans: Sequence[Batch] | Sequence[Pass]) -> None:
         logger.info(

@@ -9,7 +9,7 @@ import gc
 import platform
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -464,17 +464,24 @@ class TransformersEngine:
 
     # Experiment 2
 
-    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]:
-        """Measure log-probabilities; all requests are read first, to share what they share."""
+    def score(
+        self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
+    ) -> Iterator[Score]:
+        """Measure log-probabilities; all requests are read first, to share what they share.
+
+        Known ones take part in planning, so that the others' values do not depend on how many
+        there are.
+        """
         pending = []
         for request in requests:
             problem = self._score_problem(request)
             if problem:
-                yield Score(request.key, None, None, error=problem)
+                if request.key not in known:
+                    yield Score(request.key, None, None, error=problem)
             else:
                 pending.append(request)
         with self._explained("scoring.max_batch_mib", "the measurement's passes"):
-            yield from self._scorer.score(pending)
+            yield from self._scorer.score(pending, known)
 
     def _score_problem(self, request: ScoreRequest) -> str | None:
         if not request.continuations or not all(request.continuations):

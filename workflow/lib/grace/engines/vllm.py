@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -100,9 +100,11 @@ class VllmEngine:
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         return self._pump.map(self._generate, requests, self._requests.concurrency)
 
-    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Score]:
+    def score(
+        self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
+    ) -> Iterator[Score]:
         """Raises `EngineError` where the server's log-probabilities cannot be trusted."""
-        return self._scorer.score(requests)
+        return self._scorer.score([request for request in requests if request.key not in known])
 
     async def _generate(self, request: GenerationRequest) -> list[Generation]:
         tag = self._entry.reasoning_end

@@ -9,7 +9,7 @@ for the last nodes, whatever the queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -86,6 +86,15 @@ class Forest:
             found[read.node].append(index)
         return tuple(map(tuple, found))
 
+    def reads_of(self, query: int) -> set[int]:
+        """Where a query's reads stand in the list of reads."""
+        alongs = self.queries[query]
+        return {read for along in alongs for read in (*along.tokens, *along.terminators)}
+
+    def nodes_read(self, queries: Iterable[int]) -> set[int]:
+        """The nodes after which some queries' tokens are read."""
+        return {self.reads[read].node for query in queries for read in self.reads_of(query)}
+
     def collect(self, values: Sequence[float]) -> list[Result]:
         """Each query's result. `values` holds one natural log-probability for every read."""
         return [self.result(query, values) for query in range(len(self.queries))]
@@ -104,14 +113,15 @@ class Forest:
 class Harvest:
     """Takes a forest's reads as they come, and gives each query's result once it has all of its."""
 
-    def __init__(self, forest: Forest) -> None:
+    def __init__(self, forest: Forest, queries: Iterable[int]) -> None:
+        """Of these queries alone."""
         self._forest = forest
         self._values = [math.nan] * len(forest.reads)
         self._waiting: list[list[int]] = [[] for _ in forest.reads]
-        self._missing = []
-        for query, alongs in enumerate(forest.queries):
-            own = {read for along in alongs for read in (*along.tokens, *along.terminators)}
-            self._missing.append(len(own))
+        self._missing = {}
+        for query in queries:
+            own = forest.reads_of(query)
+            self._missing[query] = len(own)
             for read in own:
                 self._waiting[read].append(query)
 

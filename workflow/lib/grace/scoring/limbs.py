@@ -10,8 +10,8 @@ the row it grows from. So a trial's story is read once, and its questions are re
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from grace.scoring.forest import Forest
 from grace.scoring.packing import MOST_PADDING, Budget, Shape, chunks
@@ -110,6 +110,19 @@ def _joined(parts: Sequence[_Growing], stem: int) -> _Growing:
 def passes(forest: Forest, budget: Budget, shape: Shape) -> tuple[Pass, ...]:
     """The passes that read the forest, none beyond the budget unless one token is."""
     return tuple(_passes([(0, limb) for limb in limbs(forest)], budget, shape, 0, 0))
+
+
+def needed(found: Sequence[Pass], nodes: Collection[int]) -> tuple[Pass, ...]:
+    """The passes that read at these nodes or lead to one that does, whole.
+
+    So what is read has the same company as if all were, and the same last digits.
+    """
+    kept = []
+    for one in found:
+        then = needed(one.then, nodes)
+        if then or any(node in nodes for limb in one.limbs for node in limb.nodes):
+            kept.append(replace(one, then=then))
+    return tuple(kept)
 
 
 def _passes(
