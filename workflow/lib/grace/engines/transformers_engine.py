@@ -184,8 +184,7 @@ class TransformersEngine:
         self._scorer = Scorer(model_key, self._model, scoring or ScoringConfig())
         self._facts = {
             "engine": "transformers",
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
+            "version": f"{transformers.__version__}, torch {torch.__version__}",
             "model": entry.name,
             "revision": getattr(self._model.config, "_commit_hash", None) or entry.revision,
             "device": device,
