@@ -19,9 +19,9 @@ from grace.scoring.packing import MOST_PADDING, Budget, Shape, chunks
 #: Hidden pairs of tokens that cost as much as one more pass: on a CPU, a pass of pico costs about
 #: 0.7 ms and a pair 0.03 µs.
 MOST_HIDDEN = 24_000
-#: Tokens of one pass. With more, its activations no longer fit a CPU's own caches: pico took 9 %
-#: longer with 1024.
-MOST_TOKENS = 384
+#: Tokens of one pass. With more, its activations no longer fit a CPU's own caches: with 1024, pico
+#: took a tenth longer.
+MOST_TOKENS = 256
 
 
 @dataclass(frozen=True)
