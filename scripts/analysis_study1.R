@@ -737,5 +737,8 @@ if (exists("snakemake")) {
     source(file.path(snakemake@scriptdir, "lib", name))
   }
   library(ggplot2)
-  run_logged(snakemake@log, run_study1(snakemake@input, snakemake@output, snakemake@params))
+  run_logged(
+    snakemake@log,
+    run_study1(snakemake@input, snakemake@output, snakemake@params[["cell"]])
+  )
 }

@@ -813,5 +813,8 @@ if (exists("snakemake")) {
     source(file.path(snakemake@scriptdir, "lib", name))
   }
   library(ggplot2)
-  run_logged(snakemake@log, run_study2(snakemake@input, snakemake@output, snakemake@params))
+  run_logged(
+    snakemake@log,
+    run_study2(snakemake@input, snakemake@output, snakemake@params[["cell"]])
+  )
 }

@@ -1,4 +1,4 @@
-"""Check a replication's tables against the stimuli and the thresholds."""
+"""Check a replication's tables against the number of trials and the thresholds."""
 
 import logging
 from collections.abc import Mapping
@@ -9,13 +9,11 @@ import pandas as pd
 
 from grace.config import Thresholds
 from grace.records import write_json
-from grace.stimuli import read_trials
 from grace.studies import STUDIES
 from grace.validation import Check, check_probabilities, check_structured, report
 
 
 def validate(
-    stimuli: Mapping[str, Path],
     structured: Mapping[str, Path],
     probabilities: Mapping[str, Path],
     output: Path,
@@ -23,11 +21,13 @@ def validate(
     replication: int,
     cell: Mapping[str, Any],
 ) -> None:
-    """Write validation.json and log every failed check. The files are given by study."""
+    """Write validation.json and log every failed check. The files are given by study.
+
+    `cell` is what `Project.validation_cell` gives.
+    """
     thresholds = Thresholds.model_validate(cell["thresholds"])
     checks: list[Check] = []
-    for study, path in stimuli.items():
-        trials = len(read_trials(path, STUDIES[study], cell["limit"]))
+    for study, trials in cell["trials"].items():
         expected = trials * len(cell["variants"])
         for tables, check in (
             (structured, check_structured),
@@ -48,7 +48,7 @@ def validate(
 if __name__ == "__main__":
     from grace.scripting import logged
 
-    studies = snakemake.params.cell["studies"]
+    studies = snakemake.params.cell["trials"]
 
     def by_study(files: list[str]) -> dict[str, Path]:
         """The files in the order of the configured studies."""
@@ -56,7 +56,6 @@ if __name__ == "__main__":
 
     with logged(snakemake.log[0]):
         validate(
-            by_study(snakemake.input.stimuli),
             by_study(snakemake.input.get("structured", [])),
             by_study(snakemake.input.get("probabilities", [])),
             Path(snakemake.output.validation),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "scripts", "resources")
+#: Tells which jobs Snakemake found to be needed, from its own graph.
+TELL_JOBS = """
+
+import atexit
+import json
+
+
+@atexit.register
+def tell_jobs():
+    if workflow.is_main_process and workflow.dryrun and workflow.dag is not None:
+        needed = workflow.dag.needrun_jobs(exclude_finished=False)
+        with open("jobs.json", "w") as file:
+            json.dump([[job.rule.name, job.wildcards_dict] for job in needed], file)
+"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,22 @@ class Project:
         table = shown.split("Job stats:", 1)[1].split("total", 1)[0]
         jobs = dict(re.findall(r"^(\w+)\s+(\d+)\s*$", table, re.MULTILINE))
         return {rule: int(count) for rule, count in jobs.items() if rule != "all"}
+
+    def tells_jobs(self) -> None:
+        """Make `stale_jobs` possible."""
+        with (self.folder / "Snakefile").open("a", encoding="utf-8") as file:
+            file.write(TELL_JOBS)
+
+    def stale_jobs(self, *arguments: str) -> set[str]:
+        """The jobs that a dry-run would run, such as `score pico/0/study1`; `all` left out."""
+        told = self.folder / "jobs.json"
+        told.unlink(missing_ok=True)
+        self.run("-n", *arguments)
+        return {
+            " ".join([rule, *("/".join(wildcards.values()).split())])
+            for rule, wildcards in json.loads(told.read_text(encoding="utf-8"))
+            if rule != "all"
+        }
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace the first `old` in a file; it must be there."""

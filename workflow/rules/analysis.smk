@@ -6,7 +6,7 @@ rule analysis_study1:
     input:
         ready="<results>/analysis-ready/study1.csv",
         reference="<results>/analysis-ready/reference_study1.csv",
-        published="resources/reference/study1_published_tests.csv",
+        published=ancient("resources/reference/study1_published_tests.csv"),
     output:
         cells="<results>/analysis/study1_cells.csv",
         distances="<results>/analysis/study1_distances.csv",
@@ -51,8 +51,9 @@ rule analysis_study1:
     conda:
         "../../envs/r.yaml"
     params:
-        **STATISTICS,
-        code=PROJECT.script_code("lib/common.R", "lib/figures.R", "lib/statistics.R"),
+        cell=STATISTICS,
+        inputs=PROJECT.input_digests("resources/reference/study1_published_tests.csv"),
+        code=analysis_code("analysis_study1.R"),
     message:
         "Analyse study 1"
     script:
@@ -100,8 +101,8 @@ rule analysis_study2:
     conda:
         "../../envs/r.yaml"
     params:
-        **STATISTICS,
-        code=PROJECT.script_code("lib/common.R", "lib/figures.R", "lib/statistics.R"),
+        cell=STATISTICS,
+        code=analysis_code("analysis_study2.R"),
     message:
         "Analyse study 2"
     script:

@@ -16,7 +16,7 @@ rule collect:
     conda:
         "../../envs/python.yaml"
     params:
-        code=PROJECT.code("metadata.py", "records.py"),
+        code=PROJECT.code("collect.py"),
     message:
         "Collect the metadata of {wildcards.model}, replication {wildcards.replication}"
     script:

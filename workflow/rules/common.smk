@@ -45,6 +45,20 @@ def stop_without_r(jobs):
         )
 
 
+def tell_unrecorded(dag):
+    """Warn of results that are kept although Snakemake has no record of how they were made.
+
+    A dry-run says so of itself, and so does a run that has nothing to do.
+    """
+    unrecorded = [job for job in dag.jobs if dag.reason(job).no_metadata and not dag.needrun(job)]
+    if unrecorded:
+        print(
+            f"Warning: {len(unrecorded)} jobs have results but no record in .snakemake/metadata. A"
+            " change of config or code since then is not noticed (docs/staleness.md).",
+            file=sys.stderr,
+        )
+
+
 def tell_forecast():
     """At the end of a dry-run that would compute with models, say how much that is.
 
@@ -85,8 +99,12 @@ def experiment_code(experiment):
     return lambda wildcards: PROJECT.experiment_code(wildcards.model, wildcards.study, experiment)
 
 
-def table_code(wildcards):
-    return PROJECT.table_code(wildcards.study)
+def table_code(script):
+    return lambda wildcards: PROJECT.table_code(script, wildcards.study)
+
+
+def analysis_code(script):
+    return PROJECT.script_code(script, "lib/common.R", "lib/figures.R", "lib/statistics.R")
 
 
 def runtime(wildcards, threads):
@@ -158,6 +176,28 @@ def versions_now(wildcards, threads):
 def pico_prompts(wildcards, threads):
     """The prompts that it is trained on."""
     return str(ROOT / "config" / "prompts" / "seed")
+
+
+def every_output(wildcards):
+    """All files that the config asks for."""
+    steps = [rules.plan, rules.collect, rules.validate, rules.merge, rules.reference]
+    steps += if_asked("exp1", [rules.generate, rules.tabulate, rules.structure])
+    steps += if_asked("exp2", [rules.score, rules.probabilities])
+    analyses = {"study1": rules.analysis_study1, "study2": rules.analysis_study2}
+    steps += [step for study, step in analyses.items() if study in PROJECT.config.studies]
+    return sorted(
+        {
+            file
+            for step in steps
+            for output in step.output
+            for file in expand(
+                str(output),
+                model=PROJECT.config.models,
+                replication=PROJECT.config.replication_indices,
+                study=PROJECT.config.studies,
+            )
+        }
+    )
 
 
 def if_asked(experiment, files):

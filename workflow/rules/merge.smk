@@ -18,7 +18,7 @@ rule merge:
         "../../envs/python.yaml"
     params:
         cell={"on_invalid": PROJECT.config.on_invalid},
-        code=table_code,
+        code=table_code("merge.py"),
     message:
         "Merge {wildcards.study} over models and replications"
     script:
@@ -27,9 +27,9 @@ rule merge:
 
 rule reference:
     input:
-        human="resources/reference/study2_human_cells.csv",
-        lexicon="resources/reference/politeness_lexicon.csv",
-        weights="resources/reference/politeness_weights.csv",
+        human=ancient("resources/reference/study2_human_cells.csv"),
+        lexicon=ancient("resources/reference/politeness_lexicon.csv"),
+        weights=ancient("resources/reference/politeness_weights.csv"),
     output:
         study1="<results>/analysis-ready/reference_study1.csv",
         study2="<results>/analysis-ready/reference_study2.csv",
@@ -38,7 +38,12 @@ rule reference:
     conda:
         "../../envs/python.yaml"
     params:
-        code=PROJECT.code("cognition/rsa.py", "cognition/polite.py"),
+        inputs=PROJECT.input_digests(
+            "resources/reference/study2_human_cells.csv",
+            "resources/reference/politeness_lexicon.csv",
+            "resources/reference/politeness_weights.csv",
+        ),
+        code=PROJECT.code("reference.py"),
     message:
         "Compute the cognitive models' rows"
     script:

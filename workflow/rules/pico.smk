@@ -19,7 +19,7 @@ rule train_pico:
     threads: 2
     params:
         cell=PROJECT.pico_cell(),
-        code=PROJECT.code("pico/training.py"),
+        code=PROJECT.code("train_pico.py"),
         prompts=pico_prompts,
     message:
         "Train pico: about 40 minutes on two cores"

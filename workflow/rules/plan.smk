@@ -16,6 +16,8 @@ rule plan:
         "../../envs/python.yaml"
     params:
         cell=plan_cell,
+        # The script alone: whatever makes a plan stale makes every answer stale with it.
+        code=PROJECT.script_code("plan.py"),
         runtime=runtime,
     message:
         "Plan {wildcards.model}, replication {wildcards.replication}"

@@ -13,7 +13,7 @@ rule probabilities:
         "../../envs/python.yaml"
     params:
         cell=PROJECT.probabilities_cell(),
-        code=table_code,
+        code=table_code("probabilities.py"),
     message:
         "Compute {wildcards.study}'s distributions of {wildcards.model}"
     script:

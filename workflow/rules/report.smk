@@ -17,8 +17,8 @@ rule report:
     conda:
         "../../envs/r.yaml"
     params:
-        **STATISTICS,
-        code=PROJECT.script_code("lib/common.R", "lib/report.R"),
+        cell=STATISTICS,
+        code=PROJECT.script_code("report.Rmd", "lib/common.R", "lib/report.R"),
         commit=commit_now,
         versions=versions_now,
     message:

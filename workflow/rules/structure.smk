@@ -13,7 +13,7 @@ rule structure:
         "../../envs/python.yaml"
     params:
         cell=PROJECT.structure_cell(),
-        code=table_code,
+        code=table_code("structure.py"),
     message:
         "Parse {wildcards.study}'s answers of {wildcards.model}"
     script:

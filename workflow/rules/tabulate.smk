@@ -12,7 +12,7 @@ rule tabulate:
     conda:
         "../../envs/python.yaml"
     params:
-        code=table_code,
+        code=table_code("tabulate_responses.py"),
     message:
         "Tabulate {wildcards.study}'s raw answers of {wildcards.model}"
     script:

@@ -1,10 +1,9 @@
-# Requires: the stimuli, and the structured and probability tables of the replication.
+# Requires: the structured and probability tables of the replication.
 # Makes:    validation.json: every check, its value, its threshold, the rows to review.
 
 
 rule validate:
     input:
-        stimuli=[PROJECT.stimuli_path(study) for study in PROJECT.config.studies],
         structured=if_asked("exp1", per_replication("{study}_structured.csv")),
         probabilities=if_asked("exp2", per_replication("{study}_probabilities.csv")),
     output:
@@ -14,8 +13,8 @@ rule validate:
     conda:
         "../../envs/python.yaml"
     params:
-        cell={**PROJECT.validation_cell(), "studies": PROJECT.config.studies},
-        code=PROJECT.code("validation.py", "stimuli.py"),
+        cell=PROJECT.validation_cell(),
+        code=PROJECT.code("validate.py"),
     message:
         "Validate {wildcards.model}, replication {wildcards.replication}"
     script:

@@ -54,6 +54,25 @@ def _imported(tree: ast.Module) -> set[str]:
     return {f"{path}.py" for path in paths if (LIBRARY / f"{path}.py").is_file()}
 
 
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def script_digest(path: Path) -> str:
+    """Digest of a script alone: of Python as Python understands it, else of the bytes.
+
+    64 hex digits. Raises `OSError`, and `SyntaxError` for Python that is none.
+    """
+    if path.suffix == ".py":
+        return digest(ast.dump(_without_docstrings(_parsed(path))))
+    return file_digest(path)
+
+
+def script_imports(path: Path) -> set[str]:
+    """The library's modules that a script in Python imports, named as in `code_digest`."""
+    return _imported(_parsed(path))
+
+
 def code_digest(roots: Iterable[str], inert: Iterable[str] = ()) -> str:
     """Digest of library modules and all that they import, as Python understands them.
 
@@ -67,7 +86,7 @@ def code_digest(roots: Iterable[str], inert: Iterable[str] = ()) -> str:
     left_out = set(inert)
     while pending:
         name = pending.pop()
-        tree = ast.parse((LIBRARY / name).read_text(encoding="utf-8"))
+        tree = _parsed(LIBRARY / name)
         imported = _imported(tree)
         parts[name] = ast.dump(_without_docstrings(tree))
         pending |= imported - left_out - parts.keys()

@@ -16,6 +16,7 @@ INERT = (
     "modules.py",
     "progress.py",
     "provenance.py",
+    "scripting.py",
     "serving/holder.py",
     "serving/processes.py",
     "serving/rundir.py",
@@ -43,12 +44,12 @@ def engine_code(name: str, experiment: str) -> str:
 
 
 def experiment_code(engine: str, study: str, experiment: str) -> str:
-    """Of what is behind one experiment's records."""
+    """Of what is behind one experiment's records, its script apart."""
     common = ("inference.py", "chat.py", "stimuli.py", "records.py")
     own = (EXPERIMENTS[experiment], f"studies/{study}.py")
     return code(*own, *_engine(engine, experiment), *common)
 
 
-def table_code(study: str) -> str:
-    """Of what is behind a study's tables."""
-    return code("tables.py", f"studies/{study}.py")
+def imported(*roots: str) -> str:
+    """Of modules that a script imports, inert ones apart, and of what they import."""
+    return code(*sorted(set(roots) - set(INERT)))

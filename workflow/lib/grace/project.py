@@ -14,7 +14,7 @@ from typing import Any
 
 from grace import modules, seeds
 from grace.config import Config, ModelEntry, load_config, load_models, select_models
-from grace.digests import digest, file_digest
+from grace.digests import digest, file_digest, script_digest, script_imports
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
 from grace.provenance import model_digest
@@ -50,6 +50,14 @@ class Project:
         return {
             study: read_trials(Path(self.stimuli_path(study)), STUDIES[study], self.config.limit)
             for study in self.config.studies
+        }
+
+    @cached_property
+    def stimuli_digests(self) -> dict[str, str]:
+        """Digest of every configured study's trials: of what is asked, not of the file's bytes."""
+        return {
+            study: digest([trial.row() for trial in trials])
+            for study, trials in self.trials.items()
         }
 
     def check(self) -> None:
@@ -90,11 +98,15 @@ class Project:
 
     def _model_cell(self, key: str, entry: ModelEntry) -> dict[str, Any]:
         folder = self.root / entry.name
-        return {
+        cell = {
             "key": key,
             **entry.model_dump(exclude=PLACEMENT),
             "weights": model_digest(folder) if folder.is_dir() else None,
         }
+        if entry.engine == "vllm":
+            # Any of vLLM's arguments may change what it computes, as `--kv-cache-dtype` does.
+            cell["server_arguments"] = list(self.config.serving.extra_args)
+        return cell
 
     def plan_cell(self, model: str, replication: int) -> dict[str, Any]:
         """What a plan depends on.
@@ -112,7 +124,7 @@ class Project:
     def experiment_cell(
         self, model: str, replication: int, study: str, experiment: str
     ) -> dict[str, Any]:
-        """What one experiment's records depend on, the stimuli file apart."""
+        """What one experiment's records depend on."""
         config = self.config
         cell: dict[str, Any] = {
             "model": self.model_cells[model],
@@ -121,7 +133,9 @@ class Project:
             "replication": replication,
             "base_seed": config.base_seed,
             "shuffle": config.shuffle,
-            "limit": config.limit,
+            # As many as there are: a limit beyond the last trial changes nothing.
+            "limit": len(self.trials[study]),
+            "stimuli": self.stimuli_digests[study],
             "prompts": self.prompt_digests[f"{study}_{experiment}"],
         }
         if experiment == "exp1":
@@ -131,17 +145,19 @@ class Project:
         return cell
 
     def experiment_code(self, model: str, study: str, experiment: str) -> str:
-        """Digest of the modules behind one experiment's records."""
-        return modules.experiment_code(self.models[model].engine, study, experiment)
+        """Digest of the script and the modules behind one experiment's records."""
+        script = {"exp1": "generate.py", "exp2": "score.py"}[experiment]
+        library = modules.experiment_code(self.models[model].engine, study, experiment)
+        return digest({"script": self.script_code(script), "library": library})
 
-    def table_code(self, study: str) -> str:
-        """Digest of the modules behind a study's tables."""
-        return modules.table_code(study)
+    def table_code(self, script: str, study: str) -> str:
+        """Digest of the code behind a study's table, by the script that writes it."""
+        return self.code(script, f"studies/{study}.py")
 
-    @staticmethod
-    def code(*names: str) -> str:
-        """Digest of library modules, by name, and of what they import."""
-        return modules.code(*names)
+    def code(self, script: str, *names: str) -> str:
+        """Digest of a Python script, what it imports from the library, and modules by name."""
+        library = modules.imported(*script_imports(self.root / "scripts" / script), *names)
+        return digest({"script": self.script_code(script), "library": library})
 
     def pico_cell(self) -> dict[str, Any]:
         """What the bundled model depends on: settings, prompts, the simulated people's data."""
@@ -163,8 +179,12 @@ class Project:
         }
 
     def script_code(self, *names: str) -> str:
-        """Digest of files in scripts/ that a script sources, which Snakemake does not see."""
-        return digest({name: file_digest(self.root / "scripts" / name) for name in names})
+        """Digest of files in scripts/ alone: without comments if Python, else of their bytes."""
+        return digest({name: script_digest(self.root / "scripts" / name) for name in names})
+
+    def input_digests(self, *paths: str) -> dict[str, str]:
+        """Digests of bundled files that rules read, by path below the project's root."""
+        return {path: file_digest(self.root / path) for path in paths}
 
     def structure_cell(self) -> dict[str, Any]:
         """What parsing depends on."""
@@ -178,9 +198,9 @@ class Project:
         return {"min_option_mass": self.config.thresholds.min_option_mass}
 
     def validation_cell(self) -> dict[str, Any]:
-        """What validation depends on, the tables apart."""
+        """What validation depends on, the tables apart; `trials` is their number, by study."""
         return {
             "thresholds": self.config.thresholds.model_dump(),
-            "limit": self.config.limit,
+            "trials": {study: len(trials) for study, trials in self.trials.items()},
             "variants": list(self.config.variants),
         }

@@ -1,0 +1,408 @@
+"""Every row of docs/staleness.md, made on a finished run: which jobs run again, exactly."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pytest
+from workflow_project import Project
+
+MODELS = ("pico", "twin")
+STUDIES = ("study1", "study2")
+#: The wildcards of every rule: model, replication, study.
+WILDCARDS = {
+    **dict.fromkeys(("generate", "score", "tabulate", "structure", "probabilities"), "mrs"),
+    **dict.fromkeys(("plan", "collect", "validate"), "mr"),
+    "merge": "s",
+    **dict.fromkeys(("reference", "analysis_study1", "analysis_study2", "report"), ""),
+}
+TWIN = """
+twin:
+  name: resources/models/pico
+  engine: transformers
+  dtype: float32
+  max_model_len: 1024
+  gpus: 0
+"""
+
+
+def jobs(rules: str, models=MODELS, studies=STUDIES, replications=(0,)) -> set[str]:
+    """Those of the rules, such as `score pico/0/study1`."""
+    values = {"m": models, "r": replications, "s": studies}
+    return {
+        " ".join([rule, "/".join(map(str, wildcards))]).strip()
+        for rule in rules.split()
+        for wildcards in product(*(values[letter] for letter in WILDCARDS[rule]))
+    }
+
+
+ANALYSES = jobs("analysis_study1 analysis_study2 report")
+END = jobs("merge") | ANALYSES
+CHECKS = jobs("validate") | END
+EXP1 = "generate tabulate structure"
+EXP2 = "score probabilities"
+EVERYTHING = jobs(f"plan collect {EXP1} {EXP2}") | CHECKS | jobs("reference")
+MODEL_JOBS = f"plan {EXP1} {EXP2} collect validate"
+
+
+def experiments(rules: str, **where) -> set[str]:
+    """Inference jobs, what is made of them, and all that follows."""
+    return jobs(f"{rules} collect", **where) | CHECKS
+
+
+Edit = Callable[[Project], None]
+
+
+def change(file: str, old: str, new: str) -> Edit:
+    return lambda project: project.edit(file, old, new)
+
+
+def config(old: str, new: str) -> Edit:
+    return change("config/config.yaml", old, new)
+
+
+def config_with(line: str) -> Edit:
+    return lambda project: append("config/config.yaml", f"{line}\n")(project)
+
+
+def append(file: str, text: str) -> Edit:
+    def edit(project: Project) -> None:
+        with (project.folder / file).open("a", encoding="utf-8") as opened:
+            opened.write(text)
+
+    return edit
+
+
+def delete(file: str) -> Edit:
+    return lambda project: (project.folder / file).unlink()
+
+
+def both(*edits: Edit) -> Edit:
+    def edit(project: Project) -> None:
+        for one in edits:
+            one(project)
+
+    return edit
+
+
+def older(file: str) -> Edit:
+    """The file as if it had lain somewhere for years."""
+    return lambda project: os.utime(project.folder / file, (10**9, 10**9))
+
+
+def last_row(file: str, old: str, new: str) -> Edit:
+    def edit(project: Project) -> None:
+        path = project.folder / file
+        rows = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        assert old in rows[-1]
+        rows[-1] = rows[-1].replace(old, new)
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+    return edit
+
+
+def unread_column(file: str) -> Edit:
+    def edit(project: Project) -> None:
+        path = project.folder / file
+        header, *rows = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        lines = [f"{header},note", *(f"{row},new" for row in rows)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    return edit
+
+
+def touch_all(project: Project) -> None:
+    """New times for every file, results before what they were made from."""
+    files = [path for path in project.folder.rglob("*") if path.is_file()]
+    made = [path for path in files if "results" in path.parts]
+    for age, path in enumerate([*sorted(made, reverse=True), *sorted(set(files) - set(made))]):
+        if ".snakemake" not in path.parts:
+            os.utime(path, (10**9 + age, 10**9 + age))
+
+
+def variant(project: Project) -> None:
+    folder = project.folder / "config/prompts"
+    shutil.copytree(folder / "seed", folder / "other")
+    config("variants: [seed]", "variants: [seed, other]")(project)
+
+
+def other_stimuli(project: Project) -> None:
+    folder = project.folder / "resources/stimuli"
+    shutil.copy(folder / "study2.csv", folder / "copy.csv")
+    config("stimuli/study2.csv", "stimuli/copy.csv")(project)
+
+
+@dataclass(frozen=True)
+class Row:
+    edit: Edit
+    stale: set[str]
+    arguments: tuple[str, ...] = ()
+
+
+NOTHING: set[str] = set()
+STUDY1, STUDY2 = "resources/stimuli/study1.csv", "resources/stimuli/study2.csv"
+REPLICATION = "results/pico/replication-0"
+LIBRARY = "workflow/lib/grace"
+OPENING = "from __future__ import annotations\n"
+STATEMENT = f"{OPENING}\nEDITED = True\n"
+
+ROWS = {
+    # Questions
+    "one word of a study-2 prompt": Row(
+        change("config/prompts/seed/_study2_question.j2", "On a scale", "Put on a scale"),
+        experiments(f"{EXP1} {EXP2}", studies=["study2"]),
+    ),
+    "one word of a prompt that one experiment uses": Row(
+        change("config/prompts/seed/study1_exp1.j2", "Say yes or no", "Answer yes or no"),
+        experiments(EXP1, studies=["study1"]),
+    ),
+    "a new prompt variant": Row(variant, experiments(f"{EXP1} {EXP2}")),
+    "one stimulus row": Row(
+        change(STUDY1, "nearly always", "almost always"),
+        experiments(f"{EXP1} {EXP2}", studies=["study1"]),
+    ),
+    "one stimulus row, in a file with an old time": Row(
+        both(change(STUDY1, "nearly always", "almost always"), older(STUDY1)),
+        experiments(f"{EXP1} {EXP2}", studies=["study1"]),
+    ),
+    "a stimulus row beyond `limit`": Row(last_row(STUDY1, "nearly", "almost"), NOTHING),
+    "a stimulus column that the study does not read": Row(unread_column(STUDY2), NOTHING),
+    "another stimuli file with the same rows": Row(
+        other_stimuli, experiments(f"{EXP1} {EXP2}", studies=["study2"])
+    ),
+    "`limit` lowered": Row(config("limit: 6", "limit: 5"), experiments(f"{EXP1} {EXP2}")),
+    "`limit` raised": Row(config("limit: 6", "limit: 7"), experiments(f"{EXP1} {EXP2}")),
+    # What is run
+    "a replication more": Row(
+        config("replications: 1", "replications: 2"),
+        jobs(MODEL_JOBS, replications=[1]) | END,
+    ),
+    "a model more": Row(
+        both(
+            append("config/models.yaml", TWIN.replace("twin:", "third:")),
+            config("[pico, twin]", "[pico, twin, third]"),
+        ),
+        jobs(MODEL_JOBS, models=["third"]) | END,
+    ),
+    "a model less": Row(config("[pico, twin]", "[pico]"), END),
+    "an experiment less": Row(
+        config("experiments: [exp1, exp2]", "experiments: [exp2]"), jobs("collect") | CHECKS
+    ),
+    "a study less": Row(
+        config("studies: [study1, study2]", "studies: [study1]"),
+        jobs("collect validate")
+        | jobs("merge", studies=["study1"])
+        | jobs("analysis_study1 report"),
+    ),
+    "`results`, the folder": Row(config("results: results", "results: elsewhere"), EVERYTHING),
+    # Models
+    "the entry of a model that is not asked": Row(
+        change("config/models.yaml", "google/gemma-2-2b-it", "google/gemma-2-2b"), NOTHING
+    ),
+    "a model's `revision`": Row(
+        change("config/models.yaml", "pico:\n", "pico:\n  revision: abc\n"),
+        jobs(MODEL_JOBS, models=["pico"]) | END,
+    ),
+    "a model's `dtype`": Row(
+        change("config/models.yaml", TWIN, TWIN.replace("float32", "bfloat16")),
+        jobs(MODEL_JOBS, models=["twin"]) | END,
+    ),
+    "a model's `max_model_len`": Row(
+        change("config/models.yaml", TWIN, TWIN.replace("1024", "512")),
+        jobs(MODEL_JOBS, models=["twin"]) | END,
+    ),
+    "a local model's files": Row(
+        append("resources/models/pico/generation_config.json", "\n"), EVERYTHING - {"reference"}
+    ),
+    "a model's `gpus`": Row(
+        change("config/models.yaml", "max_model_len: 1024\n  gpus: 0", "max_model_len: 1024"),
+        NOTHING,
+    ),
+    "`engine`": Row(config_with("engine: vllm"), EVERYTHING - {"reference"}),
+    # How it is asked
+    "`generation.temperature`": Row(
+        config("temperature: 0.7", "temperature: 0.8"), experiments(EXP1)
+    ),
+    "`generation.max_tokens`": Row(
+        config("max_tokens: 256", "max_tokens: 255"), experiments(EXP1)
+    ),
+    "`base_seed`": Row(config("base_seed: 1000", "base_seed: 2000"), EVERYTHING - {"reference"}),
+    "`shuffle`": Row(config("shuffle: true", "shuffle: false"), EVERYTHING - {"reference"}),
+    "`scoring.surface_forms`": Row(
+        config_with("scoring: {surface_forms: ['{}', ' {}']}"), experiments(EXP2)
+    ),
+    "`scoring.max_batch_tokens`, `scoring.max_batch_mib`": Row(
+        config_with("scoring: {max_batch_tokens: 64, max_batch_mib: 8}"), NOTHING
+    ),
+    "`requests`": Row(config_with("requests: {concurrency: 1, timeout_s: 5}"), NOTHING),
+    "`serving`, of a model that vLLM does not serve": Row(
+        config_with("serving: {idle_s: 1, extra_args: [--kv-cache-dtype=fp8]}"), NOTHING
+    ),
+    # Parsing, checks
+    "`thresholds.percentage_tolerance`": Row(
+        config("percentage_tolerance: 1.0", "percentage_tolerance: 2.0"),
+        jobs("structure") | CHECKS,
+    ),
+    "`thresholds.min_option_mass`": Row(
+        config("min_option_mass: 0.5", "min_option_mass: 0.6"), jobs("probabilities") | CHECKS
+    ),
+    "any other threshold": Row(
+        config("max_failure_rate: 0.01", "max_failure_rate: 0.02"), CHECKS
+    ),
+    "`on_invalid`": Row(config("on_invalid: warn", "on_invalid: fail"), END),
+    # Code in Python
+    "a comment or docstring of a script": Row(
+        change("scripts/structure.py", '"""Parse', '# A comment.\n"""Read'), NOTHING
+    ),
+    "a statement of a script": Row(
+        change("scripts/validate.py", "keep_default_na=False", "keep_default_na=True"), CHECKS
+    ),
+    "a statement of `scripts/score.py`": Row(
+        append("scripts/score.py", "\nEDITED = True\n"), experiments(EXP2)
+    ),
+    "a statement of `scripts/plan.py`": Row(
+        append("scripts/plan.py", "\nEDITED = True\n"), EVERYTHING - {"reference"}
+    ),
+    "a docstring of the scoring": Row(
+        change(f"{LIBRARY}/scoring/forest.py", '"""A token forest:', '"""A forest:'), NOTHING
+    ),
+    "the arithmetic of the scoring": Row(
+        change(f"{LIBRARY}/scoring/forest.py", "log_sum(", "2 * log_sum("), experiments(EXP2)
+    ),
+    "experiment 1's module": Row(
+        change(f"{LIBRARY}/generation.py", OPENING, STATEMENT), experiments(EXP1)
+    ),
+    "the parser of a study's answers": Row(
+        change(f"{LIBRARY}/studies/study1.py", "initial\\s+answer", "first\\s+answer"),
+        experiments(f"{EXP1} {EXP2}", studies=["study1"]),
+    ),
+    "an engine that no model asked for uses": Row(
+        change(f"{LIBRARY}/engines/vllm.py", OPENING, STATEMENT), NOTHING
+    ),
+    "the journal's modules": Row(
+        change(f"{LIBRARY}/journal/store.py", OPENING, STATEMENT), NOTHING
+    ),
+    "a cognitive model": Row(
+        change(f"{LIBRARY}/cognition/rsa.py", "ALPHA = 3.4", "ALPHA = 3.5"),
+        jobs("reference") | ANALYSES,
+    ),
+    # Statistics, figures, report
+    "a figure in R": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),
+    "a statistic in R": Row(
+        append("scripts/lib/statistics.R", "\nedited <- TRUE\n"), ANALYSES
+    ),
+    "one study's analysis in R": Row(
+        change("scripts/analysis_study2.R", "draws = params", "draws = 2 * params"),
+        jobs("analysis_study2 report"),
+    ),
+    "a comment in R": Row(append("scripts/lib/report.R", "# A comment.\n"), jobs("report")),
+    "`scripts/report.Rmd`": Row(
+        change("scripts/report.Rmd", "# Provenance", "# Where it comes from"), jobs("report")
+    ),
+    "the seed of the bootstrap": Row(
+        change("workflow/rules/common.smk", '"seed": 1000', '"seed": 10'), ANALYSES
+    ),
+    "a table of `resources/reference`": Row(
+        change("resources/reference/study2_human_cells.csv", "informative", "both"),
+        jobs("reference") | ANALYSES,
+    ),
+    # Machine and bookkeeping
+    "`--cores`": Row(both(), NOTHING, ("--cores", "1")),
+    "`gpus`, the tags": Row(config_with("gpus: [a100]"), NOTHING),
+    "`--verbose`": Row(both(), NOTHING, ("--verbose",)),
+    "`journal_dir`": Row(config_with("journal_dir: elsewhere"), NOTHING),
+    "a rule's message, log or comment": Row(
+        both(
+            change("workflow/rules/generate.smk", "Sample {", "Ask for {"),
+            change("workflow/rules/generate.smk", "_exp1.log", "_generate.log"),
+        ),
+        NOTHING,
+    ),
+    "a caption of Snakemake's own report": Row(
+        append("workflow/report/study1_bets.rst", "More.\n"), NOTHING
+    ),
+    "a pinned environment, without conda": Row(append("envs/python.yaml", "\n"), NOTHING),
+    # Files
+    "new times for every file": Row(touch_all, NOTHING),
+    "a result edited by hand": Row(
+        append(f"{REPLICATION}/study1_raw_responses.csv", "\n"),
+        jobs("structure", models=["pico"], studies=["study1"])
+        | jobs("validate", models=["pico"])
+        | END,
+    ),
+    "a result deleted": Row(
+        delete(f"{REPLICATION}/study1_exp1.json"),
+        jobs(EXP1, models=["pico"], studies=["study1"])
+        | jobs("collect validate", models=["pico"])
+        | END,
+    ),
+    "the report deleted": Row(delete("results/report.html"), jobs("report")),
+    "a log or benchmark deleted": Row(
+        both(
+            delete("results/logs/pico/replication-0/plan.log"),
+            delete("results/benchmarks/pico/replication-0/study1_exp1.tsv"),
+        ),
+        NOTHING,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Project:
+    """A project of two models in which everything has run."""
+    project = Project.copied_to(tmp_path_factory.mktemp("staleness") / "project")
+    project.tells_jobs()
+    append("config/models.yaml", TWIN)(project)
+    both(
+        config("models: [pico]", "models: [pico, twin]\nlimit: 6"),
+        config("replications: 2", "replications: 1"),
+        config("on_invalid: fail", "on_invalid: warn"),
+    )(project)
+    project.run()
+    assert project.stale_jobs() == NOTHING
+    return project
+
+
+def copied(project: Project, folder: Path, copy=shutil.copy2) -> Project:
+    shutil.copytree(project.folder, folder, copy_function=copy)
+    return Project(folder)
+
+
+@contextmanager
+def put_back(project: Project, backup: Path) -> Iterator[None]:
+    """Afterwards the bytes of all files are as in the backup; times are new."""
+    yield
+    for path in project.folder.rglob("*"):
+        kept = backup / path.relative_to(project.folder)
+        if path.is_file() and ".snakemake" not in path.parts and not kept.exists():
+            path.unlink()
+    for kept in backup.rglob("*"):
+        path = project.folder / kept.relative_to(backup)
+        if kept.is_file() and ".snakemake" not in kept.parts:
+            if not path.exists() or path.read_bytes() != kept.read_bytes():
+                shutil.copyfile(kept, path)
+
+
+@pytest.fixture(scope="module")
+def backup(finished, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("backup") / "project"
+    shutil.copytree(finished.folder, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_an_edit_makes_stale_exactly_what_depends_on_it(finished, backup, name):
+    row = ROWS[name]
+    with put_back(finished, backup):
+        row.edit(finished)
+        assert finished.stale_jobs(*row.arguments) == row.stale
+
+
+def test_edits_undone_leave_nothing_to_do(finished):
+    assert finished.stale_jobs() == NOTHING
