@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from workflow_project import Project
+from workflow_project import ROOT, DryRuns, Project
 
 MODELS = ("pico", "twin")
 STUDIES = ("study1", "study2")
@@ -229,9 +230,7 @@ ROWS = {
     "`generation.temperature`": Row(
         config("temperature: 0.7", "temperature: 0.8"), experiments(EXP1)
     ),
-    "`generation.max_tokens`": Row(
-        config("max_tokens: 256", "max_tokens: 255"), experiments(EXP1)
-    ),
+    "`generation.max_tokens`": Row(config("max_tokens: 256", "max_tokens: 255"), experiments(EXP1)),
     "`base_seed`": Row(config("base_seed: 1000", "base_seed: 2000"), EVERYTHING - {"reference"}),
     "`shuffle`": Row(config("shuffle: true", "shuffle: false"), EVERYTHING - {"reference"}),
     "`scoring.surface_forms`": Row(
@@ -252,9 +251,7 @@ ROWS = {
     "`thresholds.min_option_mass`": Row(
         config("min_option_mass: 0.5", "min_option_mass: 0.6"), jobs("probabilities") | CHECKS
     ),
-    "any other threshold": Row(
-        config("max_failure_rate: 0.01", "max_failure_rate: 0.02"), CHECKS
-    ),
+    "any other threshold": Row(config("max_failure_rate: 0.01", "max_failure_rate: 0.02"), CHECKS),
     "`on_invalid`": Row(config("on_invalid: warn", "on_invalid: fail"), END),
     # Code in Python
     "a comment or docstring of a script": Row(
@@ -294,9 +291,7 @@ ROWS = {
     ),
     # Statistics, figures, report
     "a figure in R": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),
-    "a statistic in R": Row(
-        append("scripts/lib/statistics.R", "\nedited <- TRUE\n"), ANALYSES
-    ),
+    "a statistic in R": Row(append("scripts/lib/statistics.R", "\nedited <- TRUE\n"), ANALYSES),
     "one study's analysis in R": Row(
         change("scripts/analysis_study2.R", "draws = params", "draws = 2 * params"),
         jobs("analysis_study2 report"),
@@ -354,9 +349,16 @@ ROWS = {
 
 
 @pytest.fixture(scope="module")
+def dry_runs() -> Iterator[DryRuns]:
+    runs = DryRuns()
+    yield runs
+    runs.close()
+
+
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Project:
-    """A project of two models in which everything has run."""
-    project = Project.copied_to(tmp_path_factory.mktemp("staleness") / "project")
+    """A project of two models in which everything has run. Not to be edited."""
+    project = Project.copied_to(tmp_path_factory.mktemp("finished") / "project")
     project.tells_jobs()
     append("config/models.yaml", TWIN)(project)
     both(
@@ -365,8 +367,13 @@ def finished(tmp_path_factory) -> Project:
         config("on_invalid: fail", "on_invalid: warn"),
     )(project)
     project.run()
-    assert project.stale_jobs() == NOTHING
     return project
+
+
+@pytest.fixture(scope="module")
+def edited(finished, tmp_path_factory) -> Project:
+    """A copy of it, which every row edits and puts back."""
+    return copied(finished, tmp_path_factory.mktemp("edited") / "project")
 
 
 def copied(project: Project, folder: Path, copy=shutil.copy2) -> Project:
@@ -374,35 +381,101 @@ def copied(project: Project, folder: Path, copy=shutil.copy2) -> Project:
     return Project(folder)
 
 
+def files_of(project: Project) -> set[Path]:
+    """All but Snakemake's own, relative to the project."""
+    return {
+        path.relative_to(project.folder)
+        for path in project.folder.rglob("*")
+        if path.is_file() and ".snakemake" not in path.parts
+    }
+
+
 @contextmanager
-def put_back(project: Project, backup: Path) -> Iterator[None]:
-    """Afterwards the bytes of all files are as in the backup; times are new."""
+def put_back(project: Project, original: Project) -> Iterator[None]:
+    """Afterwards the bytes of all files are the original's; what was changed keeps a new time."""
     yield
-    for path in project.folder.rglob("*"):
-        kept = backup / path.relative_to(project.folder)
-        if path.is_file() and ".snakemake" not in path.parts and not kept.exists():
-            path.unlink()
-    for kept in backup.rglob("*"):
-        path = project.folder / kept.relative_to(backup)
-        if kept.is_file() and ".snakemake" not in kept.parts:
-            if not path.exists() or path.read_bytes() != kept.read_bytes():
-                shutil.copyfile(kept, path)
-
-
-@pytest.fixture(scope="module")
-def backup(finished, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("backup") / "project"
-    shutil.copytree(finished.folder, folder)
-    return folder
+    wanted = files_of(original)
+    for name in files_of(project) - wanted:
+        (project.folder / name).unlink()
+    for name in wanted:
+        path, kept = project.folder / name, original.folder / name
+        if not path.exists() or path.read_bytes() != kept.read_bytes():
+            shutil.copyfile(kept, path)
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_an_edit_makes_stale_exactly_what_depends_on_it(finished, backup, name):
+def test_an_edit_makes_stale_exactly_what_depends_on_it(dry_runs, finished, edited, name):
     row = ROWS[name]
-    with put_back(finished, backup):
-        row.edit(finished)
-        assert finished.stale_jobs(*row.arguments) == row.stale
+    with put_back(edited, finished):
+        row.edit(edited)
+        assert dry_runs.jobs(edited, *row.arguments) == row.stale
 
 
-def test_edits_undone_leave_nothing_to_do(finished):
-    assert finished.stale_jobs() == NOTHING
+def test_edits_undone_leave_nothing_to_do(dry_runs, edited):
+    assert dry_runs.jobs(edited) == NOTHING
+
+
+def test_a_fresh_clone_with_results_and_records_has_nothing_to_do(dry_runs, finished, tmp_path):
+    # Another folder, new times in no sensible order.
+    clone = copied(finished, tmp_path / "clone", shutil.copyfile)
+    touch_all(clone)
+    assert dry_runs.jobs(clone) == NOTHING
+
+
+def test_results_without_records_are_kept_and_said_to_be_unrecorded(dry_runs, finished, tmp_path):
+    clone = copied(finished, tmp_path / "clone")
+    shutil.rmtree(clone.folder / ".snakemake")
+    for source in files_of(clone):
+        if "results" not in source.parts:
+            (clone.folder / source).touch()
+    assert dry_runs.jobs(clone) == NOTHING
+    said = (clone.folder / "dry-run.txt").read_text(encoding="utf-8")
+    assert "jobs have missing provenance" in said
+    metadata = f"{REPLICATION}/metadata.json"
+    delete(metadata)(clone)
+    assert "Warning: 5 jobs have results but no record" in clone.run(metadata)
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_stopped(dry_runs, finished, tmp_path):
+    project = copied(finished, tmp_path / "project")
+    change("config/prompts/seed/_study2_question.j2", "On a scale", "Put on a scale")(project)
+    stale = experiments(f"{EXP1} {EXP2}", studies=["study2"])
+    assert dry_runs.jobs(project) == stale
+    # As far as pico's raw answers: everything that follows them is older, and has its old params.
+    project.run(f"{REPLICATION}/study2_raw_responses.csv")
+    assert dry_runs.jobs(project) == stale - {"generate pico/0/study2", "tabulate pico/0/study2"}
+
+
+def test_a_job_that_made_the_same_again_makes_nothing_else_stale(dry_runs, finished, tmp_path):
+    project = copied(finished, tmp_path / "project")
+    table = f"{REPLICATION}/study2_structured.csv"
+    before = (project.folder / table).stat().st_mtime_ns
+    append("scripts/structure.py", "\nEDITED = True\n")(project)
+    project.run("--until", "structure")
+    assert (project.folder / table).stat().st_mtime_ns > before
+    assert dry_runs.jobs(project) == NOTHING
+
+
+#: What the page calls several rules.
+GROUPS = {
+    "experiment 1": set(EXP1.split()),
+    "experiment 2": set(EXP2.split()),
+    "analyses": {"analysis_study1", "analysis_study2", "report"},
+    "end": {"merge", "analysis_study1", "analysis_study2", "report"},
+    "checks": {"validate", "merge", "analysis_study1", "analysis_study2", "report"},
+    "nothing": set(),
+}
+
+
+def rules_in(cell: str) -> set[str]:
+    """The rules that a cell of the page names; what is in brackets says which of their jobs."""
+    names = re.sub(r"\s*\([^)]*\)", "", cell).split(", ")
+    return set().union(*(GROUPS.get(name, {name.strip("`")}) for name in names))
+
+
+def test_the_page_has_these_rows_with_these_rules():
+    page = (ROOT / "docs/staleness.md").read_text(encoding="utf-8")
+    table = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    told = {cells[0]: rules_in(cells[1]) for cells in table if len(cells) == 3}
+    del told["edit"]
+    assert told == {name: {job.split()[0] for job in row.stale} for name, row in ROWS.items()}

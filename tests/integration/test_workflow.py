@@ -1,10 +1,9 @@
-"""The chain whole, as a user runs it: CSV files in, report out, and only stale work again."""
+"""The chain whole, as a user runs it: CSV files in, report out."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import jsonschema
@@ -114,52 +113,6 @@ def test_a_second_run_has_nothing_to_do(project):
 def test_snakemakes_own_report_holds_the_figures(project):
     project.run(*SMALL, "--report", "snakemake-report.zip")
     assert (project.folder / "snakemake-report.zip").stat().st_size > 100_000
-
-
-REST = {"validate": 2, "merge": 2, "analysis_study1": 1, "analysis_study2": 1, "report": 1}
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "expected"),
-    [
-        ("config/models.yaml", "name: google/gemma-2-2b-it", "name: google/gemma-2-2b", {}),
-        ("workflow/lib/grace/generation.py", '"""Experiment 1:', '"""The first:', {}),
-        ("config/config.yaml", "max_failure_rate: 0.01", "max_failure_rate: 0.02", REST),
-        ("scripts/report.Rmd", "# Provenance", "# Where it comes from", {"report": 1}),
-        (
-            "config/prompts/seed/_study2_question.j2",
-            "On a scale",
-            "Put on a scale",
-            {
-                "generate": 2, "score": 2, "collect": 2, "tabulate": 2, "structure": 2,
-                "probabilities": 2, **REST,
-            },
-        ),
-        (
-            "config/config.yaml",
-            "temperature: 0.7",
-            "temperature: 0.8",
-            {"generate": 4, "collect": 2, "tabulate": 4, "structure": 4, **REST},
-        ),
-        (
-            "config/config.yaml",
-            "shuffle: true",
-            "shuffle: true\nscoring: {surface_forms: ['{}', ' {}']}",
-            {"score": 4, "collect": 2, "probabilities": 4, **REST},
-        ),
-    ],
-)  # fmt: skip
-def test_an_edit_makes_stale_exactly_what_depends_on_it(project, file, old, new, expected):
-    path = project.folder / file
-    before, times = path.read_bytes(), path.stat()
-    project.edit(file, old, new)
-    try:
-        assert project.stale(*SMALL) == expected
-    finally:
-        path.write_bytes(before)
-        # Snakemake takes a script with a new time for a new script.
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert project.stale(*SMALL) == {}
 
 
 def test_one_file_can_be_asked_for(project):

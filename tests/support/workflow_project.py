@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -66,31 +65,10 @@ class Project:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    def stale(self, *arguments: str) -> dict[str, int]:
-        """What a dry-run would do: jobs by rule, `all` left out."""
-        shown = self.run("-n", *arguments)
-        if "Job stats:" not in shown:
-            assert "Nothing to be done" in shown, shown
-            return {}
-        table = shown.split("Job stats:", 1)[1].split("total", 1)[0]
-        jobs = dict(re.findall(r"^(\w+)\s+(\d+)\s*$", table, re.MULTILINE))
-        return {rule: int(count) for rule, count in jobs.items() if rule != "all"}
-
     def tells_jobs(self) -> None:
-        """Make `stale_jobs` possible."""
+        """Make `DryRuns` possible."""
         with (self.folder / "Snakefile").open("a", encoding="utf-8") as file:
             file.write(TELL_JOBS)
-
-    def stale_jobs(self, *arguments: str) -> set[str]:
-        """The jobs that a dry-run would run, such as `score pico/0/study1`; `all` left out."""
-        told = self.folder / "jobs.json"
-        told.unlink(missing_ok=True)
-        self.run("-n", *arguments)
-        return {
-            " ".join([rule, *("/".join(wildcards.values()).split())])
-            for rule, wildcards in json.loads(told.read_text(encoding="utf-8"))
-            if rule != "all"
-        }
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace the first `old` in a file; it must be there."""
@@ -98,3 +76,38 @@ class Project:
         text = path.read_text(encoding="utf-8")
         assert old in text, f"{old!r} is not in {name}"
         path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+class DryRuns:
+    """Dry-runs of projects that tell their jobs, without the second that each import takes."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("warm_snakemake.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def jobs(self, project: Project, *arguments: str) -> set[str]:
+        """The jobs that would run, such as `score pico/0/study1`; `all` left out."""
+        told, output = project.folder / "jobs.json", project.folder / "dry-run.txt"
+        told.unlink(missing_ok=True)
+        request = {
+            "folder": str(project.folder),
+            "arguments": ["-n", *arguments],
+            "output": str(output),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        assert self._process.stdout.readline() == "0\n", output.read_text(encoding="utf-8")
+        return {
+            f"{rule} {'/'.join(wildcards.values())}".strip()
+            for rule, wildcards in json.loads(told.read_text(encoding="utf-8"))
+            if rule != "all"
+        }
+
+    def close(self) -> None:
+        """End the process, which reads its last line now."""
+        self._process.communicate()

@@ -28,7 +28,7 @@ def codes(monkeypatch, tmp_path):
         found = {
             "exp1": project.experiment_code("pico", "study1", "exp1"),
             "exp2": project.experiment_code("pico", "study1", "exp2"),
-            "tables": project.table_code("study1"),
+            "tables": project.table_code("structure.py", "study1"),
         }
         monkeypatch.setattr(Path, "read_text", read_text)
         modules.code.cache_clear()
@@ -74,3 +74,51 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
     before, after = cells(), cells(scoring={"surface_forms": ["{}", " {}"]})
     assert {name for name in before if before[name] != after[name]} == {"exp2"}
     assert cells(scoring={"max_batch_tokens": 7}) == before
+
+
+def test_a_limit_past_the_last_trial_is_none():
+    def cells(limit) -> list:
+        project = Project(ROOT, {"limit": limit})
+        return [project.experiment_cell("pico", 0, "study1", "exp1"), project.validation_cell()]
+
+    whole = cells(None)
+    assert whole[0]["limit"] == 300
+    assert cells(10_000) == whole
+    assert cells(299) != whole
+
+
+def test_arguments_of_the_server_count_for_the_models_that_it_serves():
+    def cells(**serving) -> dict:
+        project = Project(ROOT, {"models": ["pico", "gemma-2b"], "serving": serving})
+        return project.model_cells
+
+    before, after = cells(), cells(extra_args=["--kv-cache-dtype=fp8"])
+    assert before["pico"] == after["pico"]
+    assert before["gemma-2b"] != after["gemma-2b"]
+    assert cells(idle_s=1, port=8000) == before
+
+
+def test_a_script_counts_without_its_comments_and_with_what_it_imports(tmp_path):
+    project = Project(ROOT, {})
+    project.root = tmp_path
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "made.py"
+
+    def code(text: str) -> str:
+        script.write_text(text, encoding="utf-8")
+        return project.code("made.py")
+
+    plain = code("x = 1\n")
+    assert code('"""What it does."""\n\nx  =  1  # a comment\n') == plain
+    assert code("x = 2\n") != plain
+    code("from grace.tables import raw_rows\nfrom grace.errors import GraceError\n")
+    assert digests.script_imports(script) == {"tables.py", "errors.py"}
+    assert modules.imported("tables.py", "errors.py") == modules.code("tables.py")
+
+
+def test_r_counts_by_its_bytes(tmp_path):
+    script = tmp_path / "figure.R"
+    script.write_text("x <- 1\n", encoding="utf-8")
+    before = digests.script_digest(script)
+    script.write_text("x <- 1 # one\n", encoding="utf-8")
+    assert digests.script_digest(script) != before
