@@ -31,7 +31,8 @@ SUPPORT = ROOT / "tests/support"
 
 COMMON = ("replications=1", "on_invalid=warn", "studies=[study2]", "limit=12")
 REMOTE = (
-    "results/remote/replication-0/study2_exp1.json", "results/remote/replication-0/study2_exp2.json",
+    "results/remote/replication-0/study2_exp1.json",
+    "results/remote/replication-0/study2_exp2.json",
     "--config", "models=[remote]", "requests={concurrency: 2}", *COMMON,
 )  # fmt: skip
 PICO = (
@@ -165,7 +166,8 @@ def test_a_run_that_is_alive_keeps_its_lock(tmp_path):
 
 
 VLLM = (
-    "results/pico/replication-0/study2_exp1.json", "--config", *COMMON, "engine=vllm", "serving={environment: stub}",
+    "results/pico/replication-0/study2_exp1.json", "--config", *COMMON, "engine=vllm",
+    "serving={environment: stub}",
     "requests={concurrency: 2, backoff_s: 0.1, attempts: 3}",
 )  # fmt: skip
 
@@ -212,10 +214,10 @@ def test_answers_outlive_their_server(tmp_path):
         )
         known = answered()
         asked_before = len((stub / "asked").read_text().split())
-        (stub / "dam").write_text(str(asked_before + 4))
         os.kill(starts()[-1], signal.SIGKILL)
+        (stub / "dam").write_text(str(asked_before + 4))
     assert run.process.wait(120) != 0
-    assert "ended with exit code -9 while it was in use" in run.output()
+    assert "ended with exit code 137 while it was in use" in run.output()
     (stub / "dam").unlink()
     project.run(*VLLM)
     asked = [int(line) for line in (stub / "asked").read_text().split()]

@@ -6,18 +6,17 @@ later, and with the outputs of a run that nobody killed.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -29,11 +28,6 @@ from grace.journal.__main__ import answers
 
 #: What two runs may differ in: when things were asked, and how long it took.
 TIMES = {"run_timestamp", "response_timestamp", "processing_time_ms"}
-#: The chain as far as answers go; statistics and report add nothing that a kill could lose.
-CHAIN = (
-    "results/analysis-ready/study1.csv",
-    "results/analysis-ready/study2.csv",
-)
 Json = dict[str, Any]
 
 
@@ -78,7 +72,9 @@ class CountingApi:
             }
             for index, prompt in enumerate(body["prompt"])
         ]
-        return Reply({"choices": choices, "usage": {"prompt_tokens": sum(map(len, body["prompt"]))}})
+        return Reply(
+            {"choices": choices, "usage": {"prompt_tokens": sum(map(len, body["prompt"]))}}
+        )
 
 
 ANSWERS = ("It was good", "It wasn't bad", "It was terrible", "It wasn't amazing")
@@ -178,10 +174,8 @@ class Started:
 
 
 def _kill(process: psutil.Process) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.kill()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> None:
@@ -221,8 +215,3 @@ def answers_by_session(project: Project, model: str, label: str) -> list[int]:
     """How many answers each job gave that has part in an output, from its provenance."""
     path = project.folder / f"results/{model}/replication-0/provenance/{label}.json"
     return sorted(one["answers"] for one in json.loads(path.read_text())["answers"])
-
-
-def quiet_environment() -> None:
-    """Threads as a job of its own would have them on a busy machine."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
