@@ -184,8 +184,8 @@ def table(findings: dict[str, Findings]) -> str:
         ways = ", ".join(f"{way} {count}" for way, count in sorted(one.kills.items()))
         lines.append(
             f"| {model} | {sum(one.kills.values())} ({ways}) | {one.rounds} | {one.answers} |"
-            f" {one.lost} | {one.repeated} | {len(one.different)} | {len(one.failed_runs)} | {one.in_flight},"
-            f" {one.most_in_flight} | {one.seconds / 60:.1f} |"
+            f" {one.lost} | {one.repeated} | {len(one.different)} | {len(one.failed_runs)} |"
+            f" {one.in_flight}, {one.most_in_flight} | {one.seconds / 60:.1f} |"
         )
     return "\n".join(lines)
 
