@@ -10,7 +10,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import generated
 
@@ -38,7 +38,8 @@ def stripped(cell: str) -> str:
 
 def study1_rows():
     def row(texts, name, access, observe):
-        prior = f"How many of the 3 {texts[3].strip()} do you think {texts[4].strip()}?"
+        things, predicate = (text.strip().replace("\n", " ") for text in texts[3:5])
+        prior = f"How many of the 3 {things} do you think {predicate}?"
         return (*texts[:3], prior, *texts[5:8], str(max(access, observe)), str(observe)), name
 
     numbers = st.integers(1, 3)
@@ -130,7 +131,13 @@ def test_a_spoilt_file_is_refused_or_read_as_it_is(name, path):
 @pytest.mark.parametrize("name", ROWS)
 def test_any_bytes_are_refused_or_read(name, path):
     @generated(0.1)
-    @given(st.binary(max_size=200))
+    @given(
+        st.one_of(
+            st.binary(max_size=200),
+            st.text(max_size=9).map(lambda t: t.encode("utf-8-sig", "replace")),
+        )
+    )
+    @example(b"\xef\xbb\xbf")
     def check(content):
         path.write_bytes(content)
         with pytest.raises(StimuliError):
