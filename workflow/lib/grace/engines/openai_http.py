@@ -24,6 +24,7 @@ MOST_BACKOFF_S = 60.0
 """Longest wait between two tries, in seconds, where the server does not say how long."""
 _KEEP_ALIVE_S = 3.0  # below the 5 s after which uvicorn closes an idle connection
 _MOST_TEXT = 500
+_LONG_KEY = 12  # shorter ones, such as "EMPTY", may stand in an answer by chance
 _ID = re.compile(r"grace-[0-9a-f]{32}")
 
 logger = logging.getLogger(__name__)
@@ -180,6 +181,8 @@ class OpenAIClient:
             )
         if not response.is_success:
             raise RequestError(f"{url}: status {status}: {self._message(response)}")
+        if self._key and len(self._key) >= _LONG_KEY and self._key in response.text:
+            raise RequestError(f"{url}: the answer repeats the API key, so it is not kept")
         try:
             answer = response.json()
         except (ValueError, RecursionError):
