@@ -1,7 +1,7 @@
 # The commands a person types. `make` alone lists them. Set-up lives in scripts/setup/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench setup setup-dev serve-env clean
+.PHONY: help run test test-long lint bench soak setup setup-dev serve-env clean
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -19,6 +19,12 @@ run: setup ## Set up what is missing and run the workflow: results/report.html
 
 test: setup-dev lint serve-env ## Set up what is missing, lint, and run all tests
 	$(IN_VENV) pytest $(ARGS)
+
+test-long: setup-dev ## Property tests with 100,000 generated inputs each module (hours)
+	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/unit/test_journal_crashes.py tests/properties $(ARGS)
+
+soak: setup-dev ## 200 times kill -9 at random moments, at most 20 minutes: results/soak.json
+	$(IN_VENV) PYTHONPATH=workflow/lib:tests/support python tests/support/soak.py $(ARGS)
 
 lint: setup-dev ## Formatters, linters and types, without changing a file
 	$(IN_VENV) ruff check .

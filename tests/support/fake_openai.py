@@ -30,9 +30,9 @@ class Reply:
 
 
 class FakeOpenAI:
-    """Serves `reply(asked)` on a free port and remembers everything that was asked."""
+    """Serves `reply(asked)`, on a free port by default, and remembers everything that was asked."""
 
-    def __init__(self, reply: Callable[[Asked], Reply]) -> None:
+    def __init__(self, reply: Callable[[Asked], Reply], port: int = 0) -> None:
         self.asked: list[Asked] = []
         fake = self
 
@@ -65,7 +65,7 @@ class FakeOpenAI:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()

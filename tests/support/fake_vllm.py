@@ -148,24 +148,45 @@ class FakeVllm:
         return known
 
 
+def repeating_ids(reply: Callable[[Asked], Reply]) -> Callable[[Asked], Reply]:
+    """As vLLM does: each answer says which request it belongs to."""
+
+    def named(asked: Asked) -> Reply:
+        answer = reply(asked)
+        name = asked.headers.get("X-Request-Id")
+        if answer.status == 200 and isinstance(answer.body, dict) and name is not None:
+            field = "request_id" if asked.path == "/inference/v1/generate" else "id"
+            answer.body[field] = f"cmpl-{name}"
+        return answer
+
+    return named
+
+
 @contextmanager
 def vllm_engine(
-    reply: Callable[[Asked], Reply], monkeypatch: pytest.MonkeyPatch, requests: RequestsConfig
+    reply: Callable[[Asked], Reply],
+    monkeypatch: pytest.MonkeyPatch,
+    requests: RequestsConfig,
+    through: Callable[[str], str] = lambda url: url,
 ) -> Iterator[tuple[VllmEngine, FakeOpenAI]]:
-    """The engine on a fake server: the lease is tested elsewhere, with real ones."""
+    """The engine on a fake server: the lease is tested elsewhere, with real ones.
+
+    `through` gives the address that the engine is to ask, of a proxy for example.
+    """
 
     def everything(asked: Asked) -> Reply:
         if asked.path == "/version":
             return Reply({"version": "0.32.0"})
         if asked.path == "/v1/models":
             return Reply({"data": [{"id": "pico", "max_model_len": 64}]})
-        return reply(asked)
+        return repeating_ids(reply)(asked)
 
     server = FakeOpenAI(everything)
+    url = through(server.url)
 
     class Held:
         def wait_ready(self) -> str:
-            return server.url
+            return url
 
     @contextmanager
     def lease(*_: object, **__: object) -> Iterator[Held]:

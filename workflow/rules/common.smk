@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
+from grace.runs import begin
 
 
 def checked_project():
@@ -30,6 +31,11 @@ def checked_project():
 
 
 PROJECT = checked_project()
+
+# A run that was killed leaves a lock and perhaps a job, which would be in this one's way.
+if workflow.is_main_process:
+    for line in begin(Path(".snakemake")):
+        print(line, file=sys.stderr)
 
 
 def stop_without_r(jobs):

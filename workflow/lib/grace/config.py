@@ -7,6 +7,7 @@ one `ConfigError` that names the file, the key, the value and what is allowed.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -27,6 +28,8 @@ from grace.errors import ConfigError
 StudyName = Literal["study1", "study2"]
 ExperimentName = Literal["exp1", "exp2"]
 EngineName = Literal["transformers", "vllm", "endpoint"]
+#: Keys that somebody may write a secret into; errors do not show their values.
+_MAY_BE_SECRET = {"base_url", "api_key_env", "extra_args"}
 STUDIES: tuple[StudyName, ...] = ("study1", "study2")
 
 
@@ -113,8 +116,21 @@ class ServingConfig(_Strict):
     start_timeout_s: float = Field(900, gt=0, description="Seconds a start may take.")
     port: int | None = Field(None, ge=1, le=65535, description="Fixed port; null takes a free one.")
     extra_args: list[str] = Field(
-        default_factory=list, description="Further arguments for the vLLM server."
+        default_factory=list, description="Further arguments for the vLLM server; no secrets."
     )
+
+    @field_validator("extra_args")
+    @classmethod
+    def _hold_no_secret(cls, arguments: list[str]) -> list[str]:
+        for argument in arguments:
+            name = argument.partition("=")[0].strip().replace("_", "-")
+            if name in {"--api-key", "--hf-token"}:
+                raise ValueError(
+                    f"must not hold {name}: everybody on a machine can read the arguments of its"
+                    " processes. Export HF_TOKEN instead; the server needs no key of its own, as it"
+                    " listens on this machine alone"
+                )
+        return arguments
 
 
 class ExtractionConfig(_Strict):
@@ -237,7 +253,7 @@ class ModelEntry(_Strict):
     gpus: int = Field(1, ge=0, description="GPUs needed; 0 runs on a CPU.")
     base_url: str | None = Field(None, description="`endpoint` only: the API's base URL.")
     api_key_env: str | None = Field(
-        None, description="`endpoint` only: environment variable that holds the key."
+        None, description="`endpoint` only: environment variable that holds the key, in capitals."
     )
     tokenizer: str | None = Field(None, description="Hub id or folder, where it is not `name`.")
     reasoning_end: str | None = Field(
@@ -249,7 +265,22 @@ class ModelEntry(_Strict):
     def _http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        if value is not None and re.search(r"[@?#]", value):
+            raise ValueError(
+                "must hold no user, password, query or fragment, as it is written into results."
+                " Put the key into an environment variable and name that in `api_key_env`"
+            )
         return value.rstrip("/") if value else value
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+            raise ValueError(
+                "must name an environment variable, in capitals, such as OPENAI_API_KEY, and not"
+                " be the key itself"
+            )
+        return value
 
     @model_validator(mode="after")
     def _endpoint_has_url(self) -> Self:
@@ -285,7 +316,8 @@ def _explain(source: str, error: ValidationError, model: type[BaseModel]) -> Con
             lines.append(f"{source}: key '{key}' is missing.")
         else:
             message = finding["msg"].removeprefix("Value error, ")
-            lines.append(f"{source}: key '{key}' is {finding['input']!r}, but: {message}.")
+            value = "" if _MAY_BE_SECRET & set(finding["loc"]) else f" is {finding['input']!r}, but"
+            lines.append(f"{source}: key '{key}'{value}: {message}.")
     return ConfigError("\n".join(dict.fromkeys(lines)))
 
 

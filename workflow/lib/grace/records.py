@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,8 @@ from grace.errors import RecordError
 def replacing(path: Path) -> Iterator[IO[str]]:
     """A text file that takes `path`'s place when the block ends well, and only then."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # by a job that was killed
+        left.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:

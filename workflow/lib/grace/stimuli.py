@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import io
@@ -28,7 +29,7 @@ def _text(path: Path) -> str:
         ) from None
     except OSError as error:
         raise StimuliError(f"{path}: cannot be read: {error.strerror}.") from None
-    if not data.strip():
+    if not data.removeprefix(codecs.BOM_UTF8).strip():
         raise StimuliError(f"{path}: the file is empty; it needs a header and at least one trial.")
     try:
         return data.decode("utf-8-sig")

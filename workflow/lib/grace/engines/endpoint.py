@@ -26,8 +26,9 @@ from grace.engines.openai_http import (
     OpenAIClient,
     Stopwatch,
     api_key,
-    first_choice,
+    only_choice,
     public_url,
+    text_at,
     token_usage,
 )
 from grace.engines.pump import Pump
@@ -159,24 +160,25 @@ class EndpointEngine:
         watch = Stopwatch()
         try:
             answer = await self._client.post("/chat/completions", body)
-            choice = first_choice(answer)
+            choice = only_choice(answer)
             message = choice.get("message")
             if not isinstance(message, dict):
                 raise RequestError("the server's answer has no `message`")
+            text = text_at(message, "content") or ""
+            # Servers that split reasoning off themselves call it one of these.
+            reasoning = text_at(message, "reasoning_content", "reasoning")
+            finish_reason = text_at(choice, "finish_reason")
         except RequestError as error:
             return [Generation(request.key, None, None, error=str(error))]
         completed_at, took_ms = watch.read()
-        self._fingerprint = answer.get("system_fingerprint") or self._fingerprint
-        text = message.get("content") or ""
-        # Servers that split reasoning off themselves call it one of these.
-        reasoning = message.get("reasoning_content") or message.get("reasoning")
+        self._remember(answer)
         if reasoning is None and self._entry.reasoning_end is not None:
             reasoning, text = split_reasoning(text, self._entry.reasoning_end)
         return [
             Generation(
                 request.key,
                 text,
-                choice.get("finish_reason"),
+                finish_reason,
                 usage=token_usage(answer),
                 reasoning=reasoning,
                 completed_at=completed_at,
@@ -189,11 +191,14 @@ class EndpointEngine:
             async with self._choosing:
                 if self._way is None:
                     return [await self._choose(request)]
-            return [await self._way(request)]
         except RequestError as error:
             return [Score(request.key, None, None, error=str(error))]
         except _NotOfferedError as reason:
             raise EngineError(self._no_distributions(str(reason))) from None
+        try:
+            return [await self._way(request)]
+        except (RequestError, _NotOfferedError) as error:  # what it did offer: this answer's fault
+            return [Score(request.key, None, None, error=str(error))]
 
     async def _choose(self, request: ScoreRequest) -> Score:
         """The request's score in the first way that works, which is kept for all others."""
@@ -238,7 +243,7 @@ class EndpointEngine:
             raise
         if prompt_logprobs.are_missing(answer):
             raise _NotOfferedError("its answers lack `prompt_logprobs`")
-        self._fingerprint = answer.get("system_fingerprint") or self._fingerprint
+        self._remember(answer)
         return prompt_logprobs.score(request, answer)
 
     async def _by_completions(self, request: ScoreRequest) -> Score:
@@ -278,9 +283,15 @@ class EndpointEngine:
                     continue  # fewer may be granted
                 break
             self._asks = (most,)
-            self._fingerprint = answer.get("system_fingerprint") or self._fingerprint
+            self._remember(answer)
             return answer
         raise _NotOfferedError(str(refusal))
+
+    def _remember(self, answer: dict[str, Any]) -> None:
+        """Keep what the server calls its version."""
+        fingerprint = answer.get("system_fingerprint")
+        if isinstance(fingerprint, str) and fingerprint:
+            self._fingerprint = fingerprint
 
     @cached_property
     def _tokenizer(self) -> ChatTokenizer:

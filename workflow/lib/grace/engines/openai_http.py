@@ -7,7 +7,9 @@ import email.utils
 import json
 import logging
 import os
+import re
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +24,8 @@ MOST_BACKOFF_S = 60.0
 """Longest wait between two tries, in seconds, where the server does not say how long."""
 _KEEP_ALIVE_S = 3.0  # below the 5 s after which uvicorn closes an idle connection
 _MOST_TEXT = 500
+_LONG_KEY = 12  # shorter ones, such as "EMPTY", may stand in an answer by chance
+_ID = re.compile(r"grace-[0-9a-f]{32}")
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +66,9 @@ class OpenAIClient:
 
     `base_url` is asked for the URL below which paths lie, at the start and after every failed
     try, since a restarted server may be elsewhere; it may wait, and may raise `EngineError`.
-    `key_env` names the variable that `key` came from. The client must be used in one event loop.
+    Every try carries an id of its own. Servers that repeat it, as vLLM does, cannot give one
+    request's answer to another unnoticed; of those that do not, nobody can tell. `key_env` names
+    the variable that `key` came from. The client must be used in one event loop.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class OpenAIClient:
         self._key = key
         self._key_env = key_env
         self._url: str | None = None
+        self._repeats_ids: set[str] = set()  # paths whose answers have repeated an id
         logging.getLogger("httpx").setLevel(logging.WARNING)  # one line a request otherwise
         self._http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -128,22 +135,39 @@ class OpenAIClient:
         if self._url is None:
             self._url = (await self._base_url()).rstrip("/")
         url = f"{self._url}{path}"
+        name = f"grace-{uuid.uuid4().hex}"
         try:
             async with asyncio.timeout(self._requests.timeout_s):
-                response = await self._http.request(method, url, json=body)
+                response = await self._http.request(
+                    method, url, json=body, headers={"X-Request-Id": name}
+                )
         except (TimeoutError, httpx.TimeoutException):
             self._url = None
             raise _TransientError(
                 f"{public_url(url)}: no answer within {self._requests.timeout_s:g} s"
                 " (`requests.timeout_s`)"
             ) from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # a broken encoding is no `TransportError`
             self._url = None
             raise _TransientError(
                 f"{public_url(url)}: {self._clean(str(error)) or type(error).__name__}",
                 unreachable=isinstance(error, httpx.ConnectError),
             ) from None
-        return self._read(response, public_url(url))
+        answer = self._read(response, public_url(url))
+        self._check_id(path, name, response, answer)
+        return answer
+
+    def _check_id(
+        self, path: str, name: str, response: httpx.Response, answer: dict[str, Any]
+    ) -> None:
+        """Raise `_TransientError` where an answer is another request's, or may be."""
+        told = [answer.get("id"), answer.get("request_id"), response.headers.get("X-Request-Id")]
+        repeated = {found for text in told for found in _ID.findall(str(text))}
+        if repeated == {name}:
+            self._repeats_ids.add(path)
+        elif repeated or path in self._repeats_ids:
+            self._url = None
+            raise _TransientError(f"{path}: the server gave the answer to another request")
 
     def _read(self, response: httpx.Response, url: str) -> dict[str, Any]:
         status = response.status_code
@@ -157,9 +181,11 @@ class OpenAIClient:
             )
         if not response.is_success:
             raise RequestError(f"{url}: status {status}: {self._message(response)}")
+        if self._key and len(self._key) >= _LONG_KEY and self._key in response.text:
+            raise RequestError(f"{url}: the answer repeats the API key, so it is not kept")
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise _TransientError(f"{url}: the answer is not a JSON object")
@@ -182,7 +208,7 @@ class OpenAIClient:
             error = json.loads(text)
             error = error.get("error", error)
             text = error["message"] if isinstance(error, dict) else str(error)
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             pass  # not the usual shape: show it as it is
         text = " ".join(self._clean(str(text)).split())
         return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
@@ -258,9 +284,20 @@ def token_usage(answer: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in usage.items() if type(count) is int}
 
 
-def first_choice(answer: dict[str, Any]) -> dict[str, Any]:
-    """The answer's only choice. Raises `RequestError` where it has none."""
+def only_choice(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer's only choice. Raises `RequestError` where it has none, or several."""
     choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise RequestError("the server's answer has no `choices`")
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+        raise RequestError("the server's answer has no `choices`, or not one")
     return choices[0]
+
+
+def text_at(found: dict[str, Any], *names: str) -> str | None:
+    """The first of these that is there, None where none is. `RequestError` where it is no text."""
+    for name in names:
+        value = found.get(name)
+        if value is not None:
+            if not isinstance(value, str):
+                raise RequestError(f"the `{name}` in the server's answer is no text")
+            return value
+    return None

@@ -69,19 +69,21 @@ def _terminators(request: ScoreRequest) -> list[int]:
 def _rows(answer: dict[str, Any], count: int) -> list[list[Any]]:
     """The `prompt_logprobs` of every prompt, in the order asked."""
     try:
-        choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-        rows = [list(choice["prompt_logprobs"]) for choice in choices]
+        found = {choice["index"]: list(choice["prompt_logprobs"]) for choice in answer["choices"]}
     except (LookupError, TypeError, ValueError):
         raise RequestError("the server's answer has another shape than vLLM's") from None
-    if len(rows) != count:
+    if len(answer["choices"]) != count or found.keys() != set(range(count)):
         raise RequestError("the server answered another number of prompts than it was asked")
-    return rows
+    return [found[number] for number in range(count)]
 
 
 def _values(row: list[Any], prompt: tuple[int, ...], tail: tuple[int, ...]) -> tuple[float, ...]:
-    """Log-probabilities of the last tokens of a prompt."""
+    """Log-probabilities of the last tokens of a prompt, which must be the one that was sent."""
     if len(row) != len(prompt) + len(tail):
         raise RequestError("the server read another number of tokens than it was sent")
+    for token, place in zip(prompt[1:], row[1:], strict=False):  # nothing is told of the first
+        if not isinstance(place, dict) or str(token) not in place:
+            raise RequestError("the server read other tokens than it was sent")
     values = []
     for token, place in zip(tail, row[len(prompt) :], strict=True):
         entry = place.get(str(token)) if isinstance(place, dict) else None

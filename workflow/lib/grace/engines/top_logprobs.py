@@ -72,13 +72,14 @@ def contexts(request: ScoreRequest) -> list[Context]:
 def of_completions(answer: dict[str, Any], count: int) -> list[Shown] | None:
     """What is shown after each of `count` prompts; None where the server shows nothing."""
     try:
-        choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-        places = [choice["logprobs"] for choice in choices]
-    except (LookupError, TypeError, ValueError):
+        by_index = {choice["index"]: choice["logprobs"] for choice in answer["choices"]}
+        places = [by_index[index] for index in sorted(by_index)]
+        shows = [bool(place) and bool(place.get("top_logprobs")) for place in places]
+    except (LookupError, TypeError, ValueError, AttributeError):
         return None
-    if not places or any(not place or not place.get("top_logprobs") for place in places):
+    if not all(shows):
         return None
-    if len(places) != count:
+    if len(answer["choices"]) != count or by_index.keys() != set(range(count)):
         raise RequestError("the server answered another number of prompts than it was asked")
     found = []
     for place in places:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from grace import serving as serving_lease
 from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.openai_http import OpenAIClient, Stopwatch, first_choice, token_usage
+from grace.engines.openai_http import OpenAIClient, Stopwatch, only_choice, text_at, token_usage
 from grace.engines.pump import Pump
 from grace.engines.reasoning import split_reasoning
 from grace.engines.vllm_scoring import VllmScorer
@@ -121,10 +121,14 @@ class VllmEngine:
         watch = Stopwatch()
         try:
             answer = await self._client.post("/v1/completions", body)
-            choice = first_choice(answer)
-            text = choice.get("text")
-            if not isinstance(text, str):
+            choice = only_choice(answer)
+            text = text_at(choice, "text")
+            if text is None:
                 raise RequestError("the server's answer has no `text`")
+            finish_reason = text_at(choice, "finish_reason")
+            counted, sent = token_usage(answer).get("prompt_tokens"), len(request.prompt_token_ids)
+            if counted is not None and counted != sent:
+                raise RequestError(f"the server read {counted} tokens, but was sent {sent}")
         except RequestError as error:
             return [Generation(request.key, None, None, error=str(error))]
         completed_at, took_ms = watch.read()
@@ -135,7 +139,7 @@ class VllmEngine:
             Generation(
                 request.key,
                 text,
-                choice.get("finish_reason"),
+                finish_reason,
                 usage=token_usage(answer),
                 reasoning=reasoning,
                 completed_at=completed_at,

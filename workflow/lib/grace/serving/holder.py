@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 import grace
+from grace import runs
 from grace.errors import EngineError
 from grace.serving.processes import last_lines, poll
 from grace.serving.rundir import Lock, ProcessId, RunDir, State, port_owner
@@ -115,13 +116,15 @@ class Lease:
             port=self._spec.port,
         )
         library = str(Path(grace.__file__).parent.parent)
+        # A server may outlive its run: it looks for itself who still wants it.
+        inherited = {name: value for name, value in os.environ.items() if name != runs.MARK}
         with self._own_log_file.open("ab") as log:
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-m", "grace.serving.supervisor"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._spec.environment, "PYTHONPATH": library},
+                env={**inherited, **self._spec.environment, "PYTHONPATH": library},
                 start_new_session=True,
             )
         assert self._supervisor.stdin is not None

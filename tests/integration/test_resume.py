@@ -1,0 +1,208 @@
+"""kill -9 in the middle of a run, then the same command again: only what is missing is asked.
+
+Every kill comes at an event (so many answers in the journal), not at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from fake_openai import FakeOpenAI
+from kills import (
+    CountingApi,
+    Started,
+    answers_by_session,
+    journaled,
+    mark_of,
+    outputs,
+    remote_model,
+    wait_until,
+)
+from stub_environment import stub_environment
+from workflow_project import Project
+
+COMMON = ("replications=1", "on_invalid=warn", "studies=[study2]", "limit=12")
+REMOTE = (
+    "results/remote/replication-0/study2_exp1.json",
+    "results/remote/replication-0/study2_exp2.json",
+    "--config", "models=[remote]", "requests={concurrency: 2}", *COMMON,
+)  # fmt: skip
+PICO = (
+    "results/pico/replication-0/study2_exp1.json", "results/pico/replication-0/study2_exp2.json",
+    "--config", *COMMON,
+)  # fmt: skip
+
+
+class Dam:
+    """Lets so many answers through and holds all others back until it is opened."""
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+        self._opened = threading.Event()
+
+    def __call__(self, number: int) -> None:
+        if number > self._after:
+            assert self._opened.wait(300)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@contextmanager
+def remote(project: Project, api: CountingApi) -> Iterator[None]:
+    with closing(FakeOpenAI(api)) as server:
+        remote_model(project, server.url)
+        yield
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Outputs of runs that nobody killed."""
+    project = Project.copied_to(tmp_path_factory.mktemp("whole") / "project")
+    with remote(project, CountingApi()):
+        project.run(*REMOTE)
+    project.run(*PICO)
+    return outputs(project)
+
+
+def same_as(project: Project, uninterrupted: dict[str, str], model: str) -> None:
+    expected = {name: text for name, text in uninterrupted.items() if name.startswith(model)}
+    assert expected
+    assert outputs(project) == expected
+
+
+def kill_job(run: Started) -> None:
+    assert run.kill_a_job()
+
+
+KILLS = {
+    "a job": kill_job,
+    "Snakemake alone": Started.kill_snakemake,
+    "everything": Started.kill_everything,
+}
+
+
+@pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS)
+def test_answers_of_an_endpoint_outlive_a_kill(tmp_path, kill, uninterrupted):
+    project = Project.copied_to(tmp_path / "project")
+    dam = Dam(after=5)
+    api = CountingApi(gate=dam)
+    with remote(project, api):
+        run = Started(project, *REMOTE)
+        wait_until(lambda: len(marks(project)) == 5 or not run.running(), "five answers")
+        kill(run)
+        known = marks(project)
+        assert len(known) == 5, run.output()
+        dam.open()
+        shown = project.run(*REMOTE)
+    repeated = {mark for mark, count in api.asked.items() if count > 1}
+    assert not repeated & known, "what the journal held was asked again"
+    assert len(repeated) <= 2, "more than what was in flight was asked again"
+    assert len(api.asked) == 12 + 12
+    same_as(project, uninterrupted, "remote")
+    if kill is not kill_job:  # then Snakemake could not put its lock away
+        assert "The last run was killed: its lock on the folder is removed" in shown
+
+
+def marks(project: Project) -> set[int]:
+    return {mark for value in journaled(project).values() if (mark := mark_of(value)) is not None}
+
+
+@pytest.mark.parametrize("kill", [KILLS["everything"], KILLS["a job"]], ids=["everything", "a job"])
+def test_answers_of_a_model_in_process_outlive_a_kill(tmp_path, kill, uninterrupted):
+    project = Project.copied_to(tmp_path / "project")
+    run = Started(project, *PICO)
+    wait_until(lambda: counted(project) >= 3 or not run.running(), "three answers")
+    kill(run)
+    known = journaled(project)
+    project.run(*PICO)
+    later = journaled(project)
+    assert {key: later[key] for key in known} == known, "an answer was lost or changed"
+    same_as(project, uninterrupted, "pico")
+    jobs = [answers_by_session(project, "pico", f"study2_{exp}") for exp in ("exp1", "exp2")]
+    assert [sum(counts) for counts in jobs] == [12, 12], "every answer was given once"
+
+
+def counted(project: Project) -> int:
+    return sum(value["kind"] != "session" for value in journaled(project).values())
+
+
+def test_a_job_that_outlived_its_snakemake_is_ended_by_the_next_run(tmp_path):
+    project = Project.copied_to(tmp_path / "project")
+    dam = Dam(after=3)
+    with remote(project, CountingApi(gate=dam)):
+        run = Started(project, *REMOTE)
+        wait_until(lambda: len(marks(project)) == 3 or not run.running(), "three answers")
+        (job,) = run.jobs()
+        run.kill_snakemake()
+        assert job.is_running(), "it goes on alone, and what it is answered is kept"
+        second = Started(project, *REMOTE)
+        wait_until(lambda: not job.is_running(), "the old job ends")
+        dam.open()
+        assert second.process.wait(120) == 0, second.output()
+    assert f"what it had left running is ended (process {job.pid})" in second.output()
+
+
+def test_a_run_that_is_alive_keeps_its_lock(tmp_path):
+    project = Project.copied_to(tmp_path / "project")
+    dam = Dam(after=3)
+    with remote(project, CountingApi(gate=dam)):
+        run = Started(project, *REMOTE)
+        wait_until(lambda: len(marks(project)) == 3 or not run.running(), "three answers")
+        second = project.snakemake(*REMOTE)
+        assert second.returncode != 0
+        assert "LockException" in second.stdout
+        assert run.running(), run.output()
+        dam.open()
+        assert run.process.wait(120) == 0, run.output()
+
+
+VLLM = (
+    "results/pico/replication-0/study2_exp1.json", "--config", *COMMON, "engine=vllm",
+    "serving={environment: stub}",
+    "requests={concurrency: 2, backoff_s: 0.1, attempts: 3}",
+)  # fmt: skip
+
+
+def test_answers_outlive_their_server(tmp_path):
+    """The first kill is mended within the run, by the lease; after a second the run ends."""
+    whole = Project.copied_to(tmp_path / "whole")
+    stub_environment(whole)
+    whole.run(*VLLM)
+
+    project = Project.copied_to(tmp_path / "project")
+    stub = stub_environment(project)
+
+    def answered() -> set[int]:
+        found = (value.get("answer", {}).get("usage", {}) for value in journaled(project).values())
+        return {usage["mark"] for usage in found if "mark" in usage}
+
+    def starts() -> list[int]:
+        path = stub / "starts"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    asked_before = 0
+    known = set()
+    (stub / "dam").write_text("4")
+    run = Started(project, *VLLM)
+    for number in (1, 2):
+        wait_until(
+            lambda number=number: len(starts()) == number and len(answered()) == 4 * number,
+            f"{4 * number} answers",
+        )
+        known = answered()
+        asked_before = len((stub / "asked").read_text().split())
+        os.kill(starts()[-1], signal.SIGKILL)
+        (stub / "dam").write_text(str(asked_before + 4))
+    assert run.process.wait(120) != 0
+    assert "ended with exit code 137 while it was in use" in run.output()
+    (stub / "dam").unlink()
+    project.run(*VLLM)
+    asked = [int(line) for line in (stub / "asked").read_text().split()]
+    assert not known & set(asked[asked_before:]), "what the journal held was asked again"
+    assert outputs(project) == outputs(whole)

@@ -1,0 +1,218 @@
+"""Runs of the workflow that are killed with -9, and what has to be true afterwards.
+
+A killed run is compared with the journal at the moment of the kill, with what a server is asked
+later, and with the outputs of a run that nobody killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import yaml
+from fake_openai import Asked, Reply
+from workflow_project import Project
+
+from grace.journal.__main__ import answers
+
+#: What two runs may differ in: when things were asked, and how long it took.
+TIMES = {"run_timestamp", "response_timestamp", "processing_time_ms"}
+Json = dict[str, Any]
+
+
+class CountingApi:
+    """A remote API whose answers follow from the request, and tell which request that was.
+
+    Chats carry the request's mark in their `usage`, completions in their first log-probability.
+    `asked` counts requests by mark. Each answer waits `delay_s`, or until `gate` lets it through.
+    """
+
+    def __init__(self, delay_s: float = 0.0, gate: Callable[[int], None] | None = None) -> None:
+        self.asked: Counter[int] = Counter()
+        self._delay_s = delay_s
+        self._gate = gate
+        self._lock = threading.Lock()
+
+    def __call__(self, asked: Asked) -> Reply:
+        if asked.path.endswith("/models"):
+            return Reply({"data": [{"id": "somebodys-model"}]})
+        mark = int(hashlib.sha256(json.dumps(asked.body, sort_keys=True).encode()).hexdigest(), 16)
+        mark %= 2**40
+        with self._lock:
+            self.asked[mark] += 1
+            number = self.asked.total()
+        if self._gate is not None:
+            self._gate(number)
+        time.sleep(self._delay_s)
+        return self._completion(asked.body, mark) if "prompt" in asked.body else self._chat(mark)
+
+    @staticmethod
+    def _chat(mark: int) -> Reply:
+        choice = {"message": {"content": ANSWERS[mark % len(ANSWERS)]}, "finish_reason": "stop"}
+        return Reply({"choices": [choice], "usage": {"mark": mark}})
+
+    @staticmethod
+    def _completion(body: Json, mark: int) -> Reply:
+        value = -10 - mark / 2**40  # exact in a float, and never beyond a probability of 1 in all
+        choices = [
+            {
+                "index": index,
+                "prompt_logprobs": [None, *({str(t): {"logprob": value}} for t in prompt[1:])],
+            }
+            for index, prompt in enumerate(body["prompt"])
+        ]
+        return Reply(
+            {"choices": choices, "usage": {"prompt_tokens": sum(map(len, body["prompt"]))}}
+        )
+
+
+ANSWERS = ("It was good", "It wasn't bad", "It was terrible", "It wasn't amazing")
+
+
+def mark_of(answer: Json) -> int | None:
+    """The mark in an answer of the journal; None in a session or another model's answer."""
+    if answer.get("kind") == "generation":
+        found = answer["answer"]["usage"].get("mark")
+        return found if isinstance(found, int) else None
+    if answer.get("kind") == "score" and answer["answer"]["token_logprobs"]:
+        return round((-10 - answer["answer"]["token_logprobs"][0][0]) * 2**40)
+    return None
+
+
+def journaled(project: Project) -> dict[str, Json]:
+    """What the journal holds: answers by key."""
+    folder = project.folder / ".grace/journal"
+    if not folder.is_dir():
+        return {}
+    return {entry["key"]: entry["value"] for entry in answers(folder, "", {})}
+
+
+def remote_model(project: Project, url: str, **changes: object) -> None:
+    """An entry `remote` in models.yaml: somebody's API, with pico's tokeniser for experiment 2."""
+    path = project.folder / "config/models.yaml"
+    models = yaml.safe_load(path.read_text())
+    models["remote"] = {
+        "name": "somebodys-model",
+        "engine": "endpoint",
+        "base_url": url,
+        "tokenizer": "resources/models/pico",
+        "gpus": 0,
+        **changes,
+    }
+    path.write_text(yaml.safe_dump(models))
+
+
+class Started:
+    """Snakemake, started as a user would, in a session of its own."""
+
+    def __init__(self, project: Project, *arguments: str) -> None:
+        self._log = project.folder / "terminal.log"
+        with self._log.open("wb") as log:
+            self.process = psutil.Popen(
+                [sys.executable, "-m", "snakemake", *arguments],
+                cwd=project.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def output(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def jobs(self) -> list[psutil.Process]:
+        """Scripts of rules that are running."""
+        found = []
+        for child in self._children():
+            try:
+                if any(".snakemake/scripts/" in word for word in child.cmdline()[:3]):
+                    found.append(child)
+            except psutil.Error:
+                continue
+        return found
+
+    def kill_everything(self) -> None:
+        """SIGKILL to Snakemake and all that it started, Snakemake first."""
+        children = self._children()
+        self.kill_snakemake()
+        for child in children:
+            _kill(child)
+        psutil.wait_procs(children, 10)
+
+    def kill_snakemake(self) -> list[psutil.Process]:
+        """SIGKILL to Snakemake alone; what it started and what may run on."""
+        children = self._children()
+        _kill(self.process)
+        self.process.wait(10)
+        return children
+
+    def kill_a_job(self, timeout_s: float = 120) -> bool:
+        """SIGKILL to a rule's script, and wait for Snakemake to end; False where none runs."""
+        jobs = self.jobs()
+        for job in jobs[:1]:
+            _kill(job)
+            self.process.wait(timeout_s)
+        return bool(jobs)
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return self.process.children(recursive=True)
+        except psutil.Error:
+            return []
+
+
+def _kill(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> None:
+    """Wait for something that another process does. Fails where it does not come true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+def outputs(project: Project) -> dict[str, str]:
+    """Every output that answers go into, without times, by path."""
+    folder = project.folder / "results"
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".csv":
+            found[name] = _table(path.read_text(encoding="utf-8"))
+        elif name.endswith(("_exp1.json", "_exp2.json")) and "provenance" not in name:
+            records = json.loads(path.read_text(encoding="utf-8"))
+            found[name] = json.dumps([_without_times(record) for record in records])
+        elif path.name == "validation.json":
+            found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+def _without_times(record: Json) -> Json:
+    return {name: value for name, value in record.items() if name not in TIMES}
+
+
+def _table(text: str) -> str:
+    rows = csv.DictReader(io.StringIO(text))
+    return json.dumps([_without_times(row) for row in rows])
+
+
+def answers_by_session(project: Project, model: str, label: str) -> list[int]:
+    """How many answers each job gave that has part in an output, from its provenance."""
+    path = project.folder / f"results/{model}/replication-0/provenance/{label}.json"
+    return sorted(one["answers"] for one in json.loads(path.read_text())["answers"])

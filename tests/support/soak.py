@@ -1,0 +1,216 @@
+"""kill -9 at random moments over the chain, again and again: what is lost, repeated, different?
+
+`make soak`, or `python tests/support/soak.py --trials 60`. A round begins without results and
+without a journal. Its run is killed and started again by the same command, up to a number of times,
+then left alone to its end and compared with a run that nobody killed. Rounds alternate between
+pico in process and a remote API that counts what it is asked. Statistics in R and the report are
+left out: no answer could be lost there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+from fake_openai import FakeOpenAI
+from kills import CountingApi, Json, Started, journaled, mark_of, outputs, remote_model
+from workflow_project import Project
+
+MODELS = ("pico", "remote")
+WAYS = ("everything", "Snakemake alone", "a job")
+CONCURRENCY = 4
+KILLS_A_ROUND = 8
+#: Each answer of the remote API takes so long, so that kills find requests in flight.
+ANSWER_S = 0.1
+_RUN_S = 600.0
+
+
+@dataclass
+class Findings:
+    """What the trials of one model showed; the first four must be empty or zero."""
+
+    lost: int = 0
+    repeated: int = 0
+    different: list[str] = field(default_factory=list)
+    failed_runs: list[str] = field(default_factory=list)
+    kills: dict[str, int] = field(default_factory=dict)
+    rounds: int = 0
+    #: Answers in the journal at the end of all rounds.
+    answers: int = 0
+    #: Asked again because a kill came before the answer, or before it was on disk.
+    in_flight: int = 0
+    most_in_flight: int = 0
+    seconds: float = 0.0
+
+    def bad(self) -> bool:
+        return bool(self.lost or self.repeated or self.different or self.failed_runs)
+
+
+class Soak:
+    """Rounds on one copy of the project, with `limit` trials of study 2."""
+
+    def __init__(self, folder: Path, *, seed: int, limit: int) -> None:
+        self._draw = random.Random(seed)
+        self._limit = limit
+        self._project = Project.copied_to(folder / "project")
+        self.findings = {model: Findings() for model in MODELS}
+        self._whole: dict[str, dict[str, str]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def run(self, kills: int, until: float) -> None:
+        """So many kills, but none after the moment `until` (of the monotonic clock)."""
+        while (left := kills - self._kills()) > 0 and time.monotonic() < until:
+            for model in MODELS:
+                self._round(model, min(KILLS_A_ROUND, max(1, left // 2)), until)
+
+    def _kills(self) -> int:
+        return sum(sum(found.kills.values()) for found in self.findings.values())
+
+    def _round(self, model: str, kills: int, until: float) -> None:
+        began = time.monotonic()
+        api = CountingApi(ANSWER_S)
+        with closing(FakeOpenAI(api)) as server:
+            if model == "remote":
+                remote_model(self._project, server.url)
+            if model not in self._whole:
+                self._run_whole(model)
+                api.asked.clear()
+            self._clean()
+            trial = _Round(self._project, self.findings[model], api)
+            for _ in range(kills):
+                if time.monotonic() > until or not self._killed(model):
+                    break
+                trial.check()
+            last = Started(self._project, *self._command(model))
+            if last.process.wait(_RUN_S) != 0:
+                self.findings[model].failed_runs.append(last.output()[-3000:])
+            trial.check()
+        now, whole = outputs(self._project), self._whole[model]
+        found = self.findings[model]
+        found.different += sorted(n for n in {*now, *whole} if now.get(n) != whole.get(n))
+        found.answers += trial.answers()
+        found.rounds += 1
+        found.seconds += time.monotonic() - began
+
+    def _killed(self, model: str) -> bool:
+        """Start the command, kill it at a random moment; False where it ended before."""
+        run = Started(self._project, *self._command(model))
+        wait_s = self._draw.uniform(0.2, 0.8 * self._seconds[model])
+        way = self._draw.choice(WAYS)
+        with suppress(psutil.TimeoutExpired, subprocess.TimeoutExpired):
+            run.process.wait(wait_s)
+        if not run.running():
+            return False
+        if way == "Snakemake alone":
+            run.kill_snakemake()
+        elif way != "a job" or not run.kill_a_job(_RUN_S):
+            way = "everything"
+            run.kill_everything()
+        kills = self.findings[model].kills
+        kills[way] = kills.get(way, 0) + 1
+        return True
+
+    def _run_whole(self, model: str) -> None:
+        """A run that nobody kills: its outputs, and how long it takes."""
+        self._clean()
+        began = time.monotonic()
+        self._project.run(*self._command(model))
+        self._seconds[model] = time.monotonic() - began
+        self._whole[model] = outputs(self._project)
+
+    def _command(self, model: str) -> tuple[str, ...]:
+        return (
+            "results/analysis-ready/study2.csv",
+            f"results/{model}/replication-0/metadata.json",
+            "--config",
+            f"models=[{model}]",
+            "replications=1",
+            "studies=[study2]",
+            "on_invalid=warn",
+            f"limit={self._limit}",
+            f"requests={{concurrency: {CONCURRENCY}}}",
+        )
+
+    def _clean(self) -> None:
+        """No results and no journal; Snakemake's own folder stays, with what kills left in it."""
+        for name in ("results", ".grace"):
+            shutil.rmtree(self._project.folder / name, ignore_errors=True)
+
+
+class _Round:
+    """What was known and asked at the last kill of a round."""
+
+    def __init__(self, project: Project, found: Findings, api: CountingApi) -> None:
+        self._project = project
+        self._found = found
+        self._api = api
+        self._known: dict[str, Json] = {}
+        self._asked = api.asked.copy()
+
+    def check(self) -> None:
+        """Hold journal and requests against what was known before."""
+        known_marks = {mark for one in self._known.values() if (mark := mark_of(one)) is not None}
+        new = self._api.asked - self._asked
+        again = new.keys() & self._asked.keys()
+        self._found.repeated += len(again & known_marks) + sum(n - 1 for n in new.values())
+        self._found.in_flight += len(again - known_marks)
+        self._found.most_in_flight = max(self._found.most_in_flight, len(again - known_marks))
+        now = journaled(self._project)
+        self._found.lost += sum(now.get(key) != value for key, value in self._known.items())
+        self._known, self._asked = now, self._asked + new
+
+    def answers(self) -> int:
+        return sum(value["kind"] != "session" for value in self._known.values())
+
+
+def table(findings: dict[str, Findings]) -> str:
+    """What was found, for people."""
+    lines = [
+        "| model | kills | rounds | answers | lost | repeated | outputs that differ | runs that"
+        " failed | in flight at a kill: all, most | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for model, one in findings.items():
+        ways = ", ".join(f"{way} {count}" for way, count in sorted(one.kills.items()))
+        lines.append(
+            f"| {model} | {sum(one.kills.values())} ({ways}) | {one.rounds} | {one.answers} |"
+            f" {one.lost} | {one.repeated} | {len(one.different)} | {len(one.failed_runs)} |"
+            f" {one.in_flight}, {one.most_in_flight} | {one.seconds / 60:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--trials", type=int, default=200, help="kills in all (default: 200)")
+    parser.add_argument("--minutes", type=float, default=20, help="and no more time than this")
+    parser.add_argument("--limit", type=int, default=12, help="trials of study 2 in a run")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
+    parser.add_argument("--json", type=Path, default=Path("results/soak.json"))
+    options = parser.parse_args()
+    until = time.monotonic() + 60 * options.minutes
+    with tempfile.TemporaryDirectory(prefix="grace-soak-") as folder:
+        soak = Soak(Path(folder), seed=options.seed, limit=options.limit)
+        soak.run(options.trials, until)
+    print(table(soak.findings))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    facts = {model: asdict(found) for model, found in soak.findings.items()}
+    options.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    for found in soak.findings.values():
+        for output in found.failed_runs:
+            print(output, file=sys.stderr)
+    sys.exit(any(found.bad() for found in soak.findings.values()))
+
+
+if __name__ == "__main__":
+    main()
