@@ -420,6 +420,8 @@ def test_a_fresh_clone_with_results_and_records_has_nothing_to_do(dry_runs, fini
     clone = copied(finished, tmp_path / "clone", shutil.copyfile)
     touch_all(clone)
     assert dry_runs.jobs(clone) == NOTHING
+    # It is the contents that say so.
+    assert dry_runs.jobs(clone, "--max-checksum-file-size", "0") != NOTHING
 
 
 def test_results_without_records_are_kept_and_said_to_be_unrecorded(dry_runs, finished, tmp_path):

@@ -97,6 +97,7 @@ def test_metadata_and_validation_say_what_ran(project):
         "start", "end", "study1_exp1_complete", "study1_exp2_complete", "study2_exp1_complete",
         "study2_exp2_complete",
     }  # fmt: skip
+    assert set(metadata["configuration"]["trials"].values()) == {6}
     assert metadata["configuration"]["temperatures"] == {"exp1": 0.7, "exp2": 1.0}
     assert metadata["deployment_info"]["versions"]["torch"]
     validation = json.loads((folder / "validation.json").read_text())

@@ -54,7 +54,7 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
             "dtype": model["dtype"],
             "quantization": model["quantization"],
             "prompts": {label: run["cell"]["prompts"] for label, run in runs.items()},
-            "limit": first.get("cell", {}).get("limit"),
+            "trials": {label: run["cell"]["limit"] for label, run in runs.items()},
         },
         "git_commit": plan["commit"],
         "git_dirty": plan["dirty"],
