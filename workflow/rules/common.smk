@@ -35,7 +35,7 @@ PROJECT = checked_project()
 def stop_without_r(jobs):
     """Stop before any job if one of them needs R and there is none."""
     needs_r = any(
-        str(job.rule.script or "").endswith((".R", ".Rmd")) for job in jobs if job.rule.script
+        str(job.rule.script or "").endswith(".R") for job in jobs if job.rule.script
     )
     if needs_r and shutil.which("Rscript") is None:
         raise WorkflowError(

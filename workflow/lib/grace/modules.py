@@ -1,10 +1,10 @@
-"""The library modules behind each output. A digest of them says whether its code has changed."""
+"""The library modules behind each output. Their digests say whether its code has changed."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from grace.digests import code_digest
+from grace.digests import code_digests, digest
 from grace.engines import MODULES as ENGINE_MODULES
 from grace.engines import SCORING_MODULES
 
@@ -27,10 +27,10 @@ EXPERIMENTS = {"exp1": "generation.py", "exp2": "measurement.py"}
 
 
 @lru_cache
-def code(*roots: str) -> str:
-    """Digest of library modules, by name, and of what they import."""
+def code(*roots: str) -> dict[str, str]:
+    """Digests of library modules, by name, and of what they import, by path."""
     scoring = (module for modules in SCORING_MODULES.values() for module in modules)
-    return code_digest(roots, (*INERT, *EXPERIMENTS.values(), *scoring))
+    return code_digests(roots, (*INERT, *EXPERIMENTS.values(), *scoring))
 
 
 def _engine(name: str, experiment: str) -> tuple[str, ...]:
@@ -38,17 +38,17 @@ def _engine(name: str, experiment: str) -> tuple[str, ...]:
 
 
 def engine_code(name: str, experiment: str) -> str:
-    """Of what turns tokens into an experiment's answers."""
-    return code(*_engine(name, experiment))
+    """One digest of what turns tokens into an experiment's answers."""
+    return digest(code(*_engine(name, experiment)))
 
 
-def experiment_code(engine: str, study: str, experiment: str) -> str:
-    """Of what is behind one experiment's records."""
+def experiment_code(engine: str, study: str, experiment: str) -> dict[str, str]:
+    """Digests of what is behind one experiment's records."""
     common = ("inference.py", "chat.py", "stimuli.py", "records.py")
     own = (EXPERIMENTS[experiment], f"studies/{study}.py")
     return code(*own, *_engine(engine, experiment), *common)
 
 
-def table_code(study: str) -> str:
-    """Of what is behind a study's tables."""
+def table_code(study: str) -> dict[str, str]:
+    """Digests of what is behind a study's tables."""
     return code("tables.py", f"studies/{study}.py")

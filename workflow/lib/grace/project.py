@@ -1,7 +1,7 @@
 """A project as the workflow sees it: config, models, wordings, and what each output depends on.
 
 A *cell* is a dict with exactly the configuration that can change the bytes of one job's output;
-`*_code` is a digest of the library modules that can (`grace.modules`). Snakemake records both as
+`*_code` are digests of the library modules that can (`grace.modules`). Snakemake records both as
 params, so that only what they change is stale. Paths, speed and placement are not in them.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from grace import modules, seeds
 from grace.config import Config, ModelEntry, load_config, load_models, select_models
-from grace.digests import digest, file_digest
+from grace.digests import file_digest
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
 from grace.provenance import model_digest
@@ -130,17 +130,17 @@ class Project:
             cell["surface_forms"] = list(config.scoring.surface_forms)
         return cell
 
-    def experiment_code(self, model: str, study: str, experiment: str) -> str:
-        """Digest of the modules behind one experiment's records."""
+    def experiment_code(self, model: str, study: str, experiment: str) -> dict[str, str]:
+        """Digests of the modules behind one experiment's records."""
         return modules.experiment_code(self.models[model].engine, study, experiment)
 
-    def table_code(self, study: str) -> str:
-        """Digest of the modules behind a study's tables."""
+    def table_code(self, study: str) -> dict[str, str]:
+        """Digests of the modules behind a study's tables."""
         return modules.table_code(study)
 
     @staticmethod
-    def code(*names: str) -> str:
-        """Digest of library modules, by name, and of what they import."""
+    def code(*names: str) -> dict[str, str]:
+        """Digests of library modules, by name, and of what they import, by path."""
         return modules.code(*names)
 
     def pico_cell(self) -> dict[str, Any]:
@@ -162,9 +162,9 @@ class Project:
             },
         }
 
-    def script_code(self, *names: str) -> str:
-        """Digest of files in scripts/ that a script sources, which Snakemake does not see."""
-        return digest({name: file_digest(self.root / "scripts" / name) for name in names})
+    def script_code(self, *names: str) -> dict[str, str]:
+        """Digests of files in scripts/ that a script sources, which Snakemake does not see."""
+        return {f"scripts/{name}": file_digest(self.root / "scripts" / name) for name in names}
 
     def structure_cell(self) -> dict[str, Any]:
         """What parsing depends on."""

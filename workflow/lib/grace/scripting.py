@@ -1,4 +1,6 @@
-"""What every script's `__main__` does: log to its file, and show a user's mistake plainly."""
+"""What every script's `__main__` does: log to its file, show a user's mistake plainly, and record
+how its outputs were made.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,18 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+from grace import provenance, sidecars
+from grace.config import Config
+from grace.digests import source_digest
 from grace.errors import GraceError
+
+#: Params that are no part of what made an output: `code` is recorded on its own, and `runtime`
+#: cannot change a byte.
+NOT_SETTINGS = ("code", "runtime")
+DEFAULT_RESULTS = Config.model_fields["results"].default
 
 
 @contextmanager
@@ -34,3 +46,42 @@ def logged(log_path: str) -> Iterator[None]:
     except Exception:
         logging.exception("a bug in Grace, please report it:")
         raise
+
+
+@contextmanager
+def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
+    """Run a job's work: logged, on inputs that are whole, and with its outputs recorded.
+
+    `snakemake` is the object that Snakemake puts into a script and `script` the script's
+    `__file__`, in the project's scripts/. What the block puts into the dict that it is given is
+    recorded, too.
+    """
+    results = str(snakemake.config.get("results", DEFAULT_RESULTS))
+    path = Path(script).resolve()
+    root = path.parents[1]
+    with logged(snakemake.log[0]):
+        outputs = list(dict.fromkeys(str(path) for path in snakemake.output))
+        sidecars.forget(outputs)
+        facts = {
+            "rule": snakemake.rule,
+            "wildcards": dict(snakemake.wildcards.items()),
+            "started": provenance.now(),
+            "inputs": sidecars.input_digests(map(str, snakemake.input), results),
+            "code": {
+                path.relative_to(root).as_posix(): source_digest(path),
+                **snakemake.params.get("code", {}),
+            },
+            **provenance.git_state(root),
+            "settings": {
+                name: value for name, value in snakemake.params.items() if name not in NOT_SETTINGS
+            },
+        }
+        told: dict[str, Any] = {}
+        yield told
+        facts |= {
+            "hardware": provenance.hardware(gpus=False),
+            "versions": provenance.versions(),
+            **told,
+            "completed": provenance.now(),
+        }
+        sidecars.write_sidecars(outputs, results, facts)
