@@ -12,7 +12,7 @@ if __name__ == "__main__":
             Path(snakemake.input.stimuli),
             dict(snakemake.params.cell),
             dict(snakemake.params.runtime),
-            dict(snakemake.params.code),
+            snakemake.params.code["digest"],
             Path(snakemake.output.records),
             Path(snakemake.output.provenance),
         )

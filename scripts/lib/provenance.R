@@ -79,11 +79,9 @@ run_job <- function(snakemake, script, expression) {
   })
   named <- function(slot) slot[nzchar(names(slot))]
   params <- named(snakemake@params)
-  path <- file.path("scripts", script)
-  code <- c(
-    stats::setNames(list(file_sha256(file.path(snakemake@scriptdir, script))), path),
-    params[["code"]]
-  )
+  files <- c(script, unlist(params[["code"]][["of"]]))
+  code <- lapply(file.path(snakemake@scriptdir, files), file_sha256)
+  names(code) <- file.path("scripts", files)
   facts <- c(
     list(
       rule = snakemake@rule, wildcards = as_object(named(snakemake@wildcards)), started = started,

@@ -24,14 +24,14 @@ def codes(monkeypatch, tmp_path):
             return f"{text}\nEDITED = True\n" if same else text
 
         monkeypatch.setattr(Path, "read_text", edited_text)
-        modules.code.cache_clear()
+        modules.sources.cache_clear()
         found = {
             "exp1": project.experiment_code("pico", "study1", "exp1"),
             "exp2": project.experiment_code("pico", "study1", "exp2"),
             "tables": project.table_code("study1"),
         }
         monkeypatch.setattr(Path, "read_text", read_text)
-        modules.code.cache_clear()
+        modules.sources.cache_clear()
         return found
 
     return after

@@ -11,7 +11,7 @@ from typing import Any
 from grace import provenance
 from grace.chat import ChatTokenizer, tokenizer_of
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
-from grace.digests import digest, file_digest
+from grace.digests import file_digest
 from grace.engines import Runtime, open_engine
 from grace.engines.base import Decoding, Engine
 from grace.engines.journaled import JournaledEngine
@@ -41,7 +41,7 @@ def runtime_of(settings: dict[str, Any]) -> Runtime:
 
 
 def infer(
-    stimuli: Path, cell: dict[str, Any], settings: dict[str, Any], code: dict[str, str],
+    stimuli: Path, cell: dict[str, Any], settings: dict[str, Any], code: str,
     records_path: Path, provenance_path: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Run one experiment and write its records, then the facts of the run.
@@ -73,7 +73,7 @@ def infer(
     tokenizer = tokenizer_of(model_key, entry, runtime.root)
     facts = {
         "started": started,
-        "code": digest(code),
+        "code": code,
         "hardware": provenance.hardware(),
         "versions": provenance.versions(),
         **provenance.git_state(runtime.root),

@@ -1,8 +1,9 @@
 """A project as the workflow sees it: config, models, wordings, and what each output depends on.
 
 A *cell* is a dict with exactly the configuration that can change the bytes of one job's output;
-`*_code` are digests of the library modules that can (`grace.modules`). Snakemake records both as
-params, so that only what they change is stale. Paths, speed and placement are not in them.
+`*_code` is a digest of the library modules that can, with their names (`grace.modules`). Snakemake
+records both as params, so that only what they change is stale. Paths, speed and placement are not
+in them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from grace import modules, seeds
 from grace.config import Config, ModelEntry, load_config, load_models, select_models
-from grace.digests import file_digest
+from grace.digests import digest, file_digest
+from grace.modules import Code
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
 from grace.provenance import model_digest
@@ -23,6 +25,9 @@ from grace.studies import STUDIES, Trial
 
 #: Fields of a model's entry that cannot change an answer.
 PLACEMENT = {"gpus", "api_key_env"}
+
+#: Settings of the config that cannot, either.
+MACHINE = {"requests", "serving", "journal_dir", "gpus"}
 
 
 class Project:
@@ -130,17 +135,17 @@ class Project:
             cell["surface_forms"] = list(config.scoring.surface_forms)
         return cell
 
-    def experiment_code(self, model: str, study: str, experiment: str) -> dict[str, str]:
-        """Digests of the modules behind one experiment's records."""
+    def experiment_code(self, model: str, study: str, experiment: str) -> Code:
+        """The modules behind one experiment's records."""
         return modules.experiment_code(self.models[model].engine, study, experiment)
 
-    def table_code(self, study: str) -> dict[str, str]:
-        """Digests of the modules behind a study's tables."""
+    def table_code(self, study: str) -> Code:
+        """The modules behind a study's tables."""
         return modules.table_code(study)
 
     @staticmethod
-    def code(*names: str) -> dict[str, str]:
-        """Digests of library modules, by name, and of what they import, by path."""
+    def code(*names: str) -> Code:
+        """Library modules, by name."""
         return modules.code(*names)
 
     def pico_cell(self) -> dict[str, Any]:
@@ -162,9 +167,21 @@ class Project:
             },
         }
 
-    def script_code(self, *names: str) -> dict[str, str]:
-        """Digests of files in scripts/ that a script sources, which Snakemake does not see."""
-        return {f"scripts/{name}": file_digest(self.root / "scripts" / name) for name in names}
+    def script_code(self, *names: str) -> Code:
+        """Files in scripts/ that a script sources, which Snakemake does not see."""
+        folder = self.root / "scripts"
+        return {
+            "of": list(names),
+            "digest": digest({name: file_digest(folder / name) for name in names}),
+        }
+
+    def run_config(self) -> dict[str, Any]:
+        """The settings that another run needs to repeat this one, as `--configfile` takes them.
+
+        Those of this machine, which can change no answer, are left out.
+        """
+        values = self.config.model_dump(exclude=MACHINE | {"stimuli"})
+        return {**values, **{f"{study}_csv": self.stimuli_path(study) for study in STUDIES}}
 
     def structure_cell(self) -> dict[str, Any]:
         """What parsing depends on."""

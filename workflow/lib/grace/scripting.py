@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from grace import provenance, sidecars
+from grace import modules, provenance, sidecars
 from grace.config import Config
-from grace.digests import source_digest
-from grace.errors import GraceError
+from grace.digests import LIBRARY, digest, source_digest
+from grace.errors import GraceError, RecordError
 
 #: Params that are no part of what made an output: `code` is recorded on its own, and `runtime`
 #: cannot change a byte.
@@ -69,7 +69,7 @@ def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
             "inputs": sidecars.input_digests(map(str, snakemake.input), results),
             "code": {
                 path.relative_to(root).as_posix(): source_digest(path),
-                **snakemake.params.get("code", {}),
+                **_sources(snakemake.params.get("code")),
             },
             **provenance.git_state(root),
             "settings": {
@@ -85,3 +85,21 @@ def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
             "completed": provenance.now(),
         }
         sidecars.write_sidecars(outputs, results, facts)
+
+
+def _sources(code: modules.Code | None) -> dict[str, str]:
+    """Digests of the modules behind a job, as it imports them.
+
+    Raises `RecordError` where they are not those that the job was planned with, and recorded by
+    Snakemake: edited since, or of another checkout.
+    """
+    if code is None:
+        return {}
+    found = modules.sources(*code["of"])
+    if digest(found) != code["digest"]:
+        raise RecordError(
+            f"the code in {LIBRARY} is not what this run was planned with. If it was edited while"
+            " the workflow ran, run the same command again. If this project lies somewhere else,"
+            " use its own environment (`make setup`)."
+        )
+    return found

@@ -33,9 +33,6 @@ class Link:
     file: Path
     why: str
 
-    def __str__(self) -> str:
-        return f"{self.file}: {self.why}"
-
 
 class Chain:
     """Verdicts on results and on all that they were made from; each file is read once.
@@ -88,12 +85,11 @@ class Chain:
             inputs.append((path, expected))
         inputs += [(self._root / name, found) for name, found in record.get("files", {}).items()]
         for path, expected in inputs:
-            yield from self._differs(path, expected, f"when {file} was made from it")
+            yield from self._differs(path, expected, f"when {place} was made from it")
         for name, expected in record["code"].items():
             found = self._source(name)
             if found != expected:
-                why = f"{name} {_digests(expected, found)} when it ran"
-                yield Link("made by other code", file, why)
+                yield Link("made by other code", file, f"{name} {_digests(expected, found)}")
         whole = ""
         if file.exists() and file.stat().st_size != record["bytes"]:
             whole = f"; {file.stat().st_size} bytes of {record['bytes']}"
@@ -148,17 +144,24 @@ def verify(files: Iterable[Path], root: Path) -> dict[Path, Link | None]:
 
 
 def summary(verdicts: Mapping[Path, Link | None], *, every: bool = False) -> str:
-    """A line for each file that is not intact, or for each at all, and one for all of them."""
-    lines = [
-        f"{link.state}: {file}" if link else f"intact: {file}"
-        for file, link in verdicts.items()
-        if every or link
-    ]
+    """Each broken link with the results that it spoils; `every` gives every result a line."""
+    lines = []
+    if every:
+        lines += [f"{file}: {link.state if link else 'intact'}" for file, link in verdicts.items()]
+    spoilt: dict[tuple[State, str], list[tuple[Path, Link]]] = {}
+    for file, link in verdicts.items():
+        if link:
+            spoilt.setdefault((link.state, link.why), []).append((file, link))
+    for (state, why), found in spoilt.items():
+        first = found[0][1].file
+        own = "" if why.startswith(f"{first} ") else f"{first}: "
+        lines.append(f"{state}: {own}{why}")
+        others = [str(file) for file, _ in found if file != first]
+        if others:
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            lines.append(f"    and so {', '.join(others[:3])}{more}")
     intact = sum(link is None for link in verdicts.values())
-    lines.append(f"{intact} of {len(verdicts)} files are intact.")
-    links = dict.fromkeys(str(link) for link in verdicts.values() if link)
-    lines += [f"broken link: {link}" for link in links]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"{intact} of {len(verdicts)} files are intact."])
 
 
 def main(arguments: list[str] | None = None) -> int:
