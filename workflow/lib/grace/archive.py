@@ -35,10 +35,12 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/provenance/0.5": "Provenance Run Crate",
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
-COMPLETED = {"@id": "http://schema.org/CompletedActionStatus"}
+COMPLETED = "http://schema.org/CompletedActionStatus"
 PARAMETER = "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE"
 WORKFLOW = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 FORMATS = {
+    ".R": "text/x-r-source",
+    ".Rmd": "text/markdown",
     ".csv": "text/csv",
     ".html": "text/html",
     ".json": "application/json",
@@ -46,8 +48,12 @@ FORMATS = {
     ".parquet": "application/vnd.apache.parquet",
     ".patch": "text/x-diff",
     ".png": "image/png",
+    ".py": "text/x-python",
+    ".safetensors": "application/octet-stream",
+    ".toml": "application/toml",
     ".yaml": "application/yaml",
 }
+OTHER_FORMAT = "text/plain"
 #: Model weights. Those of pico belong to the project; others have their own terms and homes.
 WEIGHTS = {".bin", ".gguf", ".pt", ".pth", ".safetensors"}
 PICO = "resources/models/pico/"
@@ -172,6 +178,11 @@ def refuse_secrets(files: Mapping[str, Path]) -> None:
 
 def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) -> None:
     """Write the crate of the run that ended in `report` as a zip file. Raises `RecordError`."""
+    if Path(report).is_absolute():
+        raise RecordError(
+            f"not archived: {report} lies outside of the project. Move the results into it and"
+            " set `results` to their folder there."
+        )
     jobs = jobs_behind([report], root)
     outputs = [name for job in jobs for name in job.outputs]
     records = [sidecar(Path(name)).as_posix() for name in outputs]
@@ -222,7 +233,11 @@ class _Crate:
         """Add an entity; values that are `{"@id": …}` refer to others. Gives a reference to it."""
         from rocrate.model.contextentity import ContextEntity
 
-        given = {"@type": kind, **{k: v for k, v in properties.items() if v not in (None, [])}}
+        given: dict[str, Any] = {"@type": kind}
+        for key, value in properties.items():
+            if value not in (None, []):
+                single = isinstance(value, list) and len(value) == 1
+                given[key] = value[0] if single else value
         entity = self._crate.add(ContextEntity(self._crate, name, properties=given))
         return {"@id": entity.id}
 
@@ -266,7 +281,7 @@ class _Crate:
                 continue  # the workflow
             if name in scripts:
                 kind = ["File", "SoftwareSourceCode"]
-                more = {"version": self._state["commit"], "url": None}
+                more = {"version": self._state["commit"]}
             if name == "README.md":
                 more = {"about": {"@id": "./"}}
             parts.append(
@@ -276,7 +291,7 @@ class _Crate:
                     name=name,
                     contentSize=str(path.stat().st_size),
                     sha256=file_digest(path),
-                    encodingFormat=FORMATS.get(path.suffix),
+                    encodingFormat=FORMATS.get(path.suffix, OTHER_FORMAT),
                     **more,
                 )
             )
@@ -311,7 +326,7 @@ class _Crate:
         ]  # fmt: skip
         workflow = self._add(
             "Snakefile", ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
-            name="Grace", programmingLanguage=language, version=self._state["commit"],
+            name="Grace", encodingFormat=OTHER_FORMAT, programmingLanguage=language, version=self._state["commit"],
             conformsTo={"@id": WORKFLOW}, sha256=file_digest(self._files["Snakefile"]),
             license={"@id": "https://spdx.org/licenses/MIT"}, creator={"@id": "#author"},
             input=[self._parameter("input", name) for name in self._inputs],
