@@ -326,7 +326,8 @@ class _Crate:
         ]  # fmt: skip
         workflow = self._add(
             "Snakefile", ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
-            name="Grace", encodingFormat=OTHER_FORMAT, programmingLanguage=language, version=self._state["commit"],
+            name="Grace", encodingFormat=OTHER_FORMAT, programmingLanguage=language,
+            version=self._state["commit"],
             conformsTo={"@id": WORKFLOW}, sha256=file_digest(self._files["Snakefile"]),
             license={"@id": "https://spdx.org/licenses/MIT"}, creator={"@id": "#author"},
             input=[self._parameter("input", name) for name in self._inputs],
