@@ -733,12 +733,12 @@ run_study1 <- function(input, output, params) {
 }
 
 if (exists("snakemake")) {
-  for (name in c("common.R", "statistics.R", "figures.R")) {
+  for (name in c("common.R", "provenance.R", "statistics.R", "figures.R")) {
     source(file.path(snakemake@scriptdir, "lib", name))
   }
   library(ggplot2)
-  run_logged(
-    snakemake@log,
+  run_job(
+    snakemake, "analysis_study1.R",
     run_study1(snakemake@input, snakemake@output, snakemake@params[["cell"]])
   )
 }

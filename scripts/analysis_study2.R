@@ -809,12 +809,12 @@ run_study2 <- function(input, output, params) {
 }
 
 if (exists("snakemake")) {
-  for (name in c("common.R", "statistics.R", "figures.R")) {
+  for (name in c("common.R", "provenance.R", "statistics.R", "figures.R")) {
     source(file.path(snakemake@scriptdir, "lib", name))
   }
   library(ggplot2)
-  run_logged(
-    snakemake@log,
+  run_job(
+    snakemake, "analysis_study2.R",
     run_study2(snakemake@input, snakemake@output, snakemake@params[["cell"]])
   )
 }

@@ -12,9 +12,9 @@ def collect(plan: Path, runs: list[Path], output: Path) -> None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.scripting import job
 
-    with logged(snakemake.log[0]):
+    with job(snakemake, __file__):
         runs = [*snakemake.input.get("exp1", []), *snakemake.input.get("exp2", [])]
         collect(
             Path(snakemake.input.plan),

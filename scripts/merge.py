@@ -65,9 +65,9 @@ def merge(
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.scripting import job
 
-    with logged(snakemake.log[0]):
+    with job(snakemake, __file__):
         refuse_invalid(
             [Path(path) for path in snakemake.input.validations],
             snakemake.params.cell["on_invalid"],

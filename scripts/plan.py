@@ -20,9 +20,9 @@ def plan(path: Path, cell: dict[str, Any], settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.scripting import job
 
-    with logged(snakemake.log[0]):
+    with job(snakemake, __file__):
         plan(
             Path(snakemake.output.plan),
             dict(snakemake.params.cell),

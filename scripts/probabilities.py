@@ -14,9 +14,9 @@ def probabilities(records: Path, table: Path, study: str, min_option_mass: float
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.scripting import job
 
-    with logged(snakemake.log[0]):
+    with job(snakemake, __file__):
         probabilities(
             Path(snakemake.input.records),
             Path(snakemake.output.table),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from grace.cognition import polite, rsa
 from grace.errors import GraceError
-from grace.scripting import logged
+from grace.scripting import job
 
 Row = Sequence[str | int | float]
 
@@ -75,7 +75,7 @@ def reference(human: Path, lexicon: Path, weights: Path, study1: Path, study2: P
 
 
 if __name__ == "__main__":
-    with logged(snakemake.log[0]):
+    with job(snakemake, __file__):
         reference(
             human=Path(snakemake.input.human),
             lexicon=Path(snakemake.input.lexicon),

@@ -5,14 +5,14 @@ from pathlib import Path
 from grace.inference import infer
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.scripting import job
 
-    with logged(snakemake.log[0]):
-        infer(
+    with job(snakemake, __file__) as record:
+        record |= infer(
             Path(snakemake.input.stimuli),
             dict(snakemake.params.cell),
             dict(snakemake.params.runtime),
-            snakemake.params.code,
+            snakemake.params.code["digest"],
             Path(snakemake.output.records),
             Path(snakemake.output.provenance),
         )

@@ -20,9 +20,9 @@ def structure(raw: Path, table: Path, study: str, percentage_tolerance: float) -
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.scripting import job
 
-    with logged(snakemake.log[0]):
+    with job(snakemake, __file__):
         structure(
             Path(snakemake.input.raw),
             Path(snakemake.output.table),

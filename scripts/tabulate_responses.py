@@ -14,9 +14,9 @@ def tabulate(records: Path, table: Path, study: str) -> None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.scripting import job
 
-    with logged(snakemake.log[0]):
+    with job(snakemake, __file__):
         tabulate(
             Path(snakemake.input.records),
             Path(snakemake.output.table),

@@ -46,7 +46,7 @@ def validate(
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.scripting import job
 
     studies = snakemake.params.cell["trials"]
 
@@ -54,7 +54,7 @@ if __name__ == "__main__":
         """The files in the order of the configured studies."""
         return {study: Path(path) for study, path in zip(studies, files, strict=bool(files))}
 
-    with logged(snakemake.log[0]):
+    with job(snakemake, __file__):
         validate(
             by_study(snakemake.input.get("structured", [])),
             by_study(snakemake.input.get("probabilities", [])),

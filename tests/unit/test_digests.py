@@ -20,7 +20,7 @@ def library(monkeypatch, tmp_path):
     def code(inert=(), **files: str) -> str:
         for name, text in files.items():
             (folder / f"{name.replace('__', '/')}.py").write_text(text)
-        return digests.code_digest(["main.py"], inert)
+        return digests.code_digests(["main.py"], inert)
 
     return code
 

@@ -24,14 +24,14 @@ def codes(monkeypatch, tmp_path):
             return f"{text}\nEDITED = True\n" if same else text
 
         monkeypatch.setattr(Path, "read_text", edited_text)
-        modules.code.cache_clear()
+        modules.library.cache_clear()
         found = {
             "exp1": project.experiment_code("pico", "study1", "exp1"),
             "exp2": project.experiment_code("pico", "study1", "exp2"),
             "tables": project.table_code("structure.py", "study1"),
         }
         monkeypatch.setattr(Path, "read_text", read_text)
-        modules.code.cache_clear()
+        modules.library.cache_clear()
         return found
 
     return after
@@ -113,12 +113,12 @@ def test_a_script_counts_without_its_comments_and_with_what_it_imports(tmp_path)
     assert code("x = 2\n") != plain
     code("from grace.tables import raw_rows\nfrom grace.errors import GraceError\n")
     assert digests.script_imports(script) == {"tables.py", "errors.py"}
-    assert modules.imported("tables.py", "errors.py") == modules.code("tables.py")
+    assert project.code("made.py")["modules"] == ["tables.py"]
 
 
 def test_r_counts_by_its_bytes(tmp_path):
     script = tmp_path / "figure.R"
     script.write_text("x <- 1\n", encoding="utf-8")
-    before = digests.script_digest(script)
+    before = digests.source_digest(script)
     script.write_text("x <- 1 # one\n", encoding="utf-8")
-    assert digests.script_digest(script) != before
+    assert digests.source_digest(script) != before

@@ -40,9 +40,7 @@ if workflow.is_main_process:
 
 def stop_without_r(jobs):
     """Stop before any job if one of them needs R and there is none."""
-    needs_r = any(
-        str(job.rule.script or "").endswith((".R", ".Rmd")) for job in jobs if job.rule.script
-    )
+    needs_r = any(str(job.rule.script or "").endswith(".R") for job in jobs if job.rule.script)
     if needs_r and shutil.which("Rscript") is None:
         raise WorkflowError(
             "R is missing: no `Rscript` on the PATH, and this run ends in R's statistics. Install"
@@ -172,6 +170,11 @@ def if_studied(study, files, suffix):
 def commit_now(wildcards, threads):
     """The commit that writes the report; not recorded, or every commit would write it anew."""
     return git_state(ROOT)["commit"] or ""
+
+
+def commit_archived(wildcards):
+    """The commit whose code is archived; recorded, so that each has an archive of its own."""
+    return git_state(ROOT)
 
 
 def versions_now(wildcards, threads):

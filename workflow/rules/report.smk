@@ -18,10 +18,10 @@ rule report:
         "../../envs/r.yaml"
     params:
         cell=STATISTICS,
-        code=PROJECT.script_code("report.Rmd", "lib/common.R", "lib/report.R"),
+        code=PROJECT.script_code("report.R", "report.Rmd", "lib/common.R", "lib/report.R"),
         commit=commit_now,
         versions=versions_now,
     message:
         "Write the report"
     script:
-        "../../scripts/report.Rmd"
+        "../../scripts/report.R"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grace.config import ModelEntry
+from grace.digests import digest
 from grace.errors import EngineError
 from grace.studies.base import Message
 
@@ -91,6 +92,15 @@ class ChatTokenizer:
         if not found:
             raise EngineError(f"model '{self._model_key}': its tokeniser names no end of turn.")
         return tuple(sorted(found))
+
+    def digests(self) -> dict[str, str]:
+        """Digests of the tokeniser as it was loaded, whatever its files, and its chat template."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        state = backend.to_str() if backend is not None else self._tokenizer.get_vocab()
+        return {
+            "tokenizer": digest(state),
+            "chat_template": digest(self._tokenizer.chat_template),
+        }
 
     def tokenise(self, text: str) -> list[int]:
         """Token ids of a text that carries its special tokens itself."""

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 LIBRARY = Path(__file__).parent
+#: Where the library lies in a project.
+LIBRARY_PATH = "workflow/lib/grace"
+#: Files up to this size have a digest for a stamp. In bytes.
+DIGESTED_WHOLE = 64 * 2**20
 
 
 def digest(value: Any) -> str:
@@ -22,6 +26,12 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes. 64 hex digits. Raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> str:
+    """A file's SHA-256, or `<n> bytes` of one too large to be read at every start."""
+    size = path.stat().st_size
+    return file_digest(path) if size <= DIGESTED_WHOLE else f"{size} bytes"
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -58,23 +68,39 @@ def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def script_digest(path: Path) -> str:
-    """Digest of a script alone: of Python as Python understands it, else of the bytes.
+def _shape(value: Any) -> Any:
+    """A syntax tree as nested lists, without empty fields, which Python's versions differ in."""
+    if isinstance(value, ast.AST):
+        fields = ast.iter_fields(value)
+        return [
+            type(value).__name__,
+            *([name, _shape(field)] for name, field in fields if field is not None and field != []),
+        ]
+    return [_shape(item) for item in value] if isinstance(value, list) else repr(value)
 
-    64 hex digits. Raises `OSError`, and `SyntaxError` for Python that is none.
+
+def _tree_digest(tree: ast.Module) -> str:
+    return digest(_shape(_without_docstrings(tree)))
+
+
+def source_digest(path: Path) -> str:
+    """Digest of a source file: Python as Python understands it, all else by its bytes.
+
+    In Python comments, docstrings and layout do not count, nor does Python's version. Raises
+    `OSError` and `SyntaxError`.
     """
     if path.suffix == ".py":
-        return digest(ast.dump(_without_docstrings(_parsed(path))))
+        return _tree_digest(_parsed(path))
     return file_digest(path)
 
 
 def script_imports(path: Path) -> set[str]:
-    """The library's modules that a script in Python imports, named as in `code_digest`."""
+    """The library's modules that a script in Python imports, named as in `code_digests`."""
     return _imported(_parsed(path))
 
 
-def code_digest(roots: Iterable[str], inert: Iterable[str] = ()) -> str:
-    """Digest of library modules and all that they import, as Python understands them.
+def code_digests(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, str]:
+    """Digests of library modules and of all that they import, by path from the project's root.
 
     Names are relative to the library, as in `studies/study1.py`. `inert` modules, which cannot
     change an output, are left out with what only they import; so are packages' `__init__`
@@ -88,6 +114,6 @@ def code_digest(roots: Iterable[str], inert: Iterable[str] = ()) -> str:
         name = pending.pop()
         tree = _parsed(LIBRARY / name)
         imported = _imported(tree)
-        parts[name] = ast.dump(_without_docstrings(tree))
+        parts[name] = _tree_digest(tree)
         pending |= imported - left_out - parts.keys()
-    return digest(parts)
+    return {f"{LIBRARY_PATH}/{name}": parts[name] for name in sorted(parts)}

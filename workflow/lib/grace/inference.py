@@ -11,6 +11,7 @@ from typing import Any
 from grace import provenance
 from grace.chat import ChatTokenizer, tokenizer_of
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
+from grace.digests import file_digest
 from grace.engines import Runtime, open_engine
 from grace.engines.base import Decoding, Engine
 from grace.engines.journaled import JournaledEngine
@@ -42,11 +43,11 @@ def runtime_of(settings: dict[str, Any]) -> Runtime:
 def infer(
     stimuli: Path, cell: dict[str, Any], settings: dict[str, Any], code: str,
     records_path: Path, provenance_path: Path,
-) -> None:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """Run one experiment and write its records, then the facts of the run.
 
-    `cell` is what `Project.experiment_cell` gives, `settings` what cannot change an answer.
-    Raises `GraceError`.
+    `cell` is what `Project.experiment_cell` gives, `settings` what cannot change an answer. Gives
+    what the records were made from beside the stimuli. Raises `GraceError`.
     """
     # Threads that spin while they wait slow everything else on a shared machine down, themselves
     # included; read once, when torch is loaded.
@@ -77,6 +78,7 @@ def infer(
         "versions": provenance.versions(),
         **provenance.git_state(runtime.root),
     }
+    origin = _origin(cell, entry, run, wordings, tokenizer, runtime.root)
     # First the journal: where it cannot be written, no model need be loaded.
     with (
         Journal(runtime.journal_dir / "journal") as journal,
@@ -103,9 +105,36 @@ def infer(
             "requests": len(items),
             "engine": description,
             "gpus": entry.gpus,
+            **origin,
             "answers": sessions,
         },
     )
+    return {"hardware": facts["hardware"], "engine": description, **origin}
+
+
+def _origin(
+    cell: dict[str, Any], entry: ModelEntry, run: Run, wordings: list[PromptSet],
+    tokenizer: ChatTokenizer | None, root: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """Model, tokeniser, seeds and the files read, by path from the project's root."""
+    folder = root / entry.name
+    files = {
+        path.relative_to(root).as_posix(): file_digest(path)
+        for wording in wordings
+        for path in wording.files(run.study.templates[run.experiment])
+    }
+    model: dict[str, Any] = {"name": entry.name, "weights": cell["model"]["weights"]}
+    if folder.is_dir():
+        for name, found in provenance.model_files(folder).items():
+            files[(Path(entry.name) / name).as_posix()] = found
+    elif entry.engine != "endpoint":
+        model |= provenance.hub_files(entry.name, entry.revision)
+    return {
+        "model": model,
+        "tokenizer": tokenizer.digests() if tokenizer is not None else None,
+        "seeds": {"replication": run.base_seed + run.replication, "experiment": run.seed},
+        "files": files,
+    }
 
 
 def _identity(cell: dict[str, Any], engine: Engine) -> dict[str, Any]:

@@ -1,10 +1,13 @@
-"""The library modules behind each output. A digest of them says whether its code has changed."""
+"""The library modules behind each output. Their digest says whether its code has changed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
+from typing import TypedDict
 
-from grace.digests import code_digest
+from grace.digests import code_digests, digest, source_digest
 from grace.engines import MODULES as ENGINE_MODULES
 from grace.engines import SCORING_MODULES
 
@@ -27,11 +30,38 @@ INERT = (
 EXPERIMENTS = {"exp1": "generation.py", "exp2": "measurement.py"}
 
 
+class Code(TypedDict):
+    """What is behind an output: files in scripts/, modules of the library by name, and a digest.
+
+    The digest is of them and of all that the modules import.
+    """
+
+    scripts: list[str]
+    modules: list[str]
+    digest: str
+
+
 @lru_cache
-def code(*roots: str) -> str:
-    """Digest of library modules, by name, and of what they import."""
+def library(*roots: str) -> dict[str, str]:
+    """Digests of library modules, by name, and of what they import, by path."""
     scoring = (module for modules in SCORING_MODULES.values() for module in modules)
-    return code_digest(roots, (*INERT, *EXPERIMENTS.values(), *scoring))
+    return code_digests(roots, (*INERT, *EXPERIMENTS.values(), *scoring))
+
+
+def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, str]:
+    """Digests of a project's scripts and of library modules with what they import, by path."""
+    own = {f"scripts/{name}": source_digest(root / "scripts" / name) for name in scripts}
+    return {**own, **library(*modules)}
+
+
+def code(root: Path, scripts: Iterable[str], modules: Iterable[str] = ()) -> Code:
+    """Scripts and library modules as what is behind an output; inert modules do not count."""
+    scripts, modules = list(scripts), sorted(set(modules) - set(INERT))
+    return {
+        "scripts": scripts,
+        "modules": modules,
+        "digest": digest(sources(root, scripts, modules)),
+    }
 
 
 def _engine(name: str, experiment: str) -> tuple[str, ...]:
@@ -39,17 +69,12 @@ def _engine(name: str, experiment: str) -> tuple[str, ...]:
 
 
 def engine_code(name: str, experiment: str) -> str:
-    """Of what turns tokens into an experiment's answers."""
-    return code(*_engine(name, experiment))
+    """One digest of what turns tokens into an experiment's answers."""
+    return digest(library(*_engine(name, experiment)))
 
 
-def experiment_code(engine: str, study: str, experiment: str) -> str:
-    """Of what is behind one experiment's records, its script apart."""
+def experiment_modules(engine: str, study: str, experiment: str) -> tuple[str, ...]:
+    """What is behind one experiment's records, its script apart."""
     common = ("inference.py", "chat.py", "stimuli.py", "records.py")
     own = (EXPERIMENTS[experiment], f"studies/{study}.py")
-    return code(*own, *_engine(engine, experiment), *common)
-
-
-def imported(*roots: str) -> str:
-    """Of modules that a script imports, inert ones apart, and of what they import."""
-    return code(*sorted(set(roots) - set(INERT)))
+    return (*own, *_engine(engine, experiment), *common)

@@ -1,8 +1,9 @@
 """A project as the workflow sees it: config, models, wordings, and what each output depends on.
 
 A *cell* is a dict with exactly the configuration that can change the bytes of one job's output;
-`*_code` is a digest of the library modules that can (`grace.modules`). Snakemake records both as
-params, so that only what they change is stale. Paths, speed and placement are not in them.
+`*_code` is a digest of the library modules that can, with their names (`grace.modules`). Snakemake
+records both as params, so that only what they change is stale. Paths, speed and placement are not
+in them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 from grace import modules, seeds
 from grace.config import Config, ModelEntry, load_config, load_models, select_models
-from grace.digests import digest, file_digest, script_digest, script_imports
+from grace.digests import digest, file_digest, script_imports
+from grace.modules import Code
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
 from grace.provenance import model_digest
@@ -23,6 +25,9 @@ from grace.studies import STUDIES, Trial
 
 #: Fields of a model's entry that cannot change an answer.
 PLACEMENT = {"gpus", "api_key_env"}
+
+#: Settings of the config that cannot, either.
+MACHINE = {"requests", "serving", "journal_dir", "gpus"}
 
 
 class Project:
@@ -144,20 +149,21 @@ class Project:
             cell["surface_forms"] = list(config.scoring.surface_forms)
         return cell
 
-    def experiment_code(self, model: str, study: str, experiment: str) -> str:
-        """Digest of the script and the modules behind one experiment's records."""
+    def experiment_code(self, model: str, study: str, experiment: str) -> Code:
+        """The script and the modules behind one experiment's records."""
         script = {"exp1": "generate.py", "exp2": "score.py"}[experiment]
-        library = modules.experiment_code(self.models[model].engine, study, experiment)
-        return digest({"script": self.script_code(script), "library": library})
+        engine = self.models[model].engine
+        behind = modules.experiment_modules(engine, study, experiment)
+        return modules.code(self.root, [script], behind)
 
-    def table_code(self, script: str, study: str) -> str:
-        """Digest of the code behind a study's table, by the script that writes it."""
+    def table_code(self, script: str, study: str) -> Code:
+        """The code behind a study's table, by the script that writes it."""
         return self.code(script, f"studies/{study}.py")
 
-    def code(self, script: str, *names: str) -> str:
-        """Digest of a Python script, what it imports from the library, and modules by name."""
-        library = modules.imported(*script_imports(self.root / "scripts" / script), *names)
-        return digest({"script": self.script_code(script), "library": library})
+    def code(self, script: str, *names: str) -> Code:
+        """A Python script, what it imports from the library, and modules by name."""
+        imported = script_imports(self.root / "scripts" / script)
+        return modules.code(self.root, [script], [*imported, *names])
 
     def pico_cell(self) -> dict[str, Any]:
         """What the bundled model depends on: settings, prompts, the simulated people's data."""
@@ -178,13 +184,21 @@ class Project:
             },
         }
 
-    def script_code(self, *names: str) -> str:
-        """Digest of files in scripts/ alone: without comments if Python, else of their bytes."""
-        return digest({name: script_digest(self.root / "scripts" / name) for name in names})
+    def script_code(self, *names: str) -> Code:
+        """Files in scripts/ alone."""
+        return modules.code(self.root, names)
 
     def input_digests(self, *paths: str) -> dict[str, str]:
         """Digests of bundled files that rules read, by path below the project's root."""
         return {path: file_digest(self.root / path) for path in paths}
+
+    def run_config(self) -> dict[str, Any]:
+        """The settings that another run needs to repeat this one, as `--configfile` takes them.
+
+        Those of this machine, which can change no answer, are left out.
+        """
+        values = self.config.model_dump(exclude=MACHINE | {"stimuli"})
+        return {**values, **{f"{study}_csv": self.stimuli_path(study) for study in STUDIES}}
 
     def structure_cell(self) -> dict[str, Any]:
         """What parsing depends on."""

@@ -71,6 +71,13 @@ class PromptSet:
 
     def digest(self, names: Iterable[str]) -> str:
         """Digest of the named templates and all that they include."""
+        return digest(self._sources(names))
+
+    def files(self, names: Iterable[str]) -> list[Path]:
+        """The files of the named templates and of all that they include."""
+        return [self._folder / name for name in sorted(self._sources(names))]
+
+    def _sources(self, names: Iterable[str]) -> dict[str, str]:
         sources: dict[str, str] = {}
         pending = list(names)
         while pending:
@@ -83,4 +90,4 @@ class PromptSet:
             except jinja2.TemplateSyntaxError as error:
                 raise ConfigError(f"{self._folder}/{name}, line {error.lineno}: {error}") from None
             pending += [found for found in jinja2.meta.find_referenced_templates(tree) if found]
-        return digest(sources)
+        return sources

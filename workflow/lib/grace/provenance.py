@@ -13,12 +13,13 @@ from typing import Any
 
 import psutil
 
-from grace.digests import digest, file_digest
+from grace.digests import digest, stamp
 
 #: Packages whose version can change a result.
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "pydantic", "snakemake")
-#: Model files up to this size are digested whole, larger ones by name and size. In bytes.
-DIGESTED_WHOLE = 64 * 2**20
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow", "jinja2", "pydantic"),
+    "snakemake",
+)
 
 
 def now() -> str:
@@ -44,7 +45,7 @@ def git_state(root: Path) -> dict[str, Any]:
     }
 
 
-def gpus() -> list[dict[str, Any]]:
+def visible_gpus() -> list[dict[str, Any]]:
     """Name, memory in MiB and driver of each NVIDIA GPU; empty where there is none."""
     if shutil.which("nvidia-smi") is None:
         return []
@@ -62,15 +63,15 @@ def gpus() -> list[dict[str, Any]]:
     return [{"name": n, "memory_mib": int(m), "driver": d} for n, m, d in rows]
 
 
-def hardware() -> dict[str, Any]:
-    """This machine: node, pod if any, processor, memory in GiB, GPUs."""
+def hardware(*, gpus: bool = True) -> dict[str, Any]:
+    """This machine: node, pod if any, processor, memory in GiB; its GPUs, if a job may use them."""
     return {
         "node": os.environ.get("NODE_NAME") or platform.node(),
         "pod": os.environ.get("POD_NAME"),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": gpus(),
+        **({"gpus": visible_gpus()} if gpus else {}),
     }
 
 
@@ -85,14 +86,31 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def model_files(folder: Path) -> dict[str, str]:
+    """Stamps of a local model's files, by name (`grace.digests.stamp`)."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
+    return {path.relative_to(folder).as_posix(): stamp(path) for path in files}
+
+
 def model_digest(folder: Path) -> str:
     """Digest of a local model's files: content of ordinary ones, size of very large ones."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
-    return digest(
-        {
-            str(path.relative_to(folder)): (
-                file_digest(path) if path.stat().st_size <= DIGESTED_WHOLE else path.stat().st_size
-            )
-            for path in files
-        }
-    )
+    return digest(model_files(folder))
+
+
+def hub_files(name: str, revision: str | None) -> dict[str, Any]:
+    """Commit of a hub model's cached snapshot, and the digests that the hub names its files by.
+
+    Those are SHA-256 for weights and git's SHA-1 for small files. Nulls where this machine has no
+    snapshot, as with a server that is elsewhere.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    if not isinstance(config, str):
+        return {"revision": None, "files": None}
+    snapshot = Path(config).parent
+    files = sorted(path for path in snapshot.rglob("*") if path.is_file())
+    return {
+        "revision": snapshot.name,
+        "files": {path.relative_to(snapshot).as_posix(): path.resolve().name for path in files},
+    }

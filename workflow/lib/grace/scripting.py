@@ -1,4 +1,6 @@
-"""What every script's `__main__` does: log to its file, and show a user's mistake plainly."""
+"""What every script's `__main__` does: log to its file, show a user's mistake plainly, and record
+how its outputs were made.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,18 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from grace.errors import GraceError
+from grace import modules, provenance, sidecars
+from grace.config import Config
+from grace.digests import LIBRARY, digest
+from grace.errors import GraceError, RecordError
+
+#: Params that are no part of what made an output: `code` is recorded on its own, and `runtime`
+#: cannot change a byte.
+NOT_SETTINGS = ("code", "runtime")
+DEFAULT_RESULTS = Config.model_fields["results"].default
 
 
 @contextmanager
@@ -34,3 +46,54 @@ def logged(log_path: str) -> Iterator[None]:
     except Exception:
         logging.exception("a bug in Grace, please report it:")
         raise
+
+
+@contextmanager
+def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
+    """Run a job's work: logged, on inputs that are whole, and with its outputs recorded.
+
+    `snakemake` is the object that Snakemake puts into a script and `script` the script's
+    `__file__`, in the project's scripts/. What the block puts into the dict that it is given is
+    recorded, too.
+    """
+    results = str(snakemake.config.get("results", DEFAULT_RESULTS))
+    root = Path(script).resolve().parents[1]
+    with logged(snakemake.log[0]):
+        outputs = list(dict.fromkeys(str(path) for path in snakemake.output))
+        sidecars.forget(outputs)
+        facts = {
+            "rule": snakemake.rule,
+            "wildcards": dict(snakemake.wildcards.items()),
+            "started": provenance.now(),
+            "inputs": sidecars.input_digests(map(str, snakemake.input), results),
+            "code": _sources(root, snakemake.params.code),
+            **provenance.git_state(root),
+            "settings": {
+                name: value for name, value in snakemake.params.items() if name not in NOT_SETTINGS
+            },
+        }
+        told: dict[str, Any] = {}
+        yield told
+        facts |= {
+            "hardware": provenance.hardware(gpus=False),
+            "versions": provenance.versions(),
+            **told,
+            "completed": provenance.now(),
+        }
+        sidecars.write_sidecars(outputs, results, facts)
+
+
+def _sources(root: Path, code: modules.Code) -> dict[str, str]:
+    """Digests of the scripts and modules behind a job, as it runs them.
+
+    Raises `RecordError` where they are not those that the job was planned with, and recorded by
+    Snakemake: edited since, or of another checkout.
+    """
+    found = modules.sources(root, code["scripts"], code["modules"])
+    if digest(found) != code["digest"]:
+        raise RecordError(
+            f"the code in {root / 'scripts'} or {LIBRARY} is not what this run was planned with."
+            " If it was edited while the workflow ran, run the same command again. If this project"
+            " lies somewhere else, use its own environment (`make setup`)."
+        )
+    return found

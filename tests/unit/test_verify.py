@@ -1,0 +1,158 @@
+"""Records beside outputs: what they refuse, and the first broken link that they lead to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from grace import sidecars, verify
+from grace.digests import source_digest
+from grace.errors import RecordError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """stimuli.csv → results/a.json → results/deep/b.csv → results/report.html, by step.py."""
+    monkeypatch.chdir(tmp_path)
+    Path("step.py").write_text("def f(x):\n    return x + 1\n")
+    Path("stimuli.csv").write_text("1\n")
+    made("results/a.json", "stimuli.csv")
+    made("results/deep/b.csv", "results/a.json")
+    made("results/report.html", "results/deep/b.csv")
+    return tmp_path
+
+
+def made(output: str, *inputs: str) -> None:
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"content of {output}\n")
+    facts = {
+        "rule": f"make_{path.stem}",
+        "inputs": sidecars.input_digests(inputs, "results"),
+        "code": {"step.py": source_digest(Path("step.py"))},
+    }
+    sidecars.write_sidecars([output], "results", facts)
+
+
+def verdicts(results: str = "results") -> dict[str, tuple[str, str] | None]:
+    """State and file of each result's first broken link."""
+    links = verify.verify(verify.results_in(Path(results)), Path())
+    return {
+        file.relative_to(results).as_posix(): (link.state, link.file.name) if link else None
+        for file, link in links.items()
+    }
+
+
+def test_an_untouched_chain_is_intact(project):
+    assert verdicts() == {"a.json": None, "deep/b.csv": None, "report.html": None}
+    assert verify.main([]) == 0
+
+
+def test_a_changed_result_spoils_itself_and_what_follows(project):
+    Path("results/deep/b.csv").write_text("mended by hand")
+    changed = ("changed since", "b.csv")
+    assert verdicts() == {"a.json": None, "deep/b.csv": changed, "report.html": changed}
+    assert verify.main([]) == 1
+
+
+def test_of_two_broken_links_the_one_upstream_is_named(project):
+    Path("results/deep/b.csv").write_text("mended by hand")
+    Path("results/a.json").write_text("mended, too")
+    assert set(verdicts().values()) == {("changed since", "a.json")}
+
+
+def test_a_changed_or_missing_input_spoils_all(project):
+    Path("stimuli.csv").write_text("2\n")
+    assert set(verdicts().values()) == {("changed since", "stimuli.csv")}
+    Path("stimuli.csv").unlink()
+    assert set(verdicts().values()) == {("changed since", "stimuli.csv")}
+
+
+def test_an_input_made_anew_leaves_what_was_made_from_the_old_one_behind(project):
+    Path("stimuli.csv").write_text("2\n")
+    made("results/a.json", "stimuli.csv")
+    Path("results/a.json").write_text("another answer")
+    sidecars.forget(["results/a.json"])
+    facts = {"rule": "again", "inputs": {}, "code": {}}
+    sidecars.write_sidecars(["results/a.json"], "results", facts)
+    behind = ("changed since", "a.json")
+    assert verdicts() == {"a.json": None, "deep/b.csv": behind, "report.html": behind}
+
+
+def test_other_code_is_told_from_a_comment(project):
+    Path("step.py").write_text("def f(x):\n    # why\n    return x + 1\n")
+    assert set(verdicts().values()) == {None}
+    Path("step.py").write_text("def f(x):\n    return x + 2\n")
+    assert set(verdicts().values()) == {("made by other code", "a.json")}
+    Path("step.py").unlink()
+    assert set(verdicts().values()) == {("made by other code", "a.json")}
+
+
+@pytest.mark.parametrize("content", [None, "", '{"format": 1, "sha', "[]", '{"format": 1}'])
+def test_a_missing_or_half_written_record_is_an_unknown_origin(project, content):
+    path = sidecars.sidecar(Path("results/a.json"))
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    assert set(verdicts().values()) == {("of unknown origin", "a.json")}
+
+
+def test_a_cut_off_result_says_how_much_there_is(project, capsys):
+    path = Path("results/report.html")
+    path.write_bytes(path.read_bytes()[:7])
+    assert verify.main(["results/report.html"]) == 1
+    assert "7 bytes of 31" in capsys.readouterr().out
+
+
+def test_a_deleted_result_is_not_passed_over(project):
+    Path("results/report.html").unlink()
+    assert verdicts()["report.html"] == ("changed since", "report.html")
+
+
+def test_a_file_that_nobody_recorded_is_not_intact(project):
+    Path("results/extra.csv").write_text("from somewhere")
+    assert verdicts()["extra.csv"] == ("of unknown origin", "extra.csv")
+
+
+def test_swapped_files_are_noticed_with_their_records(project):
+    made("results/r0/x.json", "stimuli.csv")
+    made("results/r1/x.json", "stimuli.csv")
+    shutil.copytree("results/r1", "results/r0", dirs_exist_ok=True)
+    assert verdicts()["r0/x.json"] == ("changed since", "x.json")
+    with pytest.raises(RecordError, match=r"results/r1/x\.json, was put in its place"):
+        sidecars.input_digests(["results/r0/x.json"], "results")
+
+
+def test_results_may_be_moved(project):
+    Path("results").rename("elsewhere")
+    assert set(verdicts("elsewhere").values()) == {None}
+
+
+@pytest.mark.parametrize("content", ["content of results/a.js", "edited\n"])
+def test_a_job_refuses_an_input_that_is_not_what_was_made(project, content):
+    Path("results/a.json").write_text(content)
+    with pytest.raises(RecordError, match=r"results/a\.json: changed since the rule make_a"):
+        sidecars.input_digests(["results/a.json"], "results")
+    sidecars.forget(["results/a.json"])
+    assert sidecars.input_digests(["results/a.json"], "results")
+
+
+def test_records_say_what_was_made_together(project):
+    facts = {"rule": "two", "inputs": {}, "code": {}}
+    for name in ("results/x", "results/y"):
+        Path(name).write_text(name)
+    sidecars.write_sidecars(["results/x", "results/y"], "results", facts)
+    record = json.loads(sidecars.sidecar(Path("results/x")).read_text())
+    assert record["made_with"] == ["results/y"]
+    assert record["bytes"] == len("results/x")
+
+
+def test_logs_and_benchmarks_are_no_results(project):
+    for folder in ("logs", "benchmarks"):
+        Path("results", folder).mkdir()
+        Path("results", folder, "x.txt").write_text("x")
+    assert set(verdicts().values()) == {None}

@@ -1,0 +1,22 @@
+# Requires: the report, and with it the whole run; a git checkout.
+# Makes:    <results>/grace-crate.zip, a Provenance Run Crate; only when asked for.
+# Stops:    where a result is not intact.
+
+
+rule archive:
+    input:
+        report="<results>/report.html",
+    output:
+        crate="<results>/grace-crate.zip",
+    log:
+        "<logs>/archive.log",
+    conda:
+        "../../envs/python.yaml"
+    params:
+        cell=PROJECT.run_config(),
+        code=PROJECT.code("archive.py"),
+        commit=commit_archived,
+    message:
+        "Archive the run"
+    script:
+        "../../scripts/archive.py"

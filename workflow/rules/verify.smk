@@ -1,0 +1,17 @@
+# Requires: results.
+# Makes:    no file; says whether all results are what the workflow made (`snakemake verify`).
+# Stops:    where one is not, with the first broken link of its chain.
+
+
+rule verify:
+    log:
+        "<logs>/verify.log",
+    conda:
+        "../../envs/python.yaml"
+    params:
+        results=PROJECT.config.results,
+        root=str(ROOT),
+    message:
+        "Recompute the digests behind all results"
+    script:
+        "../../scripts/verify.py"
