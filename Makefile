@@ -1,7 +1,7 @@
 # The commands a person types. `make` alone lists them. Set-up lives in scripts/setup/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint bench soak setup setup-dev serve-env clean
+.PHONY: help run test test-long lint bench soak setup setup-dev serve-env crate-env clean
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -17,7 +17,7 @@ help: ## This list
 run: setup ## Set up what is missing and run the workflow: results/report.html
 	$(IN_VENV) snakemake $(ARGS)
 
-test: setup-dev lint serve-env ## Set up what is missing, lint, and run all tests
+test: setup-dev lint serve-env crate-env ## Set up what is missing, lint, and run all tests
 	$(IN_VENV) pytest $(ARGS)
 
 test-long: setup-dev ## Property tests with 100,000 generated inputs each module (hours)
@@ -50,6 +50,9 @@ setup-dev: # And the tools of tests and linters
 
 serve-env: ## The model server vLLM in .venv-serve, for --config engine=vllm
 	@scripts/setup/serve.sh
+
+crate-env: # roc-validator in .venv-crate, which the tests check an archive with
+	@scripts/setup/python.sh --crate
 
 clean: ## Remove results, logs and caches; keeps the environments
 	rm -rf results logs benchmarks .grace .snakemake .pytest_cache .mypy_cache .ruff_cache \

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Renew envs/main.lock, envs/dev.lock, envs/bench.lock and envs/python.yaml from pyproject.toml:
-# resolve the newest versions that it allows in throw-away environments and write them down whole.
+# Renew envs/main.lock, envs/dev.lock, envs/bench.lock, envs/crate.lock and envs/python.yaml from
+# pyproject.toml: resolve the newest versions that it allows in throw-away environments and write
+# them down whole.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -52,18 +53,28 @@ pip_install "$work/bench" -r envs/torch.txt
 pip_install "$work/bench" --no-deps -r "$work/main.pins"
 resolve bench bench
 
+say "Resolving what checks archives"
+"$python" -m venv "$work/crate"
+requirements crate >"$work/crate.in"
+pip_install "$work/crate" -r "$work/crate.in"
+"$work/crate/bin/python" -m pip check
+pins crate >"$work/crate.pins"
+
 write() {
     {
         printf '# %s\n' "$2" \
             "Written by scripts/setup/lock.sh from pyproject.toml; complete, so install it with" \
             "  pip install --no-deps -r $1" \
-            "after envs/torch.txt, which is a step of its own."
+            "${4-after envs/torch.txt, which is a step of its own.}"
         cat "$3"
     } >"$1"
 }
 write envs/main.lock "Grace's main environment: the library, Snakemake, transformers." "$work/main.pins"
 write envs/dev.lock "What the tests and linters need beyond envs/main.lock." "$work/dev.pins"
 write envs/bench.lock "What \`make bench\` compares with, beyond envs/main.lock." "$work/bench.pins"
+write envs/crate.lock \
+    "What checks archives against RO-Crate's profiles, in an environment of its own." \
+    "$work/crate.pins" "without torch."
 
 {
     echo "# The packages of envs/torch.txt and envs/main.lock as a conda environment, for \`--sdm conda\`."
@@ -72,4 +83,4 @@ write envs/bench.lock "What \`make bench\` compares with, beyond envs/main.lock.
         "  - python =$OLDEST_PYTHON" "  - pip" "  - pip:"
     sed 's/^/      - /' envs/torch.txt "$work/main.pins"
 } >envs/python.yaml
-say "Wrote envs/main.lock, envs/dev.lock, envs/bench.lock and envs/python.yaml. Now: make test"
+say "Wrote envs/main.lock, dev.lock, bench.lock, crate.lock and python.yaml. Now: make test"

@@ -4,6 +4,7 @@
 #   scripts/setup/python.sh --dev     and the tools that `make test` needs
 #   scripts/setup/python.sh --bench   what `make bench` needs, in an environment of its own, since
 #                                     transformers takes other paths where some of it is installed
+#   scripts/setup/python.sh --crate   what checks archives, in an environment of its own
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -12,13 +13,14 @@ locks=(envs/main.lock)
 case "${1:-}" in
     --dev) locks+=(envs/dev.lock) ;;
     --bench) venv=.venv-bench && locks+=(envs/bench.lock) ;;
+    --crate) venv=.venv-crate && locks=(envs/crate.lock) ;;
 esac
 
 ensure_venv "$venv"
 
 # torch is a step of its own, with dependencies: the build that a machine takes decides which
 # further packages it needs, so those are not in the lock.
-if ! fresh "$venv/.stamp-torch" envs/torch.txt; then
+if [ "$venv" != .venv-crate ] && ! fresh "$venv/.stamp-torch" envs/torch.txt; then
     say "Installing $(cat envs/torch.txt)"
     pip_install "$venv" -r envs/torch.txt -c envs/main.lock
     stamp "$venv/.stamp-torch" envs/torch.txt
