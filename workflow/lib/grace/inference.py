@@ -96,6 +96,9 @@ def infer(
         write_records(records_path, records)
         description = engine.describe()
         sessions = engine.sessions()
+    if entry.engine != "endpoint" and not (runtime.root / entry.name).is_dir():
+        # Only now: a first run fetches them.
+        origin["model"] |= provenance.hub_files(entry.name, entry.revision)
     write_json(
         provenance_path,
         {
@@ -127,8 +130,6 @@ def _origin(
     if folder.is_dir():
         for name, found in provenance.model_files(folder).items():
             files[(Path(entry.name) / name).as_posix()] = found
-    elif entry.engine != "endpoint":
-        model |= provenance.hub_files(entry.name, entry.revision)
     return {
         "model": model,
         "tokenizer": tokenizer.digests() if tokenizer is not None else None,
