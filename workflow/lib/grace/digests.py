@@ -70,6 +70,10 @@ def _parsed(path: Path) -> ast.Module:
 
 def _shape(value: Any) -> Any:
     """A syntax tree as nested lists, without empty fields, which Python's versions differ in."""
+    if isinstance(value, ast.JoinedStr):
+        # Python 3.12 ends some nested formats with an empty piece of text.
+        pieces = [v for v in value.values if not (isinstance(v, ast.Constant) and v.value == "")]
+        value = ast.JoinedStr(pieces)
     if isinstance(value, ast.AST):
         fields = ast.iter_fields(value)
         return [
