@@ -41,6 +41,42 @@ def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
         file.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a JSON array, one at a time as far as `write_records` wrote it.
+
+    Raises `RecordError`, perhaps after the first ones, where the array is not whole.
+    """
+    with path.open(encoding="utf-8") as file:
+        first = file.readline() == "[\n" and _record(file.readline())
+        if not first:  # empty, or laid out by another program
+            yield from read_json(path)
+            return
+        record, more = first
+        yield record
+        while more:
+            found = _record(file.readline())
+            if found is None:
+                raise _not_whole(path, "a record is damaged or missing")
+            record, more = found
+            yield record
+        if file.read().strip() != "]":
+            raise _not_whole(path, "its end is missing")
+
+
+def _record(line: str) -> tuple[dict[str, Any], bool] | None:
+    """The record in a line, and whether another is to come; None where it is none."""
+    text = line.rstrip("\n")
+    try:
+        record = json.loads(text.removesuffix(","))
+    except json.JSONDecodeError:
+        return None
+    return (record, text.endswith(",")) if isinstance(record, dict) else None
+
+
+def _not_whole(path: Path, what: object) -> RecordError:
+    return RecordError(f"{path}: not whole JSON ({what}). Delete the file and run again.")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON value, indented for people."""
     with replacing(path) as file:
@@ -54,6 +90,4 @@ def read_json(path: Path) -> Any:
         with path.open(encoding="utf-8") as file:
             return json.load(file)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(
-            f"{path}: not whole JSON ({error}). Delete the file and run again."
-        ) from None
+        raise _not_whole(path, error) from None
