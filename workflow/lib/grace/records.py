@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from grace.errors import RecordError
 
+#: What goes wrong with a volume, whoever writes to it.
+_VOLUME = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes `path`'s place when the block ends well, and only then."""
+    """A text file that takes `path`'s place when the block ends well, and only then.
+
+    Raises `RecordError` where its volume is full, read-only or gone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # by a job that was killed
         left.unlink(missing_ok=True)
@@ -26,8 +33,16 @@ def replacing(path: Path) -> Iterator[IO[str]]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.errno not in _VOLUME:
+            raise
+        raise RecordError(
+            f"{path}: cannot be written ({error.strerror}). Mend that and run again: what the"
+            " models have answered is in the journal."
+        ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
