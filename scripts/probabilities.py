@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from grace.records import read_json
+from grace.records import read_records
 from grace.studies import STUDIES
 from grace.tables import probability_columns, probability_rows, write_rows
 
 
 def probabilities(records: Path, table: Path, study: str, min_option_mass: float) -> None:
     """Write <study>_probabilities.csv."""
-    rows = probability_rows(read_json(records), STUDIES[study], min_option_mass)
+    rows = probability_rows(read_records(records), STUDIES[study], min_option_mass)
     write_rows(table, rows, probability_columns(STUDIES[study]))
 
 

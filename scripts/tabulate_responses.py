@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from grace.records import read_json
+from grace.records import read_records
 from grace.studies import STUDIES
 from grace.tables import raw_columns, raw_rows, write_rows
 
@@ -10,7 +10,7 @@ from grace.tables import raw_columns, raw_rows, write_rows
 def tabulate(records: Path, table: Path, study: str) -> None:
     """Write <study>_raw_responses.csv."""
     columns = raw_columns(STUDIES[study])
-    write_rows(table, raw_rows(read_json(records), STUDIES[study]), columns)
+    write_rows(table, raw_rows(read_records(records), STUDIES[study]), columns)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -15,6 +14,7 @@ import pytest
 from fake_openai import FakeOpenAI
 from kills import (
     CountingApi,
+    Dam,
     Started,
     answers_by_session,
     journaled,
@@ -36,21 +36,6 @@ PICO = (
     "results/pico/replication-0/study2_exp1.json", "results/pico/replication-0/study2_exp2.json",
     "--config", *COMMON,
 )  # fmt: skip
-
-
-class Dam:
-    """Lets so many answers through and holds all others back until it is opened."""
-
-    def __init__(self, after: int) -> None:
-        self._after = after
-        self._opened = threading.Event()
-
-    def __call__(self, number: int) -> None:
-        if number > self._after:
-            assert self._opened.wait(300)
-
-    def open(self) -> None:
-        self._opened.set()
 
 
 @contextmanager

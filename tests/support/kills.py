@@ -77,6 +77,21 @@ class CountingApi:
         )
 
 
+class Dam:
+    """Lets so many answers through and holds all others back until it is opened."""
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+        self._opened = threading.Event()
+
+    def __call__(self, number: int) -> None:
+        if number > self._after:
+            assert self._opened.wait(300)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
 ANSWERS = ("It was good", "It wasn't bad", "It was terrible", "It wasn't amazing")
 
 

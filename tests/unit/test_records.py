@@ -5,7 +5,7 @@ import json
 import pytest
 
 from grace.errors import RecordError
-from grace.records import read_json, write_records
+from grace.records import read_json, read_records, write_records
 
 
 def test_records_are_a_json_array_in_order(tmp_path):
@@ -46,3 +46,30 @@ def test_a_cut_file_is_refused_with_the_remedy(tmp_path):
     path.write_text('[{"n": 1},')
     with pytest.raises(RecordError, match=r"records\.json: not whole JSON.*Delete"):
         read_json(path)
+
+
+RECORDS = [{"n": n, "text": 'a\u2028b\x85c\r\n],"'} for n in range(3)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_records_are_read_back_one_by_one(tmp_path, count):
+    path = tmp_path / "records.json"
+    write_records(path, RECORDS[:count])
+    assert list(read_records(path)) == RECORDS[:count]
+
+
+def test_records_in_another_layout_are_read_too(tmp_path):
+    path = tmp_path / "records.json"
+    for indent in (None, 0, 2):
+        path.write_text(json.dumps(RECORDS, indent=indent), encoding="utf-8")
+        assert list(read_records(path)) == RECORDS
+
+
+def test_records_that_are_cut_anywhere_are_refused(tmp_path):
+    path = tmp_path / "records.json"
+    write_records(path, RECORDS)
+    whole = path.read_text(encoding="utf-8")
+    for length in range(len(whole) - 2):
+        path.write_text(whole[:length], encoding="utf-8")
+        with pytest.raises(RecordError, match="not whole JSON"):
+            list(read_records(path))

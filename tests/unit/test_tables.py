@@ -36,7 +36,7 @@ def structured(tmp_path: Path, fails=lambda prompt: False) -> pd.DataFrame:
     engine = ScriptedEngine(answer, fails)
     records = run_generation(run, items_of(run, 40), CharacterTokenizer(), engine, DECODING)
     write_rows(tmp_path / "raw.csv", raw_rows(records, STUDY2), raw_columns(STUDY2))
-    rows = read_rows(tmp_path / "raw.csv", raw_columns(STUDY2))
+    rows = list(read_rows(tmp_path / "raw.csv", raw_columns(STUDY2)))
     write_rows(
         tmp_path / "structured.csv",
         structured_rows(rows, STUDY2, 1.0),
@@ -158,4 +158,4 @@ def test_an_experiment_that_was_not_run_leaves_its_columns_empty(tmp_path, missi
 def test_a_table_with_other_columns_is_refused(tmp_path):
     write_rows(tmp_path / "raw.csv", [{"a": 1}], ["a"])
     with pytest.raises(RecordError, match=r"raw\.csv: its columns are not those"):
-        read_rows(tmp_path / "raw.csv", raw_columns(STUDY2))
+        list(read_rows(tmp_path / "raw.csv", raw_columns(STUDY2)))

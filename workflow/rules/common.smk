@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
-from grace.runs import begin
+from grace.runs import begin, check_writable
 
 
 def checked_project():
@@ -36,6 +36,15 @@ PROJECT = checked_project()
 if workflow.is_main_process:
     for line in begin(Path(".snakemake")):
         print(line, file=sys.stderr)
+
+
+def stop_where_nothing_can_be_written():
+    """Stop before any job; Snakemake itself would end in a traceback."""
+    try:
+        check_writable("results", Path(PROJECT.config.results))
+        check_writable("journal_dir", Path(PROJECT.config.journal_dir))
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def stop_without_r(jobs):

@@ -1,4 +1,4 @@
-"""What a run that was killed left behind, put away before the next one begins.
+"""Before a run begins: folders that can be written, and nothing left of one that was killed.
 
 Snakemake locks its folder with ordinary files. After `kill -9` they stay, and the next run would
 refuse to start. The kernel drops a lock on an open file when its holder dies in whatever way, so
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+
+from grace.errors import ConfigError
 
 MARK = "GRACE_RUN"
 """Environment variable that a run's jobs carry: its process, when that started, and its folder."""
@@ -46,6 +48,16 @@ def begin(folder: Path) -> list[str]:
         return done
     os.environ[MARK] = f"{me.pid} {me.create_time()} {folder}"
     return done
+
+
+def check_writable(name: str, folder: Path) -> None:
+    """Raise `ConfigError` where the folder, or the one it is to be made in, cannot be written."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"config: `{name}` is {folder}, but {there} cannot be written: its volume is read-only,"
+            " or it is somebody else's. Name another folder."
+        )
 
 
 def _remove_locks(folder: Path) -> Iterator[str]:

@@ -140,8 +140,8 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[
         writer.writerows(rows)
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a table of ours as text. Raises `RecordError` where its columns are not `columns`."""
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The rows of a table of ours as text. Raises `RecordError` where it has other columns."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         if tuple(reader.fieldnames or ()) != tuple(columns):
@@ -149,7 +149,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
                 f"{path}: its columns are not those this version writes. Delete the file and run"
                 " again."
             )
-        return list(reader)
+        yield from reader
 
 
 def analysis_ready(
