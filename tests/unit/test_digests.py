@@ -61,7 +61,9 @@ def test_inert_modules_do_not_count(library):
 
 
 def test_values_that_are_alike_count_as_different(library):
-    found = {str(library(main=f"x = {value}")) for value in ("0", "0.0", "False", "''", "b''", "None")}
+    found = {
+        str(library(main=f"x = {value}")) for value in ("0", "0.0", "False", "''", "b''", "None")
+    }
     assert len(found) == 6
 
 
