@@ -130,6 +130,7 @@ FAULTS = {
     "drop": faults.drop,
     "cut": faults.cut,
     "hang": faults.hang,
+    "drip": faults.drip,
     "truncate": faults.truncate,
     "misname_encoding": faults.misname_encoding,
     "nest": faults.nest,

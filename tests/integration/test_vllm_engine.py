@@ -98,6 +98,27 @@ def exact(model: LlamaForCausalLM, request: ScoreRequest) -> tuple[list[list[flo
     return tokens, ends
 
 
+@pytest.mark.parametrize(
+    ("path", "prompt"),
+    [
+        ("completions", {"prompt": [[1, 5, 6], [1, 7, 8]]}),
+        ("chat/completions", {"messages": [{"role": "user", "content": "good"}]}),
+    ],
+)
+def test_the_server_repeats_a_requests_id(
+    engine: VllmEngine, path: str, prompt: dict[str, Any]
+) -> None:
+    """On which the client relies to notice exchanged answers."""
+    name = "grace-" + 32 * "a"
+    answer = httpx.post(
+        f"{engine.describe()['base_url']}/v1/{path}",
+        json={"model": "tiny", "max_tokens": 1, **prompt},
+        headers={"X-Request-Id": name},
+        timeout=60,
+    ).json()
+    assert name in answer["id"]
+
+
 @pytest.mark.parametrize("kind", ["engine", "endpoint"])
 def test_scores_agree_with_a_plain_forward_pass(
     kind: str,

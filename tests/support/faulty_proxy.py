@@ -24,12 +24,16 @@ class Asked:
 
 @dataclass
 class Answer:
-    """The server's answer, to be spoilt. `declared` is the Content-Length if not the true one."""
+    """The server's answer, to be spoilt. `declared` is the Content-Length if not the true one.
+
+    One that drips comes a byte at a time and has no end.
+    """
 
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     declared: int | None = None
+    drips: bool = False
 
     def edit(self, change: Callable[[Json], None]) -> Answer:
         answer = json.loads(self.body)
@@ -83,6 +87,9 @@ class FaultyProxy:
                 whole = len(answer.body) if answer.declared is None else answer.declared
                 self.send_header("Content-Length", str(whole))
                 self.end_headers()
+                while answer.drips and not proxy.closing.wait(0.1):
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
                 self.wfile.write(answer.body)
                 self.close_connection = whole != len(answer.body)
 
@@ -130,6 +137,13 @@ def drop(proxy: FaultyProxy, answer: Answer) -> None:
 def hang(proxy: FaultyProxy, answer: Answer) -> None:
     """Never answer."""
     proxy.closing.wait()
+
+
+def drip(proxy: FaultyProxy, answer: Answer) -> Answer:
+    """A byte at a time, so that something always comes, for ever."""
+    answer.declared = 10**9
+    answer.drips = True
+    return answer
 
 
 def delay(proxy: FaultyProxy, answer: Answer) -> Answer:
