@@ -7,7 +7,8 @@ import os
 # As the jobs of a run have it (grace.inference); read once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from bench.command import main
+from bench.command import log_to_terminal, main
 
 if __name__ == "__main__":
+    log_to_terminal()
     main()

@@ -239,12 +239,16 @@ def run(arguments: argparse.Namespace) -> None:
         gc.collect()
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Measure, write the results, print the tables."""
-    arguments = _arguments(words)
+def log_to_terminal() -> None:
+    """Tell of every run as it ends, and of nothing else."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for chatty in ("httpx", "grace", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure, write the results, print the tables."""
+    arguments = _arguments(words)
     try:
         if not arguments.table:
             run(arguments)
