@@ -71,10 +71,12 @@ def test_locks_and_jobs_of_a_dead_run_go(
     os.kill(started[0].pid, 9)
     started[0].wait()
     os.kill(job, 0)  # it goes on alone: this would raise
-    said = runs.begin(tmp_path)
-    assert len(said) == 2
-    assert f"process {job}" in said[0]
+    (said,) = runs.begin(tmp_path)
+    assert "lock on the folder is removed" in said
     assert not list((tmp_path / "locks").iterdir())
+    os.kill(job, 0)
+    (said,) = runs.end_orphans(tmp_path)
+    assert f"(process {job})" in said
     with pytest.raises(ProcessLookupError):
         os.kill(job, 0)
 
@@ -82,19 +84,23 @@ def test_locks_and_jobs_of_a_dead_run_go(
 def test_those_of_a_living_run_stay(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
     job, _ = begin(tmp_path, started)
     assert runs.begin(tmp_path) == []
+    assert runs.end_orphans(tmp_path) == []
     os.kill(job, 0)  # it would raise
     assert (tmp_path / "locks/0.output.lock").exists()
 
 
-def test_a_dead_runs_leavings_wait_while_another_lives(
+def test_a_dead_runs_lock_waits_while_another_lives(
     tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:
-    begin(tmp_path, started)
+    living, _ = begin(tmp_path, started)
     dead, _ = begin(tmp_path, started)
     os.kill(started[1].pid, 9)
     started[1].wait()
     assert runs.begin(tmp_path) == []
-    os.kill(dead, 9)
+    assert (tmp_path / "locks/0.output.lock").exists()
+    (said,) = runs.end_orphans(tmp_path)
+    assert f"(process {dead})" in said
+    os.kill(living, 0)
 
 
 def test_other_folders_jobs_are_left_alone(
@@ -103,9 +109,8 @@ def test_other_folders_jobs_are_left_alone(
     job, _ = begin(tmp_path / "one", started)
     os.kill(started[0].pid, 9)
     started[0].wait()
-    assert runs.begin(tmp_path / "other") == []
-    os.kill(job, 0)
-    os.kill(job, 9)
+    assert runs.end_orphans(tmp_path / "other") == []
+    os.kill(job, 9)  # it would raise
 
 
 def test_a_folder_that_cannot_be_made_does_not_end_the_run(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
-from grace.runs import begin, check_writable
+from grace.runs import begin, check_writable, end_orphans
 
 
 def checked_project():
@@ -32,9 +32,15 @@ def checked_project():
 
 PROJECT = checked_project()
 
-# A run that was killed leaves a lock and perhaps a job, which would be in this one's way.
+# A run that was killed leaves a lock, which would be in this one's way.
 if workflow.is_main_process:
     for line in begin(Path(".snakemake")):
+        print(line, file=sys.stderr)
+
+
+def end_what_was_left_running():
+    """Before any job: what a killed run had started would write the same outputs."""
+    for line in end_orphans(Path(".snakemake")):
         print(line, file=sys.stderr)
 
 

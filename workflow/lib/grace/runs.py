@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +22,7 @@ from grace.errors import ConfigError
 MARK = "GRACE_RUN"
 """Environment variable that a run's jobs carry: its process, when that started, and its folder."""
 _END_S = 10.0
+_POLL_S = 0.02
 
 _held: dict[Path, IO[str]] = {}
 
@@ -27,27 +30,42 @@ _held: dict[Path, IO[str]] = {}
 def begin(folder: Path) -> list[str]:
     """Register this process as a run in `folder`, which is where Snakemake keeps its state.
 
-    Where no other run in it is alive, removes the locks and ends the jobs of those that were
-    killed; what the jobs were answered is in the journal. Gives a line for people on each. Where
-    the file system knows no locks, or cannot be written, nothing is done.
+    Where no other run in it is alive, removes the locks of those that were killed; gives a line
+    for people if there were any. Where the file system knows no locks, or cannot be written,
+    nothing is done.
     """
     folder = folder.absolute()
     me = psutil.Process()
-    done = []
+    done: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = _held.setdefault(folder, (folder / "grace.lock").open("a", encoding="utf-8"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass  # another run is alive: what there is may be its own
-        else:
-            done = [*_end_jobs(folder), *_remove_locks(folder)]
-        fcntl.flock(file, fcntl.LOCK_SH)  # from now on; others hold the whole for a moment only
+        if _locked(file, fcntl.LOCK_EX):
+            done = list(_remove_locks(folder))
+        # From now on; somebody else may hold the whole, but only while removing locks.
+        deadline = time.monotonic() + _END_S
+        while not _locked(file, fcntl.LOCK_SH) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
     except OSError:
         return done
     os.environ[MARK] = f"{me.pid} {me.create_time()} {folder}"
     return done
+
+
+def end_orphans(folder: Path) -> list[str]:
+    """Kill what dead runs in `folder` started and what still runs; gives a line for people.
+
+    It would write the same outputs. What it was answered is in the journal.
+    """
+    jobs = list(_orphans(folder.absolute()))
+    for job in jobs:
+        with suppress(psutil.NoSuchProcess):
+            job.kill()
+    psutil.wait_procs(jobs, _END_S)
+    if not jobs:
+        return []
+    numbers = ", ".join(str(job.pid) for job in jobs)
+    return [f"The last run was killed: what it had left running is ended (process {numbers})."]
 
 
 def check_writable(name: str, folder: Path) -> None:
@@ -68,15 +86,13 @@ def _remove_locks(folder: Path) -> Iterator[str]:
         yield "The last run was killed: its lock on the folder is removed."
 
 
-def _end_jobs(folder: Path) -> Iterator[str]:
-    """Kill what dead runs in this folder started and what still runs."""
-    jobs = list(_orphans(folder))
-    for job in jobs:
-        job.kill()
-    psutil.wait_procs(jobs, _END_S)
-    if jobs:
-        numbers = ", ".join(str(job.pid) for job in jobs)
-        yield f"The last run was killed: what it had left running is ended (process {numbers})."
+def _locked(file: IO[str], kind: int) -> bool:
+    """Lock a file, or convert its lock; False where another process is in the way."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _orphans(folder: Path) -> Iterator[psutil.Process]:
