@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tiny_model import build_tiny_model
 
@@ -10,6 +12,7 @@ from grace.chat import ChatTokenizer
 from grace.config import ModelEntry
 from grace.errors import RecordError
 
+ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -51,8 +54,8 @@ def test_a_tokenisers_digests_tell_its_vocabulary_from_its_template(tmp_path):
 
 
 def test_a_job_refuses_code_that_it_was_not_planned_with():
-    planned = modules.code("tables.py")
-    assert "workflow/lib/grace/tables.py" in scripting._sources(planned)
+    planned = modules.code(ROOT, ["structure.py"], ["tables.py"])
+    found = scripting._sources(ROOT, planned)
+    assert {"workflow/lib/grace/tables.py", "scripts/structure.py"} <= found.keys()
     with pytest.raises(RecordError, match="not what this run was planned with"):
-        scripting._sources({**planned, "digest": "0" * 64})
-    assert scripting._sources(None) == {}
+        scripting._sources(ROOT, {**planned, "digest": "0" * 64})
