@@ -164,7 +164,7 @@ def test_pico_on_vllm_agrees_with_pico_in_process_over_one_server(project):
         f"serving={{environment: '{environment}', idle_s: 60}}",
     )  # fmt: skip
     folder = project.folder / "served/pico/replication-0"
-    runs = [json.loads(path.read_text()) for path in (folder / "provenance").iterdir()]
+    runs = [json.loads(path.read_text()) for path in (folder / "provenance").glob("*.json")]
     assert {run["engine"]["engine"] for run in runs} == {"vllm"}
     # All four jobs had the same server.
     assert len({run["engine"]["base_url"] for run in runs}) == 1

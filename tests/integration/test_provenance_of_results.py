@@ -200,7 +200,7 @@ def test_reproduce_shows_and_runs_the_recorded_run(crate, finished, tmp_path):
     assert shown.returncode == 0, shown.stdout
     assert "Python and its packages have the recorded versions." in shown.stdout
     assert "study1_exp1: 1 run of 3 answers" in shown.stdout
-    assert "study2" not in shown.stdout
+    assert "study2_exp" not in shown.stdout
     assert not (tmp_path / "shown" / "results").exists()
     again = python(finished, "grace.reproduce", crate, "--into", tmp_path / "shown", "--dry-run")
     assert again.returncode == 1

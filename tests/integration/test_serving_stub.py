@@ -238,7 +238,8 @@ def test_a_holder_survives_the_kill_of_the_supervisor(farm: Farm) -> None:
     kill_dash_nine(supervisor.pid)
     wait_until(lambda: not healthy(url), 10, "the server is gone")
     job.order("again")
-    assert healthy(job.line())
+    started = job.line()
+    wait_until(lambda: healthy(started), 10, "the new server answers")
     job.leave()
     gone(farm)
 
