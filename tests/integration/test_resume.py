@@ -18,7 +18,7 @@ from kills import (
     Started,
     answers_by_session,
     journaled,
-    mark_of,
+    marks_in_journal,
     outputs,
     remote_model,
     wait_until,
@@ -79,9 +79,9 @@ def test_answers_of_an_endpoint_outlive_a_kill(tmp_path, kill, uninterrupted):
     api = CountingApi(gate=dam)
     with remote(project, api):
         run = Started(project, *REMOTE)
-        wait_until(lambda: len(marks(project)) == 5 or not run.running(), "five answers")
+        wait_until(lambda: len(marks_in_journal(project)) == 5 or not run.running(), "five answers")
         kill(run)
-        known = marks(project)
+        known = marks_in_journal(project)
         assert len(known) == 5, run.output()
         dam.open()
         shown = project.run(*REMOTE)
@@ -92,10 +92,6 @@ def test_answers_of_an_endpoint_outlive_a_kill(tmp_path, kill, uninterrupted):
     same_as(project, uninterrupted, "remote")
     if kill is not kill_job:  # then Snakemake could not put its lock away
         assert "The last run was killed: its lock on the folder is removed" in shown
-
-
-def marks(project: Project) -> set[int]:
-    return {mark for value in journaled(project).values() if (mark := mark_of(value)) is not None}
 
 
 @pytest.mark.parametrize("kill", [KILLS["everything"], KILLS["a job"]], ids=["everything", "a job"])
@@ -122,7 +118,9 @@ def test_a_job_that_outlived_its_snakemake_is_ended_by_the_next_run(tmp_path):
     dam = Dam(after=3)
     with remote(project, CountingApi(gate=dam)):
         run = Started(project, *REMOTE)
-        wait_until(lambda: len(marks(project)) == 3 or not run.running(), "three answers")
+        wait_until(
+            lambda: len(marks_in_journal(project)) == 3 or not run.running(), "three answers"
+        )
         (job,) = run.jobs()
         run.kill_snakemake()
         assert job.is_running(), "it goes on alone, and what it is answered is kept"
@@ -138,7 +136,9 @@ def test_a_run_that_is_alive_keeps_its_lock(tmp_path):
     dam = Dam(after=3)
     with remote(project, CountingApi(gate=dam)):
         run = Started(project, *REMOTE)
-        wait_until(lambda: len(marks(project)) == 3 or not run.running(), "three answers")
+        wait_until(
+            lambda: len(marks_in_journal(project)) == 3 or not run.running(), "three answers"
+        )
         second = project.snakemake(*REMOTE)
         assert second.returncode != 0
         assert "LockException" in second.stdout

@@ -36,10 +36,20 @@ class CountingApi:
 
     Chats carry the request's mark in their `usage`, completions in their first log-probability.
     `asked` counts requests by mark. Each answer waits `delay_s`, or until `gate` lets it through.
+    What is asked again is looked up in what is `known` at that moment: `repeated` are the marks
+    found there, `in_flight` the others.
     """
 
-    def __init__(self, delay_s: float = 0.0, gate: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        delay_s: float = 0.0,
+        gate: Callable[[int], None] | None = None,
+        known: Callable[[], set[int]] = set,
+    ) -> None:
         self.asked: Counter[int] = Counter()
+        self.repeated: list[int] = []
+        self.in_flight: list[int] = []
+        self._known = known
         self._delay_s = delay_s
         self._gate = gate
         self._lock = threading.Lock()
@@ -52,6 +62,9 @@ class CountingApi:
         with self._lock:
             self.asked[mark] += 1
             number = self.asked.total()
+            again = self.asked[mark] > 1
+        if again:
+            (self.repeated if mark in self._known() else self.in_flight).append(mark)
         if self._gate is not None:
             self._gate(number)
         time.sleep(self._delay_s)
@@ -111,6 +124,12 @@ def journaled(project: Project) -> dict[str, Json]:
     if not folder.is_dir():
         return {}
     return {entry["key"]: entry["value"] for entry in answers(folder, "", {})}
+
+
+def marks_in_journal(project: Project) -> set[int]:
+    """The marks of all answers in the journal."""
+    values = journaled(project).values()
+    return {mark for value in values if (mark := mark_of(value)) is not None}
 
 
 def remote_model(project: Project, url: str, **changes: object) -> None:

@@ -23,7 +23,15 @@ from pathlib import Path
 
 import psutil
 from fake_openai import FakeOpenAI
-from kills import CountingApi, Json, Started, journaled, mark_of, outputs, remote_model
+from kills import (
+    CountingApi,
+    Json,
+    Started,
+    journaled,
+    marks_in_journal,
+    outputs,
+    remote_model,
+)
 from workflow_project import Project
 
 MODELS = ("pico", "remote")
@@ -78,17 +86,17 @@ class Soak:
 
     def _round(self, model: str, kills: int, until: float) -> None:
         began = time.monotonic()
-        api = CountingApi(ANSWER_S)
+        api = CountingApi(ANSWER_S, known=lambda: marks_in_journal(self._project))
         with closing(FakeOpenAI(api)) as server:
             if model == "remote":
                 remote_model(self._project, server.url)
             if model not in self._whole:
                 self._run_whole(model)
-                api.asked.clear()
+                api.asked.clear()  # the same will be asked in the round
             self._clean()
             trial = _Round(self._project, self.findings[model], api)
-            for _ in range(kills):
-                if time.monotonic() > until or not self._killed(model):
+            for number in range(kills):
+                if time.monotonic() > until or not self._killed(model, number):
                     break
                 trial.check()
             last = Started(self._project, *self._command(model))
@@ -97,19 +105,26 @@ class Soak:
             trial.check()
         now, whole = outputs(self._project), self._whole[model]
         found = self.findings[model]
+        found.repeated += len(api.repeated)
         found.different += sorted(n for n in {*now, *whole} if now.get(n) != whole.get(n))
         found.answers += trial.answers()
         found.rounds += 1
         found.seconds += time.monotonic() - began
 
-    def _killed(self, model: str) -> bool:
-        """Start the command, kill it at a random moment; False where it ended before."""
+    def _killed(self, model: str, number: int) -> bool:
+        """Start the command, kill it at a random moment; False where it ended before.
+
+        `number` counts the kills before it in the round, since which there is less to do.
+        """
+        began = time.monotonic()
         run = Started(self._project, *self._command(model))
-        wait_s = self._draw.uniform(0.2, 0.8 * self._seconds[model])
+        wait_s = self._draw.uniform(0.2, 0.9 * self._seconds[model] * 0.85**number)
         way = self._draw.choice(WAYS)
         with suppress(psutil.TimeoutExpired, subprocess.TimeoutExpired):
             run.process.wait(wait_s)
         if not run.running():
+            if number == 0:  # the machine is less busy than it was
+                self._seconds[model] = time.monotonic() - began
             return False
         if way == "Snakemake alone":
             run.kill_snakemake()
@@ -155,19 +170,17 @@ class _Round:
         self._found = found
         self._api = api
         self._known: dict[str, Json] = {}
-        self._asked = api.asked.copy()
+        self._in_flight = 0
 
     def check(self) -> None:
-        """Hold journal and requests against what was known before."""
-        known_marks = {mark for one in self._known.values() if (mark := mark_of(one)) is not None}
-        new = self._api.asked - self._asked
-        again = new.keys() & self._asked.keys()
-        self._found.repeated += len(again & known_marks) + sum(n - 1 for n in new.values())
-        self._found.in_flight += len(again - known_marks)
-        self._found.most_in_flight = max(self._found.most_in_flight, len(again - known_marks))
+        """Hold the journal and the requests against what was known before."""
         now = journaled(self._project)
         self._found.lost += sum(now.get(key) != value for key, value in self._known.items())
-        self._known, self._asked = now, self._asked + new
+        self._known = now
+        again = len(self._api.in_flight) - self._in_flight
+        self._found.in_flight += again
+        self._found.most_in_flight = max(self._found.most_in_flight, again)
+        self._in_flight += again
 
     def answers(self) -> int:
         return sum(value["kind"] != "session" for value in self._known.values())
