@@ -21,9 +21,9 @@ from kills import (
     marks_in_journal,
     outputs,
     remote_model,
-    wait_until,
 )
 from stub_environment import stub_environment
+from waiting import wait_until
 from workflow_project import Project
 
 COMMON = ("replications=1", "on_invalid=warn", "studies=[study2]", "limit=12")
@@ -79,7 +79,9 @@ def test_answers_of_an_endpoint_outlive_a_kill(tmp_path, kill, uninterrupted):
     api = CountingApi(gate=dam)
     with remote(project, api):
         run = Started(project, *REMOTE)
-        wait_until(lambda: len(marks_in_journal(project)) == 5 or not run.running(), "five answers")
+        wait_until(
+            lambda: len(marks_in_journal(project)) == 5 or not run.running(), 120, "five answers"
+        )
         kill(run)
         known = marks_in_journal(project)
         assert len(known) == 5, run.output()
@@ -98,7 +100,7 @@ def test_answers_of_an_endpoint_outlive_a_kill(tmp_path, kill, uninterrupted):
 def test_answers_of_a_model_in_process_outlive_a_kill(tmp_path, kill, uninterrupted):
     project = Project.copied_to(tmp_path / "project")
     run = Started(project, *PICO)
-    wait_until(lambda: counted(project) >= 3 or not run.running(), "three answers")
+    wait_until(lambda: counted(project) >= 3 or not run.running(), 120, "three answers")
     kill(run)
     known = journaled(project)
     project.run(*PICO)
@@ -113,19 +115,23 @@ def counted(project: Project) -> int:
     return sum(value["kind"] != "session" for value in journaled(project).values())
 
 
+def until_three_answers(project: Project, run: Started) -> None:
+    wait_until(
+        lambda: len(marks_in_journal(project)) == 3 or not run.running(), 120, "three answers"
+    )
+
+
 def test_a_job_that_outlived_its_snakemake_is_ended_by_the_next_run(tmp_path):
     project = Project.copied_to(tmp_path / "project")
     dam = Dam(after=3)
     with remote(project, CountingApi(gate=dam)):
         run = Started(project, *REMOTE)
-        wait_until(
-            lambda: len(marks_in_journal(project)) == 3 or not run.running(), "three answers"
-        )
+        until_three_answers(project, run)
         (job,) = run.jobs()
         run.kill_snakemake()
         assert job.is_running(), "it goes on alone, and what it is answered is kept"
         second = Started(project, *REMOTE)
-        wait_until(lambda: not job.is_running(), "the old job ends")
+        wait_until(lambda: not job.is_running(), 120, "the old job ends")
         dam.open()
         assert second.process.wait(120) == 0, second.output()
     assert f"what it had left running is ended (process {job.pid})" in second.output()
@@ -136,9 +142,7 @@ def test_a_run_that_is_alive_keeps_its_lock(tmp_path):
     dam = Dam(after=3)
     with remote(project, CountingApi(gate=dam)):
         run = Started(project, *REMOTE)
-        wait_until(
-            lambda: len(marks_in_journal(project)) == 3 or not run.running(), "three answers"
-        )
+        until_three_answers(project, run)
         second = project.snakemake(*REMOTE)
         assert second.returncode != 0
         assert "LockException" in second.stdout
@@ -178,6 +182,7 @@ def test_answers_outlive_their_server(tmp_path):
     for number in (1, 2):
         wait_until(
             lambda number=number: len(starts()) == number and len(answered()) == 4 * number,
+            120,
             f"{4 * number} answers",
         )
         known = answered()

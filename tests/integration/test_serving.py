@@ -14,8 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lease_helpers import Farm, kill_dash_nine, wait_until
+from lease_helpers import Farm, kill_dash_nine
 from tiny_model import build_tiny_model
+from waiting import wait_until
 
 from grace.config import ModelEntry, ServingConfig
 from grace.serving import ServerSpec

@@ -18,8 +18,8 @@ from kills import (
     journaled,
     mark_of,
     remote_model,
-    wait_until,
 )
+from waiting import wait_until
 from workflow_project import Project
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts volumes, which only root may")
@@ -97,7 +97,7 @@ def test_a_volume_that_vanishes_costs_no_answer_that_was_on_it(project, mount):
     with closing(FakeOpenAI(api)) as server:
         remote_model(project, server.url)
         run = Started(project, *REMOTE)
-        wait_until(lambda: len(marks()) == 5 or not run.running(), "five answers")
+        wait_until(lambda: len(marks()) == 5 or not run.running(), 120, "five answers")
         known = marks()
         subprocess.run(["umount", "-l", journal], check=True)
         dam.open()

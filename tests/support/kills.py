@@ -213,14 +213,6 @@ def _kill(process: psutil.Process) -> None:
         process.kill()
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> None:
-    """Wait for something that another process does. Fails where it does not come true."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
-
-
 def outputs(project: Project) -> dict[str, str]:
     """Every output that answers go into, without times, by path."""
     folder = project.folder / "results"

@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -170,15 +168,6 @@ class Job:
         _, errors = self.process.communicate(timeout=timeout_s)
         assert self.process.returncode != 0
         return errors
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> float:
-    """Wait for a condition; the seconds it took. Fails the test when it does not come true."""
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < timeout_s, f"not within {timeout_s} s: {what}"
-        time.sleep(0.05)
-    return time.monotonic() - begun
 
 
 def kill_dash_nine(pid: int) -> None:
