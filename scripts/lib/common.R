@@ -125,6 +125,8 @@ quality_table <- function(table, parsed, masses) {
     rows$ok <- rows$run & status == "ok"
     rows$usable <- parsed[[experiment]]
     rows$mass <- if (experiment == "exp2") masses else NA_real_
+    # Experiment 2 samples no answers, and its measurements carry no times.
+    rows$answered_at <- if (experiment == "exp1") rows$response_timestamp else NA_character_
     rows <- rows[rows$run, , drop = FALSE]
     by_group(rows, c("label", "model_key", "model_name", "variant"), function(piece) {
       data.frame(
@@ -138,8 +140,8 @@ quality_table <- function(table, parsed, masses) {
         flagged = sum(!is.na(piece$quality_flags)),
         option_mass_mean = mean_or_na(piece$mass),
         option_mass_min = if (all(is.na(piece$mass))) NA_real_ else min(piece$mass, na.rm = TRUE),
-        first_answer = earliest(piece$response_timestamp, min),
-        last_answer = earliest(piece$response_timestamp, max)
+        first_answer = earliest(piece$answered_at, min),
+        last_answer = earliest(piece$answered_at, max)
       )
     })
   }))

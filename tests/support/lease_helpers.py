@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from waiting import wait_until
 
 from grace.serving.spec import ServerSpec
 
@@ -171,7 +172,9 @@ class Job:
 
 
 def kill_dash_nine(pid: int) -> None:
+    """Kill, and wait for the death: the kernel closes a process's files a moment before it ends."""
     os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not _living({pid}), 10, f"process {pid} is dead")
 
 
 def _command_line(process: psutil.Process) -> list[str]:

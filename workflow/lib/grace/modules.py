@@ -17,6 +17,7 @@ INERT = (
     "engines/journaled.py",  # gives back what an engine gave
     "errors.py",
     "modules.py",
+    "process_id.py",
     "progress.py",
     "provenance.py",
     "scripting.py",

@@ -18,6 +18,7 @@ from typing import IO
 import psutil
 
 from grace.errors import ConfigError
+from grace.process_id import ProcessId
 
 MARK = "GRACE_RUN"
 """Environment variable that a run's jobs carry: its process, when that started, and its folder."""
@@ -35,7 +36,7 @@ def begin(folder: Path) -> list[str]:
     nothing is done.
     """
     folder = folder.absolute()
-    me = psutil.Process()
+    me = ProcessId.of(psutil.Process())
     done: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def begin(folder: Path) -> list[str]:
             time.sleep(_POLL_S)
     except OSError:
         return done
-    os.environ[MARK] = f"{me.pid} {me.create_time()} {folder}"
+    os.environ[MARK] = f"{me.pid} {me.started} {folder}"
     return done
 
 
@@ -105,14 +106,5 @@ def _orphans(folder: Path) -> Iterator[psutil.Process]:
             pid, started, where = process.environ().get(MARK, "").split(" ", 2)
         except (psutil.Error, ValueError):  # somebody else's, or without the mark
             continue
-        if where == str(folder) and not _alive(int(pid), float(started)):
+        if where == str(folder) and not ProcessId(int(pid), float(started)).alive():
             yield process
-
-
-def _alive(pid: int, started: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        same = process.create_time() == started
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False

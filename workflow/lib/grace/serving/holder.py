@@ -17,8 +17,9 @@ import psutil
 import grace
 from grace import runs
 from grace.errors import EngineError
+from grace.process_id import ProcessId
 from grace.serving.processes import last_lines, poll
-from grace.serving.rundir import Lock, ProcessId, RunDir, State, port_owner
+from grace.serving.rundir import Lock, RunDir, State, port_owner
 from grace.serving.spec import HOST, ServerSpec, Task
 
 PROGRESS_S = 5.0

@@ -23,30 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-import psutil
+from grace.process_id import ProcessId
 
 Phase = Literal["starting", "ready", "stopping", "failed"]
-
-
-@dataclass(frozen=True)
-class ProcessId:
-    """A process on this host: its pid and start time, since pids are used again."""
-
-    pid: int
-    started: float
-
-    @classmethod
-    def of(cls, process: psutil.Process) -> ProcessId:
-        return cls(process.pid, process.create_time())
-
-    def alive(self) -> bool:
-        """Whether it still runs; a zombie, dead but not yet reaped, does not."""
-        try:
-            process = psutil.Process(self.pid)
-            same = process.create_time() == self.started
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
 
 
 @dataclass(frozen=True)
