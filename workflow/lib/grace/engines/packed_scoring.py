@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer, get_layer_types_and_kwargs
+from transformers.cache_utils import Cache, get_layer_types_and_kwargs
 
 from grace.engines.padded_cache import RoomyLayer, widened
 from grace.errors import EngineError
@@ -73,10 +73,10 @@ class PackedReader:
                 seen, layers = None, None
                 if before is not None:
                     parents = torch.tensor(one.parents, device=device)
-                    width = before.columns.fields.shape[2] + one.stem + one.tail
-                    blank = -width % _LANES
+                    new = one.stem + one.tail
+                    blank = -(before.columns.fields.shape[2] + new) % _LANES
                     seen = F.pad(before.columns.fields[:, parents], (0, blank), value=-1)
-                    layers = [_rows(layer, parents, blank) for layer in before.layers]
+                    layers = [layer.copied(parents, blank, new) for layer in before.layers]
                 elif one.then or len(one.chunks) > 1:
                     layers = self._new_layers()
                 columns = _Columns(fields, rows, one.stem, one.tail, device, seen)
@@ -86,14 +86,14 @@ class PackedReader:
                 assert layers is not None
                 yield from self._read_limbs(fields, one.then, _Held(columns, layers))
 
-    def _new_layers(self) -> list[DynamicLayer]:
+    def _new_layers(self) -> list[RoomyLayer]:
         return [RoomyLayer() for _ in range(self._layers)]
 
     def _forward(
         self,
         columns: _Columns,
         chunks: Sequence[tuple[int, int]],
-        layers: list[DynamicLayer] | None,
+        layers: list[RoomyLayer] | None,
     ) -> list[float]:
         """The values of the columns' reads. Chunks count from the first new column."""
         values = columns.nothing_read()
@@ -148,25 +148,6 @@ def shape_of(model: Any, masks: int = 1) -> Shape:
     )
 
 
-def _rows(layer: DynamicLayer, index: Tensor, blank: int) -> DynamicLayer:
-    """A layer that goes on from these rows of another, after so many blank columns.
-
-    What is added makes the copy.
-    """
-    found = DynamicLayer()  # type: ignore[no-untyped-call]
-    if layer.is_initialized:
-        assert layer.keys is not None
-        assert layer.values is not None
-        found.lazy_initialization(layer.keys, layer.values)
-        found.keys, found.values = (
-            F.pad(states, (0, 0, 0, blank)).expand(len(index), -1, -1, -1)
-            if states.shape[0] == 1
-            else F.pad(states.index_select(0, index), (0, 0, 0, blank))
-            for states in (layer.keys, layer.values)
-        )
-    return found
-
-
 class _Row(NamedTuple):
     """Nodes of a forest that stand in one row; the first `stem` of them need no logits."""
 
@@ -207,7 +188,7 @@ class _Held(NamedTuple):
     """What the passes that go on from a pass need of it."""
 
     columns: _Columns
-    layers: list[DynamicLayer]
+    layers: list[RoomyLayer]
 
 
 class _Columns:

@@ -38,6 +38,24 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         keys, values = self.buffers
         return keys[:, :, :columns], values[:, :, :columns]
 
+    def copied(self, rows: Tensor, blank: int, new: int) -> RoomyLayer:
+        """A layer that goes on from these rows of this one: int64, [rows].
+
+        It begins with a copy of their columns and so many `blank` ones, and has room for `new`.
+        """
+        if self.buffers is None:
+            return RoomyLayer()
+        used = self.get_seq_length()
+        copies = []
+        for states in self.used(used):
+            copy = states.new_empty(
+                (len(rows), states.shape[1], used + blank + new, states.shape[-1])
+            )
+            copy[:, :, :used] = states if len(states) == 1 else states.index_select(0, rows)
+            copy[:, :, used : used + blank] = 0  # masked, but still multiplied
+            copies.append(copy)
+        return RoomyLayer((copies[0], copies[1]), used + blank)
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from grace.scoring.forest import Forest
 from grace.scoring.packing import MOST_PADDING, Budget, Shape, chunks
 
-#: Hidden pairs of tokens that cost as much as one more pass: on a CPU, a pass of pico costs about
-#: 0.7 ms and a pair 0.03 µs.
-MOST_HIDDEN = 24_000
+#: Hidden pairs of tokens that are worth a pass less. On a CPU, a pass of pico costs about 0.7 ms and
+#: a pair 0.03 µs; but what is not joined may still share a pass, as a row.
+MOST_HIDDEN = 12_000
 #: Tokens of one pass. With more, its activations no longer fit a CPU's own caches: with 1024, pico
-#: took a tenth longer.
-MOST_TOKENS = 256
+#: took a tenth longer; with 256 a twentieth, as the four rows of a trial's states took two passes.
+MOST_TOKENS = 384
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,14 @@ class Pass:
 
 @dataclass
 class _Growing:
-    """A limb before it is known where it starts: its nodes so far, last first."""
+    """A limb before it is known where it starts: its nodes so far, last first.
+
+    `size` counts the nodes of the limbs that grow from it too.
+    """
 
     nodes: list[int]
     limbs: list[Limb]
+    size: int
 
     def grown(self, stem: int) -> Limb:
         nodes = tuple(sorted(self.nodes))
@@ -89,21 +93,27 @@ def limbs(forest: Forest) -> tuple[Limb, ...]:
         parts = above[node]
         limb = parts[0] if len(parts) == 1 else _joined(parts, forest.stem)
         limb.nodes.append(node)
+        limb.size += 1
         above[forest.parents[node]].append(limb)
     ground = _joined(above[-1], forest.stem)
     return (ground.grown(forest.stem),) if ground.nodes else tuple(ground.limbs)
 
 
 def _joined(parts: Sequence[_Growing], stem: int) -> _Growing:
-    """What grows from one node: together in its own limb if that hides little, else as limbs."""
-    joined = _Growing([], [])
-    sizes = [len(part.nodes) for part in parts]
-    if sum(sizes) ** 2 - sum(size**2 for size in sizes) > MOST_HIDDEN:
-        joined.limbs += [part.grown(stem) for part in parts]
-    else:
-        for part in parts:
+    """What grows from one node: the small parts in its own limb, the others as limbs.
+
+    As many parts are joined, smallest first, as hide little from one another and from the rest.
+    """
+    joined = _Growing([], [], sum(part.size for part in parts))
+    hidden = 0
+    for part in sorted(parts, key=lambda part: len(part.nodes)):
+        # Nobody else sees it, nor does it see those that are joined already.
+        hidden += len(part.nodes) * (joined.size - part.size + len(joined.nodes))
+        if hidden <= MOST_HIDDEN:
             joined.nodes += part.nodes
             joined.limbs += part.limbs
+        else:
+            joined.limbs.append(part.grown(stem))
     return joined
 
 
