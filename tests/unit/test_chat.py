@@ -13,15 +13,7 @@ from grace.chat import ChatTokenizer
 from grace.config import ModelEntry
 
 ROOT = Path(__file__).parents[2]
-TEXTS = ["", " ", "3", "100 %", "<s>user: 3<|end|>", "Ünïcödé 🦉 \n\n tab\t", "terrible. " * 120]
-    "",
-    " ",
-    "3",
-    "100 %",
-    "<s>user: 3<|end|>",
-    "Ünïcödé 🦉 \n\n tab\t",
-    "It was terrible. " * 80,
-]
+TEXTS = ["", " ", "3", "100 %", "<s>user: 3<|end|>", "Ünïcödé 🦉 \n\n tab\t", "It was good. " * 100]
 
 
 @pytest.fixture(scope="module")
