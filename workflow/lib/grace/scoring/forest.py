@@ -165,8 +165,7 @@ class _Grower:
         # What it shares with the query before has its nodes.
         shared = common_prefix(self._prompt, query.prompt_token_ids)
         del self._path[shared:]
-        for token in query.prompt_token_ids[shared:]:
-            self._path.append(self.grow(self._path[-1] if self._path else -1, token))
+        self._follow(query.prompt_token_ids[shared:])
         self._prompt = query.prompt_token_ids
         prompt_end = self._path[-1]
         terminators = sorted(set(query.terminator_ids))
@@ -180,6 +179,25 @@ class _Grower:
             ends = tuple(self.read(node, token) for token in terminators)
             found.append(Along(tuple(along), ends))
         return tuple(found)
+
+    def _follow(self, tokens: Sequence[int]) -> None:
+        """Go on along the path: over nodes that are there, then over new ones, all at once."""
+        node = self._path[-1] if self._path else -1
+        known = 0
+        while known < len(tokens):
+            child = self.children.get((node, tokens[known]))
+            if child is None:
+                break
+            self._path.append(child)
+            node = child
+            known += 1
+        rest = tokens[known:]
+        new = range(len(self.tokens), len(self.tokens) + len(rest))
+        parents = [node, *new][: len(rest)]
+        self.tokens += rest
+        self.parents += parents
+        self.children.update(zip(zip(parents, rest, strict=True), new, strict=True))
+        self._path += new
 
     def order(self) -> tuple[list[int], int]:
         """The nodes, stem before tail, and the size of the stem."""
@@ -217,11 +235,14 @@ def plant(queries: Sequence[Query]) -> Forest:
     grower = _Grower()
     found = tuple(grower.query(query) for query in queries)
     order, stem = grower.order()
-    place = {node: index for index, node in enumerate(order)}
+    # The ground, -1, stands at the end of the list and is its own place.
+    place = [-1] * (len(order) + 1)
+    for index, node in enumerate(order):
+        place[node] = index
     depths, enters, leaves = grower.intervals()
     return Forest(
         tokens=tuple(grower.tokens[node] for node in order),
-        parents=tuple(place.get(grower.parents[node], -1) for node in order),
+        parents=tuple(place[grower.parents[node]] for node in order),
         depths=tuple(depths[node] for node in order),
         enters=tuple(enters[node] for node in order),
         leaves=tuple(leaves[node] for node in order),
