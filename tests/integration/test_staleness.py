@@ -311,7 +311,9 @@ ROWS = {
     "`--cores`": Row(both(), NOTHING, ("--cores", "1")),
     "`gpus`, the tags": Row(config_with("gpus: [a100]"), NOTHING),
     "`--verbose`": Row(both(), NOTHING, ("--verbose",)),
-    "`journal_dir`": Row(config_with("journal_dir: elsewhere"), NOTHING),
+    "`journal_dir`, `journal_timeout_s`": Row(
+        config_with("journal_dir: elsewhere\njournal_timeout_s: 60"), NOTHING
+    ),
     "a rule's message, log or comment": Row(
         both(
             change("workflow/rules/generate.smk", "Sample {", "Ask for {"),

@@ -139,6 +139,7 @@ def runtime(wildcards, threads):
         "entry": PROJECT.models[wildcards.model].model_dump(),
         "root": str(ROOT),
         "journal_dir": settings.journal_dir,
+        "journal_timeout_s": settings.journal_timeout_s,
         "log_dir": f"{settings.results}/logs/{wildcards.model}/replication-{wildcards.replication}",
         "threads": threads,
     }

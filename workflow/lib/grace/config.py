@@ -206,6 +206,9 @@ class Config(_Strict):
         min_length=1,
         description="Folder of the journal of answers, and of servers' state.",
     )
+    journal_timeout_s: float = Field(
+        300, gt=0, description="Seconds that the journal's volume may take to save answers."
+    )
 
     @field_validator("models", "studies", "experiments", "variants")
     @classmethod

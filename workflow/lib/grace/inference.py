@@ -35,6 +35,7 @@ def runtime_of(settings: dict[str, Any]) -> Runtime:
         serving=ServingConfig.model_validate(settings["serving"]),
         root=Path(settings["root"]),
         journal_dir=Path(settings["journal_dir"]),
+        journal_timeout_s=settings["journal_timeout_s"],
         log_dir=Path(settings["log_dir"]),
         threads=settings["threads"],
     )
@@ -81,7 +82,7 @@ def infer(
     origin = _origin(cell, entry, run, wordings, tokenizer, runtime.root)
     # First the journal: where it cannot be written, no model need be loaded.
     with (
-        Journal(runtime.journal_dir / "journal") as journal,
+        Journal(runtime.journal_dir / "journal", timeout_s=runtime.journal_timeout_s) as journal,
         open_engine(model_key, entry, runtime) as opened,
     ):
         engine = JournaledEngine(

@@ -27,7 +27,7 @@ from grace.studies import STUDIES, Trial
 PLACEMENT = {"gpus", "api_key_env"}
 
 #: Settings of the config that cannot, either.
-MACHINE = {"requests", "serving", "journal_dir", "gpus"}
+MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus"}
 
 
 class Project:

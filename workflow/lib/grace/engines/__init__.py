@@ -32,6 +32,7 @@ class Runtime:
     serving: ServingConfig
     root: Path
     journal_dir: Path
+    journal_timeout_s: float
     log_dir: Path
     threads: int
 
