@@ -49,7 +49,8 @@ FIGURES = {
 }
 DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
-for (name in c("common", "statistics", "figures")) {
+own <- sprintf("study%d_%s", job$study, c("models", "figures"))
+for (name in c("common", "statistics", "figures", own)) {
   source(file.path(job$scripts, "lib", paste0(name, ".R")))
 }
 library(ggplot2)
@@ -342,9 +343,10 @@ def test_anova_has_the_f_and_df_of_the_block_design(tmp_path):
     pd.DataFrame(data * 10).to_csv(tmp_path / "bets.csv", index=False)
     code = """
     path <- commandArgs(TRUE)[1]
-    for (name in c("lib/common.R", "lib/statistics.R", "analysis_study1.R")) {
-      source(file.path("scripts", name))
+    for (name in c("common.R", "statistics.R", "study1_models.R")) {
+      source(file.path("scripts", "lib", name))
     }
+    source("scripts/analysis_study1.R")
     bets <- read.csv(file.path(path, "bets.csv"))
     bets$prompt_id <- paste(bets$story_shortname, bets$access, bets$observe)
     bets[c("label", "model_key", "model_name", "variant")] <- "m"
@@ -426,6 +428,8 @@ def test_agreement_and_quality(study1, bets):
     assert row["trials"] == row["usable"] == 144
     assert row["replications"] == 2
     assert row["option_mass_min"] == pytest.approx(0.96)
+    assert pd.isna(row["first_answer"]), "measurements are no answers"
+    assert one(study1["quality"], experiment="exp1")["first_answer"] == "2025-03-01T10:00:00Z"
 
 
 def test_constant_answers_are_noted_not_tested(tmp_path):

@@ -290,7 +290,11 @@ ROWS = {
         jobs("reference") | ANALYSES,
     ),
     # Statistics, figures, report
-    "a figure in R": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),
+    "what all figures share": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),
+    "a figure": Row(
+        append("scripts/lib/study1_figures.R", "\nedited <- TRUE\n"),
+        jobs("analysis_study1 report"),
+    ),
     "a statistic in R": Row(append("scripts/lib/statistics.R", "\nedited <- TRUE\n"), ANALYSES),
     "one study's analysis in R": Row(
         change("scripts/analysis_study2.R", "draws = params", "draws = 2 * params"),

@@ -53,7 +53,7 @@ rule analysis_study1:
     params:
         cell=STATISTICS,
         inputs=PROJECT.input_digests("resources/reference/study1_published_tests.csv"),
-        code=analysis_code("analysis_study1.R"),
+        code=analysis_code("study1"),
     message:
         "Analyse study 1"
     script:
@@ -102,7 +102,7 @@ rule analysis_study2:
         "../../envs/r.yaml"
     params:
         cell=STATISTICS,
-        code=analysis_code("analysis_study2.R"),
+        code=analysis_code("study2"),
     message:
         "Analyse study 2"
     script:

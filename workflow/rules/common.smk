@@ -122,8 +122,9 @@ def table_code(script):
     return lambda wildcards: PROJECT.table_code(script, wildcards.study)
 
 
-def analysis_code(script):
-    return PROJECT.script_code(script, "lib/common.R", "lib/figures.R", "lib/statistics.R")
+def analysis_code(study):
+    shared = ["common", "figures", "statistics", f"{study}_figures", f"{study}_models"]
+    return PROJECT.script_code(f"analysis_{study}.R", *(f"lib/{name}.R" for name in shared))
 
 
 def runtime(wildcards, threads):
