@@ -142,13 +142,13 @@ class Steps:
 
     def __init__(self, engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shapes: list[tuple[int, int]] = []
-        forward = engine._model.forward
+        forward = engine._decoder._model.forward
 
         def counted(**values: Any) -> Any:
             self.shapes.append(tuple(values["input_ids"].shape))
             return forward(**values)
 
-        monkeypatch.setattr(engine._model, "forward", counted)
+        monkeypatch.setattr(engine._decoder._model, "forward", counted)
 
     @property
     def decoding(self) -> list[int]:
@@ -194,13 +194,15 @@ def test_answers_longer_than_the_caches_spare_columns(models: Path, architecture
     length = 2 * ROOM + 5
     requests = [ask(str(i), prompt(i, 4 + i), temperature=0, max_tokens=length) for i in range(3)]
     with open_engine(models, architecture) as engine:
-        engine._stop_ids = frozenset()
+        engine._decoder._stop_ids = frozenset()
         found = answers(engine, requests)
         for request in requests:
             ids = list(request.prompt_token_ids)
             for _ in range(length):
                 with torch.inference_mode():
-                    logits = engine._model(input_ids=torch.tensor([ids]), use_cache=False).logits
+                    logits = engine._decoder._model(
+                        input_ids=torch.tensor([ids]), use_cache=False
+                    ).logits
                 ids.append(int(logits[0, -1].argmax()))
             expected = engine._tokenizer.decode(ids[-length:], skip_special_tokens=True)
             assert found[request.key].text == expected
@@ -243,7 +245,7 @@ def test_identical_prompts_draw_from_the_models_distribution(engine: Transformer
         for seed in range(draws)
     ]
     found = answers(engine, requests)
-    model = engine._model
+    model = engine._decoder._model
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
     expected = torch.softmax(logits.double() / temperature, -1)
@@ -279,7 +281,7 @@ def test_a_long_answer_holds_nobody_back(models: Path, monkeypatch: pytest.Monke
     """Four rows; one answer of 90 tokens beside 40 answers of 9: a barrier would take 10 batches,
     the first of 90 steps."""
     with open_engine(models, "llama", concurrency=4) as engine:
-        engine._stop_ids = frozenset()  # every answer has the length it is allowed
+        engine._decoder._stop_ids = frozenset()  # every answer has the length it is allowed
         steps = Steps(engine, monkeypatch)
         requests = [ask("long", prompt(0, 8), max_tokens=90)]
         requests += [ask(str(i), prompt(i, 8), seed=i, max_tokens=9) for i in range(1, 41)]
@@ -318,7 +320,7 @@ def test_identical_prompts_are_read_once(
 
 def test_prompts_too_long_fail_and_others_go_on(models: Path) -> None:
     with open_engine(models, "llama", max_model_len=64) as engine:
-        engine._stop_ids = frozenset()
+        engine._decoder._stop_ids = frozenset()
         found = answers(
             engine,
             [
@@ -348,10 +350,12 @@ def test_the_models_own_length_binds_too(models: Path) -> None:
 def test_times_and_reasoning(models: Path) -> None:
     before = datetime.now(UTC)
     with open_engine(models, "llama", reasoning_end="</think>") as engine:
-        engine._stop_ids = frozenset()
+        engine._decoder._stop_ids = frozenset()
         bias = torch.zeros(VOCABULARY)
         bias[5] = 4.0  # </think> becomes likely
-        engine._model.lm_head.register_forward_hook(lambda module, args, output: output + bias)
+        engine._decoder._model.lm_head.register_forward_hook(
+            lambda module, args, output: output + bias
+        )
         requests = [ask(str(i), prompt(i, 5), seed=i, max_tokens=30) for i in range(8)]
         found = answers(engine, requests)
     assert any(answer.reasoning for answer in found.values())
@@ -375,7 +379,7 @@ def test_output_that_is_no_number_is_an_error(models: Path) -> None:
 def poison(engine: TransformersEngine, token: int) -> None:
     """Makes the embedding of one token NaN; the output weights are another tensor."""
     with torch.no_grad():
-        engine._model.model.embed_tokens.weight[token] = torch.nan
+        engine._decoder._model.model.embed_tokens.weight[token] = torch.nan
 
 
 # --- score ------------------------------------------------------------------------------------

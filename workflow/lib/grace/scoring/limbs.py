@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from grace.scoring.forest import Forest
 from grace.scoring.packing import MOST_PADDING, Budget, Shape, chunks
 
-#: Hidden pairs of tokens that are worth a pass less. On a CPU, a pass of pico costs about 0.7 ms and
-#: a pair 0.03 µs; but what is not joined may still share a pass, as a row.
+#: Hidden pairs of tokens that are worth a pass less. On a CPU, a pass of pico costs about 0.7 ms
+#: and a pair 0.03 µs; but what is not joined may still share a pass, as a row.
 MOST_HIDDEN = 12_000
 #: Tokens of one pass. With more, its activations no longer fit a CPU's own caches: with 1024, pico
 #: took a tenth longer; with 256 a twentieth, as the four rows of a trial's states took two passes.

@@ -1,0 +1,153 @@
+"""A model's weights in this process: where they are, on which device, and loaded whole.
+
+torch and transformers are imported when a model is loaded, so that importing this module is cheap.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+from grace.config import ModelEntry
+from grace.errors import EngineError
+
+#: Kinds of layers whose cache is keys and values a token, or nothing.
+PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}
+
+
+def find(model_key: str, entry: ModelEntry, root: Path) -> str:
+    """The folder or hub id of the weights; raises `EngineError` where they are not to be had."""
+    folder = root / entry.name
+    where = f"model '{model_key}': name '{entry.name}'"
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise EngineError(
+                f"{where}: {folder} holds no config.json, so it is no model in the transformers"
+                " format. Correct `name` in config/models.yaml."
+            )
+        return str(folder)
+    if entry.name.count("/") > 1 or entry.name.startswith((".", "/", "~")):
+        raise EngineError(
+            f"{where}: there is no folder {folder}. Correct `name` in config/models.yaml, or put"
+            " the model there."
+        )
+    _fetch_config(entry, where, folder)
+    return entry.name
+
+
+def _fetch_config(entry: ModelEntry, where: str, folder: Path) -> None:
+    """Fetch the model's config.json, a few kB, from the hub or its cache."""
+    from huggingface_hub import errors, hf_hub_download
+
+    revision = f" at revision '{entry.revision}'" if entry.revision else ""
+    try:
+        hf_hub_download(entry.name, "config.json", revision=entry.revision)
+    except errors.GatedRepoError:
+        raise EngineError(
+            f"{where} is gated on the Hugging Face hub. Accept its terms there and set HF_TOKEN."
+        ) from None
+    except errors.LocalEntryNotFoundError as error:
+        raise EngineError(
+            f"{where}: {folder} is no folder, and the Hugging Face hub cannot be reached"
+            f" ({first_line(error.__cause__ or error)}). Connect, or download the model first."
+        ) from None
+    except (errors.HfHubHTTPError, errors.HFValidationError) as error:
+        raise EngineError(
+            f"{where}: {folder} is no folder, and the Hugging Face hub has no such model"
+            f"{revision} for you ({first_line(error)}). Correct `name` or `revision` in"
+            " config/models.yaml, or set HF_TOKEN for a private model."
+        ) from None
+
+
+def device(model_key: str, entry: ModelEntry) -> str:
+    """`cuda`, `mps` or `cpu`; raises `EngineError` where the model needs a GPU and none is here."""
+    import torch
+
+    if entry.gpus == 0:
+        return "cpu"
+    if entry.gpus > 1:
+        raise EngineError(
+            f"model '{model_key}' needs {entry.gpus} GPUs, but the engine `transformers` uses one."
+            " Set `engine: vllm`, or `gpus: 1` in config/models.yaml."
+        )
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    raise EngineError(
+        f"model '{model_key}' needs a GPU, and this machine has none that torch can use. Choose"
+        " another model, set `gpus: 0` in config/models.yaml to run it on the CPU, or use the"
+        " cluster."
+    )
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or what of a CPU decides how numbers are rounded."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    # The instruction set decides which kernels run.
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def load(
+    model_key: str, entry: ModelEntry, source: str, root: Path, device: str
+) -> tuple[Any, Any]:
+    """The model and its tokeniser. Raises `EngineError` where the weights are not whole."""
+    import torch
+    import transformers
+
+    tokenizer_source = source
+    if entry.tokenizer is not None:
+        folder = root / entry.tokenizer
+        tokenizer_source = str(folder) if folder.is_dir() else entry.tokenizer
+    bars: Any = transformers.utils.logging
+    bars_before = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            tokenizer_source,
+            revision=entry.revision if tokenizer_source == source else None,
+        )
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=entry.revision,
+            dtype=getattr(torch, entry.dtype),
+            output_loading_info=True,
+        )
+        model, found = loaded
+        if found["missing_keys"]:
+            # transformers would fill these with random numbers.
+            raise ValueError(f"the weights lack {', '.join(sorted(found['missing_keys'])[:3])}")
+        _refuse_recurrent(model_key, model)
+        model = model.to(device).eval()
+    except EngineError:
+        raise
+    except Exception as error:  # anything that a foreign file or the hub can cause
+        raise EngineError(
+            f"model '{model_key}': '{entry.name}' cannot be loaded: {first_line(error)}."
+        ) from error
+    finally:
+        if bars_before:
+            bars.enable_progress_bar()
+    return model, tokenizer
+
+
+def _refuse_recurrent(model_key: str, model: Any) -> None:
+    """Rows of a padded cache need plain keys and values, which recurrent layers lack."""
+    from transformers.cache_utils import get_layer_types_and_kwargs
+
+    kinds = set(get_layer_types_and_kwargs(model.config.get_text_config(decoder=True))[0])
+    if kinds - PLAIN_LAYERS:
+        raise EngineError(
+            f"model '{model_key}': the engine `transformers` does not know layers of the"
+            f" kind {', '.join(sorted(kinds - PLAIN_LAYERS))}. Set `engine: vllm`."
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__
