@@ -1,0 +1,149 @@
+"""What a cluster is: an entry of config/clusters.yaml, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from grace.config import Strict, explain, nearest, read_sheet
+from grace.errors import ConfigError
+
+Purpose = Literal["project", "weights", "journal", "other"]
+
+
+class Toleration(Strict):
+    """A taint that pods may run beside, as Kubernetes writes it."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class Gpu(Strict):
+    """A kind of GPU, by its tag."""
+
+    resource: str = Field(
+        "nvidia.com/gpu", description="The extended resource that a pod requests."
+    )
+    labels: dict[str, list[str]] = Field(
+        default_factory=dict, description="Node labels, each with the values that will do."
+    )
+    memory_gib: float = Field(gt=0, description="Memory of one GPU in GiB.")
+    compute_capability: float = Field(
+        gt=0, description="NVIDIA's number for what it can compute; bfloat16 needs 8.0."
+    )
+    tolerations: list[Toleration] = Field(default_factory=list)
+    priority_class: str | None = None
+
+
+class Volume(Strict):
+    """A claim that every pod mounts.
+
+    `project` holds the project and its results and is the pods' working directory, where the
+    controller shares it with them; `weights` becomes HF_HOME, `journal` GRACE_JOURNAL_DIR.
+    """
+
+    claim: str = Field(min_length=1, description="Name of the PersistentVolumeClaim.")
+    mount: str = Field(pattern=r"^/", description="Where pods see it; absolute.")
+    purpose: Purpose = "other"
+    storage_class: str | None = Field(None, description="Checked against the policy.")
+    read_only: bool = False
+
+
+class SecretKey(Strict):
+    """A key of a Secret that exists."""
+
+    name: str = Field(min_length=1)
+    key: str = Field(min_length=1)
+
+
+class RunAs(Strict):
+    """Who containers run as: numbers, as Kubernetes takes them."""
+
+    user: int = Field(1000, ge=1)
+    group: int = Field(1000, ge=1)
+    fs_group: int | None = Field(1000, ge=1, description="Group that owns mounted volumes.")
+
+
+class Policy(Strict):
+    """The cluster's rules. `null` and empty lists switch a rule off."""
+
+    max_gpus: int | None = Field(None, ge=1, description="GPUs in one pod.")
+
+
+class Cluster(Strict):
+    """An entry of config/clusters.yaml."""
+
+    namespace: str = "default"
+    context: str | None = Field(None, description="Context of the kubeconfig; null, its current.")
+    images: dict[str, str] = Field(
+        default_factory=lambda: {"default": "grace:latest"},
+        description="Container image by rule or group; `default` for the rest.",
+    )
+    gpus: dict[str, Gpu] = Field(default_factory=dict, description="Kinds of GPU, by tag.")
+    tolerations: list[Toleration] = Field(default_factory=list, description="Of every pod.")
+    volumes: dict[str, Volume] = Field(default_factory=dict)
+    hf_token: SecretKey | None = Field(
+        None, description="Secret that holds HF_TOKEN; null takes it from the environment."
+    )
+    service_account: str | None = Field(None, description="Of the pods; they use no API.")
+    run_as: RunAs | None = Field(None, description="Run containers as this user, not as root.")
+    policy: Policy = Policy()
+    patience_s: float = Field(900, gt=0, description="Seconds that a pod may stay unscheduled.")
+    start_patience_s: float = Field(
+        900, gt=0, description="Seconds from being scheduled to running: pulling images, mounting."
+    )
+    grace_s: float = Field(60, gt=0, description="Seconds after which a Job that is gone counts.")
+    poll_s: float = Field(5.0, gt=0, description="Seconds between two looks at all pods.")
+    api_calls_per_s: float = Field(4.0, gt=0, lt=5, description="Most API calls in a second.")
+    api_attempts: int = Field(
+        6, ge=1, le=20, description="Tries for each API call, the first included."
+    )
+    api_backoff_s: float = Field(
+        1.0, ge=0, description="Seconds before the second try; doubles, with jitter."
+    )
+    api_timeout_s: float = Field(30.0, gt=0, description="Seconds that an API call may take.")
+    ttl_s: int = Field(86400, ge=0, description="Seconds that finished Jobs stay by themselves.")
+    peak_gpus: int | None = Field(None, ge=1, description="GPUs in use at once; null, no limit.")
+    models_in_sequence: bool = Field(True, description="One model after the other.")
+
+    @model_validator(mode="after")
+    def _has_an_image(self) -> Self:
+        if "default" not in self.images:
+            raise ValueError("`images` needs `default`, the image of rules without their own")
+        return self
+
+    def image(self, rule: str) -> str:
+        """The image of a rule or group."""
+        return self.images.get(rule, self.images["default"])
+
+    def volume(self, purpose: Purpose) -> Volume | None:
+        """The volume for a purpose, if there is one."""
+        return next((v for v in self.volumes.values() if v.purpose == purpose), None)
+
+
+class Clusters(Strict):
+    """config/clusters.yaml: names and entries."""
+
+    clusters: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], Cluster]
+
+
+def load_clusters(path: Path) -> dict[str, Cluster]:
+    """Read config/clusters.yaml. Raises `ConfigError`."""
+    try:
+        return Clusters.model_validate({"clusters": read_sheet(path, "cluster")}).clusters
+    except ValidationError as error:
+        raise explain(str(path), error, Clusters) from None
+
+
+def select_cluster(name: str, clusters: dict[str, Cluster]) -> Cluster:
+    """The configured cluster. Raises `ConfigError`."""
+    if name not in clusters:
+        raise ConfigError(
+            f"config: unknown cluster '{name}' in `cluster`.{nearest(name, clusters)}"
+            f" config/clusters.yaml holds: {', '.join(sorted(clusters))}."
+        )
+    return clusters[name]
