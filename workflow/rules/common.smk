@@ -14,6 +14,7 @@ ROOT = (
 )
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
+from grace.cluster import executor, placement, settings
 from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
@@ -31,6 +32,30 @@ def checked_project():
 
 
 PROJECT = checked_project()
+
+
+
+def cluster_plan():
+    """What `--executor kubernetes` is told of the project."""
+    cluster = settings.select_cluster(
+        PROJECT.config.cluster, settings.load_clusters(ROOT / "config" / "clusters.yaml")
+    )
+    keys = [entry.api_key_env for entry in PROJECT.models.values() if entry.api_key_env]
+    return executor.Plan(
+        cluster,
+        PROJECT.config.results,
+        {
+            model: placement.choose(model, entry, cluster, PROJECT.config.gpus)
+            for model, entry in PROJECT.models.items()
+        },
+        {model: 3 if entry.gpus == 1 else 1 for model, entry in PROJECT.models.items()},
+        sorted({*keys, *([] if cluster.hf_token else ["HF_TOKEN"])}),
+    )
+
+
+# Snakemake looks for executors when it has read this.
+if (ROOT / "config" / "clusters.yaml").exists():
+    executor.register(workflow, cluster_plan())
 
 # A run that was killed leaves a lock, which would be in this one's way.
 if workflow.is_main_process:

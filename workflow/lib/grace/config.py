@@ -190,7 +190,11 @@ class Config(Strict):
         None, description="Overrides every model's own engine when set."
     )
     gpus: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        default_factory=list, description="GPU tags in order of preference, for clusters."
+        default_factory=list,
+        description="GPU tags in order of preference; models take their placement on the first.",
+    )
+    cluster: str = Field(
+        "nrp", description="Entry of config/clusters.yaml that says what tags are."
     )
     base_seed: int = Field(1000, ge=0, description="Replication n starts from base_seed + n.")
     shuffle: bool = Field(True, description="Shuffle the trial order with the experiment's seed.")
