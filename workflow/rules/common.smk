@@ -15,6 +15,7 @@ ROOT = (
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
 from grace.cluster import executor, placement, settings
+from grace.cluster.storage import keep_names_and_records
 from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
@@ -56,6 +57,7 @@ def cluster_plan():
 # Snakemake looks for executors when it has read this.
 if (ROOT / "config" / "clusters.yaml").exists():
     executor.register(workflow, cluster_plan())
+keep_names_and_records(workflow)
 
 # A run that was killed leaves a lock, which would be in this one's way.
 if workflow.is_main_process:
