@@ -433,6 +433,8 @@ class Cluster:
             reference = one["valueFrom"]["secretKeyRef"]
             secret = self._objects.get(("secrets", namespace, reference["name"]))
             if secret is None or reference["key"] not in secret["data"]:
+                if reference.get("optional"):
+                    continue
                 raise Refused(404, "", f'secret "{reference["name"]}" not found')
             found[one["name"]] = base64.b64decode(secret["data"][reference["key"]]).decode()
         return found

@@ -14,12 +14,11 @@ import hashlib
 import json
 import math
 import os
-import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg, join_cli_
 
 from grace.cluster.api import Api, ApiError
 from grace.cluster.placement import Placement
-from grace.cluster.pods import CONTAINER, WORKDIR, PodRequest, job_manifest, label_value
+from grace.cluster.pods import CONTAINER, WORKDIR, PodRequest, dns_name, job_manifest, label_value
 from grace.cluster.queue import Order, Waiting, ready
 from grace.cluster.settings import Cluster
 from grace.cluster.states import Verdict, active, state, verdict
@@ -111,13 +110,16 @@ class KubernetesPlugin(Plugin):
             workflow.global_resources["_nodes"] = JOBS
 
 
-def register(workflow: Any, plan: Plan) -> None:
-    """Put our executor into the stock one's place, for this process."""
+def register(workflow: Any, plan: Callable[[], Plan]) -> None:
+    """Put our executor into the stock one's place, for this process.
+
+    `plan` is called once the executor is used; its `GraceError` is the user's mistake.
+    """
     stock_plugin = ExecutorPluginRegistry().plugins.get("kubernetes")
     if stock_plugin is None:
         return  # not installed; Snakemake says so if it is asked for
     plugin = KubernetesPlugin(
-        executor=type("Executor", (Executor,), {"plan": plan}),
+        executor=type("Executor", (Executor,), {"make_plan": staticmethod(plan)}),
         common_settings=stock_plugin.common_settings,
         _executor_settings_cls=stock_plugin.settings_cls,
         _name=stock_plugin.name,
@@ -159,9 +161,13 @@ class Task:
 class Executor(stock.Executor):
     """One pod a group of jobs."""
 
-    plan: Plan
+    make_plan: Callable[[], Plan]
 
     def __post_init__(self) -> None:
+        try:
+            self.plan = self.make_plan()
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
         self.cluster = _with_namespace(self.plan.cluster, self.workflow.executor_settings.namespace)
         self.omit_cleanup = bool(self.workflow.executor_settings.omit_job_cleanup)
         self.order = Order(
@@ -559,9 +565,9 @@ def _short(*parts: str) -> str:
 
 
 def _name(words: Iterable[str | None], parts: Sequence[str]) -> str:
-    """A Job's name: words for people, and a digest. At most 63 letters, digits and `-`."""
-    told = "-".join(word for word in words if word is not None).lower()
-    return f"grace-{re.sub('[^a-z0-9]+', '-', told)[:42].strip('-')}-{_short(*parts)}"
+    """A Job's name: words for people, and a digest."""
+    told = "-".join(["grace", *(word for word in words if word is not None)])
+    return f"{dns_name(told, 39)}-{_short(*parts)}"
 
 
 def _only(members: Sequence[Any], wildcard: str) -> str | None:

@@ -117,10 +117,14 @@ def _of_failed(condition: Json, seen: Sequence[State]) -> State:
         return told[-1]
     words = _words(condition) or "no reason given"
     if condition.get("reason") == "DeadlineExceeded":
-        return State("failed", f"it ran longer than its `runtime`: {words}", _pod(seen))
+        return _too_long(words, _pod(seen))
     if not seen:
         return State("lost", f"its pod was deleted, or its node went away ({words})")
     return State("lost", words, _pod(seen))
+
+
+def _too_long(words: str, pod: str | None) -> State:
+    return State("failed", f"it ran longer than its `runtime`: {words}", pod)
 
 
 def _pod(seen: Sequence[State]) -> str | None:
@@ -138,6 +142,8 @@ def _of_pod(pod: Json, container: str) -> State:
         return State("succeeded", pod=name, exit_code=0)
     if ended is not None:
         return _of_ended(name, status, ended, disrupted)
+    if status.get("reason") == "DeadlineExceeded":
+        return _too_long(_words(status), name)
     if status.get("phase") == "Failed":
         return State("lost", _words(status) or "the pod failed, and nobody says why", name)
     if pod["metadata"].get("deletionTimestamp"):
@@ -155,6 +161,8 @@ def _of_ended(name: str, status: Json, ended: Json, disrupted: Json | None) -> S
     code = ended["exitCode"]
     if ended.get("reason") == "OOMKilled":
         return State("failed", "OOMKilled: it needs more memory", name, code, oom=True)
+    if status.get("reason") == "DeadlineExceeded":
+        return _too_long(_words(status), name)
     if disrupted is not None or status.get("reason"):
         words = _words(status) or _words(disrupted or {})
         return State("lost", f"{words} (exit code {code})", name, code)

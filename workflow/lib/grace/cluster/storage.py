@@ -32,6 +32,15 @@ def keep_names_and_records(workflow: Any) -> None:
         module.StorageObject = type("StorageObject", parts, {"grace_prefix": prefix})
 
 
+def plain_name(file: Any) -> str:
+    """The name of a rule's file as the rule writes it, wherever the file is stored."""
+    stored = getattr(file, "flags", {}).get("storage_object")
+    if stored is None:
+        return str(file)
+    prefix: str = file.rule.workflow.storage_settings.default_storage_prefix
+    return str(stored.query).removeprefix(f"{prefix.rstrip('/')}/")
+
+
 class _Named:
     """Before a plugin's class: an object whose local path is its name, and which has a record."""
 
