@@ -14,8 +14,9 @@ ROOT = (
 )
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
-from grace.cluster import demand
+from grace.cluster import demand, executor
 from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
+from grace.cluster.storage import keep_names_and_records, plain_name
 from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
@@ -33,6 +34,27 @@ def checked_project():
 
 
 PROJECT = checked_project()
+
+
+
+def cluster_plan():
+    """What `--executor kubernetes` is told of the project."""
+    keys = {entry.api_key_env for entry in PROJECT.models.values() if entry.api_key_env}
+    return executor.Plan(
+        cluster=PROJECT.cluster,
+        results=PROJECT.config.results,
+        placements=PROJECT.placements,
+        parallelism={
+            model: demand.parallelism(PROJECT.entries[model], next(iter(placements), None))
+            for model, placements in PROJECT.placements.items()
+        },
+        secrets=sorted(keys) if PROJECT.cluster.hf_token else sorted({*keys, "HF_TOKEN"}),
+    )
+
+
+# Snakemake looks for executors and makes files after this.
+executor.register(workflow, cluster_plan)
+keep_names_and_records(workflow)
 
 # A run that was killed leaves a lock, which would be in this one's way.
 if workflow.is_main_process:
@@ -223,7 +245,7 @@ def per_run(name):
 def if_studied(study, files, suffix):
     """Those of the files that end so, if the config asks for the study that they are about."""
     asked = study in PROJECT.config.studies
-    return [str(file) for file in files if asked and str(file).endswith(suffix)]
+    return [plain_name(file) for file in files if asked and plain_name(file).endswith(suffix)]
 
 
 def commit_now(wildcards, threads):
@@ -259,7 +281,7 @@ def every_output(wildcards):
             for step in steps
             for output in step.output
             for file in expand(
-                str(output),
+                plain_name(output),
                 model=PROJECT.config.models,
                 replication=PROJECT.config.replication_indices,
                 study=PROJECT.config.studies,

@@ -132,6 +132,15 @@ class Cluster(Strict):
         1.0, ge=0, description="Seconds before the second try; doubles, with jitter."
     )
     api_timeout_s: float = Field(30.0, gt=0, description="Seconds that an API call may take.")
+    api_patience_s: float = Field(
+        1800, gt=0, description="Seconds that the API may be away before the run ends."
+    )
+    tries: int = Field(
+        3, ge=1, description="Tries of a Job that the cluster ended: evicted, deleted, OOMKilled."
+    )
+    more_memory: float = Field(
+        1.5, gt=1, description="Times as much memory for a Job that was OOMKilled."
+    )
     ttl_s: int = Field(86400, ge=0, description="Seconds that finished Jobs stay by themselves.")
     peak_gpus: int | None = Field(
         None, ge=1, description="GPUs in use at once; a pod with more runs alone. null: no limit."
