@@ -218,6 +218,14 @@ def inference_minutes(wildcards):
     return demand.inference_minutes(PROJECT, wildcards.model)
 
 
+def in_turn(wildcards):
+    """1 in a pod's plan, so that its jobs come one after the other and their sizes do not add up.
+
+    Of `inference` a group may have 1 at a time; on one machine such jobs run side by side.
+    """
+    return int(on_cluster())
+
+
 def memory(group):
     """MB of memory for a job of the group; more each time."""
     return lambda wildcards, attempt: grown(JOBS[group].mem_mb, attempt)
