@@ -165,6 +165,15 @@ class Executor(stock.Executor):
 
     make_plan: Callable[[], Plan]
 
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        # Snakemake's thread starts before `__post_init__`, which may take a while.
+        self._ready = threading.Event()
+        super().__init__(workflow, logger)
+
+    def _wait_thread(self) -> None:
+        self._ready.wait()
+        super()._wait_thread()
+
     def __post_init__(self) -> None:
         try:
             self.plan = self.make_plan()
@@ -196,6 +205,7 @@ class Executor(stock.Executor):
         self.logger.info(
             f"Its pods: kubectl -n {self.cluster.namespace} get pods -l {self.selector}"
         )
+        self._ready.set()
 
     # What Snakemake calls.
 
