@@ -6,7 +6,7 @@ rule analysis_study1:
     input:
         ready="<results>/analysis-ready/study1.csv",
         reference="<results>/analysis-ready/reference_study1.csv",
-        published=ancient("resources/reference/study1_published_tests.csv"),
+        published=local(ancient("resources/reference/study1_published_tests.csv")),
     output:
         cells="<results>/analysis/study1_cells.csv",
         distances="<results>/analysis/study1_distances.csv",
@@ -48,8 +48,13 @@ rule analysis_study1:
         ),
     log:
         "<logs>/analysis_study1.log",
+    group:
+        "report"
     conda:
         "../../envs/r.yaml"
+    resources:
+        mem_mb=memory("report"),
+        runtime=JOBS["report"].minutes,
     params:
         cell=STATISTICS,
         inputs=PROJECT.input_digests("resources/reference/study1_published_tests.csv"),
@@ -98,8 +103,13 @@ rule analysis_study2:
         ),
     log:
         "<logs>/analysis_study2.log",
+    group:
+        "report"
     conda:
         "../../envs/r.yaml"
+    resources:
+        mem_mb=memory("report"),
+        runtime=JOBS["report"].minutes,
     params:
         cell=STATISTICS,
         code=analysis_code("analysis_study2.R"),

@@ -14,8 +14,13 @@ rule merge:
         parquet="<results>/analysis-ready/{study}.parquet",
     log:
         "<logs>/{study}_merge.log",
+    group:
+        "report"
     conda:
         "../../envs/python.yaml"
+    resources:
+        mem_mb=memory("report"),
+        runtime=JOBS["report"].minutes,
     params:
         cell={"on_invalid": PROJECT.config.on_invalid},
         code=table_code("merge.py"),
@@ -27,16 +32,21 @@ rule merge:
 
 rule reference:
     input:
-        human=ancient("resources/reference/study2_human_cells.csv"),
-        lexicon=ancient("resources/reference/politeness_lexicon.csv"),
-        weights=ancient("resources/reference/politeness_weights.csv"),
+        human=local(ancient("resources/reference/study2_human_cells.csv")),
+        lexicon=local(ancient("resources/reference/politeness_lexicon.csv")),
+        weights=local(ancient("resources/reference/politeness_weights.csv")),
     output:
         study1="<results>/analysis-ready/reference_study1.csv",
         study2="<results>/analysis-ready/reference_study2.csv",
     log:
         "<logs>/reference.log",
+    group:
+        "report"
     conda:
         "../../envs/python.yaml"
+    resources:
+        mem_mb=memory("report"),
+        runtime=JOBS["report"].minutes,
     params:
         inputs=PROJECT.input_digests(
             "resources/reference/study2_human_cells.csv",

@@ -9,8 +9,13 @@ rule probabilities:
         table="<results>/{model}/replication-{replication}/{study}_probabilities.csv",
     log:
         "<logs>/{model}/replication-{replication}/{study}_probabilities.log",
+    group:
+        "tables"
     conda:
         "../../envs/python.yaml"
+    resources:
+        mem_mb=memory("tables"),
+        runtime=JOBS["tables"].minutes,
     params:
         cell=PROJECT.probabilities_cell(),
         code=table_code("probabilities.py"),

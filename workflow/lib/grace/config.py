@@ -190,7 +190,11 @@ class Config(Strict):
         None, description="Overrides every model's own engine when set."
     )
     gpus: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        default_factory=list, description="GPU tags in order of preference, for clusters."
+        default_factory=list,
+        description="GPU tags in order of preference; models take their placement on the first.",
+    )
+    cluster: str = Field(
+        "nrp", description="Entry of config/clusters.yaml that says what tags are."
     )
     base_seed: int = Field(1000, ge=0, description="Replication n starts from base_seed + n.")
     shuffle: bool = Field(True, description="Shuffle the trial order with the experiment's seed.")
@@ -209,7 +213,7 @@ class Config(Strict):
         description="Folder of the journal of answers, and of servers' state.",
     )
 
-    @field_validator("models", "studies", "experiments", "variants")
+    @field_validator("models", "studies", "experiments", "variants", "gpus")
     @classmethod
     def _distinct(cls, values: list[str]) -> list[str]:
         repeated = sorted({value for value in values if values.count(value) > 1})
@@ -243,16 +247,59 @@ class Config(Strict):
         return list(self.replications)
 
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class PlacementEntry(Strict):
+    """How a model runs on one kind of GPU. What is left out is as in the model's entry."""
+
+    gpus: int | None = Field(None, ge=1, description="GPUs of one pod or machine.")
+    tensor_parallel_size: int | None = Field(
+        None, ge=1, description="GPUs that share every layer; null for all of them."
+    )
+    name: str | None = Field(None, description="Hub id of weights in this quantisation.")
+    revision: str | None = None
+    dtype: Dtype | None = None
+    quantization: str | None = None
+    max_model_len: int | None = Field(None, ge=64)
+    cpu: int | None = Field(None, ge=1, description="Cores of the pod.")
+    memory_mib: int | None = Field(
+        None, ge=1, description="MiB of memory of the pod, without /dev/shm."
+    )
+    shm_mib: int | None = Field(None, ge=0, description="MiB of /dev/shm, on top of memory.")
+
+
 class ModelEntry(Strict):
     """One entry of config/models.yaml."""
 
     name: str = Field(description="Hub id, or a folder below the project's root.")
     engine: EngineName = "vllm"
     revision: str | None = Field(None, description="Hub commit or tag; null takes the newest.")
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     quantization: str | None = Field(None, description="For example `awq`; null for none.")
     max_model_len: int = Field(4096, ge=64, description="Prompt and answer together, in tokens.")
     gpus: int = Field(1, ge=0, description="GPUs needed; 0 runs on a CPU.")
+    tensor_parallel_size: int | None = Field(
+        None, ge=1, description="GPUs that share every layer; null for all of them."
+    )
+    placements: dict[str, PlacementEntry] = Field(
+        default_factory=dict, description="How it runs on other kinds of GPU, by tag."
+    )
+    replication_parallelism: int | None = Field(
+        None, ge=1, description="Replications at once on a cluster; null: 3 on one GPU, else 1."
+    )
+    runtime_min: int = Field(
+        480, ge=30, description="Minutes that one replication may take on a cluster."
+    )
+    parameters_b: float | None = Field(
+        None, gt=0, description="Parameters in billions; says whether it fits a GPU."
+    )
+    weights_gib: float | None = Field(
+        None, gt=0, description="GiB of weights, where they are published quantised."
+    )
+    cache_kib_per_token: float | None = Field(
+        None, gt=0, description="KiB of key-value cache for a token, at 16 bits a number."
+    )
     base_url: str | None = Field(None, description="`endpoint` only: the API's base URL.")
     api_key_env: str | None = Field(
         None, description="`endpoint` only: environment variable that holds the key, in capitals."
@@ -283,6 +330,21 @@ class ModelEntry(Strict):
                 " be the key itself"
             )
         return value
+
+    @model_validator(mode="after")
+    def _gpus_are_shared_evenly(self) -> Self:
+        own = ("", self.gpus, self.tensor_parallel_size)
+        others = (
+            (f" in `placements.{tag}`", placed.gpus or self.gpus, placed.tensor_parallel_size)
+            for tag, placed in self.placements.items()
+        )
+        for where, gpus, size in [own, *others]:
+            if size is not None and gpus % size:
+                raise ValueError(
+                    f"`tensor_parallel_size`{where} is {size}, but must divide the number of GPUs,"
+                    f" which is {gpus}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _endpoint_has_url(self) -> Self:

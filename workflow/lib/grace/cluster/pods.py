@@ -19,6 +19,10 @@ CONTAINER = "snakemake"
 """Name of the one container of our pods."""
 WORKDIR = "/workdir"
 """Where pods work that do not share the project's volume."""
+NO_MODEL = ("tables", "report")
+"""Groups whose pods load no model: they get neither weights nor journal nor token."""
+VARIABLES = {"weights": "HF_HOME", "journal": "GRACE_JOURNAL_DIR"}
+"""What tells a pod where a volume is, by the volume's purpose."""
 _LABEL = 63
 """Most characters of a label's value."""
 
@@ -29,7 +33,8 @@ class PodRequest:
 
     `name` is the Job's; `rule` a rule's or a group's. `runtime_min` in minutes. Of
     `secret_environment`, each variable comes from a Secret's (name, key). `shared` pods work in
-    the cluster's `project` volume, the others in an empty folder of their own, `WORKDIR`.
+    the cluster's `project` volume, the others in an empty folder of their own, `WORKDIR`. Of pods
+    like it `at_once` may run at a time.
     """
 
     name: str
@@ -48,6 +53,7 @@ class PodRequest:
     secret_environment: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     shared: bool = True
+    at_once: int = 1
 
     @property
     def cpu(self) -> int:
@@ -82,6 +88,19 @@ def label_value(text: str) -> str:
         return text
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{cut[: _LABEL - 9]}-{mark}".strip("._-")
+
+
+def dns_name(text: str, longest: int = 52) -> str:
+    """Text as a Job's name: lower-case letters, digits and `-`.
+
+    Changed or cut text ends in a digest, as in `label_value`. A Job's pods add up to 11 characters
+    to its name, and have 63.
+    """
+    valid = re.sub(r"[^a-z0-9-]", "-", text.lower()).strip("-")
+    if valid == text and len(text) <= longest:
+        return text
+    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{valid[: longest - 9].strip('-')}-{mark}".strip("-")
 
 
 def labels(request: PodRequest) -> dict[str, str]:
@@ -119,7 +138,10 @@ def job_manifest(request: PodRequest, cluster: Cluster) -> dict[str, Any]:
         },
     }
     if request.runtime_min is not None:
-        spec["activeDeadlineSeconds"] = request.runtime_min * 60
+        # The pod's own deadline counts from when it has a node, the Job's from when it is made.
+        waiting = math.ceil(cluster.patience_s + cluster.start_patience_s)
+        spec["activeDeadlineSeconds"] = request.runtime_min * 60 + waiting
+        spec["template"]["spec"]["activeDeadlineSeconds"] = request.runtime_min * 60
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -171,32 +193,35 @@ def _container(request: PodRequest, cluster: Cluster) -> dict[str, Any]:
 
 def _environment(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
     plain: dict[str, str] = {}
-    weights, journal = cluster.volume("weights"), cluster.volume("journal")
-    if weights is not None:
-        plain["HF_HOME"] = weights.mount
-    if journal is not None:
-        plain["GRACE_JOURNAL_DIR"] = journal.mount
+    if cluster.run_as is not None:
+        plain["HOME"] = "/tmp"  # the user need not exist in the image
+    for volume in mounted(request, cluster).values():
+        if volume.purpose in VARIABLES:
+            plain[VARIABLES[volume.purpose]] = volume.mount
     if request.placement is not None:
         plain["GRACE_GPU_TAG"] = request.placement.tag
     plain |= request.environment
-    secrets = dict(request.secret_environment)
-    if cluster.hf_token is not None:
-        secrets.setdefault("HF_TOKEN", (cluster.hf_token.name, cluster.hf_token.key))
-    return [
-        *({"name": name, "value": value} for name, value in sorted(plain.items())),
-        *(
-            {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-            for name, (secret, key) in sorted(secrets.items())
-        ),
+    found: list[dict[str, Any]] = [
+        {"name": name, "value": value} for name, value in sorted(plain.items())
     ]
+    for name, (secret, key) in sorted(request.secret_environment.items()):
+        reference = {"name": secret, "key": key}
+        found.append({"name": name, "valueFrom": {"secretKeyRef": reference}})
+    token = cluster.hf_token
+    if token and request.rule not in NO_MODEL and "HF_TOKEN" not in request.secret_environment:
+        # Models that nobody guards need none.
+        optional = {"name": token.name, "key": token.key, "optional": True}
+        found.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": optional}})
+    return found
 
 
-def _claims(request: PodRequest, cluster: Cluster) -> dict[str, Volume]:
-    """The cluster's volumes that the pod mounts, by name."""
+def mounted(request: PodRequest, cluster: Cluster) -> dict[str, Volume]:
+    """The cluster's volumes that a pod mounts, by name."""
+    left_out = set() if request.shared else {"project"}
+    if request.rule in NO_MODEL:
+        left_out |= set(VARIABLES)
     return {
-        name: volume
-        for name, volume in cluster.volumes.items()
-        if request.shared or volume.purpose != "project"
+        name: volume for name, volume in cluster.volumes.items() if volume.purpose not in left_out
     }
 
 
@@ -207,7 +232,7 @@ def _own_workdir(request: PodRequest, cluster: Cluster) -> bool:
 def _volumes(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"name": name, "persistentVolumeClaim": {"claimName": volume.claim}}
-        for name, volume in _claims(request, cluster).items()
+        for name, volume in mounted(request, cluster).items()
     ]
     if _own_workdir(request, cluster):
         found.append({"name": "workdir", "emptyDir": {}})
@@ -220,7 +245,7 @@ def _volumes(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
 def _mounts(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"name": name, "mountPath": volume.mount} | ({"readOnly": True} if volume.read_only else {})
-        for name, volume in _claims(request, cluster).items()
+        for name, volume in mounted(request, cluster).items()
     ]
     if _own_workdir(request, cluster):
         found.append({"name": "workdir", "mountPath": WORKDIR})

@@ -69,9 +69,34 @@ class RunAs(Strict):
 
 
 class Policy(Strict):
-    """The cluster's rules. `null` and empty lists switch a rule off."""
+    """The cluster's rules, and the budget of a run. What is left out is not checked."""
 
-    max_gpus: int | None = Field(None, ge=1, description="GPUs in one pod.")
+    max_limit_ratio: float | None = Field(
+        None, ge=1, description="Most that a limit may be, as a multiple of its request."
+    )
+    equal_limits_above_jobs: int | None = Field(
+        None, ge=0, description="With more Jobs than this, limits must equal requests."
+    )
+    max_gpus_per_pod: int | None = Field(None, ge=1)
+    reserved_resources: list[str] = Field(
+        default_factory=list,
+        description="GPU resources with a quota of 0; opportunistic pods get around it.",
+    )
+    opportunistic_classes: list[str] = Field(
+        default_factory=list, description="Priority classes that no quota binds."
+    )
+    priority_classes: list[str] = Field(
+        default_factory=list, description="Priority classes that may be set; empty for any."
+    )
+    forbidden_storage_classes: list[str] = Field(default_factory=list)
+    one_node_storage_classes: list[str] = Field(
+        default_factory=list, description="Classes whose volumes one node mounts at a time."
+    )
+    forbid_sleep: bool = Field(False, description="No `sleep infinity`, no command ending so.")
+    max_hours_per_pod: float | None = Field(None, gt=0)
+    max_gpu_hours: float | None = Field(
+        None, gt=0, description="GPU-hours of a whole run, if every pod takes its full time."
+    )
 
 
 class Cluster(Strict):
@@ -106,8 +131,19 @@ class Cluster(Strict):
         1.0, ge=0, description="Seconds before the second try; doubles, with jitter."
     )
     api_timeout_s: float = Field(30.0, gt=0, description="Seconds that an API call may take.")
+    api_patience_s: float = Field(
+        1800, gt=0, description="Seconds that the API may be away before the run ends."
+    )
+    tries: int = Field(
+        3, ge=1, description="Tries of a Job that the cluster ended: evicted, deleted, OOMKilled."
+    )
+    more_memory: float = Field(
+        1.5, gt=1, description="Times as much memory for a Job that was OOMKilled."
+    )
     ttl_s: int = Field(86400, ge=0, description="Seconds that finished Jobs stay by themselves.")
-    peak_gpus: int | None = Field(None, ge=1, description="GPUs in use at once; null, no limit.")
+    peak_gpus: int | None = Field(
+        None, ge=1, description="GPUs in use at once; a pod with more runs alone. null: no limit."
+    )
     models_in_sequence: bool = Field(True, description="One model after the other.")
 
     @model_validator(mode="after")

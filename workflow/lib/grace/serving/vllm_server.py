@@ -51,7 +51,10 @@ def server_arguments(
     if entry.quantization is not None:
         arguments += ["--quantization", entry.quantization]
     if entry.gpus > 1:
-        arguments += ["--tensor-parallel-size", str(entry.gpus)]
+        shared_by = entry.tensor_parallel_size or entry.gpus
+        arguments += ["--tensor-parallel-size", str(shared_by)]
+        if shared_by < entry.gpus:
+            arguments += ["--pipeline-parallel-size", str(entry.gpus // shared_by)]
     if entry.gpus == 0:
         arguments += ["--enforce-eager"]  # starts sooner; compiling pays on GPUs only
         arguments += ["--block-size", str(CPU_BLOCK)]
