@@ -28,6 +28,8 @@ OURS=app.kubernetes.io/name=grace
 # shellcheck disable=SC2034 # for those that source this
 COMPUTING="$OURS,!app.kubernetes.io/component" # the pods that the controller has submitted
 DESK=grace-desk
+# shellcheck disable=SC2034
+TOKEN=grace-hf-token
 
 k() { kubectl --namespace "$NAMESPACE" "$@"; }
 
@@ -38,8 +40,8 @@ manifest() {
     local arguments=""
     [ $# -eq 0 ] || printf -v arguments '%q ' "$@"
     kubectl kustomize "$OVERLAY/jobs" |
-        kubectl set env --local --filename - --selector "app.kubernetes.io/component=$component" \
-            "GRACE_ARGS=$arguments" --output yaml
+        awk -v RS='---\n' -v mark="app.kubernetes.io/component: $component\n" 'index($0, mark)' |
+        kubectl set env --local --filename - "GRACE_ARGS=$arguments" --output yaml
 }
 
 # Is a Job there that is neither complete nor failed?

@@ -12,7 +12,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 k delete job grace-controller --ignore-not-found --cascade=foreground --wait
 k delete jobs,pods --selector "$OURS" --ignore-not-found --wait
 if [ "${1:-}" = --everything ]; then
-    k delete secret hf-token --ignore-not-found
+    k delete secret "$TOKEN" --ignore-not-found
     kubectl delete --kustomize "$OVERLAY" --ignore-not-found --wait
 else
     say "Volumes stay: results, journal, weights. To delete them: make cluster-down ARGS=--everything"

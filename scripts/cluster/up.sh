@@ -7,9 +7,9 @@ kubectl apply --kustomize "$OVERLAY"
 
 if [ -n "${HF_TOKEN:-}" ]; then
     # By a file, since everybody on this machine can read arguments.
-    k get secret hf-token >/dev/null 2>&1 ||
-        k create secret generic hf-token --from-file=token=<(printf %s "$HF_TOKEN")
-elif ! k get secret hf-token >/dev/null 2>&1; then
-    say "No Secret hf-token. Gated models such as Llama and Gemma need one: HF_TOKEN=... make cluster-up"
+    k get secret "$TOKEN" >/dev/null 2>&1 ||
+        k create secret generic "$TOKEN" --from-file=HF_TOKEN=<(printf %s "$HF_TOKEN")
+elif ! k get secret "$TOKEN" >/dev/null 2>&1; then
+    say "No Secret $TOKEN. Pods of the cluster's entry may need one: HF_TOKEN=... make cluster-up"
 fi
 say "Ready: make cluster-prefetch brings the weights, make cluster-run runs."

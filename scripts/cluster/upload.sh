@@ -29,7 +29,7 @@ upload() {
     say "Copying $(wc -l <"$stage/$LISTED") files to the volume"
     at_desk bash -c "touch $LISTED && cp $LISTED $LISTED.old && rm -rf .git"
     tar --create --gzip --file - --directory "$stage" . \
-        --directory "$PWD" --verbatim-files-from --files-from "$stage/$LISTED" |
+        --directory "$PWD" --files-from "$stage/$LISTED" |
         at_desk tar --extract --gzip --no-same-owner --no-overwrite-dir --file -
     at_desk bash -c "LC_ALL=C comm -23 $LISTED.old $LISTED | tr '\n' '\0' | xargs -0 -r rm -f --
         rm $LISTED.old"

@@ -2,8 +2,8 @@
 # Start a real single-node Kubernetes in namespaces of its own, run a command beside it, and leave
 # nothing behind: processes, mounts and network end with the namespaces.
 #   tests/cluster/inside.sh COMMAND [ARGUMENT...]
-# The command finds KUBECONFIG, GRACE_TEST_IMAGE, and GRACE_TEST_VOLUME, the folder behind the
-# cluster's shared volume. Logs: <cache>/logs.
+# The command finds KUBECONFIG, GRACE_TEST_IMAGE, GRACE_TEST_NODE, and GRACE_TEST_VOLUME, a folder
+# for volumes. Logs: <cache>/logs.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -208,8 +208,9 @@ await 60 "node" kubectl wait --for=condition=Ready "node/$NODE" --timeout=2s
 
 # --- The command ---------------------------------------------------------------------------------
 
-mkdir -m 777 "$WORK/volume"
-export GRACE_TEST_VOLUME=$WORK/volume GRACE_TEST_IMAGE GRACE_TEST_NODE=$NODE
+export GRACE_TEST_VOLUME=/var/grace-test GRACE_TEST_IMAGE GRACE_TEST_NODE=$NODE
+mkdir "$WORK/volume" "$GRACE_TEST_VOLUME"
+mount --bind "$WORK/volume" "$GRACE_TEST_VOLUME"
 say "Kubernetes $(kubectl version -o json | sed -n 's/.*"gitVersion": "\(.*\)".*/\1/p' | tail -n 1) runs on $NODE"
 status=0
 "$@" || status=$?
