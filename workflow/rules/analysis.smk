@@ -6,7 +6,7 @@ rule analysis_study1:
     input:
         ready="<results>/analysis-ready/study1.csv",
         reference="<results>/analysis-ready/reference_study1.csv",
-        published=local(ancient("resources/reference/study1_published_tests.csv")),
+        published=ancient("resources/reference/study1_published_tests.csv"),
     output:
         cells="<results>/analysis/study1_cells.csv",
         distances="<results>/analysis/study1_distances.csv",

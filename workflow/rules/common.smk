@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
 from grace.cluster import demand, executor
 from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
-from grace.cluster.storage import keep_names_and_records, plain_name
+from grace.cluster.storage import adapt, plain_name
 from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
@@ -54,7 +54,7 @@ def cluster_plan():
 
 # Snakemake looks for executors and makes files after this.
 executor.register(workflow, cluster_plan)
-keep_names_and_records(workflow)
+adapt(workflow, PROJECT.config.results)
 
 # A run that was killed leaves a lock, which would be in this one's way.
 if workflow.is_main_process:

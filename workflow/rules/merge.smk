@@ -32,9 +32,9 @@ rule merge:
 
 rule reference:
     input:
-        human=local(ancient("resources/reference/study2_human_cells.csv")),
-        lexicon=local(ancient("resources/reference/politeness_lexicon.csv")),
-        weights=local(ancient("resources/reference/politeness_weights.csv")),
+        human=ancient("resources/reference/study2_human_cells.csv"),
+        lexicon=ancient("resources/reference/politeness_lexicon.csv"),
+        weights=ancient("resources/reference/politeness_weights.csv"),
     output:
         study1="<results>/analysis-ready/reference_study1.csv",
         study2="<results>/analysis-ready/reference_study2.csv",

@@ -5,7 +5,7 @@
 
 rule score:
     input:
-        stimuli=local(ancient(stimuli)),
+        stimuli=ancient(stimuli),
         plan="<results>/{model}/replication-{replication}/plan.json",
     output:
         records="<results>/{model}/replication-{replication}/{study}_exp2.json",

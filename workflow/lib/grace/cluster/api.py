@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import threading
 import time
@@ -85,7 +86,9 @@ def connect(context: str | None) -> Kinds:
     """Read the kubeconfig, or the credentials of the pod that this process is in."""
     settings = client.Configuration()
     try:
-        config.load_kube_config(context=context, client_configuration=settings)
+        # The client itself reads this variable once, when it is imported.
+        file = os.environ.get("KUBECONFIG")
+        config.load_kube_config(file, context, client_configuration=settings)
     except config.ConfigException as no_file:
         try:
             config.load_incluster_config(client_configuration=settings)
@@ -231,6 +234,8 @@ class Api:
     def _call(self, what: str, call: Callable[..., Any]) -> Any:
         """One call, tried again; the answer's bytes."""
         wait_s = self._cluster.api_backoff_s
+        # A pair: the client takes no notice of a single number that is not whole.
+        timeout_s = (self._cluster.api_timeout_s, self._cluster.api_timeout_s)
         for attempt in range(1, self._cluster.api_attempts + 1):
             self._bucket.take()
             self.calls += 1
@@ -238,7 +243,7 @@ class Api:
                 answer = call(
                     namespace=self._cluster.namespace,
                     _preload_content=False,
-                    _request_timeout=self._cluster.api_timeout_s,
+                    _request_timeout=timeout_s,
                 )
                 return answer.data
             except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:

@@ -84,7 +84,7 @@ def verdict(seen: State, since_s: float, cluster: Cluster) -> Verdict:
         again = seen.phase == "lost" or seen.oom
         return Verdict("failed", seen.reason, again=again, oom=seen.oom)
     if seen.phase in ("gone", "ending") and since_s >= cluster.grace_s:
-        return Verdict("failed", f"{seen.reason} by somebody else {waited}", again=True)
+        return Verdict("failed", f"{seen.reason}, but not by this run", again=True)
     if seen.phase == "unscheduled" and since_s >= cluster.patience_s:
         return Verdict("failed", f"no node took the pod {waited}: {seen.reason}", move=True)
     if seen.phase == "starting" and since_s >= cluster.start_patience_s:
@@ -107,7 +107,7 @@ def _conditions(thing: Json) -> dict[str, Json]:
 
 def _words(thing: Json) -> str:
     """`reason: message`, as far as given."""
-    return ": ".join(str(thing[key]) for key in ("reason", "message") if thing.get(key))
+    return ": ".join(str(thing[key]).rstrip(".") for key in ("reason", "message") if thing.get(key))
 
 
 def _of_failed(condition: Json, seen: Sequence[State]) -> State:
