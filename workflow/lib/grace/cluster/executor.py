@@ -105,6 +105,8 @@ class KubernetesPlugin(Plugin):
         if workflow.resource_settings.default_resources is None:
             # The full ones would limit each pod's disk to what its inputs take.
             workflow.resource_settings.default_resources = Resources.default("bare")
+        # The profile gives this machine's, which would limit what a pod gets.
+        workflow.global_resources["_cores"] = None
         if workflow.resource_settings.nodes is None:
             workflow.resource_settings.nodes = JOBS
             workflow.global_resources["_nodes"] = JOBS
