@@ -88,9 +88,11 @@ END
 }
 
 image() {
-    say "Building the image of envs/Containerfile, unless it is in the cache (4 minutes)"
-    quietly "$CACHE/image.log" with_tree python3 "$REPOSITORY/tests/cluster/containerfile.py" \
-        --repository "$REPOSITORY" --cache "$CACHE" --stage main
+    local builder=("$REPOSITORY/tests/cluster/containerfile.py"
+        --repository "$REPOSITORY" --cache "$CACHE" --stage main)
+    [ -f "$CACHE/image-$(with_tree python3 "${builder[@]}" --digest).tar" ] ||
+        say "Building the image of envs/Containerfile (4 minutes)"
+    quietly "$CACHE/image.log" with_tree python3 "${builder[@]}"
 }
 
 mkdir -p "$CACHE"

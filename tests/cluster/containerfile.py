@@ -39,6 +39,7 @@ class Stage:
     environment: dict[str, str] = field(default_factory=dict)
     folder: str = "/"
     user: str = "0:0"
+    entrypoint: list[str] = field(default_factory=list)
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
@@ -206,6 +207,7 @@ def write_archive(layer: Path, stage: Stage, tag: str, target: Path) -> None:
             "Env": [f"{name}={value}" for name, value in stage.environment.items()],
             "WorkingDir": stage.folder,
             "User": stage.user,
+            "Entrypoint": stage.entrypoint,
         },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
@@ -231,7 +233,7 @@ def pause_image(cache: Path) -> None:
     layer = cache / "pause-layer.tar"
     with tarfile.open(layer, "w") as out:
         out.add(cache / "kubernetes" / "pause", "pause")
-    stage = Stage("pause")
+    stage = Stage("pause", entrypoint=["/pause"])
     write_archive(layer, stage, "localhost/pause:1", target)
     layer.unlink()
 
@@ -241,11 +243,15 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--stage", required=True)
+    parser.add_argument("--digest", action="store_true", help="only print what names the image")
     arguments = parser.parse_args()
     cache: Path = arguments.cache
-    pause_image(cache)
     recipe = arguments.repository / "envs" / "Containerfile"
     digest = digest_of(recipe, arguments.repository, arguments.stage)
+    if arguments.digest:
+        print(digest)
+        return
+    pause_image(cache)
     target = cache / f"image-{digest}.tar"
     if not target.exists():
         for old in cache.glob("image-*.tar"):
