@@ -33,9 +33,8 @@ BORROWED = {
 
 @dataclass
 class Stage:
-    """What the instructions of one stage have said so far."""
+    """What the instructions have said so far."""
 
-    name: str
     environment: dict[str, str] = field(default_factory=dict)
     folder: str = "/"
     user: str = "0:0"
@@ -52,11 +51,29 @@ def instructions(text: str) -> list[tuple[str, str]]:
     return found
 
 
+def up_to(wanted: str, text: str) -> list[tuple[str, str]]:
+    """The instructions up to the end of a stage; each stage begins where the last ended."""
+    found: list[tuple[str, str]] = []
+    labels: list[str] = []
+    for name, rest in instructions(text):
+        if name == "FROM":
+            source, _, label = rest.split()
+            if wanted in labels:
+                return found
+            if labels and source != labels[-1]:
+                sys.exit(f"envs/Containerfile: FROM {source} is not the stage before")
+            labels.append(label)
+        found.append((name, rest))
+    if wanted not in labels:
+        sys.exit(f"envs/Containerfile: no stage {wanted}")
+    return found
+
+
 def digest_of(recipe: Path, repository: Path, stage: str) -> str:
-    """Digest of the recipe and of the files that it copies."""
-    hasher = hashlib.sha256(stage.encode())
-    hasher.update(recipe.read_bytes())
-    for name, rest in instructions(recipe.read_text()):
+    """Digest of the recipe of a stage and of the files that it copies."""
+    found = up_to(stage, recipe.read_text())
+    hasher = hashlib.sha256(json.dumps([SUITE, *found]).encode())
+    for name, rest in found:
         if name == "COPY":
             for source in shlex.split(rest)[:-1]:
                 hasher.update((repository / source).read_bytes())
@@ -145,24 +162,12 @@ def base(cache: Path, root: Path) -> None:
 def build(recipe: Path, repository: Path, cache: Path, wanted: str) -> Stage:
     """Carry out the recipe up to the end of a stage, in `<cache>/image-root`."""
     root = cache / "image-root"
-    stage: Stage | None = None
-    for name, rest in instructions(recipe.read_text()):
+    base(cache, root)
+    stage = Stage()
+    for name, rest in up_to(wanted, recipe.read_text()):
         print(f"   {name} {rest[:90]}", flush=True)
-        if name == "FROM":
-            if stage is not None and stage.name == wanted:
-                break
-            source, _, label = rest.split()
-            if stage is None:
-                base(cache, root)
-                stage = Stage(label)
-            elif source == stage.name:
-                stage.name = label
-            else:
-                sys.exit(f"envs/Containerfile: FROM {source} is not the stage before")
+        if name in ("ARG", "FROM"):
             continue
-        if name == "ARG":
-            continue
-        assert stage is not None
         if name == "ENV":
             stage.environment |= dict(pair.split("=", 1) for pair in shlex.split(rest))
         elif name == "WORKDIR":
@@ -180,8 +185,6 @@ def build(recipe: Path, repository: Path, cache: Path, wanted: str) -> Stage:
             run(root, stage, rest)
         else:
             sys.exit(f"envs/Containerfile: {name} is not known to tests/cluster/containerfile.py")
-    if stage is None or stage.name != wanted:
-        sys.exit(f"envs/Containerfile: no stage {wanted}")
     return stage
 
 
@@ -233,7 +236,7 @@ def pause_image(cache: Path) -> None:
     layer = cache / "pause-layer.tar"
     with tarfile.open(layer, "w") as out:
         out.add(cache / "kubernetes" / "pause", "pause")
-    stage = Stage("pause", entrypoint=["/pause"])
+    stage = Stage(entrypoint=["/pause"])
     write_archive(layer, stage, "localhost/pause:1", target)
     layer.unlink()
 

@@ -136,7 +136,6 @@ cgroupDriver: cgroupfs
 cgroupRoot: /grace-test
 clusterDNS: []
 failSwapOn: false
-featureGates: {LocalStorageCapacityIsolation: false}
 evictionHard: {nodefs.available: "1%", imagefs.available: "1%", memory.available: 100Mi}
 imageGCHighThresholdPercent: 100
 makeIPTablesUtilChains: false
@@ -185,7 +184,7 @@ start apiserver "$BINARIES/kube-apiserver" --etcd-servers http://127.0.0.1:2379 
     --service-account-key-file "$WORK/accounts.key" --feature-gates TTLAfterFinished=true \
     --kubelet-preferred-address-types InternalIP
 export KUBECONFIG=$WORK/admin.kubeconfig
-await 60 "API server" kubectl get --raw /readyz
+await 180 "API server" kubectl get --raw /readyz
 kubectl create clusterrolebinding kubelets --clusterrole system:node --user "system:node:$NODE" \
     >/dev/null
 start controller-manager "$BINARIES/kube-controller-manager" \
@@ -196,7 +195,7 @@ start controller-manager "$BINARIES/kube-controller-manager" \
 start scheduler "$BINARIES/kube-scheduler" --kubeconfig "$WORK/scheduler.kubeconfig" \
     --leader-elect=false --authentication-skip-lookup
 images() { with_tree ctr --address /run/containerd/containerd.sock --namespace k8s.io images "$@"; }
-await 30 "containerd" images list
+await 120 "containerd" images list
 GRACE_TEST_IMAGE=$(cat "$CACHE/image")
 for image in "localhost/pause:1=$CACHE/pause.tar" \
     "$GRACE_TEST_IMAGE=$CACHE/image-${GRACE_TEST_IMAGE##*:}.tar"; do
@@ -209,7 +208,7 @@ start kubelet "$BINARIES/kubelet" --config "$WORK/kubelet.yaml" \
     --kubeconfig "$WORK/node.kubeconfig" --root-dir "$WORK/kubelet" --cert-dir "$WORK/kubelet-pki" \
     --container-runtime remote --node-ip "$PODS.1" --hostname-override "$NODE" \
     --container-runtime-endpoint unix:///run/containerd/containerd.sock
-await 60 "node" kubectl wait --for=condition=Ready "node/$NODE" --timeout=2s
+await 180 "node" kubectl wait --for=condition=Ready "node/$NODE" --timeout=2s
 
 # --- The command ---------------------------------------------------------------------------------
 

@@ -89,6 +89,10 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(tmp_path, hub):
     project.edit("config/models.yaml", "gemma-2b:", "gemma-2b:\n  revision: v0")
     revision = prefetch(project, hub, home, "gemma-2b")
     assert "at revision v0: the hub has no such revision" in revision.stderr
+    hub.close()
+    away = prefetch(project, hub, home, "llama-3b")
+    assert "could not be fetched" in away.stderr
+    assert "Traceback" not in away.stderr
 
 
 def test_local_folders_need_nothing_and_served_models_their_tokeniser():

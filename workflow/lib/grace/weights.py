@@ -50,6 +50,7 @@ def fetch(want: Wanted) -> Path:
 
     Raises `EngineError` where the hub refuses or cannot be reached, or the volume is too small.
     """
+    import httpx2
     from huggingface_hub import HfApi, constants, errors, snapshot_download, try_to_load_from_cache
 
     where = f"config/models.yaml: model '{want.model}': {want.repository}"
@@ -85,7 +86,7 @@ def fetch(want: Wanted) -> Path:
         ) from None
     except errors.RevisionNotFoundError:
         raise EngineError(f"{where}: the hub has no such revision. Check `revision`.") from None
-    except (errors.HTTPError, errors.LocalEntryNotFoundError) as error:
+    except (httpx2.HTTPError, errors.LocalEntryNotFoundError) as error:
         raise EngineError(
             f"{where} could not be fetched: {error}. What has arrived is kept; try again."
         ) from None
