@@ -393,7 +393,7 @@ class Cluster:
             _waits(pod, container, "ErrImagePull", f"{container['image']}: not found")
             return
         try:
-            environment = self._environment(key[0], container)
+            environment = self._environment(*key, container)
         except Refused as error:
             _waits(pod, container, "CreateContainerConfigError", str(error))
             return
@@ -424,11 +424,15 @@ class Cluster:
                 return f"0/1 nodes are available: 1 Insufficient {resource}."
         return None
 
-    def _environment(self, namespace: str, container: Json) -> dict[str, str]:
+    def _environment(self, namespace: str, pod: str, container: Json) -> dict[str, str]:
+        fields = {"metadata.name": pod, "metadata.namespace": namespace, "spec.nodeName": "node"}
         found = {}
         for one in container.get("env", []):
             if "value" in one:
                 found[one["name"]] = one["value"]
+                continue
+            if "fieldRef" in one["valueFrom"]:
+                found[one["name"]] = fields.get(one["valueFrom"]["fieldRef"]["fieldPath"], "")
                 continue
             reference = one["valueFrom"]["secretKeyRef"]
             secret = self._objects.get(("secrets", namespace, reference["name"]))

@@ -52,8 +52,8 @@ SHARED = frozenset(
 )
 #: Jobs at once where the command line does not say (`--jobs`).
 JOBS = 500
-#: Annotations of a Job: digest of what it is to do, and of each file that it makes.
-DIGEST, OUTPUTS = "grace/digest", "grace/outputs"
+#: Annotation of a Job: for each file that it makes, a digest of its name and one of its making.
+MAKES = "grace/makes"
 #: Memory of a pod whose rule names none, in MB.
 MEM_MB = 2000
 LOG_LINES = 200
@@ -93,7 +93,14 @@ class KubernetesPlugin(Plugin):
         """
         super().validate_settings(settings)
         workflow = self.workflow
-        stored = workflow.storage_settings.default_storage_provider is not None
+        provider = workflow.storage_settings.default_storage_provider
+        stored = provider is not None
+        # Pods would be given the settings of every plugin that is installed here.
+        workflow.storage_provider_settings = {
+            name: given
+            for name, given in workflow.storage_provider_settings.items()
+            if name == provider
+        }
         self.common_settings = replace(
             stock.common_settings,
             implies_no_shared_fs=stored,
@@ -149,6 +156,12 @@ class Task:
     @property
     def name(self) -> str:
         return self.request.name
+
+    def adopt(self, name: str) -> None:
+        """Take a Job that runs for this one."""
+        self.request = replace(self.request, name=name)
+        self.info.external_jobid = name
+        self.created = True
 
     def waiting(self) -> Waiting:
         return Waiting(self.name, self.request.model, self.request.gpus)
@@ -306,23 +319,23 @@ class Executor(stock.Executor):
         """Whether a Job may be created now; one that does the same already is adopted.
 
         Never are there two that make the same file: what is left of another run, or of a try
-        before, is deleted and waited for.
+        before, is deleted and waited for. One that makes more does, too: what it had finished is
+        not wanted any more.
         """
-        makes = set(task.request.annotations[OUTPUTS].split())
-        others = [job for job in jobs.values() if makes & set(_annotation(job, OUTPUTS).split())]
-        same = jobs.get(task.name)
-        if (
-            same is not None
-            and active(same)
-            and len(others) == 1
-            and _annotation(same, DIGEST) == task.request.annotations[DIGEST]
-        ):
-            self.logger.info(f"{task.name} runs already: adopted.")
-            task.created = True
+        makes = _makes(task.request.annotations)
+        others = [job for job in jobs.values() if makes.keys() & _makes(_annotations(job)).keys()]
+        names = [job["metadata"]["name"] for job in others]
+        mine = {name for name in names if name in self.tasks and self.tasks[name].created}
+        same = len(others) == 1 and makes.items() <= _makes(_annotations(others[0])).items()
+        if same and active(others[0]) and not mine:
+            self.logger.info(f"{names[0]} runs already: adopted.")
+            del self.tasks[task.name]
+            task.adopt(names[0])
+            self.tasks[task.name] = task
             return False
-        for job in others:
-            if not job["metadata"].get("deletionTimestamp"):
-                self.api.delete_job(job["metadata"]["name"])
+        for name, job in zip(names, others, strict=True):
+            if name not in mine and not _deleted(job):
+                self.api.delete_job(name)
         return not others
 
     def _create(self, places: list[Task]) -> set[str]:
@@ -455,12 +468,13 @@ class Executor(stock.Executor):
         members = list(job.jobs) if job.is_group() else [job]
         model, replication = _only(members, "model"), _only(members, "replication")
         rule = str(job.groupid) if job.is_group() else str(job.rule.name)
-        outputs = [_short(str(file)) for member in members for file in member.output]
+        makes = {_short(str(file)): _work(one) for one in members for file in one.output}
+        outputs = sorted(makes)
         # Numbers only: some resources are words, or not known before the job's inputs are.
         sizes = {key: value for key, value in dict(job.resources).items() if type(value) is int}
         options = self.plan.placements.get(model or "", []) if sizes.get("gpu") else []
         request = PodRequest(
-            name=_name([rule, model, replication], [self.run_name, *sorted(outputs)]),
+            name=_name([rule, model, replication], [self.run_name, *outputs]),
             run=self.run_name,
             rule=rule,
             model=model,
@@ -474,7 +488,7 @@ class Executor(stock.Executor):
             attempt=job.attempt,
             environment={"PYTHONPATH": f"{self._workdir()}/workflow/lib"},
             secret_environment=self._secret,
-            annotations={DIGEST: _work(members), OUTPUTS: " ".join(sorted(outputs))},
+            annotations={MAKES: " ".join(f"{output}:{makes[output]}" for output in outputs)},
             shared=self.shared,
         )
         before = self._failed.pop(request.name, None)
@@ -558,8 +572,13 @@ def _deleted(job: Json) -> bool:
     return bool(job["metadata"].get("deletionTimestamp"))
 
 
-def _annotation(job: Json, key: str) -> str:
-    return str((job["metadata"].get("annotations") or {}).get(key, ""))
+def _annotations(job: Json) -> Mapping[str, str]:
+    return job["metadata"].get("annotations") or {}
+
+
+def _makes(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Digests of the files that a Job makes, each with that of its making."""
+    return dict(pair.split(":") for pair in annotations.get(MAKES, "").split())
 
 
 def _short(*parts: str) -> str:
@@ -578,18 +597,11 @@ def _only(members: Sequence[Any], wildcard: str) -> str | None:
     return values.pop() if len(values) == 1 else None
 
 
-def _work(members: Iterable[Any]) -> str:
-    """Digest of what jobs do: whatever would make their outputs stale."""
-    told = [
-        [
-            str(member.rule.name),
-            dict(member.wildcards_dict),
-            {key: member.params.get(key) for key in ("cell", "code", "inputs")},
-        ]
-        for member in members
-    ]
-    told.sort(key=lambda one: json.dumps(one[:2], sort_keys=True))
-    return _short(json.dumps(told, sort_keys=True, default=str))
+def _work(job: Any) -> str:
+    """Digest of what a job does: whatever would make its outputs stale."""
+    told = {key: job.params.get(key) for key in ("cell", "code", "inputs")}
+    wildcards = dict(job.wildcards_dict)
+    return _short(json.dumps([job.rule.name, wildcards, told], sort_keys=True, default=str))
 
 
 def _needs(request: PodRequest) -> str:

@@ -20,6 +20,9 @@ from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 
 from grace.sidecars import FOLDER, sidecar
 
+#: How Snakemake's archive of the code begins, which it puts beside the results.
+CODE = "snakemake-workflow-sources."
+
 
 def adapt(workflow: Any, results: str) -> None:
     """Change the objects of the default storage provider, if there is one, in this process."""
@@ -123,16 +126,13 @@ class _Adapted:
     def _source(self) -> Path | None:
         """Its name, if it is a file of the project and no result."""
         name = self._name()
-        known = name is not None and not name.name.startswith("snakemake-workflow-sources.")
-        return name if known and not name.is_relative_to(self.grace_results) else None
+        if name is None or name.is_relative_to(self.grace_results) or name.name.startswith(CODE):
+            return None
+        return name
 
     def _record(self) -> Any:
-        """The object that holds its record."""
+        """The object that holds its record; None for what has none."""
         name = self._name()
-        if (
-            name is None
-            or name.parent.name == FOLDER
-            or not name.is_relative_to(self.grace_results)
-        ):
+        if name is None or self._source() is not None or name.parent.name == FOLDER:
             return None
         return self.provider.object(f"{self.grace_prefix}{sidecar(name).as_posix()}")
