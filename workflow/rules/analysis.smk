@@ -48,8 +48,14 @@ rule analysis_study1:
         ),
     log:
         "<logs>/analysis_study1.log",
+    group:
+        "report"
     conda:
         "../../envs/r.yaml"
+    resources:
+        inference=in_turn,
+        mem_mb=memory("report"),
+        runtime=JOBS["report"].minutes,
     params:
         cell=STATISTICS,
         inputs=PROJECT.input_digests("resources/reference/study1_published_tests.csv"),
@@ -98,8 +104,14 @@ rule analysis_study2:
         ),
     log:
         "<logs>/analysis_study2.log",
+    group:
+        "report"
     conda:
         "../../envs/r.yaml"
+    resources:
+        inference=in_turn,
+        mem_mb=memory("report"),
+        runtime=JOBS["report"].minutes,
     params:
         cell=STATISTICS,
         code=analysis_code("study2"),

@@ -15,6 +15,9 @@ rule collect:
         "inference"
     conda:
         "../../envs/python.yaml"
+    resources:
+        mem_mb=memory("inference"),
+        runtime=JOBS["inference"].minutes,
     params:
         code=PROJECT.code("collect.py"),
     message:

@@ -5,6 +5,7 @@
 rule forecast:
     log:
         "<logs>/forecast.log",
+    localrule: True
     conda:
         "../../envs/python.yaml"
     params:

@@ -22,6 +22,9 @@ rule generate:
     resources:
         inference=1,
         gpu=gpus,
+        mem_mb=inference_memory,
+        disk_mb=DISK_MB,
+        runtime=inference_minutes,
     params:
         cell=experiment_cell("exp1"),
         code=experiment_code("exp1"),

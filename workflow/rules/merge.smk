@@ -14,8 +14,14 @@ rule merge:
         parquet="<results>/analysis-ready/{study}.parquet",
     log:
         "<logs>/{study}_merge.log",
+    group:
+        "report"
     conda:
         "../../envs/python.yaml"
+    resources:
+        inference=in_turn,
+        mem_mb=memory("report"),
+        runtime=JOBS["report"].minutes,
     params:
         cell={"on_invalid": PROJECT.config.on_invalid},
         code=table_code("merge.py"),
@@ -35,8 +41,14 @@ rule reference:
         study2="<results>/analysis-ready/reference_study2.csv",
     log:
         "<logs>/reference.log",
+    group:
+        "report"
     conda:
         "../../envs/python.yaml"
+    resources:
+        inference=in_turn,
+        mem_mb=memory("report"),
+        runtime=JOBS["report"].minutes,
     params:
         inputs=PROJECT.input_digests(
             "resources/reference/study2_human_cells.csv",

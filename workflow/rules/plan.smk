@@ -14,6 +14,9 @@ rule plan:
         "inference"
     conda:
         "../../envs/python.yaml"
+    resources:
+        mem_mb=memory("inference"),
+        runtime=JOBS["inference"].minutes,
     params:
         cell=plan_cell,
         # The script alone: whatever makes a plan stale makes every answer stale with it.

@@ -9,8 +9,14 @@ rule probabilities:
         table="<results>/{model}/replication-{replication}/{study}_probabilities.csv",
     log:
         "<logs>/{model}/replication-{replication}/{study}_probabilities.log",
+    group:
+        "tables"
     conda:
         "../../envs/python.yaml"
+    resources:
+        inference=in_turn,
+        mem_mb=memory("tables"),
+        runtime=JOBS["tables"].minutes,
     params:
         cell=PROJECT.probabilities_cell(),
         code=table_code("probabilities.py"),

@@ -14,8 +14,14 @@ rule report:
         "<results>/report.html",
     log:
         "<logs>/report.log",
+    group:
+        "report"
     conda:
         "../../envs/r.yaml"
+    resources:
+        inference=in_turn,
+        mem_mb=memory("report"),
+        runtime=JOBS["report"].minutes,
     params:
         cell=STATISTICS,
         code=PROJECT.script_code("report.R", "report.Rmd", "lib/common.R", "lib/report.R"),

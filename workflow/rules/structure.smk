@@ -9,8 +9,14 @@ rule structure:
         table="<results>/{model}/replication-{replication}/{study}_structured.csv",
     log:
         "<logs>/{model}/replication-{replication}/{study}_structure.log",
+    group:
+        "tables"
     conda:
         "../../envs/python.yaml"
+    resources:
+        inference=in_turn,
+        mem_mb=memory("tables"),
+        runtime=JOBS["tables"].minutes,
     params:
         cell=PROJECT.structure_cell(),
         code=table_code("structure.py"),

@@ -9,8 +9,14 @@ rule tabulate:
         table="<results>/{model}/replication-{replication}/{study}_raw_responses.csv",
     log:
         "<logs>/{model}/replication-{replication}/{study}_tabulate.log",
+    group:
+        "tables"
     conda:
         "../../envs/python.yaml"
+    resources:
+        inference=in_turn,
+        mem_mb=memory("tables"),
+        runtime=JOBS["tables"].minutes,
     params:
         code=table_code("tabulate_responses.py"),
     message:

@@ -10,8 +10,14 @@ rule validate:
         validation="<results>/{model}/replication-{replication}/validation.json",
     log:
         "<logs>/{model}/replication-{replication}/validate.log",
+    group:
+        "tables"
     conda:
         "../../envs/python.yaml"
+    resources:
+        inference=in_turn,
+        mem_mb=memory("tables"),
+        runtime=JOBS["tables"].minutes,
     params:
         cell=PROJECT.validation_cell(),
         code=PROJECT.code("validate.py"),

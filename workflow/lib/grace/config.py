@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -38,18 +38,20 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What a user writes: unknown keys are mistakes, values do not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Stimuli(_Strict):
+class Stimuli(Strict):
     """Where each study's trials are read from."""
 
     study1: str = "resources/stimuli/study1.csv"
     study2: str = "resources/stimuli/study2.csv"
 
 
-class GenerationConfig(_Strict):
+class GenerationConfig(Strict):
     """How experiment 1 samples its answers."""
 
     temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature; 0 is greedy.")
@@ -57,7 +59,7 @@ class GenerationConfig(_Strict):
     max_tokens: int = Field(256, ge=1, description="Most tokens in one answer.")
 
 
-class RequestsConfig(_Strict):
+class RequestsConfig(Strict):
     """How requests travel. None of these can change an answer."""
 
     concurrency: int = Field(64, ge=1, description="Requests in flight at once.")
@@ -68,7 +70,7 @@ class RequestsConfig(_Strict):
     )
 
 
-class ScoringConfig(_Strict):
+class ScoringConfig(Strict):
     """What experiment 2 measures, and how much of it shares a forward pass.
 
     The limits of a pass concern the engine `transformers` and change answers by no more than the
@@ -104,7 +106,7 @@ class ScoringConfig(_Strict):
         return forms
 
 
-class ServingConfig(_Strict):
+class ServingConfig(Strict):
     """The model server that `engine: vllm` starts on this machine."""
 
     environment: str = Field(
@@ -133,13 +135,13 @@ class ServingConfig(_Strict):
         return arguments
 
 
-class ExtractionConfig(_Strict):
+class ExtractionConfig(Strict):
     """How raw answers are parsed."""
 
     method: Literal["rules"] = Field("rules", description="`rules`: deterministic patterns.")
 
 
-class Thresholds(_Strict):
+class Thresholds(Strict):
     """Limits that validation holds results to."""
 
     max_failure_rate: float = Field(
@@ -165,7 +167,7 @@ class Thresholds(_Strict):
     )
 
 
-class Config(_Strict):
+class Config(Strict):
     """Everything a user may set in config/config.yaml or with `--config`."""
 
     models: Annotated[list[str], BeforeValidator(_as_list)] = Field(["pico"], min_length=1)
@@ -188,7 +190,11 @@ class Config(_Strict):
         None, description="Overrides every model's own engine when set."
     )
     gpus: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        default_factory=list, description="GPU tags in order of preference, for clusters."
+        default_factory=list,
+        description="GPU tags in order of preference; models take their placement on the first.",
+    )
+    cluster: str = Field(
+        "nrp", description="Entry of config/clusters.yaml that says what tags are."
     )
     base_seed: int = Field(1000, ge=0, description="Replication n starts from base_seed + n.")
     shuffle: bool = Field(True, description="Shuffle the trial order with the experiment's seed.")
@@ -210,7 +216,7 @@ class Config(_Strict):
         300, gt=0, description="Seconds that the journal's volume may take to save answers."
     )
 
-    @field_validator("models", "studies", "experiments", "variants")
+    @field_validator("models", "studies", "experiments", "variants", "gpus")
     @classmethod
     def _distinct(cls, values: list[str]) -> list[str]:
         repeated = sorted({value for value in values if values.count(value) > 1})
@@ -244,16 +250,59 @@ class Config(_Strict):
         return list(self.replications)
 
 
-class ModelEntry(_Strict):
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class PlacementEntry(Strict):
+    """How a model runs on one kind of GPU. What is left out is as in the model's entry."""
+
+    gpus: int | None = Field(None, ge=1, description="GPUs of one pod or machine.")
+    tensor_parallel_size: int | None = Field(
+        None, ge=1, description="GPUs that share every layer; null for all of them."
+    )
+    name: str | None = Field(None, description="Hub id of weights in this quantisation.")
+    revision: str | None = None
+    dtype: Dtype | None = None
+    quantization: str | None = None
+    max_model_len: int | None = Field(None, ge=64)
+    cpu: int | None = Field(None, ge=1, description="Cores of the pod.")
+    memory_mib: int | None = Field(
+        None, ge=1, description="MiB of memory of the pod, without /dev/shm."
+    )
+    shm_mib: int | None = Field(None, ge=0, description="MiB of /dev/shm, on top of memory.")
+
+
+class ModelEntry(Strict):
     """One entry of config/models.yaml."""
 
     name: str = Field(description="Hub id, or a folder below the project's root.")
     engine: EngineName = "vllm"
     revision: str | None = Field(None, description="Hub commit or tag; null takes the newest.")
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     quantization: str | None = Field(None, description="For example `awq`; null for none.")
     max_model_len: int = Field(4096, ge=64, description="Prompt and answer together, in tokens.")
     gpus: int = Field(1, ge=0, description="GPUs needed; 0 runs on a CPU.")
+    tensor_parallel_size: int | None = Field(
+        None, ge=1, description="GPUs that share every layer; null for all of them."
+    )
+    placements: dict[str, PlacementEntry] = Field(
+        default_factory=dict, description="How it runs on other kinds of GPU, by tag."
+    )
+    replication_parallelism: int | None = Field(
+        None, ge=1, description="Replications at once on a cluster; null: 3 on one GPU, else 1."
+    )
+    runtime_min: int = Field(
+        480, ge=30, description="Minutes that one replication may take on a cluster."
+    )
+    parameters_b: float | None = Field(
+        None, gt=0, description="Parameters in billions; says whether it fits a GPU."
+    )
+    weights_gib: float | None = Field(
+        None, gt=0, description="GiB of weights, where they are published quantised."
+    )
+    cache_kib_per_token: float | None = Field(
+        None, gt=0, description="KiB of key-value cache for a token, at 16 bits a number."
+    )
     base_url: str | None = Field(None, description="`endpoint` only: the API's base URL.")
     api_key_env: str | None = Field(
         None, description="`endpoint` only: environment variable that holds the key, in capitals."
@@ -286,13 +335,28 @@ class ModelEntry(_Strict):
         return value
 
     @model_validator(mode="after")
+    def _gpus_are_shared_evenly(self) -> Self:
+        own = ("", self.gpus, self.tensor_parallel_size)
+        others = (
+            (f" in `placements.{tag}`", placed.gpus or self.gpus, placed.tensor_parallel_size)
+            for tag, placed in self.placements.items()
+        )
+        for where, gpus, size in [own, *others]:
+            if size is not None and gpus % size:
+                raise ValueError(
+                    f"`tensor_parallel_size`{where} is {size}, but must divide the number of GPUs,"
+                    f" which is {gpus}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _endpoint_has_url(self) -> Self:
         if self.engine == "endpoint" and self.base_url is None:
             raise ValueError("engine `endpoint` needs `base_url`")
         return self
 
 
-class Models(_Strict):
+class Models(Strict):
     """config/models.yaml: model keys and their entries."""
 
     models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ModelEntry]
@@ -304,7 +368,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def _explain(source: str, error: ValidationError, model: type[BaseModel]) -> ConfigError:
+def explain(source: str, error: ValidationError, model: type[BaseModel]) -> ConfigError:
     """Pydantic's findings as one line each: key, value, what is allowed."""
     lines = []
     for finding in error.errors():
@@ -328,13 +392,24 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[st
     """Allowed keys of the nested model that `location` leads to."""
     current: Any = model
     for part in location:
-        fields = getattr(current, "model_fields", None)
-        if fields and part in fields:
-            current = fields[part].annotation
-        else:
-            current = ModelEntry if model is Models else current
+        fields = getattr(current, "model_fields", {})
+        current = fields[part].annotation if part in fields else _held(current)
+    current = _model(current)
     short = [f"{study}_csv" for study in STUDIES] if current is Config else []
     return [*getattr(current, "model_fields", {}), *short]
+
+
+def _held(annotation: Any) -> Any:
+    """What a dict or list of such an annotation holds."""
+    arguments = get_args(annotation)
+    return arguments[-1] if arguments else annotation
+
+
+def _model(annotation: Any) -> Any:
+    """The model in an annotation such as `Model | None`."""
+    return next(
+        (part for part in get_args(annotation) if hasattr(part, "model_fields")), annotation
+    )
 
 
 def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
@@ -357,23 +432,29 @@ def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise _explain(source, error, Config) from None
+        raise explain(source, error, Config) from None
+
+
+def read_sheet(path: Path, lists: str) -> Mapping[str, Any]:
+    """A YAML file that maps names to entries; `lists` says of what. Raises `ConfigError`."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; it lists the {lists}s.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: must map {lists} keys to entries; see config/README.md.")
+    return values
 
 
 def load_models(path: Path) -> dict[str, ModelEntry]:
     """Read config/models.yaml. Raises `ConfigError`."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; it lists the models.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{path}: must map model keys to entries; see config/README.md.")
+    values = read_sheet(path, "model")
     try:
         return Models.model_validate({"models": values}).models
     except ValidationError as error:
-        raise _explain(str(path), error, Models) from None
+        raise explain(str(path), error, Models) from None
 
 
 def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
@@ -393,7 +474,7 @@ def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str
             try:
                 entry = ModelEntry.model_validate({**entry.model_dump(), "engine": config.engine})
             except ValidationError as error:
-                raise _explain(
+                raise explain(
                     f"config: engine={config.engine} for model '{key}'", error, ModelEntry
                 ) from None
         chosen[key] = entry

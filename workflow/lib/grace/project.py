@@ -8,14 +8,19 @@ in them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from grace import modules, seeds
+from grace.cluster import placement
+from grace.cluster.placement import Placement
+from grace.cluster.settings import Cluster, load_clusters, select_cluster
 from grace.config import Config, ModelEntry, load_config, load_models, select_models
 from grace.digests import digest, file_digest, script_imports
+from grace.errors import ConfigError
 from grace.modules import Code
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
@@ -24,25 +29,80 @@ from grace.stimuli import read_trials
 from grace.studies import STUDIES, Trial
 
 #: Fields of a model's entry that cannot change an answer.
-PLACEMENT = {"gpus", "api_key_env"}
+PLACEMENT = {
+    "api_key_env", "cache_kib_per_token", "gpus", "parameters_b", "placements",
+    "replication_parallelism", "runtime_min", "tensor_parallel_size", "weights_gib",
+}  # fmt: skip
 
-#: Settings of the config that cannot, either.
-MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus"}
+#: Settings of the config that cannot, either; a tag can where it changes a model's entry.
+MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster"}
+
+#: What a pod is told: the tag of its GPUs, and the folder of the journal.
+TAG_VARIABLE, JOURNAL_VARIABLE = "GRACE_GPU_TAG", "GRACE_JOURNAL_DIR"
 
 
 class Project:
     """A checked configuration. Raises `GraceError` for whatever a user got wrong in it."""
 
-    def __init__(self, root: Path, values: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        values: Mapping[str, Any],
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
         self.root = root
-        self.config: Config = load_config(values, "config")
-        self.models: dict[str, ModelEntry] = select_models(
-            self.config, load_models(root / "config" / "models.yaml")
+        config = load_config(values, "config")
+        if environment.get(JOURNAL_VARIABLE):
+            config = config.model_copy(update={"journal_dir": environment[JOURNAL_VARIABLE]})
+        self.config: Config = config
+        #: As they stand in models.yaml, before a GPU is chosen.
+        self.entries: dict[str, ModelEntry] = select_models(
+            config, load_models(root / "config" / "models.yaml")
         )
+        self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
         self.wordings = {
-            variant: PromptSet(root / "config" / "prompts" / variant)
-            for variant in self.config.variants
+            variant: PromptSet(root / "config" / "prompts" / variant) for variant in config.variants
         }
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The configured cluster. Raises `ConfigError`."""
+        clusters = load_clusters(self.root / "config" / "clusters.yaml")
+        return select_cluster(self.config.cluster, clusters)
+
+    @cached_property
+    def placements(self) -> dict[str, list[Placement]]:
+        """Where each model may run, in order; empty for one that needs no GPU.
+
+        Raises `ConfigError` where a model fits no tag.
+        """
+        return {
+            model: placement.choose(model, entry, self.cluster, self.config.gpus)
+            for model, entry in self.entries.items()
+        }
+
+    def _placed(self, tag: str | None) -> dict[str, ModelEntry]:
+        """The models as they run on the first of their tags, or on the pod's own `tag`.
+
+        Without `gpus` and outside of a pod, they run as models.yaml says.
+        """
+        if not (self.config.gpus or tag):
+            return dict(self.entries)
+        here = {
+            model: next((one for one in allowed if one.tag == tag), None)
+            for model, allowed in self.placements.items()
+        }
+        if tag and not any(here.values()):
+            known = sorted({one.tag for allowed in self.placements.values() for one in allowed})
+            raise ConfigError(
+                f"{TAG_VARIABLE}: no model of this run may run on '{tag}', only on"
+                f" {', '.join(known) or 'none'}. Unset it, or name the tag in `gpus`."
+            )
+        placed = {}
+        for model, entry in self.entries.items():
+            chosen = here[model] or next(iter(self.placements[model]), None)
+            placed[model] = placement.apply(entry, chosen) if chosen else entry
+        return placed
 
     def stimuli_path(self, study: str) -> str:
         """The study's stimuli file, as configured."""
@@ -68,6 +128,7 @@ class Project:
     def check(self) -> None:
         """Read all that the run will read, so that bad input stops it before it starts."""
         assert self.prompt_digests
+        assert self.cluster
         for study, trials in self.trials.items():
             for wording in self.wordings.values():
                 STUDIES[study].messages(trials[0], wording)
@@ -198,6 +259,11 @@ class Project:
         Those of this machine, which can change no answer, are left out.
         """
         values = self.config.model_dump(exclude=MACHINE | {"stimuli"})
+        if any(
+            entry.model_dump(exclude=PLACEMENT) != self.entries[model].model_dump(exclude=PLACEMENT)
+            for model, entry in self.models.items()
+        ):
+            values |= {"gpus": list(self.config.gpus), "cluster": self.config.cluster}
         return {**values, **{f"{study}_csv": self.stimuli_path(study) for study in STUDIES}}
 
     def structure_cell(self) -> dict[str, Any]:

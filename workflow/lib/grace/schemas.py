@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from grace.cluster.settings import Clusters
 from grace.config import Config, Models
 from grace.studies import STUDIES
 from grace.validation import Report
@@ -24,6 +25,7 @@ def models() -> dict[str, type[BaseModel]]:
     named: dict[str, type[BaseModel]] = {
         "config": Config,
         "models": Models,
+        "clusters": Clusters,
         "validation": Report,
     }
     for name, study in STUDIES.items():
@@ -35,9 +37,9 @@ def models() -> dict[str, type[BaseModel]]:
 def schema(name: str) -> dict[str, Any]:
     """One schema."""
     generated = models()[name].model_json_schema()
-    if name == "models":
+    if name in ("models", "clusters"):
         # The file is the mapping itself.
-        generated = {**generated["properties"]["models"], "$defs": generated["$defs"]}
+        generated = {**generated["properties"][name], "$defs": generated["$defs"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
 
 

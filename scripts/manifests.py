@@ -1,0 +1,28 @@
+"""Write an Indexed Job for each model of a run."""
+
+from pathlib import Path
+
+from grace.cluster import indexed, policy, table
+from grace.project import Project
+
+
+def write_manifests(project: Project) -> list[Path]:
+    """Write a file for each model; their paths. Raises `GraceError`."""
+    policy.refuse(table.verdicts(project), project.config.cluster)
+    texts = {model: indexed.text(project, model) for model in project.models}
+    folder = Path(project.config.results) / "manifests"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for model, text in texts.items():
+        path = folder / f"{model}.yaml"
+        path.write_text(text, encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+if __name__ == "__main__":
+    from grace.scripting import logged
+
+    with logged(snakemake.log[0]):
+        for path in write_manifests(Project(Path(snakemake.params.root), dict(snakemake.config))):
+            print(f"kubectl apply -f {path}")

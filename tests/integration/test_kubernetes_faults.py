@@ -1,0 +1,275 @@
+"""What goes wrong on a cluster: told in its words, tried again where that helps, nothing left."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+from kube_project import KubeProject
+from kube_standin import Cluster, calls_per_second
+from waiting import wait_until
+
+
+@pytest.fixture
+def toy(tmp_path):
+    with Cluster(gpus={"nvidia.com/gpu": 4}) as cluster:
+        yield KubeProject.toy(cluster, tmp_path)
+
+
+def running(toy, rule, number=1):
+    """Whether so many pods of a rule run."""
+    found = [pod for pod in toy.cluster.pods_of(rule=rule) if pod["status"]["phase"] == "Running"]
+    return len(found) >= number
+
+
+def pods_run(toy, name):
+    """How often a pod of this file ran."""
+    return [run for run in toy.cluster.runs if name in run.labels["grace/rule"]]
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """One run in which each pod meets another fault."""
+    with Cluster(gpus={"nvidia.com/gpu": 4}) as cluster:
+        toy = KubeProject.toy(cluster, tmp_path_factory.mktemp("toy"), tries=2)
+        cluster.needs_mib = lambda labels: 250 if labels["grace/rule"] == "ok" else 0
+        run = toy.want(
+            "ok-oom", "fails-plain", "waits-pod", "gpu-first-0", arguments=("--keep-going",)
+        )
+        wait_until(lambda: running(toy, "waits"), 60, "the pod that waits")
+        first = toy.cluster.pods_of(rule="waits")[0]["metadata"]["name"]
+        cluster.remove("pods", first)
+        wait_until(lambda: len(pods_run(toy, "waits")) == 2, 60, "its second try")
+        cluster.remove("jobs", cluster.pods_of(rule="waits")[0]["metadata"]["labels"]["job-name"])
+        wait_until(lambda: "waits" not in str(cluster.names("jobs")), 60, "the Job to be gone")
+        status = run.wait()
+        yield SimpleNamespace(toy=toy, status=status, output=run.output(), cluster=cluster)
+
+
+def test_a_failed_rule_is_reported_and_the_others_go_on(broken):
+    assert broken.status == 1
+    assert broken.toy.made() >= {"ok-oom", "gpu-first-0"}
+    assert "(fails) failed: exit code 1" in broken.output
+    assert "these are its last words" in broken.output
+    assert len(pods_run(broken.toy, "fails")) == 1
+
+
+def test_oom_killed_gets_more_memory(broken):
+    assert "OOMKilled: it needs more memory. Started again, try 2 of 2" in broken.output
+    first, second = pods_run(broken.toy, "ok")
+    assert (first.exit_code, second.exit_code) == (137, 0)
+
+
+def test_a_deleted_pod_is_made_anew_and_a_deleted_job_reported(broken):
+    assert "its pod was deleted" in broken.output
+    assert "failed: the Job was deleted, but not by this run" in broken.output
+    assert len(pods_run(broken.toy, "waits")) == 2
+
+
+def test_an_unschedulable_pod_moves_to_the_next_gpus(broken):
+    assert "1 Insufficient nvidia.com/a100" in broken.output
+    assert "1 × l40" in broken.output
+    assert (broken.toy.folder / "out/gpu-first-0").read_text() == "on l40\n"
+
+
+def test_nothing_is_left_after_faults(broken):
+    assert broken.toy.leftovers() == []
+    assert broken.cluster.overlaps() == []
+
+
+def test_retries_of_the_command_line(toy):
+    run = toy.want("repairs-1", arguments=("--retries", "1"))
+    assert run.wait() == 0, run.output()
+    assert len(pods_run(toy, "repairs")) == 2
+    assert toy.leftovers() == []
+
+
+def test_an_image_that_cannot_be_pulled(toy):
+    toy.cluster.images_missing.add("grace:test")
+    run = toy.want("ok-1")
+    assert run.wait() == 1
+    assert "the pod did not start" in run.output()
+    assert "ErrImagePull: grace:test: not found" in run.output()
+    assert toy.leftovers() == []
+
+
+def test_unschedulable_everywhere_is_reported(toy):
+    run = toy.want("gpu-first-0", tags="[a100]")
+    assert run.wait() == 1
+    assert "no node took the pod" in run.output()
+    assert toy.leftovers() == []
+
+
+def test_a_log_that_may_not_be_read(toy):
+    toy.cluster.fails(403, path="/log")
+    run = toy.want("fails-1")
+    assert run.wait() == 1
+    assert "read the log of the pod" in run.output()
+    assert "failed: exit code 1" in run.output()
+    assert toy.leftovers() == []
+
+
+def test_two_pods_of_one_job(toy):
+    toy.cluster.pods_per_job = 2
+    run = toy.want("ok-1")
+    assert run.wait() == 0, run.output()
+    assert toy.leftovers() == []
+
+
+def test_the_api_has_every_fault_in_one_run(toy):
+    cluster = toy.cluster
+    run = toy.want("waits-1")
+    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+
+    def calls():
+        return len(cluster.calls)
+
+    for fault in ({"status": 500}, {"status": 429, "headers": {"Retry-After": "1"}}):
+        cluster.fails(**fault, times=4)
+        before = calls()
+        wait_until(lambda: calls() > before + 6, 60, f"calls after {fault}")  # noqa: B023
+    cluster.fails(200, times=1, hang_s=4)
+    before = calls()
+    wait_until(lambda: calls() > before + 2, 60, "calls after one that hangs")
+    cluster.token = "renewed"
+    wait_until(lambda: cluster.calls[-1].status == 401, 60, "a refused call")
+    cluster.kubeconfig(toy.kubeconfig)
+    wait_until(lambda: cluster.calls[-1].status == 200, 60, "a call with the new token")
+    cluster.fails(0)
+    begun = time.monotonic()
+    wait_until(lambda: time.monotonic() - begun > 5, 60, "more tries than one call has")
+    (toy.folder / "go").touch()
+    wait_until(lambda: not running(toy, "waits"), 60, "the pod's end while nobody looks")
+    cluster.works()
+    assert run.wait() == 0, run.output()
+    assert toy.made() == {"waits-1"}
+    assert len(pods_run(toy, "waits")) == 1
+    assert toy.leftovers() == []
+    assert calls_per_second(cluster.calls) < 5
+
+
+def test_an_api_that_stays_away_ends_the_run(tmp_path):
+    with Cluster() as cluster:
+        toy = KubeProject.toy(cluster, tmp_path, api_patience_s=1)
+        run = toy.want("waits-1")
+        wait_until(lambda: running(toy, "waits"), 60, "its pod")
+        cluster.fails(0)
+        assert run.wait() == 1
+        assert "the same command again takes them up" in words(run.output())
+        cluster.works()
+        (toy.folder / "go").touch()
+        again = toy.want("waits-1")
+        assert again.wait() == 0, again.output()
+        assert len(pods_run(toy, "waits")) <= 2
+        assert cluster.overlaps() == []
+        assert toy.leftovers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_its_pods(toy, number):
+    run = toy.want("waits-1", "waits-2")
+    wait_until(lambda: running(toy, "waits", 2), 60, "both pods")
+    run.signal(number)
+    assert run.wait(60) != 0
+    assert toy.leftovers() == []
+    assert all(one.ended is not None for one in toy.cluster.runs)
+
+
+def test_a_killed_controller_adopts_its_pods(toy):
+    run = toy.want("waits-1", "ok-1")
+    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    wait_until(lambda: "ok-1" in toy.made(), 60, "the other's end")
+    run.signal(signal.SIGKILL)
+    run.wait()
+    again = toy.want("waits-1", "ok-1", arguments=("--rerun-incomplete", "--nolock"))
+    wait_until(lambda: "adopted" in again.output(), 60, "the adoption")
+    (toy.folder / "go").touch()
+    assert again.wait() == 0, again.output()
+    assert len(pods_run(toy, "waits")) == 1
+    assert toy.cluster.overlaps() == []
+    assert toy.leftovers() == []
+
+
+def test_what_another_work_left_running_is_ended_first(toy):
+    run = toy.want("waits-1")
+    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    run.signal(signal.SIGKILL)
+    run.wait()
+    snakefile = toy.folder / "Snakefile"
+    text = snakefile.read_text(encoding="utf-8")
+    edited = text.replace(
+        '        "out/waits-{name}",\n',
+        '        "out/waits-{name}",\n    params:\n        cell={"edited": True},\n',
+    )
+    assert edited != text
+    snakefile.write_text(edited, encoding="utf-8")
+    again = toy.want("waits-1", arguments=("--rerun-incomplete", "--nolock"))
+    wait_until(lambda: len(pods_run(toy, "waits")) == 2, 60, "a pod that does the new work")
+    (toy.folder / "go").touch()
+    assert again.wait() == 0, again.output()
+    assert "adopted" not in again.output()
+    assert toy.cluster.overlaps() == []
+    assert toy.leftovers() == []
+
+
+def test_jobs_stay_where_that_is_asked_for(toy):
+    arguments = ("--kubernetes-omit-job-cleanup", "--keep-going")
+    run = toy.want("ok-1", "fails-1", arguments=arguments)
+    assert run.wait() == 1
+    assert len(toy.cluster.names("jobs")) == 2
+    assert toy.cluster.names("secrets") == []
+    done = toy.want("ok-1", "fails-1", "ok-2", arguments=("--keep-going",))
+    assert done.wait() == 1
+    assert toy.leftovers() == []
+
+
+def test_secrets_come_from_the_environment_and_are_removed(toy):
+    toy.environment["TOY_SECRET"] = "a-canary"
+    run = toy.want("waits-1")
+    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    (pod,) = toy.cluster.pods_of(rule="waits")
+    assert "a-canary" not in str(pod)
+    assert len(toy.cluster.names("secrets")) == 1
+    (toy.folder / "go").touch()
+    assert run.wait() == 0
+    assert "a-canary" not in run.output()
+    assert toy.leftovers() == []
+
+
+def test_models_run_one_after_the_other_and_so_many_of_each(toy):
+    names = [f"gpu-{model}-{number}" for model in ("first", "second") for number in range(3)]
+    run = toy.want(*names, tags="[l40]", at_once="2")
+    assert run.wait() == 0, run.output()
+    runs = pods_run(toy, "gpu")
+
+    def at_once(model):
+        ours = [one for one in runs if one.labels["grace/model"] == model]
+        return max(sum(a.began <= b.began < a.ended for a in ours) for b in ours)
+
+    assert [at_once("first"), at_once("second")] == [2, 2]
+    ends = max(one.ended for one in runs if one.labels["grace/model"] == "first")
+    assert ends <= min(one.began for one in runs if one.labels["grace/model"] == "second")
+
+
+def test_it_says_why_pods_cannot_see_this_folder(toy, tmp_path):
+    text = (toy.folder / "clusters.yaml").read_text(encoding="utf-8")
+    (toy.folder / "clusters.yaml").write_text(text.replace(str(toy.folder), "/elsewhere"))
+    run = toy.want("ok-1")
+    assert run.wait() == 1
+    assert "pods could not see this folder" in run.output()
+    assert "--default-storage-provider s3" in words(run.output())
+    assert "Traceback" not in run.output()
+
+
+def test_it_says_so_without_a_cluster(toy):
+    toy.environment["KUBECONFIG"] = str(toy.folder / "nothing")
+    run = toy.want("ok-1")
+    assert run.wait() == 1
+    assert "no access to a Kubernetes cluster" in run.output()
+    assert "Traceback" not in run.output()

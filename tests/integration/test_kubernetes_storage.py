@@ -1,0 +1,98 @@
+"""The chain from a machine that shares no volume with the cluster: everything travels over S3."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import boto3
+import pytest
+from kube_project import KubeProject
+from kube_standin import Cluster
+from moto.server import ThreadedMotoServer
+
+from grace.verify import summary, verify
+
+BUCKET, FOLDER = "grace", "study/one"
+STORAGE = (
+    "--default-storage-provider", "s3", "--default-storage-prefix", f"s3://{BUCKET}/{FOLDER}",
+)  # fmt: skip
+KEYS = {"aws_access_key_id": "me", "aws_secret_access_key": "a-canary-of-a-key"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run whose pods mount nothing of the project, and what is in the bucket afterwards."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    s3 = boto3.resource("s3", endpoint_url=url, region_name="us-east-1", **KEYS)
+    node = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    with Cluster(environment=node) as cluster:
+        folder = tmp_path_factory.mktemp("laptop")
+        cluster.claims["journal"] = folder / "journal"
+        cluster.claims["journal"].mkdir()
+        journal = {"claim": "journal", "mount": "/journal", "purpose": "journal"}
+        laptop = KubeProject.of_grace(cluster, folder, volumes={"journal": journal})
+        for words in (["init", "-q"], ["add", "."]):  # what git knows is what pods get
+            subprocess.run(["git", *words], cwd=laptop.folder, check=True)
+        laptop.environment |= {
+            "SNAKEMAKE_STORAGE_S3_ENDPOINT_URL": url,
+            "SNAKEMAKE_STORAGE_S3_ACCESS_KEY": KEYS["aws_access_key_id"],
+            "SNAKEMAKE_STORAGE_S3_SECRET_KEY": KEYS["aws_secret_access_key"],
+        }
+        status, output = laptop.snakemake(*STORAGE)
+        assert status == 0, output
+        dry = laptop.snakemake("-n", *STORAGE)
+        keys = {one.key: one for one in s3.Bucket(BUCKET).objects.all()}
+        for key, found in keys.items():
+            path = folder / "fetched" / Path(key).relative_to(FOLDER)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(found.get()["Body"].read())
+        yield SimpleNamespace(
+            laptop=laptop, output=output, dry=dry, fetched=folder / "fetched", keys=keys,
+            journal=cluster.claims["journal"],
+        )  # fmt: skip
+    server.stop()
+
+
+def test_the_whole_chain_is_in_the_bucket(finished):
+    assert (finished.fetched / "results/report.html").stat().st_size > 10_000
+    assert all(key.startswith(f"{FOLDER}/results/") for key in finished.keys)
+
+
+def test_every_result_has_a_record_that_holds(finished):
+    """Records name results as in a local run, whatever they are called in the storage."""
+    files = [
+        path
+        for path in (finished.fetched / "results").rglob("*")
+        if path.is_file()
+        and path.relative_to(finished.fetched / "results").parts[0] not in ("logs", "benchmarks")
+        and path.parent.name != ".provenance"
+    ]
+    verdicts = verify(files, finished.laptop.folder)
+    assert len(files) > 30
+    assert not any(verdicts.values()), summary(verdicts)
+
+
+def test_the_journal_is_in_its_volume(finished):
+    assert list(finished.journal.rglob("journal/*"))
+
+
+def test_logs_are_kept(finished):
+    assert (finished.fetched / "results/logs/pico/replication-0/study1_exp1.log").exists()
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    status, output = finished.dry
+    assert status == 0
+    assert "Nothing to be done" in output
+
+
+def test_nothing_is_left_in_the_cluster_and_no_key_is_shown(finished):
+    assert finished.laptop.leftovers() == []
+    assert KEYS["aws_secret_access_key"] not in finished.output
+    assert not any("snakemake-workflow-sources" in key for key in finished.keys)

@@ -1,0 +1,191 @@
+"""Calls to the Kubernetes API: how many, how often again, and how failures are told."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from kube_standin import Cluster as Standin
+from kube_standin import calls_per_second
+
+from grace.cluster import api
+from grace.cluster.settings import Cluster
+from grace.errors import GraceError
+
+QUICK = {
+    "api_attempts": 3, "api_backoff_s": 0.01, "api_timeout_s": 0.5, "api_calls_per_s": 4.9,
+}  # fmt: skip
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.slept = []
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def standin(tmp_path, monkeypatch):
+    with Standin(simulate=lambda pod: 0) as standin:
+        monkeypatch.setenv("KUBECONFIG", str(standin.kubeconfig(tmp_path / "kubeconfig")))
+        yield standin
+
+
+def connected(**settings):
+    told = []
+    return api.Api(Cluster(**{**QUICK, **settings}), tell=told.append), told
+
+
+def manifest(name="one", **labels):
+    limits = {"cpu": "1", "memory": "100Mi"}
+    container = {"name": "c", "image": "i", "resources": {"requests": limits, "limits": limits}}
+    spec = {"template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}}
+    return {"metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+def test_the_bucket_lets_no_more_through_than_it_says():
+    clock = Clock()
+    bucket = api.Bucket(4, clock, clock.sleep)
+    times = []
+    for _ in range(41):
+        bucket.take()
+        times.append(clock.now)
+    assert times[-1] == pytest.approx((41 - 2) / 4)
+    most = max(sum(begin <= t < begin + 1 for t in times) for begin in times)
+    assert most <= 5
+
+
+def test_jobs_and_pods_by_their_labels(standin):
+    calls, _ = connected()
+    calls.create_job(manifest("one", run="a"))
+    calls.create_job(manifest("two", run="b"))
+    assert [job["metadata"]["name"] for job in calls.jobs("run=a")] == ["one"]
+
+
+def test_long_lists_come_in_pages(standin, monkeypatch):
+    monkeypatch.setattr(api, "PAGE", 2)
+    calls, _ = connected()
+    for number in range(5):
+        calls.create_job(manifest(f"job-{number}", run="a"))
+    before = calls.calls
+    assert len(calls.jobs("run=a")) == 5
+    assert calls.calls - before == 3
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+def test_what_passes_is_tried_again(standin, status):
+    calls, told = connected()
+    standin.fails(status, times=2)
+    assert calls.jobs("run=a") == []
+    assert len(told) == 2
+
+
+def test_retry_after_is_kept(standin):
+    calls, told = connected()
+    standin.fails(429, times=1, headers={"Retry-After": "0.2"})
+    begun = time.monotonic()
+    calls.jobs("run=a")
+    assert time.monotonic() - begun >= 0.2
+    assert "HTTP 429" in told[0]
+
+
+def test_a_call_that_hangs_is_given_up_and_tried_again(standin):
+    calls, told = connected()
+    standin.fails(200, times=1, hang_s=5)
+    assert calls.jobs("run=a") == []
+    assert "does not answer" in told[0]
+
+
+def test_an_expired_token_is_read_anew(standin, tmp_path):
+    calls, _ = connected()
+    standin.token = "another"
+    standin.kubeconfig(tmp_path / "kubeconfig")
+    assert calls.jobs("run=a") == []
+
+
+def test_it_is_away_for_longer_than_the_tries(standin):
+    calls, _ = connected()
+    standin.fails(503)
+    with pytest.raises(api.ApiError) as error:
+        calls.jobs("run=a")
+    assert error.value.passing
+    standin.works()
+    assert calls.jobs("run=a") == []
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+def test_a_wrong_call_is_not_tried_again(standin, status):
+    calls, told = connected()
+    standin.fails(status, times=1)
+    with pytest.raises(api.ApiError, match=f"create the Job one: scripted {status}") as error:
+        calls.create_job(manifest())
+    assert not error.value.passing
+    assert told == []
+
+
+def test_the_servers_words_are_told(standin):
+    wrong = manifest()
+    wrong["spec"]["template"]["spec"]["containers"][0]["resources"] = {
+        "requests": {"nvidia.com/gpu": "1"}
+    }
+    calls, _ = connected()
+    with pytest.raises(api.ApiError, match="Limit must be set for non overcommitable"):
+        calls.create_job(wrong)
+
+
+def test_what_is_gone_is_deleted(standin):
+    calls, _ = connected()
+    calls.delete_job("nobody")
+    calls.delete_secret("nobody")
+
+
+def test_a_secret_takes_the_place_of_its_namesake(standin):
+    calls, _ = connected()
+    for value in ("b2xk", "bmV3"):
+        calls.create_secret({"metadata": {"name": "one"}, "data": {"key": value}})
+    assert [one["data"]["key"] for one in standin.objects("secrets")] == ["bmV3"]
+
+
+def test_a_list_that_expires_between_two_pages_is_begun_anew(standin, monkeypatch):
+    monkeypatch.setattr(api, "PAGE", 2)
+    calls, _ = connected()
+    for number in range(3):
+        calls.create_job(manifest(f"job-{number}", run="a"))
+    standin.fails(410, path="continue=", times=1)
+    assert sorted(one["metadata"]["name"] for one in calls.jobs("run=a")) == [
+        "job-0", "job-1", "job-2",
+    ]  # fmt: skip
+
+
+def test_nothing_is_waited_for_once_it_is_over(standin):
+    stop = threading.Event()
+    calls = api.Api(Cluster(**{**QUICK, "api_backoff_s": 60}), stop=stop, tell=lambda line: None)
+    standin.fails(503)
+    threading.Timer(0.2, stop.set).start()
+    begun = time.monotonic()
+    with pytest.raises(api.ApiError):
+        calls.jobs("run=a")
+    assert time.monotonic() - begun < 20
+
+
+def test_calls_are_few(standin):
+    calls, _ = connected(api_calls_per_s=4)
+    for _ in range(12):
+        calls.jobs("run=a")
+    assert calls_per_second(standin.calls, window_s=1.0) <= 6
+
+
+def test_no_cluster_at_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(GraceError, match="Set KUBECONFIG"):
+        connected()

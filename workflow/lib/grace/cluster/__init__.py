@@ -1,0 +1,1 @@
+"""Kubernetes: GPU tags, pods, a cluster's policy, and the executor. Knows nothing of engines."""

@@ -1,0 +1,198 @@
+"""What a cluster is: an entry of config/clusters.yaml, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from grace.config import Strict, explain, nearest, read_sheet
+from grace.errors import ConfigError
+
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Purpose = Literal["project", "weights", "journal", "other"]
+
+
+class Toleration(Strict):
+    """A taint that pods may run beside, as Kubernetes writes it."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class Gpu(Strict):
+    """A kind of GPU, by its tag."""
+
+    resource: str = Field(
+        "nvidia.com/gpu", description="The extended resource that a pod requests."
+    )
+    labels: dict[str, list[str]] = Field(
+        default_factory=dict, description="Node labels, each with the values that will do."
+    )
+    memory_gib: float = Field(gt=0, description="Memory of one GPU in GiB.")
+    compute_capability: float = Field(
+        gt=0, description="NVIDIA's number for what it can compute; bfloat16 needs 8.0."
+    )
+    tolerations: list[Toleration] = Field(default_factory=list)
+    priority_class: str | None = None
+
+
+class Volume(Strict):
+    """A claim that every pod mounts.
+
+    `project` holds the project and its results and is the pods' working directory, where the
+    controller shares it with them; `weights` becomes HF_HOME, `journal` GRACE_JOURNAL_DIR.
+    """
+
+    claim: str = Field(min_length=1, description="Name of the PersistentVolumeClaim.")
+    mount: str = Field(pattern=r"^/", description="Where pods see it; absolute.")
+    purpose: Purpose = "other"
+    storage_class: str | None = Field(None, description="Checked against the policy.")
+    read_only: bool = False
+
+
+class SecretKey(Strict):
+    """A key of a Secret that exists."""
+
+    name: str = Field(min_length=1)
+    key: str = Field(min_length=1)
+
+
+class RunAs(Strict):
+    """Who containers run as: numbers, as Kubernetes takes them."""
+
+    user: int = Field(1000, ge=1)
+    group: int = Field(1000, ge=1)
+    fs_group: int | None = Field(1000, ge=1, description="Group that owns mounted volumes.")
+
+
+class Policy(Strict):
+    """The cluster's rules, and the budget of a run. What is left out is not checked."""
+
+    max_limit_ratio: float | None = Field(
+        None, ge=1, description="Most that a limit may be, as a multiple of its request."
+    )
+    equal_limits_above_jobs: int | None = Field(
+        None, ge=0, description="With more Jobs than this, limits must equal requests."
+    )
+    max_gpus_per_pod: int | None = Field(None, ge=1)
+    reserved_resources: list[str] = Field(
+        default_factory=list,
+        description="GPU resources with a quota of 0; opportunistic pods get around it.",
+    )
+    opportunistic_classes: list[str] = Field(
+        default_factory=list, description="Priority classes that no quota binds."
+    )
+    priority_classes: list[str] = Field(
+        default_factory=list, description="Priority classes that may be set; empty for any."
+    )
+    forbidden_storage_classes: list[str] = Field(default_factory=list)
+    one_node_storage_classes: list[str] = Field(
+        default_factory=list, description="Classes whose volumes one node mounts at a time."
+    )
+    forbid_sleep: bool = Field(False, description="No `sleep infinity`, no command ending so.")
+    max_hours_per_pod: float | None = Field(None, gt=0)
+    max_gpu_hours: float | None = Field(
+        None, gt=0, description="GPU-hours of a whole run, if every pod takes its full time."
+    )
+
+
+class Cluster(Strict):
+    """An entry of config/clusters.yaml."""
+
+    namespace: DnsLabel = "default"
+    context: str | None = Field(None, description="Context of the kubeconfig; null, its current.")
+    images: dict[str, str] = Field(
+        default_factory=lambda: {"default": "grace:latest"},
+        description="Container image by rule or group; `default` for the rest.",
+    )
+    gpus: dict[str, Gpu] = Field(default_factory=dict, description="Kinds of GPU, by tag.")
+    tolerations: list[Toleration] = Field(default_factory=list, description="Of every pod.")
+    volumes: dict[DnsLabel, Volume] = Field(default_factory=dict)
+    hf_token: SecretKey | None = Field(
+        None, description="Secret that holds HF_TOKEN; null takes it from the environment."
+    )
+    service_account: str | None = Field(None, description="Of the pods; they use no API.")
+    run_as: RunAs | None = Field(None, description="Run containers as this user, not as root.")
+    policy: Policy = Policy()
+    patience_s: float = Field(900, gt=0, description="Seconds that a pod may stay unscheduled.")
+    start_patience_s: float = Field(
+        900, gt=0, description="Seconds from being scheduled to running: pulling images, mounting."
+    )
+    grace_s: float = Field(60, gt=0, description="Seconds after which a Job that is gone counts.")
+    poll_s: float = Field(5.0, gt=0, description="Seconds between two looks at all pods.")
+    api_calls_per_s: float = Field(4.0, gt=0, lt=5, description="Most API calls in a second.")
+    api_attempts: int = Field(
+        6, ge=1, le=20, description="Tries for each API call, the first included."
+    )
+    api_backoff_s: float = Field(
+        1.0, ge=0, description="Seconds before the second try; doubles, with jitter."
+    )
+    api_timeout_s: float = Field(30.0, gt=0, description="Seconds that an API call may take.")
+    api_patience_s: float = Field(
+        1800, gt=0, description="Seconds that the API may be away before the run ends."
+    )
+    tries: int = Field(
+        3, ge=1, description="Tries of a Job that the cluster ended: evicted, deleted, OOMKilled."
+    )
+    more_memory: float = Field(
+        1.5, gt=1, description="Times as much memory for a Job that was OOMKilled."
+    )
+    ttl_s: int = Field(86400, ge=0, description="Seconds that finished Jobs stay by themselves.")
+    peak_gpus: int | None = Field(
+        None, ge=1, description="GPUs in use at once; a pod with more runs alone. null: no limit."
+    )
+    models_in_sequence: bool = Field(True, description="One model after the other.")
+
+    @field_validator("volumes")
+    @classmethod
+    def _distinct(cls, volumes: dict[str, Volume]) -> dict[str, Volume]:
+        for own in ("shm", "workdir"):
+            if own in volumes:
+                raise ValueError(f"`{own}` is Grace's own; give the volume another name")
+        for purpose in ("project", "weights", "journal"):
+            names = [name for name, volume in volumes.items() if volume.purpose == purpose]
+            if len(names) > 1:
+                raise ValueError(f"{' and '.join(names)} both have `purpose: {purpose}`")
+        return volumes
+
+    @model_validator(mode="after")
+    def _has_an_image(self) -> Self:
+        if "default" not in self.images:
+            raise ValueError("`images` needs `default`, the image of rules without their own")
+        return self
+
+    def image(self, rule: str) -> str:
+        """The image of a rule or group."""
+        return self.images.get(rule, self.images["default"])
+
+    def volume(self, purpose: Purpose) -> Volume | None:
+        """The volume for a purpose, if there is one."""
+        return next((v for v in self.volumes.values() if v.purpose == purpose), None)
+
+
+class Clusters(Strict):
+    """config/clusters.yaml: names and entries."""
+
+    clusters: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], Cluster]
+
+
+def load_clusters(path: Path) -> dict[str, Cluster]:
+    """Read config/clusters.yaml. Raises `ConfigError`."""
+    try:
+        return Clusters.model_validate({"clusters": read_sheet(path, "cluster")}).clusters
+    except ValidationError as error:
+        raise explain(str(path), error, Clusters) from None
+
+
+def select_cluster(name: str, clusters: dict[str, Cluster]) -> Cluster:
+    """The configured cluster. Raises `ConfigError`."""
+    if name not in clusters:
+        raise ConfigError(
+            f"config: unknown cluster '{name}' in `cluster`.{nearest(name, clusters)}"
+            f" config/clusters.yaml holds: {', '.join(sorted(clusters))}."
+        )
+    return clusters[name]
