@@ -21,7 +21,7 @@ run: setup ## Set up what is missing and run the workflow: results/report.html
 test: setup-dev lint serve-env crate-env ## Set up what is missing, lint, and run all tests
 	$(IN_VENV) pytest $(ARGS)
 
-test-long: setup-dev ## Property tests with 100,000 generated inputs each module (hours)
+test-long: setup-dev ## Property tests with 100,000 generated inputs each module (50 minutes)
 	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/unit/test_journal_crashes.py tests/properties $(ARGS)
 
 soak: setup-dev ## 200 times kill -9 at random moments, at most 20 minutes: results/soak.json
