@@ -225,6 +225,14 @@ ROWS = {
         change("config/models.yaml", "max_model_len: 1024\n  gpus: 0", "max_model_len: 1024"),
         NOTHING,
     ),
+    "a model's `placements` on tags that are not asked for": Row(
+        change(
+            "config/models.yaml",
+            TWIN,
+            f"{TWIN}  parameters_b: 0.1\n  runtime_min: 60\n  placements: {{a100: {{gpus: 2}}}}\n",
+        ),
+        NOTHING,
+    ),
     "`engine`": Row(config_with("engine: vllm"), EVERYTHING - {"reference"}),
     # How it is asked
     "`generation.temperature`": Row(
@@ -310,6 +318,24 @@ ROWS = {
     # Machine and bookkeeping
     "`--cores`": Row(both(), NOTHING, ("--cores", "1")),
     "`gpus`, the tags": Row(config_with("gpus: [a100]"), NOTHING),
+    "`gpus`, where a model's placement has another `dtype`": Row(
+        both(
+            change(
+                "config/models.yaml",
+                TWIN,
+                TWIN.replace("gpus: 0", "placements: {a100: {dtype: bfloat16}}"),
+            ),
+            config_with("gpus: [a100]"),
+        ),
+        jobs(MODEL_JOBS, models=["twin"]) | END,
+    ),
+    "`cluster`, or what `clusters.yaml` says of it": Row(
+        both(
+            config_with("cluster: local"),
+            change("config/clusters.yaml", "namespace: default", "namespace: mine"),
+        ),
+        NOTHING,
+    ),
     "`--verbose`": Row(both(), NOTHING, ("--verbose",)),
     "`journal_dir`": Row(config_with("journal_dir: elsewhere"), NOTHING),
     "a rule's message, log or comment": Row(

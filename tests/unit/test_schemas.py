@@ -22,7 +22,7 @@ def test_schemas_are_in_step(name):
     assert committed == schemas.text(name), "run `python -m grace.schemas`"
 
 
-@pytest.mark.parametrize("name", ["config", "models"])
+@pytest.mark.parametrize("name", ["config", "models", "clusters"])
 def test_the_shipped_config_is_valid(name):
     value = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
     jsonschema.validate(value, schemas.schema(name))

@@ -53,6 +53,7 @@ rule analysis_study1:
     conda:
         "../../envs/r.yaml"
     resources:
+        inference=in_turn,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
@@ -108,6 +109,7 @@ rule analysis_study2:
     conda:
         "../../envs/r.yaml"
     resources:
+        inference=in_turn,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:

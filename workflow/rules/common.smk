@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 from grace.cluster import demand, executor
 from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
 from grace.cluster.storage import adapt, plain_name
+from grace.cluster.table import refuse
 from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
@@ -36,9 +37,21 @@ def checked_project():
 PROJECT = checked_project()
 
 
+def refuse_what_breaks_policy(jobs):
+    """Raise `GraceError` where the pods of these jobs would break a rule of the cluster."""
+    names = ("model", "replication")
+    refuse(
+        PROJECT,
+        [(job.rule.name, *(job.wildcards_dict.get(name) for name in names)) for job in jobs],
+    )
+
 
 def cluster_plan():
-    """What `--executor kubernetes` is told of the project."""
+    """What `--executor kubernetes` is told of the project, once it is known what is to run.
+
+    Raises `GraceError` where that would break the cluster's rules; nothing is submitted yet.
+    """
+    refuse_what_breaks_policy(workflow.dag.needrun_jobs())
     keys = {entry.api_key_env for entry in PROJECT.models.values() if entry.api_key_env}
     return executor.Plan(
         cluster=PROJECT.cluster,
@@ -80,20 +93,6 @@ def stop_where_nothing_can_be_written():
 def on_cluster():
     """Whether jobs become pods; known once the DAG is built, but not in a dry-run."""
     return workflow.executor_plugin is not None and workflow.executor_plugin.name == "kubernetes"
-
-
-def stop_where_policy_is_broken(jobs):
-    """Stop before anything is submitted that would break the cluster's rules."""
-    if not on_cluster():
-        return
-    from grace.cluster.table import refuse
-
-    names = ("model", "replication")
-    needed = [(job.rule.name, *(job.wildcards_dict.get(name) for name in names)) for job in jobs]
-    try:
-        refuse(PROJECT, needed)
-    except GraceError as error:
-        raise WorkflowError(str(error)) from None
 
 
 def stop_without_r(jobs):
@@ -217,6 +216,14 @@ def inference_memory(wildcards, attempt):
 
 def inference_minutes(wildcards):
     return demand.inference_minutes(PROJECT, wildcards.model)
+
+
+def in_turn(wildcards):
+    """1 in a pod's plan, so that its jobs come one after the other and their sizes do not add up.
+
+    Of `inference` a group may have 1 at a time; on one machine such jobs run side by side.
+    """
+    return int(on_cluster())
 
 
 def memory(group):

@@ -19,6 +19,7 @@ rule merge:
     conda:
         "../../envs/python.yaml"
     resources:
+        inference=in_turn,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
@@ -45,6 +46,7 @@ rule reference:
     conda:
         "../../envs/python.yaml"
     resources:
+        inference=in_turn,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:

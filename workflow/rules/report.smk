@@ -19,6 +19,7 @@ rule report:
     conda:
         "../../envs/r.yaml"
     resources:
+        inference=in_turn,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:

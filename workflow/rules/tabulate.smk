@@ -14,6 +14,7 @@ rule tabulate:
     conda:
         "../../envs/python.yaml"
     resources:
+        inference=in_turn,
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:

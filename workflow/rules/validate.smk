@@ -15,6 +15,7 @@ rule validate:
     conda:
         "../../envs/python.yaml"
     resources:
+        inference=in_turn,
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:

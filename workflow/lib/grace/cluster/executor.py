@@ -112,6 +112,8 @@ class KubernetesPlugin(Plugin):
         if workflow.resource_settings.default_resources is None:
             # The full ones would limit each pod's disk to what its inputs take.
             workflow.resource_settings.default_resources = Resources.default("bare")
+        # The profile gives this machine's, which would limit what a pod gets.
+        workflow.global_resources["_cores"] = None
         if workflow.resource_settings.nodes is None:
             workflow.resource_settings.nodes = JOBS
             workflow.global_resources["_nodes"] = JOBS
@@ -176,6 +178,15 @@ class Executor(stock.Executor):
 
     make_plan: Callable[[], Plan]
 
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        # Snakemake's thread starts before `__post_init__`, which may take a while.
+        self._ready = threading.Event()
+        super().__init__(workflow, logger)
+
+    def _wait_thread(self) -> None:
+        self._ready.wait()
+        super()._wait_thread()
+
     def __post_init__(self) -> None:
         try:
             self.plan = self.make_plan()
@@ -208,6 +219,7 @@ class Executor(stock.Executor):
         self.logger.info(
             f"Its pods: kubectl -n {self.cluster.namespace} get pods -l {self.selector}"
         )
+        self._ready.set()
 
     # What Snakemake calls.
 

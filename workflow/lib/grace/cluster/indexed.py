@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from grace.cluster import demand
 from grace.cluster.pods import dns_name, job_manifest
+from grace.config import load_config, read_sheet
 from grace.errors import ConfigError
 from grace.project import Project
 
@@ -23,8 +25,6 @@ INDEX = "JOB_COMPLETION_INDEX"
 """What Kubernetes tells the pods of an Indexed Job: their number, from 0."""
 TRIES = 3
 """Times that a replication is tried; what was answered is in the journal."""
-#: Settings of the run that pods are not told: theirs, or where they run.
-_OWN = {"models", "replications", "gpus"}
 
 
 def targets(project: Project, model: str, replication: str) -> list[str]:
@@ -38,10 +38,16 @@ def targets(project: Project, model: str, replication: str) -> list[str]:
     return [f"{folder}/plan.json", *records, f"{folder}/metadata.json"]
 
 
-def script(project: Project, model: str, tag: str | None, cores: int) -> str:
+def differing(project: Project) -> dict[str, Any]:
+    """The run's settings that are not those of the project's config/config.yaml."""
+    own = load_config(read_sheet(project.root / "config" / "config.yaml", "setting")).model_dump()
+    return {key: value for key, value in project.config.model_dump().items() if value != own[key]}
+
+
+def script(project: Project, model: str, cores: int) -> str:
     """What each pod runs: a line of bash."""
-    config = project.config.model_dump(exclude=_OWN, exclude_none=True)
-    config |= {"models": [model], "gpus": [tag] if tag and project.config.gpus else []}
+    config = {**differing(project), "models": [model]}
+    config.pop("replications", None)
     settings = [f"{key}={json.dumps(value)}" for key, value in sorted(config.items())]
     words = ["snakemake", "--nolock", "--cores", str(cores), "--config"]
     indices = " ".join(map(str, project.config.replication_indices))
@@ -60,10 +66,14 @@ def manifest(project: Project, model: str) -> dict[str, Any]:
             f"config/clusters.yaml: the pods of `snakemake manifests` work on a volume that they"
             f" share, but cluster '{project.config.cluster}' has none with `purpose: project`."
         )
+    if Path(project.config.results).is_absolute():
+        raise ConfigError(
+            f"config: key 'results' is '{project.config.results}', but pods know the project's own"
+            " folders alone. Name one below it."
+        )
     placement = next(iter(project.placements[model]), None)
     request = demand.inference_pod(project, model, None, placement)
-    tag = placement.tag if placement else None
-    command = ["/bin/bash", "-c", script(project, model, tag, request.cores)]
+    command = ["/bin/bash", "-c", script(project, model, request.cores)]
     job = job_manifest(replace(request, command=command), cluster)
     count = len(project.config.replication_indices)
     job["metadata"]["name"] = dns_name(f"grace-{project.config.results}-{model}")

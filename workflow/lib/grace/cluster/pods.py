@@ -96,7 +96,7 @@ def dns_name(text: str, longest: int = 52) -> str:
     Changed or cut text ends in a digest, as in `label_value`. A Job's pods add up to 11 characters
     to its name, and have 63.
     """
-    valid = re.sub(r"[^a-z0-9-]", "-", text.lower()).strip("-")
+    valid = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     if valid == text and len(text) <= longest:
         return text
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]

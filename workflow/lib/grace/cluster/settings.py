@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from grace.config import Strict, explain, nearest, read_sheet
 from grace.errors import ConfigError
 
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 Purpose = Literal["project", "weights", "journal", "other"]
 
 
@@ -102,7 +103,7 @@ class Policy(Strict):
 class Cluster(Strict):
     """An entry of config/clusters.yaml."""
 
-    namespace: str = "default"
+    namespace: DnsLabel = "default"
     context: str | None = Field(None, description="Context of the kubeconfig; null, its current.")
     images: dict[str, str] = Field(
         default_factory=lambda: {"default": "grace:latest"},
@@ -110,7 +111,7 @@ class Cluster(Strict):
     )
     gpus: dict[str, Gpu] = Field(default_factory=dict, description="Kinds of GPU, by tag.")
     tolerations: list[Toleration] = Field(default_factory=list, description="Of every pod.")
-    volumes: dict[str, Volume] = Field(default_factory=dict)
+    volumes: dict[DnsLabel, Volume] = Field(default_factory=dict)
     hf_token: SecretKey | None = Field(
         None, description="Secret that holds HF_TOKEN; null takes it from the environment."
     )
@@ -145,6 +146,18 @@ class Cluster(Strict):
         None, ge=1, description="GPUs in use at once; a pod with more runs alone. null: no limit."
     )
     models_in_sequence: bool = Field(True, description="One model after the other.")
+
+    @field_validator("volumes")
+    @classmethod
+    def _distinct(cls, volumes: dict[str, Volume]) -> dict[str, Volume]:
+        for own in ("shm", "workdir"):
+            if own in volumes:
+                raise ValueError(f"`{own}` is Grace's own; give the volume another name")
+        for purpose in ("project", "weights", "journal"):
+            names = [name for name, volume in volumes.items() if volume.purpose == purpose]
+            if len(names) > 1:
+                raise ValueError(f"{' and '.join(names)} both have `purpose: {purpose}`")
+        return volumes
 
     @model_validator(mode="after")
     def _has_an_image(self) -> Self:

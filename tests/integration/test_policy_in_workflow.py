@@ -1,0 +1,142 @@
+"""`snakemake policy`, `snakemake manifests`, and refusals before anything is submitted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from kube_project import KubeProject
+from kube_standin import Cluster, Json
+from workflow_project import DryRuns, Project
+
+import grace.project
+from grace.cluster import demand
+from grace.cluster.pods import job_manifest
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return Project.copied_to(tmp_path_factory.mktemp("policy") / "project")
+
+
+def test_the_table_is_shown_and_logged(project):
+    shown = project.run("policy", "--config", "models=[gemma-27b]", "gpus=[rtx3090]")
+    assert "inference  gemma-27b  rtx3090" in shown
+    log = (project.folder / "results/logs/policy.log").read_text()
+    assert log in shown
+    assert "GPU-hours" in log
+
+
+def test_a_broken_rule_fails_the_target_and_says_what_to_do(project):
+    done = project.snakemake("policy", "--config", "models=[llama-70b]", "replications=20")
+    assert done.returncode == 1
+    assert "BROKEN  GPU-hours" in done.stdout
+    assert "GPU-hours, (the run): 320, but at most 250. To do: run fewer" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_misfit_stops_when_the_workflow_is_parsed(project):
+    settings = ("models=[llama-70b]", "gpus=[v100]")
+    project.edit("config/models.yaml", "v100: {gpus: 8, dtype: float16}", "v100: {gpus: 4}")
+    done = project.snakemake("-n", "--config", *settings)
+    assert done.returncode == 1
+    assert "model 'llama-70b' fits none of the tags in `gpus`" in done.stdout
+    project.edit("config/models.yaml", "v100: {gpus: 4}", "v100: {gpus: 4, dtype: float16}")
+    done = project.snakemake("-n", "--config", *settings)
+    assert "131.4 GiB of weights (70.55 billion x 2 bytes, float16)" in done.stdout
+    assert "4 x 32 GiB x 0.9 = 115.2 GiB" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_pods_of_an_indexed_job_make_what_a_run_makes(tmp_path):
+    project = Project.copied_to(tmp_path / "project")
+    project.tells_jobs()
+    settings = ("--config", "limit=2", "replications=[0, 5]", "results=out")
+    project.run("manifests", *settings)
+    job = yaml.safe_load((project.folder / "out/manifests/pico.yaml").read_text())
+    assert (job["spec"]["completionMode"], job["spec"]["completions"]) == ("Indexed", 2)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    pods = [
+        subprocess.Popen(
+            container["command"],
+            cwd=project.folder,
+            env={**os.environ, "PATH": path, "JOB_COMPLETION_INDEX": str(index)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    # Both at once, in one folder, as on a volume that they share.
+    for pod in pods:
+        output, _ = pod.communicate(timeout=600)
+        assert pod.returncode == 0, output
+    made = {folder.name for folder in (project.folder / "out/pico").iterdir()}
+    assert made == {"replication-0", "replication-5"}
+
+    runs = DryRuns()
+    try:
+        left = {job.split()[0] for job in runs.jobs(project, *settings)}
+    finally:
+        runs.close()
+    assert left == {
+        "tabulate", "structure", "probabilities", "validate", "merge", "reference",
+        "analysis_study1", "analysis_study2", "report",
+    }  # fmt: skip
+
+
+def test_nothing_reaches_a_cluster_whose_rules_would_be_broken(tmp_path):
+    with Cluster() as cluster:
+        project = KubeProject.of_grace(cluster, tmp_path, policy={"max_hours_per_pod": 1})
+        status, output = project.snakemake()
+        assert status == 1
+        assert "Nothing was submitted: it would break the rules of the cluster 'standin'" in output
+        assert "hours, grace-pico-0: 8 h, but at most 1 h. To do: lower `runtime_min`" in output
+        assert "Traceback" not in output
+        assert [call for call in cluster.calls if call.method != "GET"] == []
+        assert project.leftovers() == []
+
+
+class Noting(Cluster):
+    """Keeps every Job that it was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Json] = []
+        super().__init__()
+
+    def _create(self, kind: str, namespace: str, body: Json) -> Json:
+        if kind == "jobs":
+            self.sent.append(body)
+        return super()._create(kind, namespace, body)
+
+
+@pytest.mark.parametrize(
+    "choice", [{"replications": 2}, {"studies": ["study2"], "experiments": ["exp2"]}]
+)
+def test_pods_are_those_of_the_table(tmp_path, choice):
+    settings = {"replications": 1, "limit": 2, "cluster": "standin", **choice}
+    with Noting() as cluster:
+        project = KubeProject.of_grace(cluster, tmp_path)
+        status, output = project.snakemake(
+            config=tuple(f"{key}={json.dumps(value)}" for key, value in choice.items())
+        )
+        assert status == 0, output
+    planned = grace.project.Project(project.folder, settings, environment={})
+    assert sorted(map(size, cluster.sent)) == sorted(
+        size(job_manifest(pod, planned.cluster)) for pod in demand.pods(planned)
+    )
+
+
+def size(job: Json) -> tuple[str, ...]:
+    """Whose pod it is, and all that it asks for."""
+    labels, pod = job["metadata"]["labels"], job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    whose = [labels.get(f"grace/{key}", "-") for key in ("rule", "model", "replication")]
+    asked = container["resources"]["limits"]
+    return (*whose, *map(str, sorted(asked.items())), str(pod["activeDeadlineSeconds"]))
