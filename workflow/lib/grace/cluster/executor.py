@@ -386,11 +386,12 @@ class Executor(stock.Executor):
             del self.tasks[task.name]
             self.report_job_success(task.info)
             return
-        log = self._log(task, seen.pod)
         again = self._again(task, found)
-        if seen.phase in ("succeeded", "failed", "lost"):
+        if seen.phase in ("failed", "lost"):
+            log = self._log(task, seen.pod)
             self._ended.add(task.name)
-        else:
+        else:  # it has not begun, or is gone
+            log = None
             self._delete(task.name)
         if again is not None:
             self.logger.warning(
