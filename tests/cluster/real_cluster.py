@@ -1,0 +1,189 @@
+"""Grace in real pods of a real Kubernetes: `make test-cluster`.
+
+The commands are those that a researcher types, and the controller runs in the cluster with the
+rights of its Role alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Checkout, computing, controllers, group, kubectl, volume
+from waiting import wait_until
+
+PICO = {"name": "resources/models/pico", "engine": "transformers", "dtype": "float32"}
+#: One model's records alone; what makes tables and the report is not what is tested.
+RECORDS = "studies=[study1] experiments=[exp2] replications=1 limit=2"
+
+
+def running(name: str) -> list[dict]:
+    return [pod for pod in group(name) if pod["status"]["phase"] == "Running"]
+
+
+def metadata(results: str, model: str = "pico") -> Path:
+    return volume("project") / results / model / "replication-0" / "metadata.json"
+
+
+def target(results: str, model: str = "pico") -> str:
+    return f"{results}/{model}/replication-0/metadata.json"
+
+
+def test_from_a_checkout_to_a_report_and_back(checkout: Checkout) -> None:
+    checkout.run("results", config="replications=2 limit=4")
+    wait_until(lambda: running("inference"), 300, "a pod of a replication")
+    told = checkout.make("cluster-status")
+    assert "REPLICATION" in told
+    assert "pico" in told
+    (pod, *_) = running("inference")
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"]["limits"] == container["resources"]["requests"]
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    log = checkout.succeeded()
+    # One pod a replication for all that the model computes, one for its tables, one for the report.
+    assert log.count(": inference.") == 2
+    assert log.count(": tables.") == 2
+    assert log.count(": report.") == 1
+    assert "steps (100%) done" in checkout.make("cluster-status")
+
+    checkout.make("cluster-fetch")
+    results = checkout.folder / "results"
+    assert (results / "report.html").stat().st_size > 10_000
+    facts = json.loads((results / "pico/replication-0/metadata.json").read_text())
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=checkout.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert commit in json.dumps(facts)
+    assert list(volume("journal").iterdir()), "the journal is on its volume"
+    verified = subprocess.run(
+        ["python", "-m", "grace.verify", "results"],
+        cwd=checkout.folder,
+        env={**os.environ, "PYTHONPATH": str(checkout.folder / "workflow/lib")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+    checkout.run("results", config="replications=2 limit=4")
+    assert "Nothing to be done" in checkout.succeeded()
+
+
+def test_a_failing_rule_ends_neither_the_others_nor_unexplained(checkout: Checkout) -> None:
+    broken = checkout.folder / "resources/models/broken"
+    if not broken.exists():
+        subprocess.run(["cp", "-r", checkout.folder / "resources/models/pico", broken], check=True)
+        (broken / "model.safetensors").write_bytes(b"no weights")
+    checkout.models(
+        broken={**PICO, "name": "resources/models/broken", "max_model_len": 1024, "gpus": 0}
+    )
+    checkout.run(
+        "results-rule",
+        *(target("results-rule", "broken"), target("results-rule"), "--keep-going"),
+        *("--retries", "1"),
+        config=f"models=[broken,pico] {RECORDS}",
+    )
+    log = checkout.failed()
+    assert "failed: " in log
+    assert "The pod's last lines" in log
+    assert "cannot be loaded" in log
+    assert log.count(": inference.") == 3  # the broken one twice
+    assert metadata("results-rule").exists()
+
+
+def test_out_of_memory_is_told_and_tried_with_more(checkout: Checkout) -> None:
+    little = " ".join(f"{rule}:mem_mb=350" for rule in ("plan", "generate", "score", "collect"))
+    checkout.run("results-oom", target("results-oom"), "--set-resources", little, config=RECORDS)
+    log = checkout.succeeded()
+    assert "OOMKilled" in log
+    assert "Started again, try 2 of 3" in log
+    assert metadata("results-oom").exists()
+
+
+@pytest.mark.parametrize("kind", ["pod", "job"])
+def test_what_somebody_deletes_is_started_again(checkout: Checkout, kind: str) -> None:
+    results = f"results-{kind}"
+    checkout.run(results, target(results), config=RECORDS)
+    wait_until(lambda: running("inference"), 300, "a pod of a replication")
+    (pod,) = running("inference")
+    name = {"pod": pod["metadata"]["name"], "job": pod["metadata"]["labels"]["job-name"]}[kind]
+    kubectl("delete", kind, name)
+    log = checkout.succeeded()
+    assert "Started again, try 2 of 3" in log
+    assert metadata(results).exists()
+
+
+def test_gpus_that_are_not_to_be_had_make_way_for_the_next(checkout: Checkout) -> None:
+    node = os.environ["GRACE_TEST_NODE"]
+    kubectl("label", "node", node, "nvidia.com/gpu.product=NVIDIA-L40", "--overwrite")
+    for path in ("capacity", "allocatable"):
+        patch = [{"op": "add", "path": f"/status/{path}/nvidia.com~1gpu", "value": "2"}]
+        kubectl(
+            *("patch", "node", node, "--subresource=status", "--type=json"),
+            *("--patch", json.dumps(patch)),
+        )
+    place = {"gpus": 1, "cpu": 1, "memory_mib": 2000}
+    checkout.models(big={**PICO, "gpus": 1, "placements": {"a100": place, "l40": place}})
+    checkout.settings(patience_s=10)
+    checkout.run(
+        "results-gpu",
+        target("results-gpu", "big"),
+        config=f"models=[big] gpus=[a100,l40] {RECORDS}",
+    )
+    log = checkout.failed()
+    assert "Insufficient nvidia.com/a100" in log
+    assert "1 × l40" in log
+    # The real scheduler gave it the GPU; the device itself is not there, which the job says.
+    assert "needs a GPU" in log or "GPU" in log.partition("The pod's last lines")[2]
+
+
+def test_an_image_that_cannot_be_pulled_is_told_in_the_kubelets_words(checkout: Checkout) -> None:
+    images = {"default": os.environ["GRACE_TEST_IMAGE"], "inference": "localhost/absent:1"}
+    checkout.settings(images=images, start_patience_s=15)
+    checkout.run("results-image", target("results-image"), config=RECORDS)
+    log = checkout.failed()
+    assert "the pod did not start" in log
+    assert "ImagePullBackOff" in log or "ErrImagePull" in log
+    assert "localhost/absent:1" in log
+
+
+def test_a_killed_controller_finds_its_pods_again(checkout: Checkout) -> None:
+    checkout.run(
+        "results-kill", target("results-kill"), config="studies=[study1] replications=1 limit=40"
+    )
+    wait_until(lambda: running("inference"), 300, "a pod of a replication")
+    (before,) = running("inference")
+    (process,) = controllers()
+    process.kill()
+    checkout.failed()
+    assert [pod["metadata"]["uid"] for pod in computing()] == [before["metadata"]["uid"]]
+    checkout.run(
+        "results-kill", target("results-kill"), config="studies=[study1] replications=1 limit=40"
+    )
+    seen = set()
+
+    def over() -> bool:
+        seen.update(pod["metadata"]["uid"] for pod in computing())
+        return metadata("results-kill").exists()
+
+    wait_until(over, 900, "the results")
+    assert "adopted" in checkout.succeeded()
+    assert seen == {before["metadata"]["uid"]}
+
+
+def test_down_ends_everything_and_keeps_the_volumes(checkout: Checkout) -> None:
+    checkout.run("results-down", target("results-down"), config="replications=1 limit=300")
+    wait_until(lambda: running("inference"), 300, "a pod of a replication")
+    told = checkout.make("cluster-down")
+    assert "Volumes stay" in told
+    assert kubectl("get", "jobs,pods", "--output", "name") == ""
+    assert "grace-project" in kubectl("get", "persistentvolumeclaims", "--output", "name")
+    checkout.make("cluster-down", "--everything")
+    assert "grace" not in kubectl("get", "namespaces", "--output", "name")

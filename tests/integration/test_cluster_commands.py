@@ -1,0 +1,135 @@
+"""`make cluster-…` as far as no cluster is needed; on a real one: tests/cluster."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_project import Project
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("up", "run", "status", "fetch", "down")
+NOWHERE = """
+apiVersion: v1
+kind: Config
+clusters: [{name: none, cluster: {server: "http://127.0.0.1:1"}}]
+contexts: [{name: none, context: {cluster: none, user: none}}]
+users: [{name: none, user: {}}]
+current-context: none
+"""
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+
+
+def bash(folder: Path, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A project under git, with a change that is not committed."""
+    project = Project.copied_to(tmp_path / "checkout")
+    shutil.copy(ROOT / ".gitignore", project.folder)
+    identity = "-c user.name=tester -c user.email=tester@example.org"
+    done = bash(project.folder, f"git init -q && git add -A && git {identity} commit -qm first")
+    assert done.returncode == 0, done.stderr
+    project.edit("config/config.yaml", "replications: 2", "replications: 1")
+    return project.folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_failure_is_told_in_kubectls_own_words(tmp_path, command):
+    (tmp_path / "kubeconfig").write_text(NOWHERE)
+    done = bash(ROOT, f"scripts/cluster/{command}.sh", KUBECONFIG=str(tmp_path / "kubeconfig"))
+    assert done.returncode != 0
+    assert "127.0.0.1:1" in done.stderr
+    assert "refused" in done.stderr
+
+
+def test_a_cluster_without_manifests_is_told(checkout):
+    bash(checkout, "echo 'cluster: mine' >> config/config.yaml")
+    done = bash(checkout, "scripts/cluster/status.sh")
+    assert done.returncode == 1
+    assert "there is no folder workflow/kubernetes/overlays/mine" in done.stderr
+
+
+def test_arguments_reach_snakemake_as_they_were_typed(tmp_path):
+    given = ["--config", "models=[a, b]", "generation={temperature: 0}", "x='y'", "$HOME", "*"]
+    (tmp_path / "snakemake").write_text("#!/bin/bash\nprintf '%s\\n' \"$@\"\n")
+    (tmp_path / "snakemake").chmod(0o755)
+    script = 'source scripts/cluster/common.sh; component=$1; shift; manifest "$component" "$@"'
+    for component, before in (
+        ("controller", ["--executor", "kubernetes"]),
+        ("prefetch", ["--cores", "1", "--nolock", "prefetch"]),
+    ):
+        made = subprocess.run(
+            ["bash", "-c", script, "bash", component, *given],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        container = yaml.safe_load(made.stdout)["spec"]["template"]["spec"]["containers"][0]
+        values = {v["name"]: v.get("value", "") for v in container["env"]}
+        ran = subprocess.run(
+            [*container["command"], *container["args"]],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "GRACE_ARGS": values["GRACE_ARGS"]},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout.splitlines() == [*before, *given]
+
+
+def upload(checkout: Path, volume: Path) -> None:
+    """Run the upload with a folder in the place of the pod's volume."""
+    done = bash(
+        checkout,
+        "source scripts/cluster/common.sh; source scripts/cluster/upload.sh;"
+        ' at_desk() { (cd "$VOLUME" && "$@"); }; upload',
+        VOLUME=str(volume),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_uploaded_is_this_checkout(checkout, tmp_path):
+    volume = tmp_path / "volume"
+    (volume / "results").mkdir(parents=True)
+    (volume / "results/report.html").write_text("of the last run")
+    (checkout / "results").mkdir()
+    (checkout / "results/local.txt").write_text("stays")
+    (checkout / "config/prompts/mine").mkdir()
+    (checkout / "config/prompts/mine/a b.j2").write_text("new")
+    upload(checkout, volume)
+    assert "replications: 1" in (volume / "config/config.yaml").read_text()
+    assert (volume / "config/prompts/mine/a b.j2").read_text() == "new"
+    assert (volume / "results/report.html").read_text() == "of the last run"
+    assert not (volume / "results/local.txt").exists()
+    assert os.access(volume / "scripts/cluster/up.sh", os.X_OK)
+    stamp = (checkout / "config/models.yaml").stat().st_mtime
+    assert (volume / "config/models.yaml").stat().st_mtime == pytest.approx(stamp, abs=1)
+    # The commit, and that one file differs from it, as provenance will say.
+    assert bash(volume, "git rev-parse HEAD").stdout == bash(checkout, "git rev-parse HEAD").stdout
+    changed = bash(volume, "git status --porcelain --untracked-files=no").stdout
+    assert changed == " M config/config.yaml\n"
+
+    (checkout / "config/prompts/mine/a b.j2").unlink()
+    (checkout / "resources/stimuli/study1.csv").unlink()
+    upload(checkout, volume)
+    assert not (volume / "config/prompts/mine/a b.j2").exists()
+    assert not (volume / "resources/stimuli/study1.csv").exists()
+    assert (volume / "resources/stimuli/study2.csv").exists()
+    assert (volume / "results/report.html").exists()

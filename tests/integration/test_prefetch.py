@@ -1,0 +1,136 @@
+"""`snakemake prefetch` against a stand-in of the hub, and the hub itself if it answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from fake_hub import COMMIT, FakeHub
+from workflow_project import Project
+
+from grace.config import ModelEntry
+from grace.weights import Wanted, wanted
+
+ROOT = Path(__file__).parents[2]
+TINY = "hf-internal-testing/tiny-random-gpt2"
+FILES = {
+    "config.json": b"{}",
+    "tokenizer.json": b"{}",
+    "model.safetensors": b"weights" * 1000,
+    "pytorch_model.bin": b"the same again" * 1000,
+    "original/consolidated.00.pth": b"and again" * 1000,
+    "README.md": b"words",
+}
+
+
+@pytest.fixture
+def hub():
+    started = FakeHub(
+        {
+            "google/gemma-2-2b-it": FILES,
+            "meta-llama/Llama-3.2-3B-Instruct": FILES,
+            "old/pickled": {"config.json": b"{}", "pytorch_model.bin": b"weights"},
+        },
+        gated=("meta-llama/Llama-3.2-3B-Instruct",),
+    )
+    yield started
+    started.close()
+
+
+def prefetch(project: Project, hub: FakeHub, home: Path, models: str, **environment: str):
+    variables = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(home),
+        **environment,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "prefetch", "--config", f"models=[{models}]"],
+        cwd=project.folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_weights_arrive_once_in_one_form(tmp_path, hub):
+    project = Project.copied_to(tmp_path / "project")
+    project.edit("config/models.yaml", "google/gemma-2-9b-it", "old/pickled")
+    done = prefetch(project, hub, tmp_path / "home", "pico,gemma-2b,gemma-9b")
+    assert done.returncode == 0, done.stderr
+    snapshot = tmp_path / "home/hub/models--google--gemma-2-2b-it/snapshots" / COMMIT
+    there = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*")}
+    assert there == {"config.json", "tokenizer.json", "model.safetensors"}
+    assert (snapshot / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert "old/pickled/pytorch_model.bin" in hub.served
+    sent = list(hub.served)
+    again = prefetch(project, hub, tmp_path / "home", "pico,gemma-2b,gemma-9b")
+    assert again.returncode == 0, again.stderr
+    assert hub.served == sent
+
+
+def test_what_the_hub_refuses_is_said_with_what_to_do(tmp_path, hub):
+    project = Project.copied_to(tmp_path / "project")
+    home = tmp_path / "home"
+    refused = prefetch(project, hub, home, "llama-3b")
+    assert refused.returncode != 0
+    assert "meta-llama/Llama-3.2-3B-Instruct is gated" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    allowed = prefetch(project, hub, home, "llama-3b", HF_TOKEN=hub.token)
+    assert allowed.returncode == 0, allowed.stderr
+    unknown = prefetch(project, hub, home, "gemma-27b")
+    assert "google/gemma-2-27b-it is not on the hub" in unknown.stderr, unknown.stderr
+    project.edit("config/models.yaml", "gemma-2b:", "gemma-2b:\n  revision: v0")
+    revision = prefetch(project, hub, home, "gemma-2b")
+    assert "at revision v0: the hub has no such revision" in revision.stderr
+    hub.close()
+    away = prefetch(project, hub, home, "llama-3b")
+    assert "could not be fetched" in away.stderr
+    assert "Traceback" not in away.stderr
+
+
+def test_local_folders_need_nothing_and_served_models_their_tokeniser():
+    entries = {
+        "pico": ModelEntry(name="resources/models/pico", engine="transformers"),
+        "pinned": ModelEntry(name="a/b", revision="v1", tokenizer="c/d"),
+        "remote": ModelEntry(
+            name="theirs", engine="endpoint", base_url="https://x.org/v1", tokenizer="e/f"
+        ),
+    }
+    assert wanted(entries, ROOT) == [
+        Wanted("pinned", "a/b", "v1", whole=True),
+        Wanted("pinned", "c/d", None, whole=False),
+        Wanted("remote", "e/f", None, whole=False),
+    ]
+
+
+def reachable() -> bool:
+    try:
+        return httpx.head("https://huggingface.co", timeout=5).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.skipif(not reachable(), reason="the hub cannot be reached from here")
+def test_the_hub_itself_answers_as_the_stand_in_does(tmp_path):
+    project = Project.copied_to(tmp_path / "project")
+    project.edit("config/models.yaml", "google/gemma-2-2b-it", TINY)
+    variables = {**os.environ, "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "prefetch", "--config", "models=[gemma-2b]"],
+        cwd=project.folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    snapshots = list((tmp_path / "home/hub").glob("models--*/snapshots/*/config.json"))
+    assert len(snapshots) == 1

@@ -1,0 +1,15 @@
+# Requires: the config; a connection to the hub, and HF_TOKEN for gated models.
+# Makes:    no file of the project's; puts the models into HF_HOME (`snakemake prefetch`).
+
+
+rule prefetch:
+    log:
+        "<logs>/prefetch.log",
+    conda:
+        "../../envs/python.yaml"
+    params:
+        root=str(ROOT),
+    message:
+        "Fetch the configured models"
+    script:
+        "../../scripts/prefetch.py"
