@@ -105,7 +105,7 @@ class Checkout:
 
     def run(self, results: str, *arguments: str, config: str = "replications=1 limit=2") -> None:
         """Start a run in the cluster, in a folder of results of its own."""
-        words = [*CORES, *arguments, "--config", f"results={results}", config]
+        words = [*arguments, *CORES, "--config", f"results={results}", config]
         self.make("cluster-run", " ".join(words))
 
     def ended(self, timeout_s: float = 900) -> tuple[bool, str]:
