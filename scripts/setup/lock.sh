@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Renew envs/main.lock, envs/dev.lock, envs/bench.lock, envs/crate.lock and envs/python.yaml from
-# pyproject.toml: resolve the newest versions that it allows in throw-away environments and write
-# them down whole.
+# Renew envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock and python.yaml from pyproject.toml:
+# resolve the newest versions that it allows in throw-away environments and write them down whole.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -17,6 +16,7 @@ import sys, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))
 wanted = {
     "main": project["project"]["dependencies"],
+    "s3": project["project"]["optional-dependencies"]["s3"],
     **project["dependency-groups"],
 }
 print(*wanted[sys.argv[1]], sep="\n")
@@ -36,16 +36,24 @@ requirements main >"$work/main.in"
 pip_install "$work/main" -r envs/torch.txt -r "$work/main.in"
 pins main >"$work/main.pins"
 
-# Write to $1.pins what dependency group $1 needs in environment $2 beyond the main packages there.
+# Write to $1.pins what dependency group $1 needs in environment $2 beyond the packages that were
+# there; $known has these.
+known="$work/main.pins"
 resolve() {
     requirements "$1" >"$work/$1.in"
-    pip_install "$work/$2" -r envs/torch.txt -c "$work/main.pins" -r "$work/$1.in"
+    pip_install "$work/$2" -r envs/torch.txt -c "$known" -r "$work/$1.in"
     "$work/$2/bin/python" -m pip check
-    pins "$2" | grep -vxFf "$work/main.pins" >"$work/$1.pins"
+    pins "$2" | grep -vxFf "$known" >"$work/$1.pins"
 }
 
+say "Resolving files over S3"
+resolve s3 main
+
 say "Resolving the developers' tools"
+cat "$work/main.pins" "$work/s3.pins" >"$work/known.pins"
+known="$work/known.pins"
 resolve dev main
+known="$work/main.pins"
 
 say "Resolving what the benchmark compares with"
 "$python" -m venv "$work/bench"
@@ -70,7 +78,9 @@ write() {
     } >"$1"
 }
 write envs/main.lock "Grace's main environment: the library, Snakemake, transformers." "$work/main.pins"
-write envs/dev.lock "What the tests and linters need beyond envs/main.lock." "$work/dev.pins"
+write envs/s3.lock "Files over S3, beyond envs/main.lock: scripts/setup/python.sh --s3." "$work/s3.pins"
+write envs/dev.lock "What the tests and linters need beyond envs/main.lock and envs/s3.lock." \
+    "$work/dev.pins"
 write envs/bench.lock "What \`make bench\` compares with, beyond envs/main.lock." "$work/bench.pins"
 write envs/crate.lock \
     "What checks archives against RO-Crate's profiles, in an environment of its own." \
@@ -83,4 +93,4 @@ write envs/crate.lock \
         "  - python =$OLDEST_PYTHON" "  - pip" "  - pip:"
     sed 's/^/      - /' envs/torch.txt "$work/main.pins"
 } >envs/python.yaml
-say "Wrote envs/main.lock, dev.lock, bench.lock, crate.lock and python.yaml. Now: make test"
+say "Wrote envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock and python.yaml. Now: make test"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The main environment: .venv with the library's dependencies, Snakemake and CPU torch.
 #   scripts/setup/python.sh           what `make run` needs
+#   scripts/setup/python.sh --s3      and files over S3, for clusters whose volume is out of reach
 #   scripts/setup/python.sh --dev     and the tools that `make test` needs
 #   scripts/setup/python.sh --bench   what `make bench` needs, in an environment of its own, since
 #                                     transformers takes other paths where some of it is installed
@@ -11,7 +12,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 venv=.venv
 locks=(envs/main.lock)
 case "${1:-}" in
-    --dev) locks+=(envs/dev.lock) ;;
+    --s3) locks+=(envs/s3.lock) ;;
+    --dev) locks+=(envs/s3.lock envs/dev.lock) ;;
     --bench) venv=.venv-bench && locks+=(envs/bench.lock) ;;
     --crate) venv=.venv-crate && locks=(envs/crate.lock) ;;
 esac

@@ -1,23 +1,51 @@
-"""The chain through `snakemake --executor kubernetes`, on a stand-in for the cluster."""
+"""The chain through `snakemake --executor kubernetes`, in pods that share the project's volume."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from kube_project import KubeProject
-from kube_standin import Cluster
+from kube_standin import Cluster, calls_per_second
+
+from grace.verify import results_in, summary, verify
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """A finished run, and a dry-run after it."""
     with Cluster() as cluster:
-        project = KubeProject.on(cluster, tmp_path_factory.mktemp("kube"))
-        project.run()
-        yield project
+        project = KubeProject.of_grace(cluster, tmp_path_factory.mktemp("kube"))
+        status, output = project.snakemake()
+        assert status == 0, output
+        _, dry = project.snakemake("-n")
+        yield SimpleNamespace(project=project, cluster=cluster, output=output, dry=dry)
 
 
 def test_the_chain_gives_the_report(finished):
-    assert (finished.project.folder / "results/report.html").stat().st_size > 10_000
+    report = finished.project.folder / "results/report.html"
+    assert report.stat().st_size > 10_000
 
 
-def test_nothing_is_left(finished):
-    assert finished.leftovers() == []
+def test_one_pod_a_group_of_jobs(finished):
+    groups = [run.labels["grace/rule"] for run in finished.cluster.runs]
+    assert groups == ["inference", "tables", "report"]
+    inference = finished.cluster.runs[0].labels
+    assert inference["grace/model"] == "pico"
+    assert inference["grace/replication"] == "0"
+
+
+def test_every_result_has_a_record_that_holds(finished):
+    folder = finished.project.folder
+    verdicts = verify(results_in(folder / "results"), folder)
+    assert len(verdicts) > 30
+    assert not any(verdicts.values()), summary(verdicts)
+
+
+def test_a_finished_run_has_nothing_to_do_on_the_cluster_or_here(finished):
+    assert "Nothing to be done" in finished.dry
+
+
+def test_nothing_is_left_and_calls_are_few(finished):
+    assert finished.project.leftovers() == []
+    assert calls_per_second(finished.cluster.calls) < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_pods_of_an_indexed_job_make_what_a_run_makes(tmp_path):
 
 def test_nothing_reaches_a_cluster_whose_rules_would_be_broken(tmp_path):
     with Cluster() as cluster:
-        project = KubeProject.on(cluster, tmp_path, policy={"max_hours_per_pod": 1})
+        project = KubeProject.of_grace(cluster, tmp_path, policy={"max_hours_per_pod": 1})
         status, output = project.snakemake()
         assert status == 1
         assert "Nothing was submitted: it would break the rules of the cluster 'standin'" in output
@@ -115,12 +116,18 @@ class Noting(Cluster):
         return super()._create(kind, namespace, body)
 
 
-def test_pods_are_those_of_the_table(tmp_path):
-    settings = {"replications": 2, "limit": 2, "cluster": "standin"}
+@pytest.mark.parametrize(
+    "choice", [{"replications": 2}, {"studies": ["study2"], "experiments": ["exp2"]}]
+)
+def test_pods_are_those_of_the_table(tmp_path, choice):
+    settings = {"replications": 1, "limit": 2, "cluster": "standin", **choice}
     with Noting() as cluster:
-        project = KubeProject.on(cluster, tmp_path)
-        project.run(config=tuple(f"{key}={value}" for key, value in settings.items()))
-    planned = grace.project.Project(project.project.folder, settings, environment={})
+        project = KubeProject.of_grace(cluster, tmp_path)
+        status, output = project.snakemake(
+            config=tuple(f"{key}={json.dumps(value)}" for key, value in choice.items())
+        )
+        assert status == 0, output
+    planned = grace.project.Project(project.folder, settings, environment={})
     assert sorted(map(size, cluster.sent)) == sorted(
         size(job_manifest(pod, planned.cluster)) for pod in demand.pods(planned)
     )

@@ -78,6 +78,16 @@ def test_arguments_of_a_hub_model_on_gpus(root: Path) -> None:
     assert "HF_HUB_OFFLINE" not in server_environment(entry, root)
 
 
+def test_layers_that_only_some_of_the_gpus_share(root: Path) -> None:
+    entry = ModelEntry(name="org/model", gpus=6, tensor_parallel_size=2)
+    arguments = server_arguments("odd", entry, ServingConfig(), root)
+    assert option(arguments, "--tensor-parallel-size") == "2"
+    assert option(arguments, "--pipeline-parallel-size") == "3"
+    whole = server_arguments("all", ModelEntry(name="org/model", gpus=6), ServingConfig(), root)
+    assert option(whole, "--tensor-parallel-size") == "6"
+    assert "--pipeline-parallel-size" not in whole
+
+
 @pytest.mark.parametrize(
     ("version", "offered"), [("0.32.0", True), ("0.33.1rc2", True), ("1.0.0+cpu", True),
                              ("0.31.2", False), ("0.9.1", False), ("dev", False)],

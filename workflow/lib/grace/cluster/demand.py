@@ -93,13 +93,16 @@ def pods(project: Project) -> list[PodRequest]:
     for model, allowed in project.placements.items():
         first = next(iter(allowed), None)
         found += [inference_pod(project, model, index, first) for index in replications]
-    tables = len(project.config.studies) * 3 + 1
+    studies, experiments = len(project.config.studies), project.config.experiments
+    # `tabulate` and `structure` for experiment 1, `probabilities` for 2; `validate`.
+    tables = studies * (2 * ("exp1" in experiments) + ("exp2" in experiments)) + 1
     found += [
         _plain(project, "tables", f"{model}-{index}", tables, model, index)
         for model in project.models
         for index in replications
     ]
-    found.append(_plain(project, "report", "all", len(RULES["report"])))
+    # `merge` and an analysis of each study; `reference`, `report`.
+    found.append(_plain(project, "report", "all", 2 * studies + 2))
     return found
 
 

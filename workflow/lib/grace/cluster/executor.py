@@ -178,6 +178,15 @@ class Executor(stock.Executor):
 
     make_plan: Callable[[], Plan]
 
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        # Snakemake's thread starts before `__post_init__`, which may take a while.
+        self._ready = threading.Event()
+        super().__init__(workflow, logger)
+
+    def _wait_thread(self) -> None:
+        self._ready.wait()
+        super()._wait_thread()
+
     def __post_init__(self) -> None:
         try:
             self.plan = self.make_plan()
@@ -193,6 +202,7 @@ class Executor(stock.Executor):
         )
         self.tasks: dict[str, Task] = {}
         self._failed: dict[str, Task] = {}
+        self._ended: set[str] = set()
         self._wake, self._over = threading.Event(), threading.Event()
         self._closed = self._handles_sigterm = False
         self._answered = time.monotonic()
@@ -209,6 +219,7 @@ class Executor(stock.Executor):
         self.logger.info(
             f"Its pods: kubectl -n {self.cluster.namespace} get pods -l {self.selector}"
         )
+        self._ready.set()
 
     # What Snakemake calls.
 
@@ -224,16 +235,18 @@ class Executor(stock.Executor):
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Look once; Jobs that go on are given back."""
-        look = active_jobs and not self._over.is_set()
-        ended = self._look_or_wait() if look else set()
+        if active_jobs and not self._over.is_set():
+            self._look_or_wait()
+        else:
+            self._answered = time.monotonic()
         for info in active_jobs:
-            if info.external_jobid not in ended:
+            if info.external_jobid in self.tasks:
                 yield info
 
     async def sleep(self) -> None:
         """Until the next look: the cluster's `poll_s`, or a new job."""
-        self._wake.clear()
         await asyncio.to_thread(self._wake.wait, self.cluster.poll_s)
+        self._wake.clear()
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """Nothing: `shutdown`, which follows, removes all that is left of the run."""
@@ -281,39 +294,40 @@ class Executor(stock.Executor):
 
     # One look.
 
-    def _look_or_wait(self) -> set[str]:
+    def _look_or_wait(self) -> None:
         """Look; nothing is known while the API is away, which it may be for a while."""
         try:
-            ended = self._look()
+            self._look()
         except ApiError as error:
-            away_s = time.monotonic() - self._answered
-            if not error.passing or away_s > self.cluster.api_patience_s:
+            if not error.passing:
+                raise WorkflowError(str(error)) from None
+            if time.monotonic() - self._answered > self.cluster.api_patience_s:
                 raise WorkflowError(
                     f"{error}. The run ends here; its pods go on, and the same command again takes"
                     " them up."
                 ) from None
-            return set()
-        self._answered = time.monotonic()
-        return ended
+        else:
+            self._answered = time.monotonic()
 
-    def _look(self) -> set[str]:
-        """Compare what is there with what is wanted; names of the Jobs that ended."""
+    def _look(self) -> None:
+        """Compare what is there with what is wanted, and act."""
+        # What the bucket lets through until the next look; lists come first.
+        most = self.api.calls + max(3, int(self.cluster.api_calls_per_s * self.cluster.poll_s))
         jobs = {job["metadata"]["name"]: job for job in self.api.jobs(self.selector)}
         pods: dict[str, list[Json]] = {}
         for pod in self.api.pods(self.selector):
             pods.setdefault(pod["metadata"]["labels"].get("job-name", ""), []).append(pod)
-        ended = set()
         places: list[Task] = []
         for task in list(self.tasks.values()):
             if task.created:
-                if self._judge(task, jobs.get(task.name), pods.get(task.name, [])):
-                    ended.add(task.name)
+                self._judge(task, jobs.get(task.name), pods.get(task.name, []))
             elif self._is_free(task, jobs):
                 places.append(task)
-        ended |= self._create(places)
-        for name in ended:
-            self.tasks.pop(name, None)
-        return ended
+        self._create(places, most)
+        for name in [] if self.omit_cleanup else sorted(self._ended - self.tasks.keys()):
+            if self.api.calls >= most or self._over.is_set():
+                break
+            self._delete(name)
 
     def _is_free(self, task: Task, jobs: Mapping[str, Json]) -> bool:
         """Whether a Job may be created now; one that does the same already is adopted.
@@ -327,7 +341,7 @@ class Executor(stock.Executor):
         names = [job["metadata"]["name"] for job in others]
         mine = {name for name in names if name in self.tasks and self.tasks[name].created}
         same = len(others) == 1 and makes.items() <= _makes(_annotations(others[0])).items()
-        if same and active(others[0]) and not mine:
+        if same and active(others[0]) and not mine and names[0] not in self._ended:
             self.logger.info(f"{names[0]} runs already: adopted.")
             del self.tasks[task.name]
             task.adopt(names[0])
@@ -335,60 +349,59 @@ class Executor(stock.Executor):
             return False
         for name, job in zip(names, others, strict=True):
             if name not in mine and not _deleted(job):
-                self.api.delete_job(name)
+                self._delete(name)
         return not others
 
-    def _create(self, places: list[Task]) -> set[str]:
-        """Create those whose turn it is, at most as many as there are calls until the next look."""
-        running = [task.waiting() for task in self.tasks.values() if task.created]
-        turn = ready([task.waiting() for task in places], running, self.order)
-        most = max(1, int(self.cluster.api_calls_per_s * self.cluster.poll_s))
-        ended = set()
-        for name in turn[:most]:
+    def _create(self, places: Sequence[Task], most: int) -> None:
+        """Create those of the tasks whose turn it is, until so many calls were made."""
+        free = {task.name for task in places}
+        # One that waits for what was there before it to go has its place already.
+        taken = [task.waiting() for task in self.tasks.values() if task.name not in free]
+        for name in ready([task.waiting() for task in places], taken, self.order):
             task = self.tasks[name]
-            if self._over.is_set():
+            if self.api.calls >= most or self._over.is_set():
+                self._wake.set()
                 break
             try:
                 self.api.create_job(self._manifest(task.request))
             except ApiError as error:
-                if error.status == 409 or error.passing:
-                    continue  # the next look shows what came of it
-                self._fail(task, str(error), None)
-                ended.add(name)
-                continue
+                if error.status != 409 and not error.passing:
+                    self._fail(task, str(error), None)
+                continue  # otherwise the next look shows what came of it
             task.created, task.phase = True, ""
+            self._ended.discard(name)
             self.logger.info(f"Job {name}: {task.request.rule}.")
-        if len(turn) > most:
-            self._wake.set()
-        return ended
 
-    def _judge(self, task: Task, job: Json | None, pods: list[Json]) -> bool:
-        """Tell Snakemake if a Job has ended; whether it has."""
+    def _judge(self, task: Task, job: Json | None, pods: list[Json]) -> None:
+        """Tell Snakemake if a Job has ended, or start it again."""
         seen = state(job, pods, CONTAINER)
         found = verdict(seen, task.seconds_in(seen.phase, time.monotonic()), self.cluster)
         if found.kind == "active":
             if found.reason and found.reason != task.told and seen.phase == "unscheduled":
                 task.told = found.reason
                 self.logger.info(f"{task.name} waits: {found.reason}")
-            return False
-        finished = job is not None and not active(job)
+            return
         if found.kind == "succeeded":
+            self._ended.add(task.name)
+            del self.tasks[task.name]
             self.report_job_success(task.info)
-            self._remove(task, keep=finished)
-            return True
-        log = self._log(task, seen.pod)
+            return
         again = self._again(task, found)
-        self._remove(task, keep=finished and again is None)
+        if seen.phase in ("failed", "lost"):
+            log = self._log(task, seen.pod)
+            self._ended.add(task.name)
+        else:  # it has not begun, or is gone
+            log = None
+            self._delete(task.name)
         if again is not None:
             self.logger.warning(
                 f"{task.name} ({task.request.rule}): {found.reason}. Started again, try"
                 f" {again.tries} of {self.cluster.tries}: {_needs(again.request)}."
             )
             self.tasks[task.name] = again
-            return False
+            return
         self._failed[task.name] = self._changed(task, found)
         self._fail(task, found.reason, log)
-        return True
 
     def _again(self, task: Task, found: Verdict) -> Task | None:
         """The next try of a Job that the cluster ended, not what ran; None where there is none."""
@@ -417,6 +430,7 @@ class Executor(stock.Executor):
             lines = log.read_text(encoding="utf-8").splitlines()[-TOLD_LINES:]
             told = "\n".join([f"\nThe pod's last lines ({log}):", *lines])
         self.logger.error(f"{task.name} ({task.request.rule}) failed: {reason}{told}")
+        del self.tasks[task.name]
         self.report_job_error(
             task.info, msg=f"{reason}\n", aux_logs=[str(log)] if log is not None else []
         )
@@ -433,15 +447,11 @@ class Executor(stock.Executor):
             return None
         return path
 
-    def _remove(self, task: Task, *, keep: bool) -> None:
-        """Delete a Job; what cannot be deleted now is at the end of the run.
-
-        `keep` says that it runs no more, so that it may stay if that was asked for.
-        """
-        if keep and self.omit_cleanup:
-            return
+    def _delete(self, name: str) -> None:
+        """Delete a Job; what cannot be deleted now is at the end of the run."""
         try:
-            self.api.delete_job(task.name)
+            self.api.delete_job(name)
+            self._ended.discard(name)
         except ApiError as error:
             self.logger.warning(str(error))
 
@@ -460,7 +470,10 @@ class Executor(stock.Executor):
             self.api.delete_secret(self.run_name)
 
     def _is_rubbish(self, job: Json) -> bool:
-        return active(job) or _deleted(job) or not self.omit_cleanup
+        """Whether a Job is to go at the end of the run."""
+        if not self.omit_cleanup or _deleted(job):
+            return True
+        return active(job) and job["metadata"]["name"] not in self._ended
 
     # What a pod is.
 

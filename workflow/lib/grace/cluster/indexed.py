@@ -44,12 +44,10 @@ def differing(project: Project) -> dict[str, Any]:
     return {key: value for key, value in project.config.model_dump().items() if value != own[key]}
 
 
-def script(project: Project, model: str, tag: str | None, cores: int) -> str:
+def script(project: Project, model: str, cores: int) -> str:
     """What each pod runs: a line of bash."""
     config = {**differing(project), "models": [model]}
     config.pop("replications", None)
-    if tag and project.config.gpus:
-        config["gpus"] = [tag]
     settings = [f"{key}={json.dumps(value)}" for key, value in sorted(config.items())]
     words = ["snakemake", "--nolock", "--cores", str(cores), "--config"]
     indices = " ".join(map(str, project.config.replication_indices))
@@ -75,8 +73,7 @@ def manifest(project: Project, model: str) -> dict[str, Any]:
         )
     placement = next(iter(project.placements[model]), None)
     request = demand.inference_pod(project, model, None, placement)
-    tag = placement.tag if placement else None
-    command = ["/bin/bash", "-c", script(project, model, tag, request.cores)]
+    command = ["/bin/bash", "-c", script(project, model, request.cores)]
     job = job_manifest(replace(request, command=command), cluster)
     count = len(project.config.replication_indices)
     job["metadata"]["name"] = dns_name(f"grace-{project.config.results}-{model}")

@@ -1,0 +1,58 @@
+"""The stock executor plugin and Snakemake's interface are as ours was written for.
+
+Ours takes the stock plugin's place and relies on its insides. When one of these fails after an
+update, read what changed, mend `grace.cluster.executor`, and write the new values here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import fields
+from importlib.metadata import version
+
+import snakemake_executor_plugin_kubernetes as stock
+from snakemake.api import DAGApi
+from snakemake.spawn_jobs import SpawnedJobArgsFactory
+from snakemake_interface_executor_plugins.executors.base import AbstractExecutor
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.registry.plugin import Plugin
+
+
+def digest(thing):
+    return hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()[:16]
+
+
+def test_the_stock_plugin_is_the_one_that_was_read():
+    assert version("snakemake-executor-plugin-kubernetes") == "0.5.1"
+    assert digest(stock) == "8a01e1de05c0676c"
+
+
+def test_its_settings_and_what_it_tells_snakemake():
+    assert [field.name for field in fields(stock.ExecutorSettings)] == [
+        "namespace", "cpu_scalar", "service_account_name", "privileged", "persistent_volumes",
+        "omit_job_cleanup",
+    ]  # fmt: skip
+    assert stock.ExecutorSettings.namespace == "default"
+    assert stock.common_settings.implies_no_shared_fs
+    assert stock.common_settings.job_deploy_sources
+
+
+def test_snakemakes_side_of_an_executor():
+    assert version("snakemake") == "9.27.1"
+    found = {
+        thing.__qualname__: digest(thing)
+        for thing in (
+            AbstractExecutor, RealExecutor, RemoteExecutor, Plugin, SpawnedJobArgsFactory,
+            DAGApi.execute_workflow,
+        )
+    }  # fmt: skip
+    assert found == {
+        "AbstractExecutor": "493ae025ae943ad8",
+        "RealExecutor": "321cf7d69bf061c1",
+        "RemoteExecutor": "766034ebde62168d",
+        "Plugin": "fbbe7be11e115e86",
+        "SpawnedJobArgsFactory": "1a548ddaabfd44e7",
+        "DAGApi.execute_workflow": "525655b9e7ffc18c",
+    }
