@@ -1,5 +1,6 @@
 """The committed schemas are those of the code, and they accept what Grace ships."""
 
+import re
 from pathlib import Path
 
 import jsonschema
@@ -7,6 +8,8 @@ import pytest
 import yaml
 
 from grace import schemas
+from grace.cluster.settings import Cluster, Gpu, Policy, Volume
+from grace.config import Config, ModelEntry, PlacementEntry
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +29,14 @@ def test_schemas_are_in_step(name):
 def test_the_shipped_config_is_valid(name):
     value = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
     jsonschema.validate(value, schemas.schema(name))
+
+
+@pytest.mark.parametrize(
+    "model", [Config, ModelEntry, PlacementEntry, Cluster, Gpu, Policy, Volume]
+)
+def test_every_key_is_explained(model):
+    page = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    assert [key for key in model.model_fields if not re.search(rf"[`.]{key}\b", page)] == []
 
 
 def test_a_mistyped_key_is_not():
