@@ -20,6 +20,7 @@ NODE=grace-node
 if [ "${GRACE_TEST_INSIDE:-}" != yes ]; then
     [ "$(id -u)" -eq 0 ] || die "it needs root: it makes namespaces, mounts and control groups."
     [ $# -gt 0 ] || die "give a command to run beside the cluster."
+    mkdir -p "$CACHE"
     exec 9>"$CACHE/lock"
     flock -n 9 || die "another one runs on this machine; its lock is $CACHE/lock."
     "$REPOSITORY/tests/cluster/build.sh"
