@@ -198,6 +198,9 @@ start scheduler "$BINARIES/kube-scheduler" --kubeconfig "$WORK/scheduler.kubecon
 images() { with_tree ctr --address /run/containerd/containerd.sock --namespace k8s.io images "$@"; }
 await 120 "containerd" images list
 GRACE_TEST_IMAGE=$(cat "$CACHE/image")
+for old in $(images list --quiet | grep '^localhost/grace:' | grep -vxF "$GRACE_TEST_IMAGE"); do
+    images remove --sync "$old" >/dev/null
+done
 for image in "localhost/pause:1=$CACHE/pause.tar" \
     "$GRACE_TEST_IMAGE=$CACHE/image-${GRACE_TEST_IMAGE##*:}.tar"; do
     if ! images list --quiet | grep -qx "${image%%=*}"; then
