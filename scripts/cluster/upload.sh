@@ -2,7 +2,9 @@
 # journal and Snakemake's records there are left alone.
 # shellcheck shell=bash
 
-LISTED=.grace-upload # what was copied last, so that files deleted here go there, too
+# On the volume: what was copied last, so that files deleted here go there, too; and where it arrives.
+LISTED=.grace-upload
+ARRIVING=.grace-arriving
 
 list_files() {
     if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
@@ -27,11 +29,30 @@ upload() {
         rmdir "$stage/clone"
     fi
     say "Copying $(wc -l <"$stage/$LISTED") files to the volume"
-    at_desk bash -c "touch $LISTED && cp $LISTED $LISTED.old && rm -rf .git"
     tar --create --gzip --file - --directory "$stage" . \
         --directory "$PWD" --files-from "$stage/$LISTED" |
-        at_desk tar --extract --gzip --no-same-owner --no-overwrite-dir --file -
-    at_desk bash -c "LC_ALL=C comm -23 $LISTED.old $LISTED | tr '\n' '\0' | xargs -0 -r rm -f --
-        rm $LISTED.old"
+        at_desk bash -c "rm -rf $ARRIVING && mkdir $ARRIVING &&
+            tar --extract --gzip --no-same-owner --directory $ARRIVING --file -"
+    at_desk bash -s "$LISTED" "$ARRIVING" <<'END'
+set -euo pipefail
+export LC_ALL=C
+# Pods of a run whose controller died may still read what is here: only what differs is replaced, and
+# each file at once.
+touch "$1"
+comm -23 "$1" "$2/$1" | while IFS= read -r file; do rm -f -- "$file"; done
+while IFS= read -r file; do
+    if ! cmp --silent -- "$2/$file" "$file"; then
+        mkdir -p -- "$(dirname -- "$file")"
+        mv -f -- "$2/$file" "$file"
+    fi
+done <"$2/$1"
+if [ "$(git rev-parse HEAD 2>/dev/null)" != "$(git -C "$2" rev-parse HEAD 2>/dev/null)" ]; then
+    rm -rf "$2/.git.old"
+    [ ! -e .git ] || mv .git "$2/.git.old"
+    [ ! -e "$2/.git" ] || mv "$2/.git" .git
+fi
+mv "$2/$1" "$1"
+rm -rf "$2"
+END
     rm -rf "$stage"
 }

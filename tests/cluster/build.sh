@@ -96,6 +96,8 @@ image() {
 }
 
 mkdir -p "$CACHE"
+exec 8>"$CACHE/build.lock"
+flock 8 # another build's end
 packages
 kubernetes
 pause

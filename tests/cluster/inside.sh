@@ -20,6 +20,7 @@ NODE=grace-node
 if [ "${GRACE_TEST_INSIDE:-}" != yes ]; then
     [ "$(id -u)" -eq 0 ] || die "it needs root: it makes namespaces, mounts and control groups."
     [ $# -gt 0 ] || die "give a command to run beside the cluster."
+    mkdir -p "$CACHE"
     exec 9>"$CACHE/lock"
     flock -n 9 || die "another one runs on this machine; its lock is $CACHE/lock."
     "$REPOSITORY/tests/cluster/build.sh"
@@ -197,6 +198,9 @@ start scheduler "$BINARIES/kube-scheduler" --kubeconfig "$WORK/scheduler.kubecon
 images() { with_tree ctr --address /run/containerd/containerd.sock --namespace k8s.io images "$@"; }
 await 120 "containerd" images list
 GRACE_TEST_IMAGE=$(cat "$CACHE/image")
+for old in $(images list --quiet | grep '^localhost/grace:' | grep -vxF "$GRACE_TEST_IMAGE"); do
+    images remove --sync "$old" >/dev/null
+done
 for image in "localhost/pause:1=$CACHE/pause.tar" \
     "$GRACE_TEST_IMAGE=$CACHE/image-${GRACE_TEST_IMAGE##*:}.tar"; do
     if ! images list --quiet | grep -qx "${image%%=*}"; then

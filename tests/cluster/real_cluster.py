@@ -8,16 +8,69 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Checkout, computing, controllers, group, kubectl, volume
+from kube_checkout import Checkout, computing, controllers, group, kubectl, listed, volume
 from waiting import wait_until
 
+ROOT = Path(__file__).parents[2]
 PICO = {"name": "resources/models/pico", "engine": "transformers", "dtype": "float32"}
 #: One model's records alone; what makes tables and the report is not what is tested.
 RECORDS = "studies=[study1] experiments=[exp2] replications=1 limit=2"
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Volumes, a checkout, and `make cluster-up`."""
+    for name in ("project", "journal", "weights"):
+        volume(name).mkdir()
+        shutil.chown(volume(name), 1000, 1000)
+    folder = tmp_path_factory.mktemp("checkout") / "grace"
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    overlay = folder / "workflow/kubernetes/overlays/test"
+    shutil.copytree(ROOT / "tests/cluster/overlay", overlay)
+    jobs = overlay / "jobs/kustomization.yaml"
+    tag = os.environ["GRACE_TEST_IMAGE"].rpartition(":")[2]
+    jobs.write_text(jobs.read_text().replace("TAG", tag))
+    config = folder / "config/config.yaml"
+    text = re.sub(r"(?m)^cluster:.*\n", "", config.read_text())
+    config.write_text(f"{text}\ncluster: test\n")
+    made = Checkout(folder)
+    made.settings()
+    identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.org")
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "a checkout"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    made.make("cluster-up")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(checkout: Checkout) -> Iterator[None]:
+    """Each test begins with the usual entry, and ends with nothing of its run in the namespace."""
+    checkout.settings()
+    yield
+    left = [
+        pod["metadata"]["name"] for pod in computing() if "deletionTimestamp" not in pod["metadata"]
+    ]
+    jobs = listed("jobs", "app.kubernetes.io/name=grace,!app.kubernetes.io/component")
+    secrets = listed("secrets", "app.kubernetes.io/name=grace")
+    kubectl("delete", "jobs,pods", "--all", "--wait")
+    assert (left, jobs, secrets) == ([], [], [])
 
 
 def running(name: str) -> list[dict]:

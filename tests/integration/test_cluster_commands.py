@@ -126,6 +126,8 @@ def test_what_is_uploaded_is_this_checkout(checkout, tmp_path):
     changed = bash(volume, "git status --porcelain --untracked-files=no").stdout
     assert changed == " M config/config.yaml\n"
 
+    # Files that are as they were are left alone: a pod may be reading them.
+    before = (volume / "config/models.yaml").stat().st_ino
     (checkout / "config/prompts/mine/a b.j2").unlink()
     (checkout / "resources/stimuli/study1.csv").unlink()
     upload(checkout, volume)
@@ -133,3 +135,10 @@ def test_what_is_uploaded_is_this_checkout(checkout, tmp_path):
     assert not (volume / "resources/stimuli/study1.csv").exists()
     assert (volume / "resources/stimuli/study2.csv").exists()
     assert (volume / "results/report.html").exists()
+    assert (volume / "config/models.yaml").stat().st_ino == before
+    (checkout / "config/models.yaml").write_text("{}")
+    bash(checkout, "git -c user.name=tester -c user.email=tester@example.org commit -qam second")
+    upload(checkout, volume)
+    assert (volume / "config/models.yaml").read_text() == "{}"
+    assert bash(volume, "git rev-parse HEAD").stdout == bash(checkout, "git rev-parse HEAD").stdout
+    assert not list(volume.glob(".grace-arriving"))

@@ -1,22 +1,18 @@
-"""A checkout whose cluster is the real one that tests/cluster/inside.sh has started."""
+"""A checkout, `make cluster-…` in it, and kubectl, for the cluster of tests/cluster/inside.sh."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 import yaml
 from waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 NAMESPACE = "grace"
 #: Pods that compute get one core of the node's two.
 CORES = ("--set-threads", "generate=1", "score=1")
@@ -105,7 +101,7 @@ class Checkout:
 
     def run(self, results: str, *arguments: str, config: str = "replications=1 limit=2") -> None:
         """Start a run in the cluster, in a folder of results of its own."""
-        words = [*CORES, *arguments, "--config", f"results={results}", config]
+        words = [*arguments, *CORES, "--config", f"results={results}", config]
         self.make("cluster-run", " ".join(words))
 
     def ended(self, timeout_s: float = 900) -> tuple[bool, str]:
@@ -156,52 +152,3 @@ def controllers() -> list[psutil.Process]:
         if "--executor" in line and any(word.endswith("snakemake") for word in line):
             found.append(process)
     return found
-
-
-@pytest.fixture(scope="session")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Volumes, a checkout, and `make cluster-up`."""
-    for name in ("project", "journal", "weights"):
-        volume(name).mkdir()
-        shutil.chown(volume(name), 1000, 1000)
-    folder = tmp_path_factory.mktemp("checkout") / "grace"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    overlay = folder / "workflow/kubernetes/overlays/test"
-    shutil.copytree(ROOT / "tests/cluster/overlay", overlay)
-    jobs = overlay / "jobs/kustomization.yaml"
-    tag = os.environ["GRACE_TEST_IMAGE"].rpartition(":")[2]
-    jobs.write_text(jobs.read_text().replace("TAG", tag).replace("../../../jobs", "../../../jobs"))
-    config = folder / "config/config.yaml"
-    text = re.sub(r"(?m)^cluster:.*\n", "", config.read_text())
-    config.write_text(f"{text}\ncluster: test\n")
-    made = Checkout(folder)
-    made.settings()
-    identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.org")
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "a checkout"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
-    made.make("cluster-up")
-    return made
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(checkout: Checkout) -> Any:
-    """Each test begins with the usual entry, and ends with nothing of its run in the namespace."""
-    checkout.settings()
-    yield
-    left = [
-        pod["metadata"]["name"] for pod in computing() if "deletionTimestamp" not in pod["metadata"]
-    ]
-    jobs = listed("jobs", "app.kubernetes.io/name=grace,!app.kubernetes.io/component")
-    secrets = listed("secrets", "app.kubernetes.io/name=grace")
-    kubectl("delete", "jobs,pods", "--all", "--wait")
-    assert (left, jobs, secrets) == ([], [], [])
