@@ -168,9 +168,17 @@ def test_what_somebody_deletes_is_started_again(checkout: Checkout, kind: str) -
     (pod,) = running("inference")
     name = {"pod": pod["metadata"]["name"], "job": pod["metadata"]["labels"]["job-name"]}[kind]
     kubectl("delete", kind, name)
+    seen = set()
+
+    def over() -> bool:
+        seen.update(pod["metadata"]["uid"] for pod in group("inference"))
+        return metadata(results).exists()
+
+    wait_until(over, 600, "the results")
     log = checkout.succeeded()
-    assert "Started again, try 2 of 3" in log
-    assert metadata(results).exists()
+    # A Job of Kubernetes 1.20 replaces its pod by itself; a younger one fails, which is told.
+    assert kind == "pod" or "Started again, try 2 of 3" in log, log
+    assert seen - {pod["metadata"]["uid"]}
 
 
 def test_gpus_that_are_not_to_be_had_make_way_for_the_next(checkout: Checkout) -> None:
@@ -208,18 +216,15 @@ def test_an_image_that_cannot_be_pulled_is_told_in_the_kubelets_words(checkout: 
 
 
 def test_a_killed_controller_finds_its_pods_again(checkout: Checkout) -> None:
-    checkout.run(
-        "results-kill", target("results-kill"), config="studies=[study1] replications=1 limit=40"
-    )
+    work = "replications=1 limit=300"
+    checkout.run("results-kill", target("results-kill"), config=work)
     wait_until(lambda: running("inference"), 300, "a pod of a replication")
     (before,) = running("inference")
     (process,) = controllers()
     process.kill()
     checkout.failed()
     assert [pod["metadata"]["uid"] for pod in computing()] == [before["metadata"]["uid"]]
-    checkout.run(
-        "results-kill", target("results-kill"), config="studies=[study1] replications=1 limit=40"
-    )
+    checkout.run("results-kill", target("results-kill"), config=work)
     seen = set()
 
     def over() -> bool:
@@ -227,7 +232,8 @@ def test_a_killed_controller_finds_its_pods_again(checkout: Checkout) -> None:
         return metadata("results-kill").exists()
 
     wait_until(over, 900, "the results")
-    assert "adopted" in checkout.succeeded()
+    log = checkout.succeeded()
+    assert "adopted" in log, log
     assert seen == {before["metadata"]["uid"]}
 
 

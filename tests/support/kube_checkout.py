@@ -34,7 +34,8 @@ ENTRY: dict[str, Any] = {
     },
     "run_as": {"user": 1000, "group": 1000, "fs_group": 1000},
     "poll_s": 1,
-    "grace_s": 5,
+    # Longer than a pod may take to end.
+    "grace_s": 45,
     "ttl_s": 600,
 }
 
