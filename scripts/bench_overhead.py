@@ -1,8 +1,8 @@
 """What the journal and the records cost: whole runs of the workflow with them and without.
 
-python scripts/bench_overhead.py --rounds 3
+python scripts/bench_overhead.py --rounds 3 -- --config replications=1
 
-Runs the project's tracked files, as they are now, in two copies that take turns. In one of them,
+One replication, because the second takes what it would measure again from the first's journal. Runs the project's tracked files, as they are now, in two copies that take turns. In one of them,
 engines are asked without the journal, and no file's digest is taken or recorded.
 """
 
