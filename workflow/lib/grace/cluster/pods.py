@@ -212,6 +212,11 @@ def _environment(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
         # Models that nobody guards need none.
         optional = {"name": token.name, "key": token.key, "optional": True}
         found.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": optional}})
+    # Provenance tells where an answer was given.
+    found += [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+        for name, path in (("NODE_NAME", "spec.nodeName"), ("POD_NAME", "metadata.name"))
+    ]
     return found
 
 
