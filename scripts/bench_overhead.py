@@ -2,8 +2,9 @@
 
 python scripts/bench_overhead.py --rounds 3 -- --config replications=1
 
-One replication, because the second takes what it would measure again from the first's journal. Runs the project's tracked files, as they are now, in two copies that take turns. In one of them,
-engines are asked without the journal, and no file's digest is taken or recorded.
+One replication, because a second takes what it would measure again from the first's journal. Runs
+the project's tracked files, as they are now, in two copies that take turns. In one of them, engines
+are asked without the journal, and no file's digest is taken or recorded.
 """
 
 from __future__ import annotations
