@@ -2,8 +2,7 @@
 
 What it keeps of the stock class is its settings (`--kubernetes-…`) and its place in Snakemake. A
 Job's name follows from what it makes, so that a run finds its own Jobs again however it ended
-before. One thread looks at all Jobs and pods of the run in two calls, compares what is there with
-what is wanted, and makes one more like the other: creates, adopts, waits, reports, deletes.
+before. What a pod and the run are is here; what becomes of the run's Jobs is `grace.cluster.jobs`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import math
 import os
 import signal
 import sys
@@ -34,11 +32,11 @@ from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import format_cli_arg, join_cli_args
 
 from grace.cluster.api import Api, ApiError
+from grace.cluster.jobs import MAKES, Jobs, Task
 from grace.cluster.placement import Placement
-from grace.cluster.pods import CONTAINER, WORKDIR, PodRequest, dns_name, job_manifest, label_value
-from grace.cluster.queue import Order, Waiting, ready
+from grace.cluster.pods import WORKDIR, PodRequest, dns_name, job_manifest, label_value
+from grace.cluster.queue import Order
 from grace.cluster.settings import Cluster
-from grace.cluster.states import Verdict, active, state, verdict
 from grace.errors import GraceError
 
 #: What pods share with a controller on the same volume: everything but installed software.
@@ -52,15 +50,10 @@ SHARED = frozenset(
 )
 #: Jobs at once where the command line does not say (`--jobs`).
 JOBS = 500
-#: Annotation of a Job: for each file that it makes, a digest of its name and one of its making.
-MAKES = "grace/makes"
 #: Memory of a pod whose rule names none, in MB.
 MEM_MB = 2000
 #: Seconds that a pod has to end by itself.
 TERMINATION_S = 5
-LOG_LINES = 200
-#: Lines of a failed pod's log on the terminal.
-TOLD_LINES = 20
 #: Files that are named on the command line of a pod; more of them go into a file.
 _WAIT_FILES = 20
 Json = dict[str, Any]
@@ -143,42 +136,6 @@ def register(workflow: Any, plan: Callable[[], Plan]) -> KubernetesPlugin:
     return plugin
 
 
-@dataclass
-class Task:
-    """A Job of the cluster that this run wants, or has.
-
-    `since` is when its present phase began; `told` is the last reason for waiting that was shown.
-    """
-
-    info: SubmittedJobInfo
-    request: PodRequest
-    created: bool = False
-    phase: str = ""
-    since: float = 0.0
-    told: str = ""
-    tries: int = 1
-    placement: int = 0
-
-    @property
-    def name(self) -> str:
-        return self.request.name
-
-    def adopt(self, name: str) -> None:
-        """Take a Job that runs for this one."""
-        self.request = replace(self.request, name=name)
-        self.info.external_jobid = name
-        self.created = True
-
-    def waiting(self) -> Waiting:
-        return Waiting(self.name, self.request.model, self.request.gpus)
-
-    def seconds_in(self, phase: str, now: float) -> float:
-        """Seconds since it has been in this phase."""
-        if phase != self.phase:
-            self.phase, self.since = phase, now
-        return now - self.since
-
-
 class Executor(stock.Executor):
     """One pod a group of jobs."""
 
@@ -191,50 +148,65 @@ class Executor(stock.Executor):
 
     def _wait_thread(self) -> None:
         self._ready.wait()
-        super()._wait_thread()
+        if self.wait:
+            super()._wait_thread()
 
     def __post_init__(self) -> None:
+        self.wait = False  # the thread ends where this fails
         try:
-            self.plan = self.make_plan()
+            self._begin()
+            self.wait = True
         except GraceError as error:
             raise WorkflowError(str(error)) from None
+        finally:
+            self._ready.set()
+
+    def _begin(self) -> None:
+        self.plan = self.make_plan()
         self.cluster = _with_namespace(self.plan.cluster, self.workflow.executor_settings.namespace)
-        self.omit_cleanup = bool(self.workflow.executor_settings.omit_job_cleanup)
-        self.order = Order(
-            list(self.plan.placements),
-            self.plan.parallelism,
-            self.cluster.peak_gpus,
-            self.cluster.models_in_sequence,
-        )
-        self.tasks: dict[str, Task] = {}
-        self._failed: dict[str, Task] = {}
-        self._ended: set[str] = set()
         self._wake, self._over = threading.Event(), threading.Event()
         self._closed = self._handles_sigterm = False
         self._answered = time.monotonic()
         self._secret: dict[str, tuple[str, str]] = {}
-        try:
-            self.shared, self.run_name = self._place()
-            self.api = Api(self.cluster, stop=self._over, tell=self.logger.warning)
-            self._create_secret()
-        except GraceError as error:
-            raise WorkflowError(str(error)) from None
+        self.shared, self.run_name = self._place()
+        self.api = Api(self.cluster, stop=self._over, tell=self.logger.warning)
         self.selector = f"app.kubernetes.io/name=grace,grace/run={label_value(self.run_name)}"
-        self.logs = self.workflow.persistence.aux_path / "kubernetes-logs"
-        self.logs.mkdir(exist_ok=True, parents=True)
+        logs = Path(self.workflow.persistence.aux_path) / "kubernetes-logs"
+        logs.mkdir(exist_ok=True, parents=True)
+        self._create_secret()
+        self.jobs = Jobs(
+            api=self.api,
+            cluster=self.cluster,
+            order=Order(
+                list(self.plan.placements),
+                self.plan.parallelism,
+                self.cluster.peak_gpus,
+                self.cluster.models_in_sequence,
+            ),
+            placements=self.plan.placements,
+            selector=self.selector,
+            logs=logs,
+            omit_cleanup=bool(self.workflow.executor_settings.omit_job_cleanup),
+            logger=self.logger,
+            wake=self._wake,
+            over=self._over,
+            manifest=self._manifest,
+            succeeded=self._succeeded,
+            failed=self._failed,
+        )
         self.logger.info(
             f"Its pods: kubectl -n {self.cluster.namespace} get pods -l {self.selector}"
         )
-        self._ready.set()
 
     # What Snakemake calls.
 
     def run_job(self, job: Any) -> None:
         """Want a Job; the thread creates it when its turn has come."""
         self._end_on_sigterm()
-        task = self._task(job)
-        self.tasks[task.name] = task
-        self.report_job_submission(task.info)
+        request = self._request(job)
+        info = SubmittedJobInfo(job=job, external_jobid=request.name)
+        self.jobs.want(info, request)
+        self.report_job_submission(info)
         self._wake.set()
 
     async def check_active_jobs(
@@ -246,7 +218,7 @@ class Executor(stock.Executor):
         else:
             self._answered = time.monotonic()
         for info in active_jobs:
-            if info.external_jobid in self.tasks:
+            if info.external_jobid in self.jobs.tasks:
                 yield info
 
     async def sleep(self) -> None:
@@ -268,7 +240,9 @@ class Executor(stock.Executor):
         self.wait_thread.join()
         self._over.clear()
         try:
-            self._clean_up()
+            self.jobs.clean_up()
+            if self._secret:
+                self.api.delete_secret(self.run_name)
         except GraceError as error:
             self.logger.error(
                 f"{error}. What is left of this run in the cluster shows"
@@ -276,6 +250,29 @@ class Executor(stock.Executor):
                 " same command again takes it up."
             )
         super(stock.Executor, self).shutdown()
+
+    def _look_or_wait(self) -> None:
+        """Look; nothing is known while the API is away, which it may be for a while."""
+        try:
+            self.jobs.look()
+        except ApiError as error:
+            if not error.passing:
+                raise WorkflowError(str(error)) from None
+            if time.monotonic() - self._answered > self.cluster.api_patience_s:
+                raise WorkflowError(
+                    f"{error}. The run ends here; its pods go on, and the same command again takes"
+                    " them up."
+                ) from None
+        else:
+            self._answered = time.monotonic()
+
+    def _succeeded(self, task: Task) -> None:
+        self.report_job_success(task.info)
+
+    def _failed(self, task: Task, reason: str, log: Path | None) -> None:
+        self.report_job_error(
+            task.info, msg=f"{reason}\n", aux_logs=[str(log)] if log is not None else []
+        )
 
     # The command of a pod.
 
@@ -298,192 +295,9 @@ class Executor(stock.Executor):
         path.write_text("\n".join(files) + "\n", encoding="utf-8")
         return str(format_cli_arg("--wait-for-files-file", str(path)))
 
-    # One look.
-
-    def _look_or_wait(self) -> None:
-        """Look; nothing is known while the API is away, which it may be for a while."""
-        try:
-            self._look()
-        except ApiError as error:
-            if not error.passing:
-                raise WorkflowError(str(error)) from None
-            if time.monotonic() - self._answered > self.cluster.api_patience_s:
-                raise WorkflowError(
-                    f"{error}. The run ends here; its pods go on, and the same command again takes"
-                    " them up."
-                ) from None
-        else:
-            self._answered = time.monotonic()
-
-    def _look(self) -> None:
-        """Compare what is there with what is wanted, and act."""
-        # What the bucket lets through until the next look; lists come first.
-        most = self.api.calls + max(3, int(self.cluster.api_calls_per_s * self.cluster.poll_s))
-        jobs = {job["metadata"]["name"]: job for job in self.api.jobs(self.selector)}
-        pods: dict[str, list[Json]] = {}
-        for pod in self.api.pods(self.selector):
-            pods.setdefault(pod["metadata"]["labels"].get("job-name", ""), []).append(pod)
-        places: list[Task] = []
-        for task in list(self.tasks.values()):
-            if task.created:
-                self._judge(task, jobs.get(task.name), pods.get(task.name, []))
-            elif self._is_free(task, jobs):
-                places.append(task)
-        self._create(places, most)
-        for name in [] if self.omit_cleanup else sorted(self._ended - self.tasks.keys()):
-            if self.api.calls >= most or self._over.is_set():
-                break
-            self._delete(name)
-
-    def _is_free(self, task: Task, jobs: Mapping[str, Json]) -> bool:
-        """Whether a Job may be created now; one that does the same already is adopted.
-
-        Never are there two that make the same file: what is left of another run, or of a try
-        before, is deleted and waited for. One that makes more does, too: what it had finished is
-        not wanted any more.
-        """
-        makes = _makes(task.request.annotations)
-        others = [job for job in jobs.values() if makes.keys() & _makes(_annotations(job)).keys()]
-        names = [job["metadata"]["name"] for job in others]
-        mine = {name for name in names if name in self.tasks and self.tasks[name].created}
-        same = len(others) == 1 and makes.items() <= _makes(_annotations(others[0])).items()
-        if same and active(others[0]) and not mine and names[0] not in self._ended:
-            self.logger.info(f"{names[0]} runs already: adopted.")
-            del self.tasks[task.name]
-            task.adopt(names[0])
-            self.tasks[task.name] = task
-            return False
-        for name, job in zip(names, others, strict=True):
-            if name not in mine and not _deleted(job):
-                self._delete(name)
-        return not others
-
-    def _create(self, places: Sequence[Task], most: int) -> None:
-        """Create those of the tasks whose turn it is, until so many calls were made."""
-        free = {task.name for task in places}
-        # One that waits for what was there before it to go has its place already.
-        taken = [task.waiting() for task in self.tasks.values() if task.name not in free]
-        for name in ready([task.waiting() for task in places], taken, self.order):
-            task = self.tasks[name]
-            if self.api.calls >= most or self._over.is_set():
-                self._wake.set()
-                break
-            try:
-                self.api.create_job(self._manifest(task.request))
-            except ApiError as error:
-                if error.status != 409 and not error.passing:
-                    self._fail(task, str(error), None)
-                continue  # otherwise the next look shows what came of it
-            task.created, task.phase = True, ""
-            self._ended.discard(name)
-            self.logger.info(f"Job {name}: {task.request.rule}.")
-
-    def _judge(self, task: Task, job: Json | None, pods: list[Json]) -> None:
-        """Tell Snakemake if a Job has ended, or start it again."""
-        seen = state(job, pods, CONTAINER)
-        found = verdict(seen, task.seconds_in(seen.phase, time.monotonic()), self.cluster)
-        if found.kind == "active":
-            if found.reason and found.reason != task.told and seen.phase == "unscheduled":
-                task.told = found.reason
-                self.logger.info(f"{task.name} waits: {found.reason}")
-            return
-        if found.kind == "succeeded":
-            self._ended.add(task.name)
-            del self.tasks[task.name]
-            self.report_job_success(task.info)
-            return
-        again = self._again(task, found)
-        if seen.phase in ("failed", "lost"):
-            log = self._log(task, seen.pod)
-            self._ended.add(task.name)
-        else:  # it has not begun, or is gone
-            log = None
-            self._delete(task.name)
-        if again is not None:
-            self.logger.warning(
-                f"{task.name} ({task.request.rule}): {found.reason}. Started again, try"
-                f" {again.tries} of {self.cluster.tries}: {_needs(again.request)}."
-            )
-            self.tasks[task.name] = again
-            return
-        self._failed[task.name] = self._changed(task, found)
-        self._fail(task, found.reason, log)
-
-    def _again(self, task: Task, found: Verdict) -> Task | None:
-        """The next try of a Job that the cluster ended, not what ran; None where there is none."""
-        if task.tries >= self.cluster.tries or not (found.again or found.move):
-            return None
-        changed = self._changed(task, found)
-        if found.move and changed.placement <= task.placement:
-            return None
-        return replace(changed, tries=task.tries + 1)
-
-    def _changed(self, task: Task, found: Verdict) -> Task:
-        """What another try is to have: more memory after OOMKilled, the next GPUs in the list."""
-        request, placement = task.request, task.placement
-        if found.oom:
-            own = (request.memory_mib - request.shm_mib) * self.cluster.more_memory
-            request = replace(request, mem_mb=math.ceil(own * 2**20 / 10**6))
-        options = self.plan.placements.get(request.model or "", [])
-        if found.move and request.placement is not None:
-            placement = (placement + 1) % len(options)
-            request = replace(request, placement=options[placement])
-        return Task(task.info, request, placement=placement)
-
-    def _fail(self, task: Task, reason: str, log: Path | None) -> None:
-        told = ""
-        if log is not None:
-            lines = log.read_text(encoding="utf-8").splitlines()[-TOLD_LINES:]
-            told = "\n".join([f"\nThe pod's last lines ({log}):", *lines])
-        self.logger.error(f"{task.name} ({task.request.rule}) failed: {reason}{told}")
-        del self.tasks[task.name]
-        self.report_job_error(
-            task.info, msg=f"{reason}\n", aux_logs=[str(log)] if log is not None else []
-        )
-
-    def _log(self, task: Task, pod: str | None) -> Path | None:
-        """What a failed pod wrote, as a file here; None where it cannot be had."""
-        if pod is None:
-            return None
-        path = Path(self.logs) / f"{task.name}.log"
-        try:
-            path.write_text(self.api.log(pod, CONTAINER, LOG_LINES), encoding="utf-8")
-        except ApiError as error:
-            self.logger.warning(str(error))
-            return None
-        return path
-
-    def _delete(self, name: str) -> None:
-        """Delete a Job; what cannot be deleted now is at the end of the run."""
-        try:
-            self.api.delete_job(name)
-            self._ended.discard(name)
-        except ApiError as error:
-            self.logger.warning(str(error))
-
-    def _clean_up(self) -> None:
-        """Delete what is left of the run, and wait until it is gone."""
-        deadline = time.monotonic() + self.cluster.grace_s
-        while left := [job for job in self.api.jobs(self.selector) if self._is_rubbish(job)]:
-            for job in left if self.omit_cleanup else []:
-                self.api.delete_job(job["metadata"]["name"])
-            if not self.omit_cleanup and any(not _deleted(job) for job in left):
-                self.api.delete_jobs(self.selector)
-            if time.monotonic() >= deadline:
-                raise GraceError("the run's Jobs were deleted, but do not go away")
-            self._over.wait(min(1.0, self.cluster.poll_s))
-        if self._secret:
-            self.api.delete_secret(self.run_name)
-
-    def _is_rubbish(self, job: Json) -> bool:
-        """Whether a Job is to go at the end of the run."""
-        if not self.omit_cleanup or _deleted(job):
-            return True
-        return active(job) and job["metadata"]["name"] not in self._ended
-
     # What a pod is.
 
-    def _task(self, job: Any) -> Task:
+    def _request(self, job: Any) -> PodRequest:
         members = list(job.jobs) if job.is_group() else [job]
         model, replication = _only(members, "model"), _only(members, "replication")
         rule = str(job.groupid) if job.is_group() else str(job.rule.name)
@@ -492,7 +306,7 @@ class Executor(stock.Executor):
         # Numbers only: some resources are words, or not known before the job's inputs are.
         sizes = {key: value for key, value in dict(job.resources).items() if type(value) is int}
         options = self.plan.placements.get(model or "", []) if sizes.get("gpu") else []
-        request = PodRequest(
+        return PodRequest(
             name=_name([rule, model, replication], [self.run_name, *outputs]),
             run=self.run_name,
             rule=rule,
@@ -510,12 +324,6 @@ class Executor(stock.Executor):
             annotations={MAKES: " ".join(f"{output}:{makes[output]}" for output in outputs)},
             shared=self.shared,
         )
-        before = self._failed.pop(request.name, None)
-        if before is not None and job.attempt > 1:
-            placement, mem_mb = before.request.placement, before.request.mem_mb
-            request = replace(request, placement=placement, mem_mb=max(mem_mb, request.mem_mb))
-        info = SubmittedJobInfo(job=job, external_jobid=request.name)
-        return Task(info, request, placement=before.placement if before else 0)
 
     def _manifest(self, request: PodRequest) -> Json:
         manifest = job_manifest(request, self.cluster)
@@ -590,19 +398,6 @@ def _with_namespace(cluster: Cluster, namespace: str) -> Cluster:
     return cluster.model_copy(update={"namespace": namespace}) if given else cluster
 
 
-def _deleted(job: Json) -> bool:
-    return bool(job["metadata"].get("deletionTimestamp"))
-
-
-def _annotations(job: Json) -> Mapping[str, str]:
-    return job["metadata"].get("annotations") or {}
-
-
-def _makes(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Digests of the files that a Job makes, each with that of its making."""
-    return dict(pair.split(":") for pair in annotations.get(MAKES, "").split())
-
-
 def _short(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
@@ -624,9 +419,3 @@ def _work(job: Any) -> str:
     told = {key: job.params.get(key) for key in ("cell", "code", "inputs")}
     wildcards = dict(job.wildcards_dict)
     return _short(json.dumps([job.rule.name, wildcards, told], sort_keys=True, default=str))
-
-
-def _needs(request: PodRequest) -> str:
-    """What a pod has, for people."""
-    gpus = f", {request.gpus} × {request.placement.tag}" if request.placement else ""
-    return f"{request.cpu} cores, {request.memory_mib} MiB{gpus}"
