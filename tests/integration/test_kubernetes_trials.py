@@ -90,7 +90,7 @@ def test_one_model_load_for_each_replication(grace):
 
 
 def test_no_answer_is_asked_again_when_pods_and_controllers_die(grace):
-    grace.config = (*CONFIG, "replications=1")
+    grace.config = (*CONFIG, "replications=1", "experiments=[exp1]")
     grace.cluster.gpus["nvidia.com/a100"] = 1
     dam = grace.folder / "stub" / "dam"
     dam.write_text("2")

@@ -332,7 +332,7 @@ ROWS = {
     "`cluster`, or what `clusters.yaml` says of it": Row(
         both(
             config_with("cluster: local"),
-            change("config/clusters.yaml", "namespace: default", "namespace: mine"),
+            change("config/clusters.yaml", "namespace: grace", "namespace: mine"),
         ),
         NOTHING,
     ),

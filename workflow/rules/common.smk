@@ -66,7 +66,7 @@ def cluster_plan():
 
 
 # Snakemake looks for executors and makes files after this.
-executor.register(workflow, cluster_plan)
+KUBERNETES = executor.register(workflow, cluster_plan)
 adapt(workflow, PROJECT.config.results)
 
 # A run that was killed leaves a lock, which would be in this one's way.
@@ -91,8 +91,8 @@ def stop_where_nothing_can_be_written():
 
 
 def on_cluster():
-    """Whether jobs become pods; known once the DAG is built, but not in a dry-run."""
-    return workflow.executor_plugin is not None and workflow.executor_plugin.name == "kubernetes"
+    """Whether jobs become pods; known once the DAG is built."""
+    return KUBERNETES.chosen
 
 
 def stop_without_r(jobs):

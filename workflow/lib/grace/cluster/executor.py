@@ -81,9 +81,13 @@ class Plan:
 
 
 class KubernetesPlugin(Plugin):
-    """The plugin under its stock name, told of the workflow once it is the chosen one."""
+    """The plugin under its stock name, told of the workflow once it is the chosen one.
+
+    `chosen` says whether this run's jobs become pods, or would in a dry-run.
+    """
 
     workflow: Any = None
+    chosen = False
 
     def validate_settings(self, settings: Any) -> None:
         """Also: without a storage provider a volume is shared, and `--jobs` may be left out.
@@ -92,6 +96,7 @@ class KubernetesPlugin(Plugin):
         for local runs.
         """
         super().validate_settings(settings)
+        self.chosen = True
         workflow = self.workflow
         provider = workflow.storage_settings.default_storage_provider
         stored = provider is not None
@@ -119,14 +124,12 @@ class KubernetesPlugin(Plugin):
             workflow.global_resources["_nodes"] = JOBS
 
 
-def register(workflow: Any, plan: Callable[[], Plan]) -> None:
+def register(workflow: Any, plan: Callable[[], Plan]) -> KubernetesPlugin:
     """Put our executor into the stock one's place, for this process.
 
     `plan` is called once the executor is used; its `GraceError` is the user's mistake.
     """
-    stock_plugin = ExecutorPluginRegistry().plugins.get("kubernetes")
-    if stock_plugin is None:
-        return  # not installed; Snakemake says so if it is asked for
+    stock_plugin = ExecutorPluginRegistry().plugins["kubernetes"]
     plugin = KubernetesPlugin(
         executor=type("Executor", (Executor,), {"make_plan": staticmethod(plan)}),
         common_settings=stock_plugin.common_settings,
@@ -135,6 +138,7 @@ def register(workflow: Any, plan: Callable[[], Plan]) -> None:
     )
     plugin.workflow = workflow
     ExecutorPluginRegistry().plugins["kubernetes"] = plugin
+    return plugin
 
 
 @dataclass
