@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,17 @@ class Checkout:
 def volume(name: str) -> Path:
     """The folder behind a claim."""
     return Path(os.environ["GRACE_TEST_VOLUME"]) / name
+
+
+def processes_of(pod: dict[str, Any]) -> list[psutil.Process]:
+    """What runs in a pod, as this machine sees it."""
+    mark = f"pod{pod['metadata']['uid']}"
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError):
+            if mark in Path(f"/proc/{process.pid}/cgroup").read_text():
+                found.append(process)
+    return found
 
 
 def controllers() -> list[psutil.Process]:
