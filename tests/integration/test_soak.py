@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-from soak import Soak, table
+from soak import side_by_side, table
 
 
 def test_nothing_is_lost_repeated_or_different_after_random_kills(tmp_path):
-    soak = Soak(tmp_path, seed=1, limit=6)
-    soak.run(kills=4, until=time.monotonic() + 180)
-    found = soak.findings.values()
-    assert not any(one.bad() for one in found), (table(soak.findings), found)
+    findings = side_by_side(tmp_path, kills=4, until=time.monotonic() + 180, seed=1, limit=6)
+    found = findings.values()
+    assert not any(one.bad() for one in found), (table(findings), found)
     assert sum(sum(one.kills.values()) for one in found) >= 2

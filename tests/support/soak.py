@@ -2,9 +2,9 @@
 
 `make soak`, or `python tests/support/soak.py --trials 60`. A round begins without results and
 without a journal. Its run is killed and started again by the same command, up to a number of times,
-then left alone to its end and compared with a run that nobody killed. Rounds alternate between
-pico in process and a remote API that counts what it is asked. Statistics in R and the report are
-left out: no answer could be lost there.
+then left alone to its end and compared with a run that nobody killed. Two models are killed side by
+side, each in a project of its own: pico in process, and a remote API that counts what it is asked.
+Statistics in R and the report are left out: no answer could be lost there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,90 +66,88 @@ class Findings:
 
 
 class Soak:
-    """Rounds on one copy of the project, with `limit` trials of study 2."""
+    """Rounds of one model on one copy of the project, with `limit` trials of study 2."""
 
-    def __init__(self, folder: Path, *, seed: int, limit: int) -> None:
+    def __init__(self, folder: Path, model: str, *, seed: int, limit: int) -> None:
         self._draw = random.Random(seed)
         self._limit = limit
-        self._project = Project.copied_to(folder / "project")
-        self.findings = {model: Findings() for model in MODELS}
-        self._whole: dict[str, dict[str, str]] = {}
-        self._seconds: dict[str, float] = {}
+        self._model = model
+        self._project = Project.copied_to(folder / model)
+        self.findings = Findings()
+        self._whole: dict[str, str] = {}
+        self._seconds = 0.0
 
-    def run(self, kills: int, until: float) -> None:
+    def run(self, kills: int, until: float) -> Findings:
         """So many kills, but none after the moment `until` (of the monotonic clock)."""
-        while (left := kills - self._kills()) > 0 and time.monotonic() < until:
-            for model in MODELS:
-                self._round(model, min(KILLS_A_ROUND, max(1, left // 2)), until)
+        while (left := kills - sum(self.findings.kills.values())) > 0 and time.monotonic() < until:
+            self._round(min(KILLS_A_ROUND, left), until)
+        return self.findings
 
-    def _kills(self) -> int:
-        return sum(sum(found.kills.values()) for found in self.findings.values())
-
-    def _round(self, model: str, kills: int, until: float) -> None:
+    def _round(self, kills: int, until: float) -> None:
         began = time.monotonic()
         api = CountingApi(ANSWER_S, known=lambda: marks_in_journal(self._project))
         with closing(FakeOpenAI(api)) as server:
-            if model == "remote":
+            if self._model == "remote":
                 remote_model(self._project, server.url)
-            if model not in self._whole:
-                self._run_whole(model)
+            if not self._whole:
+                self._run_whole()
                 api.asked.clear()  # the same will be asked in the round
             self._clean()
-            trial = _Round(self._project, self.findings[model], api)
+            trial = _Round(self._project, self.findings, api)
             for number in range(kills):
-                if time.monotonic() > until or not self._killed(model, number):
+                if time.monotonic() > until or not self._killed(number):
                     break
                 trial.check()
-            last = Started(self._project, *self._command(model))
+            last = Started(self._project, *self._command())
             if last.process.wait(_RUN_S) != 0:
-                self.findings[model].failed_runs.append(last.output()[-3000:])
+                self.findings.failed_runs.append(last.output()[-3000:])
             trial.check()
-        now, whole = outputs(self._project), self._whole[model]
-        found = self.findings[model]
+        now, whole = outputs(self._project), self._whole
+        found = self.findings
         found.repeated += len(api.repeated)
         found.different += sorted(n for n in {*now, *whole} if now.get(n) != whole.get(n))
         found.answers += trial.answers()
         found.rounds += 1
         found.seconds += time.monotonic() - began
 
-    def _killed(self, model: str, number: int) -> bool:
+    def _killed(self, number: int) -> bool:
         """Start the command, kill it at a random moment; False where it ended before.
 
         `number` counts the kills before it in the round, since which there is less to do.
         """
         began = time.monotonic()
-        run = Started(self._project, *self._command(model))
-        wait_s = self._draw.uniform(0.2, 0.9 * self._seconds[model] * 0.85**number)
+        run = Started(self._project, *self._command())
+        wait_s = self._draw.uniform(0.2, 0.9 * self._seconds * 0.85**number)
         way = self._draw.choice(WAYS)
         with suppress(psutil.TimeoutExpired, subprocess.TimeoutExpired):
             run.process.wait(wait_s)
         if not run.running():
             if number == 0:  # the machine is less busy than it was
-                self._seconds[model] = time.monotonic() - began
+                self._seconds = time.monotonic() - began
             return False
         if way == "Snakemake alone":
             run.kill_snakemake()
         elif way != "a job" or not run.kill_a_job(_RUN_S):
             way = "everything"
             run.kill_everything()
-        kills = self.findings[model].kills
+        kills = self.findings.kills
         kills[way] = kills.get(way, 0) + 1
         return True
 
-    def _run_whole(self, model: str) -> None:
+    def _run_whole(self) -> None:
         """A run that nobody kills: its outputs, and how long it takes."""
         self._clean()
         began = time.monotonic()
-        self._project.run(*self._command(model))
-        self._seconds[model] = time.monotonic() - began
-        self._whole[model] = outputs(self._project)
+        self._project.run(*self._command())
+        self._seconds = time.monotonic() - began
+        self._whole = outputs(self._project)
 
-    def _command(self, model: str) -> tuple[str, ...]:
+    def _command(self) -> tuple[str, ...]:
         return (
             "results/analysis-ready/study2.csv",
-            f"results/{model}/replication-0/metadata.json",
+            f"results/{self._model}/replication-0/metadata.json",
             "--config",
-            f"models=[{model}]",
+            f"models=[{self._model}]",
             "replications=1",
             "studies=[study2]",
             "on_invalid=warn",
@@ -160,6 +159,18 @@ class Soak:
         """No results and no journal; Snakemake's own folder stays, with what kills left in it."""
         for name in ("results", ".grace"):
             shutil.rmtree(self._project.folder / name, ignore_errors=True)
+
+
+def side_by_side(
+    folder: Path, kills: int, until: float, *, seed: int, limit: int
+) -> dict[str, Findings]:
+    """So many kills, shared by the models, each of which has rounds of its own; by model."""
+    soaks = [
+        Soak(folder, model, seed=seed + number, limit=limit) for number, model in enumerate(MODELS)
+    ]
+    with ThreadPoolExecutor(len(MODELS)) as threads:
+        found = threads.map(lambda soak: soak.run(kills // len(MODELS), until), soaks)
+        return dict(zip(MODELS, found, strict=True))
 
 
 class _Round:
@@ -213,16 +224,17 @@ def main() -> None:
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory(prefix="grace-soak-") as folder:
-        soak = Soak(Path(folder), seed=options.seed, limit=options.limit)
-        soak.run(options.trials, until)
-    print(table(soak.findings))
+        findings = side_by_side(
+            Path(folder), options.trials, until, seed=options.seed, limit=options.limit
+        )
+    print(table(findings))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    facts = {model: asdict(found) for model, found in soak.findings.items()}
+    facts = {model: asdict(found) for model, found in findings.items()}
     options.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    for found in soak.findings.values():
+    for found in findings.values():
         for output in found.failed_runs:
             print(output, file=sys.stderr)
-    sys.exit(any(found.bad() for found in soak.findings.values()))
+    sys.exit(any(found.bad() for found in findings.values()))
 
 
 if __name__ == "__main__":
