@@ -196,24 +196,30 @@ def test_a_killed_controller_adopts_its_pods(toy):
     assert toy.leftovers() == []
 
 
-def test_what_another_work_left_running_is_ended_first(toy):
-    run = toy.want("waits-1")
-    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+@pytest.mark.parametrize(("rule", "file"), [("waits", "waits-1"), ("pair", "ends-1")])
+def test_what_another_work_left_running_is_ended_first(toy, rule, file):
+    """The pair's first half is done by then, so that the second Job has another name."""
+    run = toy.want(file)
+    wait_until(lambda: running(toy, rule), 60, "its pod")
+    if rule == "pair":
+        wait_until((toy.folder / "begun").exists, 60, "its second half")
     run.signal(signal.SIGKILL)
     run.wait()
     snakefile = toy.folder / "Snakefile"
     text = snakefile.read_text(encoding="utf-8")
+    output = f'        "out/{file.split("-")[0]}-{{name}}",\n    '
     edited = text.replace(
-        '        "out/waits-{name}",\n',
-        '        "out/waits-{name}",\n    params:\n        cell={"edited": True},\n',
+        f"    output:\n{output}",
+        f'    params:\n        cell={{"edited": True}},\n    output:\n{output}',
     )
     assert edited != text
     snakefile.write_text(edited, encoding="utf-8")
-    again = toy.want("waits-1", arguments=("--rerun-incomplete", "--nolock"))
-    wait_until(lambda: len(pods_run(toy, "waits")) == 2, 60, "a pod that does the new work")
+    again = toy.want(file, arguments=("--rerun-incomplete", "--nolock"))
+    wait_until(lambda: len(pods_run(toy, rule)) == 2, 60, "a pod that does the new work")
     (toy.folder / "go").touch()
     assert again.wait() == 0, again.output()
     assert "adopted" not in again.output()
+    assert len({one.job for one in toy.cluster.runs}) == (2 if rule == "pair" else 1)
     assert toy.cluster.overlaps() == []
     assert toy.leftovers() == []
 
@@ -235,6 +241,10 @@ def test_secrets_come_from_the_environment_and_are_removed(toy):
     wait_until(lambda: running(toy, "waits"), 60, "its pod")
     (pod,) = toy.cluster.pods_of(rule="waits")
     assert "a-canary" not in str(pod)
+    (container,) = pod["spec"]["containers"]
+    told = container["command"][-1]
+    assert "--storage-" not in told, "a plugin's settings that this run does not use"
+    assert "--cores 1 " in told
     assert len(toy.cluster.names("secrets")) == 1
     (toy.folder / "go").touch()
     assert run.wait() == 0

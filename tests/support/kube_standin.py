@@ -36,6 +36,9 @@ Json = dict[str, Any]
 #: Seconds between SIGTERM and SIGKILL for a pod that is deleted.
 TERMINATION_S = 1.0
 _TICK_S = 0.05
+#: In a container the first process, and only that one, is sent SIGTERM, and ignores it as long as
+#: it has no handler for it.
+PID_1 = ("/bin/sh", "-c", "trap '' TERM; exec \"$@\"", "sh")
 
 
 @dataclass(frozen=True)
@@ -473,7 +476,7 @@ class Cluster:
         path = [values.pop("PYTHONPATH", ""), node.pop("PYTHONPATH", "")]
         with log.open("wb") as output:
             return subprocess.Popen(
-                [mapped(word) for word in container["command"]],
+                [*PID_1, *(mapped(word) for word in container["command"])],
                 cwd=mapped(container.get("workingDir", str(folder))),
                 env={
                     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -521,7 +524,8 @@ class Cluster:
         key = (namespace, pod["metadata"]["name"])
         if pod["metadata"].setdefault("deletionTimestamp", _now()) and key in self._processes:
             self._kill_at.setdefault(key, time.monotonic() + TERMINATION_S)
-            _signal(self._processes[key], signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(self._processes[key].pid, signal.SIGTERM)
 
 
 class _Server(ThreadingHTTPServer):

@@ -56,6 +56,8 @@ JOBS = 500
 MAKES = "grace/makes"
 #: Memory of a pod whose rule names none, in MB.
 MEM_MB = 2000
+#: Seconds that a pod has to end by itself.
+TERMINATION_S = 5
 LOG_LINES = 200
 #: Lines of a failed pod's log on the terminal.
 TOLD_LINES = 20
@@ -517,7 +519,10 @@ class Executor(stock.Executor):
 
     def _manifest(self, request: PodRequest) -> Json:
         manifest = job_manifest(request, self.cluster)
-        manifest["spec"]["template"]["spec"]["containers"][0]["workingDir"] = self._workdir()
+        pod = manifest["spec"]["template"]["spec"]
+        pod["containers"][0]["workingDir"] = self._workdir()
+        # Its shell ignores SIGTERM, and what models answered is on disk: no need to wait longer.
+        pod["terminationGracePeriodSeconds"] = TERMINATION_S
         return manifest
 
     def _workdir(self) -> str:
