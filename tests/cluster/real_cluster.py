@@ -216,7 +216,7 @@ def test_gpus_that_are_not_to_be_had_make_way_for_the_next(checkout: Checkout) -
 def test_an_image_that_cannot_be_pulled_is_told_in_the_kubelets_words(checkout: Checkout) -> None:
     images = {"default": os.environ["GRACE_TEST_IMAGE"], "inference": "localhost/absent:1"}
     # The kubelet of 1.20 takes up to a minute to let go of a pod that never started.
-    checkout.settings(images=images, start_patience_s=15, grace_s=120)
+    checkout.settings(images=images, start_patience_s=15)
     checkout.run("results-image", target("results-image"), config=RECORDS)
     log = checkout.failed()
     assert "the pod did not start" in log

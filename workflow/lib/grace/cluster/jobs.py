@@ -260,7 +260,7 @@ class Jobs:
 
     def clean_up(self) -> None:
         """Delete what is left of the run, and wait until it is gone. Raises `GraceError`."""
-        deadline = time.monotonic() + self.cluster.grace_s
+        deadline = time.monotonic() + self.cluster.removal_s
         while left := [job for job in self.api.jobs(self.selector) if self._is_rubbish(job)]:
             for job in left if self.omit_cleanup else []:
                 self.api.delete_job(job["metadata"]["name"])

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig
-from grace.engines import weights
+from grace.engines import loading
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.reasoning import split_reasoning
 from grace.errors import EngineError
@@ -30,9 +30,9 @@ def preflight(model_key: str, entry: ModelEntry, root: Path) -> None:
 
     torch is imported only for a model that needs a GPU. Raises `EngineError`.
     """
-    weights.find(model_key, entry, root)
+    loading.find(model_key, entry, root)
     if entry.gpus:
-        weights.device(model_key, entry)
+        loading.device(model_key, entry)
 
 
 class TransformersEngine:
@@ -60,7 +60,7 @@ class TransformersEngine:
         threads: int,
         scoring: ScoringConfig | None = None,
     ) -> None:
-        source = weights.find(model_key, entry, root)
+        source = loading.find(model_key, entry, root)
         import torch
         import transformers
 
@@ -71,8 +71,8 @@ class TransformersEngine:
         self._entry = entry
         self._concurrency = requests.concurrency
         self._threads_before = torch.get_num_threads()
-        device = weights.device(model_key, entry)
-        model, self._tokenizer = weights.load(model_key, entry, source, root, device)
+        device = loading.device(model_key, entry)
+        model, self._tokenizer = loading.load(model_key, entry, source, root, device)
         torch.set_num_threads(threads)
         config = model.config.get_text_config()
         self._vocabulary: int = model.get_input_embeddings().num_embeddings
@@ -94,7 +94,7 @@ class TransformersEngine:
             "model": entry.name,
             "revision": getattr(model.config, "_commit_hash", None) or entry.revision,
             "device": device,
-            "device_name": weights.device_name(device),
+            "device_name": loading.device_name(device),
             "dtype": entry.dtype,
             "attention": model.config._attn_implementation,
             "threads": threads,
@@ -139,7 +139,7 @@ class TransformersEngine:
         except torch.OutOfMemoryError as error:
             raise EngineError(
                 f"model '{self._model_key}': out of GPU memory at {what}. Lower `{setting}` in"
-                f" config/config.yaml. {weights.first_line(error)}."
+                f" config/config.yaml. {loading.first_line(error)}."
             ) from None
 
     def _prompt_problem(self, ids: Sequence[int], room: int) -> str | None:
