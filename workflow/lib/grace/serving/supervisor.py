@@ -76,8 +76,9 @@ class Supervisor:
         except _Stop:
             self._say("stopping the server")
         except _Died as death:
-            self._say(str(death))
+            # The state first: who has read of it in the log finds it so.
             self._publish(phase="failed", port=None, base_url=None, reason=self._explain(death))
+            self._say(str(death))
         finally:
             self._stop_server()
             lock.release()
@@ -96,10 +97,10 @@ class Supervisor:
                 if self._state.restarts >= RESTARTS:
                     times = "once" if RESTARTS == 1 else f"{RESTARTS} times"
                     raise _Died(f"{death}; it had been restarted {times} already") from None
-                self._say(f"{death}; restarting it")
                 self._publish(
                     phase="starting", port=None, base_url=None, restarts=self._state.restarts + 1
                 )
+                self._say(f"{death}; restarting it")
 
     def _start(self) -> None:
         """Start the server and wait until it is healthy."""
