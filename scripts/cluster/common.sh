@@ -5,14 +5,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-say() { printf '>> %s\n' "$*"; }
-
-die() {
-    printf '\nStopped: %s\n' "$1" >&2
-    shift
-    [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
-    exit 1
-}
+# shellcheck source=scripts/lib/shell.sh
+source scripts/lib/shell.sh
 
 command -v kubectl >/dev/null ||
     die "kubectl is missing." "Install it: https://kubernetes.io/docs/tasks/tools/"

@@ -58,3 +58,16 @@ grown <- function(base, labels, each = 0.12) {
 
 #' Series (model x experiment) side by side.
 side_by_side <- function(width = 0.6) position_dodge(width = width)
+
+#' The series of a point or a line.
+series <- function(...) {
+  aes(..., colour = .data$label, group = interaction(.data$label, .data$experiment))
+}
+
+#' A point for every series, with its 95% interval; `ends` are the interval's, as from `aes`.
+points_with_intervals <- function(ends, size) {
+  list(
+    geom_linerange(utils::modifyList(series(), ends), position = side_by_side(), na.rm = TRUE),
+    geom_point(series(shape = .data$experiment), position = side_by_side(), size = size)
+  )
+}

@@ -19,20 +19,7 @@ plot_bets <- function(cells) {
     geom_text(
       data = void, aes(x = 1.5, y = 50), label = "cannot occur", colour = "grey60", size = 3.2
     ) +
-    geom_linerange(
-      aes(
-        ymin = .data$ci_low, ymax = .data$ci_high, colour = .data$label,
-        group = interaction(.data$label, .data$experiment)
-      ),
-      position = side_by_side(), na.rm = TRUE
-    ) +
-    geom_point(
-      aes(
-        colour = .data$label, shape = .data$experiment,
-        group = interaction(.data$label, .data$experiment)
-      ),
-      position = side_by_side(), size = 1.9
-    ) +
+    points_with_intervals(aes(ymin = .data$ci_low, ymax = .data$ci_high), size = 1.9) +
     facet_grid(observe ~ access, drop = FALSE) +
     scale_models(models$label) +
     scale_x_continuous(breaks = states) +
@@ -116,20 +103,7 @@ plot_contrasts <- function(contrasts) {
     geom_point(
       data = planned, aes(x = .data$rsa_difference), shape = 18, size = 4.5, colour = "grey75"
     ) +
-    geom_linerange(
-      aes(
-        xmin = .data$ci_low, xmax = .data$ci_high, colour = .data$label,
-        group = interaction(.data$label, .data$experiment)
-      ),
-      position = side_by_side(), na.rm = TRUE
-    ) +
-    geom_point(
-      aes(
-        colour = .data$label, shape = .data$experiment,
-        group = interaction(.data$label, .data$experiment)
-      ),
-      position = side_by_side(), size = 2
-    ) +
+    points_with_intervals(aes(xmin = .data$ci_low, xmax = .data$ci_high), size = 2) +
     geom_text(data = planned, aes(x = 148, label = .data$sign), hjust = 1, size = 3.2) +
     annotate(
       "text", x = 148, y = 8.75, label = "people", hjust = 1, fontface = "bold", size = 3.2

@@ -5,26 +5,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 OLDEST_PYTHON="3.11"
-
-say() { printf '>> %s\n' "$*"; }
-
-die() {
-    printf '\nSet-up stopped: %s\n' "$1" >&2
-    shift
-    [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
-    exit 1
-}
-
-# Run a noisy command with its output in a log file; show the end of the log if it fails.
-quietly() {
-    local log=$1
-    shift
-    mkdir -p "$(dirname "$log")"
-    if ! "$@" >"$log" 2>&1 </dev/null; then
-        tail -n 25 "$log" >&2
-        die "this command failed: $*" "Its whole output is in $log."
-    fi
-}
+STOPPED="Set-up stopped"
+# shellcheck source=scripts/lib/shell.sh
+source scripts/lib/shell.sh
 
 # apt-get, as root or through a sudo that asks for no password; false where neither is possible.
 can_apt() {
