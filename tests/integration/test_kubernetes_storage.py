@@ -37,7 +37,6 @@ def finished(tmp_path_factory):
         cluster.claims["journal"].mkdir()
         journal = {"claim": "journal", "mount": "/journal", "purpose": "journal"}
         laptop = KubeProject.of_grace(cluster, folder, volumes={"journal": journal})
-        laptop.config = (*laptop.config, "studies=[study2]")
         for words in (["init", "-q"], ["add", "."]):  # what git knows is what pods get
             subprocess.run(["git", *words], cwd=laptop.folder, check=True)
         laptop.environment |= {
@@ -75,7 +74,7 @@ def test_every_result_has_a_record_that_holds(finished):
         and path.parent.name != ".provenance"
     ]
     verdicts = verify(files, finished.laptop.folder)
-    assert len(files) > 20
+    assert len(files) > 30
     assert not any(verdicts.values()), summary(verdicts)
 
 

@@ -13,9 +13,11 @@ import pytest
 
 from grace.cluster.api import ApiError
 from grace.cluster.jobs import MAKES, Jobs
+from grace.cluster.placement import place
 from grace.cluster.pods import PodRequest
 from grace.cluster.queue import Order
 from grace.cluster.settings import Cluster
+from grace.config import ModelEntry
 
 MINE = "file:way"
 
@@ -25,6 +27,7 @@ class Namespace:
 
     def __init__(self):
         self.calls = 0
+        self.refuses = {}
         self.held, self.held_pods, self.created = {}, {}, []
 
     def jobs(self, selector):
@@ -35,20 +38,30 @@ class Namespace:
 
     def create_job(self, manifest):
         name = manifest["metadata"]["name"]
+        if "create" in self.refuses:
+            raise self.refuses["create"]
         if name in self.held:
             raise ApiError("create", 409, "exists")
         self.held[name] = {**manifest, "status": {}}
         self.created.append(name)
 
     def delete_job(self, name):
+        if "delete" in self.refuses:
+            raise self.refuses["delete"]
         self.held[name]["metadata"]["deletionTimestamp"] = "now"
 
     def log(self, pod, container, lines):
         return "last words\n"
 
-    def add(self, name, makes):
-        metadata = {"name": name, "annotations": {MAKES: makes}}
+    def add(self, name, makes, labels=()):
+        metadata = {"name": name, "annotations": {MAKES: makes}, "labels": dict(labels)}
         self.held[name] = {"metadata": metadata, "status": {}}
+
+    def add_stray(self, name, makes):
+        """A pod that runs, of a Job that is gone."""
+        metadata = {"name": f"{name}-abc", "annotations": {MAKES: makes}}
+        metadata["labels"] = {"job-name": name}
+        self.held_pods[name] = {"metadata": metadata, "status": {"phase": "Running"}}
 
     def end_pod(self, name, code, reason="Error"):
         """Its container ended; the Job does not know yet."""
@@ -72,23 +85,31 @@ def manifest(request):
 
 
 @pytest.fixture
-def run(tmp_path):
+def on():
+    """A GPU of each kind."""
+    entry = ModelEntry(name="a/model", gpus=1)
+    return {tag: place(entry, tag) for tag in ("a100", "l40")}
+
+
+@pytest.fixture
+def run(tmp_path, on):
     """A run: its Jobs, the namespace, and what it was told."""
     space, told = Namespace(), []
     jobs = Jobs(
-        api=space, cluster=Cluster(tries=1, more_memory=2), order=Order([], {}, None, True),
-        placements={}, selector="", logs=tmp_path, omit_cleanup=True,
+        api=space, cluster=Cluster(tries=1, more_memory=2),
+        order=Order(["first", "second"], {}, None, True),
+        placements={"first": list(on.values())}, selector="", logs=tmp_path, omit_cleanup=True,
         logger=logging.getLogger("test"), wake=threading.Event(), over=threading.Event(),
         manifest=manifest,
         succeeded=lambda task: told.append((task.info, "succeeded")),
         failed=lambda task, reason, log: told.append((task.info, reason)),
     )  # fmt: skip
 
-    def want(attempt=1):
-        info = SimpleNamespace(external_jobid="mine")
+    def want(attempt=1, name="mine", makes=MINE, model=None, placement=None):
+        info = SimpleNamespace(external_jobid=name)
         request = PodRequest(
-            name="mine", run="run", rule="rule", model=None, replication=None, command=["true"],
-            placement=None, cores=1, mem_mb=100, attempt=attempt, annotations={MAKES: MINE},
+            name=name, run="run", rule="rule", model=model, replication=None, command=["true"],
+            placement=placement, cores=1, mem_mb=100, attempt=attempt, annotations={MAKES: makes},
         )  # fmt: skip
         jobs.want(info, request)
         return info
@@ -159,3 +180,127 @@ def test_another_attempt_has_the_memory_that_the_last_one_wanted(run):
     run.space.settle()
     run.jobs.look()
     assert run.space.held["mine"]["mb"] > 190
+
+
+def test_a_job_that_never_goes_is_told_and_not_doubled(run):
+    """As on a node that is silent: its pod may still write."""
+    run.jobs.cluster = run.jobs.cluster.model_copy(update={"removal_s": 1e-9})
+    run.space.add("theirs", "file:other")
+    info = run.want()
+    run.jobs.look()
+    assert run.told == []
+    run.jobs.look()
+    ((told, reason),) = run.told
+    assert told is info
+    assert "and the pod still write" in reason
+    assert "-l job-name=theirs" in reason
+    assert run.space.created == []
+
+
+def test_a_pod_whose_job_is_gone_is_waited_for(run):
+    """As after `kubectl delete job`: the Job goes at once, its pod a while later."""
+    run.space.add_stray("theirs", MINE)
+    run.want()
+    run.jobs.look()
+    run.jobs.look()
+    assert run.space.created == []
+    run.space.held_pods["theirs"]["status"]["phase"] = "Failed"
+    run.jobs.look()
+    assert run.space.created == ["mine"]
+
+
+def test_a_job_that_makes_no_file_is_started_again_too(run):
+    run.space.add("mine", "")
+    info = run.want(makes="")
+    run.jobs.look()
+    run.space.settle()
+    run.jobs.look()
+    assert run.space.created == ["mine"]
+    run.space.end_pod("mine", 3)
+    run.jobs.look()
+    assert run.told == [(info, "exit code 3")]
+    run.want(attempt=2, makes="")
+    run.jobs.look()
+    run.space.settle()
+    run.jobs.look()
+    assert run.space.created == ["mine", "mine"]
+
+
+def test_a_quota_without_room_is_waited_for(run):
+    run.space.refuses["create"] = ApiError("create", 403, "exceeded quota: grace, requested: 1")
+    info = run.want()
+    run.jobs.look()
+    assert (run.space.created, run.told) == ([], [])
+    run.jobs.cluster = run.jobs.cluster.model_copy(update={"patience_s": 1e-9})
+    run.jobs.look()
+    ((told, reason),) = run.told
+    assert told is info
+    assert "exceeded quota" in reason
+
+
+def test_another_refusal_is_told_at_once(run):
+    run.space.refuses["create"] = ApiError("create", 403, "forbidden")
+    info = run.want()
+    run.jobs.look()
+    assert run.told == [(info, "create: forbidden")]
+
+
+def test_a_job_that_could_not_be_deleted_is_not_taken_up_for_the_next_gpus(run, on):
+    changes = {"patience_s": 1e-9, "tries": 2}
+    run.jobs.cluster = run.jobs.cluster.model_copy(update=changes)
+    run.want(model="first", placement=on["a100"])
+    run.jobs.look()
+    run.space.refuses["delete"] = ApiError("delete", 500, "not now")
+    run.jobs.look()
+    run.jobs.look()  # no node within the patience
+    assert run.jobs.tasks["mine"].request.placement.tag == "l40"
+    run.jobs.look()
+    assert not run.jobs.tasks["mine"].created
+    del run.space.refuses["delete"]
+    run.jobs.look()
+    run.space.settle()
+    run.jobs.look()
+    assert run.space.created == ["mine", "mine"]
+
+
+def test_an_adopted_job_is_on_the_gpus_that_it_has(run, on):
+    run.space.add("theirs", MINE, {"grace/gpu": "l40"})
+    run.want(model="first", placement=on["a100"])
+    run.jobs.look()
+    assert run.jobs.tasks["theirs"].request.placement.tag == "l40"
+
+
+def test_a_failed_model_has_its_next_attempt_before_the_model_after_it(run, on):
+    run.want(model="first", placement=on["a100"])
+    run.jobs.look()
+    run.want(name="later", makes="other:way", model="second", placement=on["a100"])
+    run.jobs.look()
+    run.space.end_pod("mine", 3)
+    run.jobs.look()
+    assert run.space.created == ["mine"]
+    run.want(model="first", placement=on["a100"], attempt=2)
+    run.jobs.look()
+    run.space.settle()
+    run.jobs.look()
+    assert run.space.created == ["mine", "mine"]
+
+
+def test_jobs_may_be_wanted_while_another_thread_looks(run):
+    """A list of tasks made in a loop would see it change."""
+    over = threading.Event()
+
+    def want():
+        number = 0
+        while not over.is_set():
+            run.want(name=f"n{number}", makes=f"f{number}:way")
+            number = (number + 1) % 400
+            run.jobs.tasks.pop(f"n{number}", None)
+
+    other = threading.Thread(target=want)
+    other.start()
+    try:
+        for _ in range(300):
+            run.jobs._create([], 0)
+    finally:
+        over.set()
+        other.join()

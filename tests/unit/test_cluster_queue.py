@@ -19,9 +19,15 @@ def pods(model, gpus, *numbers):
     return [Waiting(f"{model}-{number}", model, gpus) for number in numbers]
 
 
-def test_pods_without_gpus_never_wait():
-    cpu = [Waiting("table", "large", 0), Waiting("report", None, 0)]
-    assert ready(cpu, pods("small", 1, 0), order(peak_gpus=1)) == ["table", "report"]
+def test_pods_that_ask_no_model_never_wait():
+    plain = [Waiting(f"table-{number}", None, 0) for number in range(9)]
+    found = ready(plain, pods("small", 1, 0), order(peak_gpus=1))
+    assert found == [one.name for one in plain]
+
+
+def test_without_gpus_a_model_has_as_many_at_once_as_it_may_too():
+    assert ready(pods("large", 0, 0, 1), pods("small", 1, 0), order(peak_gpus=1)) == ["large-0"]
+    assert ready(pods("large", 0, 1), pods("large", 0, 0), order()) == []
 
 
 def test_a_model_has_as_many_at_once_as_it_may():

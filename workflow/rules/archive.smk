@@ -10,6 +10,7 @@ rule archive:
         crate="<results>/grace-crate.zip",
     log:
         "<logs>/archive.log",
+    localrule: True
     conda:
         "../../envs/python.yaml"
     params:

@@ -54,6 +54,7 @@ def cluster_plan():
     refuse_what_breaks_policy(workflow.dag.needrun_jobs())
     keys = {entry.api_key_env for entry in PROJECT.models.values() if entry.api_key_env}
     return executor.Plan(
+        name=PROJECT.config.cluster,
         cluster=PROJECT.cluster,
         results=PROJECT.config.results,
         placements=PROJECT.placements,

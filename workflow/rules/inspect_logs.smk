@@ -5,6 +5,7 @@
 rule inspect_logs:
     log:
         "<logs>/inspect_logs.log",
+    localrule: True
     conda:
         "../../envs/python.yaml"
     params:

@@ -17,6 +17,9 @@ rule train_pico:
     conda:
         "../../envs/python.yaml"
     threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=180,
     params:
         cell=PROJECT.pico_cell(),
         code=PROJECT.code("train_pico.py"),

@@ -5,6 +5,7 @@
 rule prefetch:
     log:
         "<logs>/prefetch.log",
+    localrule: True
     conda:
         "../../envs/python.yaml"
     params:

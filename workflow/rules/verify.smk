@@ -6,6 +6,7 @@
 rule verify:
     log:
         "<logs>/verify.log",
+    localrule: True
     conda:
         "../../envs/python.yaml"
     params:

@@ -28,7 +28,7 @@ Json = dict[str, Any]
 PAGE = 500
 #: Seconds that a wait between two tries may take.
 LONGEST_WAIT_S = 60.0
-_UNAUTHORISED, _TOO_MANY = 401, 429
+_UNAUTHORISED, _FORBIDDEN, _TOO_MANY = 401, 403, 429
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,11 @@ class ApiError(GraceError):
     def passing(self) -> bool:
         """Whether the same call may do later: it is not the call that is wrong."""
         return self.status in (0, _UNAUTHORISED, _TOO_MANY) or self.status >= 500
+
+    @property
+    def quota(self) -> bool:
+        """Whether the namespace's quota has no room for it, which may change."""
+        return self.status == _FORBIDDEN and "exceeded quota" in str(self)
 
 
 class Bucket:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ from snakemake_interface_executor_plugins.registry.plugin import Plugin
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 from snakemake_interface_executor_plugins.utils import format_cli_arg, join_cli_args
 
+from grace.cluster import policy
 from grace.cluster.api import Api, ApiError
 from grace.cluster.jobs import MAKES, Jobs, Task
 from grace.cluster.placement import Placement
-from grace.cluster.pods import WORKDIR, PodRequest, dns_name, job_manifest, label_value
+from grace.cluster.pods import NO_MODEL, WORKDIR, PodRequest, dns_name, job_manifest, label_value
 from grace.cluster.queue import Order
 from grace.cluster.settings import Cluster
 from grace.errors import GraceError
@@ -54,6 +55,13 @@ JOBS = 500
 MEM_MB = 2000
 #: Seconds that a pod has to end by itself.
 TERMINATION_S = 5
+#: Options of the stock plugin that ours does not take, and what does their work.
+UNUSED = {
+    "cpu_scalar": "pods request what `snakemake policy` shows, and `cpu` of a placement changes it",
+    "service_account_name": "set `service_account` of the cluster in config/clusters.yaml",
+    "privileged": "pods run without privileges; `run_as` in config/clusters.yaml names their user",
+    "persistent_volumes": "name the claims in `volumes` of the cluster in config/clusters.yaml",
+}
 #: Files that are named on the command line of a pod; more of them go into a file.
 _WAIT_FILES = 20
 Json = dict[str, Any]
@@ -65,9 +73,11 @@ class Plan:
 
     `results` is the folder of the results; `placements` are each model's GPUs, the first choice
     first; `parallelism` is how many of a model's pods may run at once. `secrets` are names of
-    environment variables that pods get, where they are set here.
+    environment variables that pods which ask a model get, where they are set here. `name` is the
+    cluster's.
     """
 
+    name: str
     cluster: Cluster
     results: str
     placements: Mapping[str, Sequence[Placement]]
@@ -91,6 +101,7 @@ class KubernetesPlugin(Plugin):
         for local runs.
         """
         super().validate_settings(settings)
+        _refuse_what_is_not_used(settings)
         self.chosen = True
         workflow = self.workflow
         provider = workflow.storage_settings.default_storage_provider
@@ -152,28 +163,32 @@ class Executor(stock.Executor):
             super()._wait_thread()
 
     def __post_init__(self) -> None:
-        self.wait = False  # the thread ends where this fails
+        self.wait = False  # the thread ends where this fails, or nothing is to be done
         try:
             self._begin()
-            self.wait = True
+            self.wait = bool(len(self.workflow.dag))
         except GraceError as error:
             raise WorkflowError(str(error)) from None
         finally:
             self._ready.set()
+        if not self.wait:
+            # Snakemake ends at once then, and a run that was killed may have left something.
+            self.shutdown()
 
     def _begin(self) -> None:
         self.plan = self.make_plan()
         self.cluster = _with_namespace(self.plan.cluster, self.workflow.executor_settings.namespace)
         self._wake, self._over = threading.Event(), threading.Event()
-        self._closed = self._handles_sigterm = False
+        self._closed = self._handles_sigterm = self._detached = False
         self._answered = time.monotonic()
-        self._secret: dict[str, tuple[str, str]] = {}
         self.shared, self.run_name = self._place()
         self.api = Api(self.cluster, stop=self._over, tell=self.logger.warning)
         self.selector = f"app.kubernetes.io/name=grace,grace/run={label_value(self.run_name)}"
         logs = Path(self.workflow.persistence.aux_path) / "kubernetes-logs"
         logs.mkdir(exist_ok=True, parents=True)
-        self._create_secret()
+        given = {name: os.environ[name] for name in self.plan.secrets if name in os.environ}
+        self._values = {**given, **self.envvars()}
+        self._has_secret = False
         self.jobs = Jobs(
             api=self.api,
             cluster=self.cluster,
@@ -194,6 +209,7 @@ class Executor(stock.Executor):
             succeeded=self._succeeded,
             failed=self._failed,
         )
+        self._refuse_what_breaks_policy()
         self.logger.info(
             f"Its pods: kubectl -n {self.cluster.namespace} get pods -l {self.selector}"
         )
@@ -204,6 +220,7 @@ class Executor(stock.Executor):
         """Want a Job; the thread creates it when its turn has come."""
         self._end_on_sigterm()
         request = self._request(job)
+        self._create_secret()
         info = SubmittedJobInfo(job=job, external_jobid=request.name)
         self.jobs.want(info, request)
         self.report_job_submission(info)
@@ -239,17 +256,24 @@ class Executor(stock.Executor):
         self._wake.set()
         self.wait_thread.join()
         self._over.clear()
-        try:
-            self.jobs.clean_up()
-            if self._secret:
-                self.api.delete_secret(self.run_name)
-        except GraceError as error:
-            self.logger.error(
-                f"{error}. What is left of this run in the cluster shows"
-                f" `kubectl -n {self.cluster.namespace} get jobs,secrets -l {self.selector}`; the"
-                " same command again takes it up."
-            )
+        if not self._detached:
+            self._leave_nothing()
         super(stock.Executor, self).shutdown()
+
+    def _leave_nothing(self) -> None:
+        def delete_secret() -> None:
+            if self._values:  # a run that was killed may have left its own
+                self.api.delete_secret(self.run_name)
+
+        for step in (self.jobs.clean_up, delete_secret):
+            try:
+                step()
+            except GraceError as error:
+                self.logger.error(
+                    f"{error}. What is left of this run in the cluster shows"
+                    f" `kubectl -n {self.cluster.namespace} get jobs,secrets -l {self.selector}`;"
+                    " the same command again takes it up."
+                )
 
     def _look_or_wait(self) -> None:
         """Look; nothing is known while the API is away, which it may be for a while."""
@@ -259,6 +283,7 @@ class Executor(stock.Executor):
             if not error.passing:
                 raise WorkflowError(str(error)) from None
             if time.monotonic() - self._answered > self.cluster.api_patience_s:
+                self._detached = True
                 raise WorkflowError(
                     f"{error}. The run ends here; its pods go on, and the same command again takes"
                     " them up."
@@ -320,7 +345,7 @@ class Executor(stock.Executor):
             runtime_min=sizes.get("runtime"),
             attempt=job.attempt,
             environment={"PYTHONPATH": f"{self._workdir()}/workflow/lib"},
-            secret_environment=self._secret,
+            secret_environment=self._secrets_of(rule),
             annotations={MAKES: " ".join(f"{output}:{makes[output]}" for output in outputs)},
             shared=self.shared,
         )
@@ -336,7 +361,19 @@ class Executor(stock.Executor):
     def _workdir(self) -> str:
         return str(Path.cwd()) if self.shared else WORKDIR
 
+    def _secrets_of(self, rule: str) -> dict[str, tuple[str, str]]:
+        """Variables that a pod gets from the run's Secret: keys of models where one is asked."""
+        own = set() if rule not in NO_MODEL else set(self.plan.secrets)
+        return {name: (self.run_name, name) for name in self._values if name not in own}
+
     # What the run is.
+
+    def _refuse_what_breaks_policy(self) -> None:
+        """Hold what the run will submit against the cluster's rules. Raises `GraceError`."""
+        dag = self.workflow.dag
+        jobs = [dag.get_job_group(job) or job for job in dag.needrun_jobs() if not job.is_local]
+        requests = [self._request(job) for job in dict.fromkeys(jobs)]
+        policy.refuse(policy.check(requests, self.cluster), self.plan.name)
 
     def _place(self) -> tuple[bool, str]:
         """Whether pods share the controller's volume, and the run's name. Raises `GraceError`."""
@@ -359,37 +396,46 @@ class Executor(stock.Executor):
         return True, f"grace-{_short(volume.claim, inside, self.plan.results)}"
 
     def _create_secret(self) -> None:
-        """A Secret with the environment that pods are to have, if there is any."""
-        given = {name: os.environ[name] for name in self.plan.secrets if name in os.environ}
-        values = {**given, **self.envvars()}
-        if not values:
+        """A Secret with the environment that pods are to have, if there is any; once."""
+        if self._has_secret or not self._values:
             return
-        self._secret = {name: (self.run_name, name) for name in values}
-        self.api.create_secret(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "type": "Opaque",
-                "metadata": {
-                    "name": self.run_name,
-                    "namespace": self.cluster.namespace,
-                    "labels": {
-                        "app.kubernetes.io/name": "grace",
-                        "grace/run": label_value(self.run_name),
+        data = {name: base64.b64encode(one.encode()).decode() for name, one in self._values.items()}
+        labels = {
+            "app.kubernetes.io/name": "grace",
+            "grace/run": label_value(self.run_name),
+        }
+        try:
+            self.api.create_secret(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "type": "Opaque",
+                    "metadata": {
+                        "name": self.run_name,
+                        "namespace": self.cluster.namespace,
+                        "labels": labels,
                     },
-                },
-                "data": {
-                    name: base64.b64encode(value.encode()).decode()
-                    for name, value in values.items()
-                },
-            }
-        )
+                    "data": data,
+                }
+            )
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
+        self._has_secret = True
 
     def _end_on_sigterm(self) -> None:
         """Let SIGTERM end the run as Ctrl-C does, with its pods."""
         if not self._handles_sigterm and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
             self._handles_sigterm = True
+
+
+def _refuse_what_is_not_used(settings: Any) -> None:
+    """Options of the stock plugin whose place is the cluster's entry. Raises `WorkflowError`."""
+    for option, key in UNUSED.items():
+        default = stock.ExecutorSettings.__dataclass_fields__[option]
+        unset = default.default if default.default is not MISSING else default.default_factory()
+        if getattr(settings, option) != unset:
+            raise WorkflowError(f"--kubernetes-{option.replace('_', '-')} is not used here: {key}.")
 
 
 def _with_namespace(cluster: Cluster, namespace: str) -> Cluster:

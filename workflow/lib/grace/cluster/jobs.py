@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from grace.cluster.api import Api, ApiError
 from grace.cluster.placement import Placement
-from grace.cluster.pods import CONTAINER, PodRequest
+from grace.cluster.pods import CONTAINER, TAG_LABEL, PodRequest
 from grace.cluster.queue import Order, Waiting, ready
 from grace.cluster.settings import Cluster
-from grace.cluster.states import Verdict, active, state, verdict
+from grace.cluster.states import Verdict, active, ended, state, verdict
 from grace.errors import GraceError
 
 #: Annotation of a Job: for each file that it makes, a digest of its name and one of its making.
@@ -58,14 +58,20 @@ class Task:
     def name(self) -> str:
         return self.request.name
 
-    def adopt(self, name: str) -> None:
-        """Take a Job that runs for this one."""
+    def adopt(self, job: Json, options: Sequence[Placement]) -> None:
+        """Take a Job that runs for this one, on the GPUs that it has."""
+        name, tag = _name(job), job["metadata"].get("labels", {}).get(TAG_LABEL)
         self.request = replace(self.request, name=name)
+        for index, option in enumerate(options):
+            if option.tag == tag:
+                self.placement = index
+                self.request = replace(self.request, placement=option)
         self.info.external_jobid = name
         self.created = True
 
     def waiting(self) -> Waiting:
-        return Waiting(self.name, self.request.model, self.request.gpus)
+        model = self.request.model if self.request.loads_model else None
+        return Waiting(self.name, model, self.request.gpus)
 
     def seconds_in(self, phase: str, now: float) -> float:
         """Seconds since it has been in this phase."""
@@ -102,6 +108,7 @@ class Jobs:
     tasks: dict[str, Task] = field(default_factory=dict, init=False)
     _failed: dict[str, Task] = field(default_factory=dict, init=False)
     _ended: set[str] = field(default_factory=set, init=False)
+    _just_failed: bool = field(default=False, init=False)
 
     def want(self, info: Asked, request: PodRequest) -> None:
         """Want a Job; a look creates it when its turn has come.
@@ -118,50 +125,83 @@ class Jobs:
         """Compare what is there with what is wanted, and act. Raises `ApiError` of a list."""
         # What the bucket lets through until the next look; lists come first.
         most = self.api.calls + max(3, int(self.cluster.api_calls_per_s * self.cluster.poll_s))
-        jobs = {job["metadata"]["name"]: job for job in self.api.jobs(self.selector)}
+        jobs = {_name(job): job for job in self.api.jobs(self.selector)}
         pods: dict[str, list[Json]] = {}
         for pod in self.api.pods(self.selector):
             pods.setdefault(pod["metadata"]["labels"].get("job-name", ""), []).append(pod)
+        # Pods that go on although their Job is gone.
+        strays = {
+            name: pod
+            for name, several in pods.items()
+            for pod in several
+            if name not in jobs and not ended(pod)
+        }
         places: list[Task] = []
-        for task in list(self.tasks.values()):
+        self._just_failed = False
+        for task in self._wanted():
             if task.created:
                 self._judge(task, jobs.get(task.name), pods.get(task.name, []))
-            elif self._is_free(task, jobs):
+            elif self._is_free(task, jobs, strays):
                 places.append(task)
-        self._create(places, most)
+        # What failed may be tried once more, and comes before the models after it.
+        self._create([one for one in places if not (self._just_failed and one.request.gpus)], most)
         for name in [] if self.omit_cleanup else sorted(self._ended - self.tasks.keys()):
             if self.api.calls >= most or self.over.is_set():
                 break
             self._delete(name)
 
-    def _is_free(self, task: Task, jobs: Mapping[str, Json]) -> bool:
+    def _wanted(self) -> list[Task]:
+        """The tasks now; `want` may add to them meanwhile."""
+        return list(self.tasks.values())  # one step of the interpreter, unlike a loop
+
+    def _is_free(self, task: Task, jobs: Mapping[str, Json], strays: Mapping[str, Json]) -> bool:
         """Whether a Job may be created now; one that does the same already is adopted.
 
         Never are there two that make the same file: what is left of another run, or of a try
         before, is deleted and waited for. One that makes more does, too: what it had finished is
-        not wanted any more.
+        not wanted any more. A pod on a node that is silent never goes, and may still write.
         """
         makes = _makes(task.request.annotations)
-        others = [job for job in jobs.values() if makes.keys() & _makes(_annotations(job)).keys()]
-        names = [job["metadata"]["name"] for job in others]
-        mine = {name for name in names if name in self.tasks and self.tasks[name].created}
-        same = len(others) == 1 and makes.items() <= _makes(_annotations(others[0])).items()
-        if same and active(others[0]) and not mine and names[0] not in self._ended:
-            self.logger.info(f"{names[0]} runs already: adopted.")
-            del self.tasks[task.name]
-            task.adopt(names[0])
-            self.tasks[task.name] = task
-            return False
-        for name, job in zip(names, others, strict=True):
+
+        def alike(thing: Json) -> bool:
+            return bool(makes.keys() & _makes(_annotations(thing)).keys())
+
+        others = {name: job for name, job in jobs.items() if name == task.name or alike(job)}
+        left = [name for name, pod in strays.items() if name == task.name or alike(pod)]
+        if not others and not left:
+            return True
+        mine = {name for name in others if name in self.tasks and self.tasks[name].created}
+        if len(others) == 1 and makes and not mine and not left:
+            ((name, job),) = others.items()
+            same = makes.items() <= _makes(_annotations(job)).items()
+            if same and active(job) and name not in self._ended:
+                self.logger.info(f"{name} runs already: adopted.")
+                del self.tasks[task.name]
+                task.adopt(job, self.placements.get(task.request.model or "", []))
+                self.tasks[task.name] = task
+                return False
+        for name, job in others.items():
             if name not in mine and not _deleted(job):
                 self._delete(name)
-        return not others
+        waited = task.seconds_in("blocked", time.monotonic())
+        if not mine and waited >= self.cluster.removal_s:
+            self._fail_blocked(task, [*others, *left][0], waited)
+        return False
+
+    def _fail_blocked(self, task: Task, name: str, waited_s: float) -> None:
+        reason = (
+            f"the Job {name} makes the same and was deleted, but its pod is there after"
+            f" {waited_s:.0f} s. Its node may be silent, and the pod still write. When that is out"
+            f" of the question: kubectl -n {self.cluster.namespace} delete pods --force"
+            f" -l job-name={name}"
+        )
+        self._fail(task, reason, None)
 
     def _create(self, places: Sequence[Task], most: int) -> None:
         """Create those of the tasks whose turn it is, until so many calls were made."""
         free = {task.name for task in places}
         # One that waits for what was there before it to go has its place already.
-        taken = [task.waiting() for task in self.tasks.values() if task.name not in free]
+        taken = [task.waiting() for task in self._wanted() if task.name not in free]
         for name in ready([task.waiting() for task in places], taken, self.order):
             task = self.tasks[name]
             if self.api.calls >= most or self.over.is_set():
@@ -170,12 +210,21 @@ class Jobs:
             try:
                 self.api.create_job(self.manifest(task.request))
             except ApiError as error:
+                if error.quota and not self._out_of_patience(task, error):
+                    continue
                 if error.status != 409 and not error.passing:
                     self._fail(task, str(error), None)
                 continue  # otherwise the next look shows what came of it
             task.created, task.phase = True, ""
             self._ended.discard(name)
             self.logger.info(f"Job {name}: {task.request.rule}.")
+
+    def _out_of_patience(self, task: Task, error: ApiError) -> bool:
+        """Whether a Job that the quota has no room for has waited for long enough."""
+        if task.told != str(error):
+            task.told = str(error)
+            self.logger.info(f"{task.name} waits: {error}")
+        return task.seconds_in("no quota", time.monotonic()) >= self.cluster.patience_s
 
     def _judge(self, task: Task, job: Json | None, pods: list[Json]) -> None:
         """Tell if a Job has ended, or start it again."""
@@ -197,6 +246,7 @@ class Jobs:
             self._ended.add(task.name)
         else:  # it has not begun, or is gone
             log = None
+            self._ended.add(task.name)  # not to be adopted, should it stay
             self._delete(task.name)
         if again is not None:
             self.logger.warning(
@@ -236,6 +286,7 @@ class Jobs:
             told = "\n".join([f"\nThe pod's last lines ({log}):", *lines])
         self.logger.error(f"{task.name} ({task.request.rule}) failed: {reason}{told}")
         del self.tasks[task.name]
+        self._just_failed = True
         self.failed(task, reason, log)
 
     def _log(self, task: Task, pod: str | None) -> Path | None:
@@ -263,7 +314,7 @@ class Jobs:
         deadline = time.monotonic() + self.cluster.removal_s
         while left := [job for job in self.api.jobs(self.selector) if self._is_rubbish(job)]:
             for job in left if self.omit_cleanup else []:
-                self.api.delete_job(job["metadata"]["name"])
+                self.api.delete_job(_name(job))
             if not self.omit_cleanup and any(not _deleted(job) for job in left):
                 self.api.delete_jobs(self.selector)
             if time.monotonic() >= deadline:
@@ -274,7 +325,11 @@ class Jobs:
         """Whether a Job is to go at the end of the run."""
         if not self.omit_cleanup or _deleted(job):
             return True
-        return active(job) and job["metadata"]["name"] not in self._ended
+        return active(job) and _name(job) not in self._ended
+
+
+def _name(job: Json) -> str:
+    return str(job["metadata"]["name"])
 
 
 def _deleted(job: Json) -> bool:

@@ -23,6 +23,8 @@ NO_MODEL = ("tables", "report")
 """Groups whose pods load no model: they get neither weights nor journal nor token."""
 VARIABLES = {"weights": "HF_HOME", "journal": "GRACE_JOURNAL_DIR"}
 """What tells a pod where a volume is, by the volume's purpose."""
+TAG_LABEL = "grace/gpu"
+"""Label of Jobs and pods with GPUs: their tag."""
 _LABEL = 63
 """Most characters of a label's value."""
 
@@ -76,6 +78,11 @@ class PodRequest:
         """GPUs of the pod."""
         return self.placement.gpus if self.placement else 0
 
+    @property
+    def loads_model(self) -> bool:
+        """Whether it asks a model, or loads one."""
+        return self.rule not in NO_MODEL
+
 
 def label_value(text: str) -> str:
     """Text as a label's value: at most 63 letters, digits, `-`, `_`, `.`.
@@ -114,6 +121,8 @@ def labels(request: PodRequest) -> dict[str, str]:
         found["grace/model"] = request.model
     if request.replication is not None:
         found["grace/replication"] = str(request.replication)
+    if request.placement is not None:
+        found[TAG_LABEL] = request.placement.tag
     return {key: label_value(value) for key, value in found.items()}
 
 
@@ -194,7 +203,8 @@ def _container(request: PodRequest, cluster: Cluster) -> dict[str, Any]:
 def _environment(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
     plain: dict[str, str] = {}
     if cluster.run_as is not None:
-        plain["HOME"] = "/tmp"  # the user need not exist in the image
+        # The user need not exist in the image.
+        plain |= {"HOME": "/tmp", "USER": "grace"}
     for volume in mounted(request, cluster).values():
         if volume.purpose in VARIABLES:
             plain[VARIABLES[volume.purpose]] = volume.mount
@@ -208,7 +218,7 @@ def _environment(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
         reference = {"name": secret, "key": key}
         found.append({"name": name, "valueFrom": {"secretKeyRef": reference}})
     token = cluster.hf_token
-    if token and request.rule not in NO_MODEL and "HF_TOKEN" not in request.secret_environment:
+    if token and request.loads_model and "HF_TOKEN" not in request.secret_environment:
         # Models that nobody guards need none.
         optional = {"name": token.name, "key": token.key, "optional": True}
         found.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": optional}})
@@ -223,7 +233,7 @@ def _environment(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
 def mounted(request: PodRequest, cluster: Cluster) -> dict[str, Volume]:
     """The cluster's volumes that a pod mounts, by name."""
     left_out = set() if request.shared else {"project"}
-    if request.rule in NO_MODEL:
+    if not request.loads_model:
         left_out |= set(VARIABLES)
     return {
         name: volume for name, volume in cluster.volumes.items() if volume.purpose not in left_out
@@ -285,4 +295,6 @@ def _pod_security(cluster: Cluster) -> dict[str, Any] | None:
     }
     if user.fs_group is not None:
         found["fsGroup"] = user.fs_group
+        # Else every start would go through all files of all volumes.
+        found["fsGroupChangePolicy"] = "OnRootMismatch"
     return found

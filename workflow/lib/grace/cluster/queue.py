@@ -1,8 +1,8 @@
 """Which of the waiting pods start now. Pure.
 
-Pods without GPUs never wait. Of the others, a model has so many at once as it may (its
-`replication_parallelism`), the run has no more GPUs than the cluster's `peak_gpus`, and models
-follow each other in the order of the config unless the cluster says otherwise.
+Of pods that ask a model or load it, so many run at once as the model's `replication_parallelism`
+allows. Those with GPUs moreover have no more of them together than the cluster's `peak_gpus`, and
+models follow each other in the order of the config unless the cluster says otherwise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Waiting:
-    """A pod that waits or runs: its name, its model, the GPUs that it takes."""
+    """A pod that waits or runs: its name, the model that it asks, the GPUs that it takes."""
 
     name: str
     model: str | None
@@ -36,25 +36,23 @@ def ready(waiting: Sequence[Waiting], running: Sequence[Waiting], order: Order) 
     A pod that needs more GPUs than `peak_gpus` starts when nothing else has any: refusing it is
     the policy's part.
     """
-    starting = [one.name for one in waiting if not one.gpus]
-    using = [one for one in running if one.gpus]
+    starting: list[Waiting] = []
     place = {model: index for index, model in enumerate(order.models)}
-    queue = sorted(
-        (one for one in waiting if one.gpus), key=lambda one: place.get(one.model or "", len(place))
-    )
-    for one in queue:
-        if order.in_sequence and any(
-            place.get(other.model or "", len(place)) < place.get(one.model or "", len(place))
-            for other in [*queue, *running]
-            if other.gpus
-        ):
-            break
-        same = sum(other.model == one.model for other in using)
-        if same >= order.parallelism.get(one.model or "", 1):
+
+    def turn(one: Waiting) -> int:
+        return place.get(one.model or "", len(place))
+
+    queue = sorted((one for one in waiting if one.gpus), key=turn)
+    for one in [*(one for one in waiting if not one.gpus), *queue]:
+        beside = [*running, *starting]
+        same = sum(other.model == one.model for other in beside)
+        if one.model is not None and same >= order.parallelism.get(one.model, 1):
             continue
-        taken = sum(other.gpus for other in using)
-        if order.peak_gpus is not None and using and taken + one.gpus > order.peak_gpus:
-            break
-        starting.append(one.name)
-        using.append(one)
-    return starting
+        if one.gpus:
+            earlier = any(turn(other) < turn(one) for other in [*queue, *running] if other.gpus)
+            taken = sum(other.gpus for other in beside)
+            full = order.peak_gpus is not None and taken and taken + one.gpus > order.peak_gpus
+            if (order.in_sequence and earlier) or full:
+                break
+        starting.append(one)
+    return [one.name for one in starting]

@@ -123,9 +123,7 @@ class Cluster(Strict):
         900, gt=0, description="Seconds from being scheduled to running: pulling images, mounting."
     )
     grace_s: float = Field(60, gt=0, description="Seconds after which a Job that is gone counts.")
-    removal_s: float = Field(
-        180, gt=0, description="Seconds that deleted Jobs may take to go at the end of a run."
-    )
+    removal_s: float = Field(180, gt=0, description="Seconds that deleted Jobs may take to go.")
     poll_s: float = Field(5.0, gt=0, description="Seconds between two looks at all pods.")
     api_calls_per_s: float = Field(4.0, gt=0, lt=5, description="Most API calls in a second.")
     api_attempts: int = Field(

@@ -99,6 +99,11 @@ def active(job: Json) -> bool:
     return not finished and not job["metadata"].get("deletionTimestamp")
 
 
+def ended(pod: Json) -> bool:
+    """Whether nothing of a pod runs any more."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
 def _conditions(thing: Json) -> dict[str, Json]:
     """Conditions that hold, by type."""
     found = (thing.get("status") or {}).get("conditions") or []
