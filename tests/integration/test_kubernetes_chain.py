@@ -15,7 +15,8 @@ from grace.verify import results_in, summary, verify
 def finished(tmp_path_factory):
     """A finished run, and a dry-run after it."""
     with Cluster() as cluster:
-        project = KubeProject.of_grace(cluster, tmp_path_factory.mktemp("kube"))
+        folder = tmp_path_factory.mktemp("kube")
+        project = KubeProject.of_grace(cluster, folder, policy={"max_gpu_hours": 100})
         status, output = project.snakemake()
         assert status == 0, output
         _, dry = project.snakemake("-n")
@@ -49,3 +50,13 @@ def test_a_finished_run_has_nothing_to_do_on_the_cluster_or_here(finished):
 def test_nothing_is_left_and_calls_are_few(finished):
     assert finished.project.leftovers() == []
     assert calls_per_second(finished.cluster.calls) < 5
+
+
+def test_a_dry_run_tells_what_the_policy_would_refuse(finished):
+    before = len(finished.cluster.calls)
+    config = ("models=[llama-70b]", "replications=20")
+    status, output = finished.project.snakemake("-n", config=config)
+    assert status == 0
+    assert "it would break the rules of the cluster 'standin'" in output
+    assert "but at most 100" in output
+    assert len(finished.cluster.calls) == before

@@ -160,9 +160,12 @@ def test_an_api_that_stays_away_ends_the_run(tmp_path):
         run = toy.want("waits-1")
         wait_until(lambda: running(toy, "waits"), 60, "its pod")
         cluster.fails(0)
+        # It is back when the run ends, which leaves its pods alone as it has said.
+        wait_until(lambda: "The run ends here" in words(run.output()), 60, "its last words")
+        cluster.works()
         assert run.wait() == 1
         assert "the same command again takes them up" in words(run.output())
-        cluster.works()
+        assert running(toy, "waits")
         again = toy.want("waits-1")
         wait_until(lambda: "adopted" in again.output(), 60, "the adoption")
         (toy.folder / "go").touch()
@@ -282,6 +285,76 @@ def test_models_run_one_after_the_other_and_so_many_of_each(toy):
     assert [at_once("first"), at_once("second")] == [2, 2]
     ends = max(one.ended for one in runs if one.labels["grace/model"] == "first")
     assert ends <= min(one.began for one in runs if one.labels["grace/model"] == "second")
+
+
+def test_nothing_waits_for_a_cluster_that_never_answered(toy):
+    toy.environment["TOY_SECRET"] = "a-canary"
+    toy.cluster.fails(0)
+    run = toy.want("ok-1")
+    assert run.wait() == 1
+    assert "Nothing was submitted. Does `kubectl get jobs` work here" in words(run.output())
+    assert "Traceback" not in run.output()
+    toy.cluster.works()
+    assert toy.leftovers() == []
+
+
+def test_a_secret_goes_even_if_jobs_cannot_be_deleted(toy):
+    toy.environment["TOY_SECRET"] = "a-canary"
+    run = toy.want("waits-1")
+    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    toy.cluster.fails(500, method="DELETE", path="/jobs")
+    run.signal(signal.SIGINT)
+    assert run.wait(60) != 0
+    assert "What is left of this run in the cluster shows" in words(run.output())
+    assert toy.cluster.names("secrets") == []
+    toy.cluster.works()
+    again = toy.want("waits-1", arguments=("--nolock",))
+    wait_until(lambda: "adopted" in again.output(), 60, "the adoption")
+    (toy.folder / "go").touch()
+    assert again.wait() == 0, again.output()
+    assert toy.leftovers() == []
+
+
+def test_a_signal_ends_a_run_whose_cluster_is_away(toy):
+    run = toy.want("waits-1")
+    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    toy.cluster.fails(0)
+    before = len(toy.cluster.calls)
+    wait_until(lambda: len(toy.cluster.calls) > before, 60, "a call that nobody answers")
+    run.signal(signal.SIGINT)
+    assert run.wait(60) != 0
+    assert "What is left of this run in the cluster shows" in words(run.output())
+
+
+def test_what_would_break_the_policy_is_not_submitted(tmp_path):
+    """Of what is asked for on the command line, too."""
+    with Cluster() as cluster:
+        toy = KubeProject.toy(cluster, tmp_path, policy={"max_hours_per_pod": 2})
+        longer = ("--set-resources", "ok:runtime=180")
+        run = toy.want("ok-1", arguments=longer)
+        assert run.wait() == 1
+        assert "it would break the rules of the cluster 'standin'" in words(run.output())
+        assert "hours, grace-ok-" in run.output()
+        assert "3 h, but at most 2 h" in run.output()
+        assert cluster.runs == []
+        run = toy.want("ok-1", arguments=("--set-resources", "ok:runtime=60"))
+        assert run.wait() == 0, run.output()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--kubernetes-service-account-name", "me"), "set `service_account` of the cluster"),
+        (("--kubernetes-persistent-volumes", "claim:/data"), "name the claims in `volumes`"),
+        (("--software-deployment-method", "conda"), "Software is in the image"),
+    ],
+)
+def test_options_that_ours_does_not_take_are_refused(toy, arguments, told):
+    run = toy.want("ok-1", arguments=arguments)
+    assert run.wait() == 1
+    assert told in words(run.output())
+    assert "Traceback" not in run.output()
+    assert toy.cluster.runs == []
 
 
 def test_it_says_why_pods_cannot_see_this_folder(toy, tmp_path):

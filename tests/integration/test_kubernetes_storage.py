@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,9 @@ import pytest
 from kube_project import KubeProject
 from kube_standin import Cluster
 from moto.server import ThreadedMotoServer
+from waiting import wait_until
 
+from grace.journal.segments import scan, segments_in
 from grace.verify import summary, verify
 
 BUCKET, FOLDER = "grace", "study/one"
@@ -22,9 +25,18 @@ STORAGE = (
 KEYS = {"aws_access_key_id": "me", "aws_secret_access_key": "a-canary-of-a-key"}
 
 
+def written(journal):
+    """How often the journal holds each answer."""
+    segments = [path for folder in journal.rglob("journal") for path in segments_in(folder)]
+    return Counter(key for path in segments for _, _, key in scan(path) if key is not None)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run whose pods mount nothing of the project, and what is in the bucket afterwards."""
+    """A run whose pods mount nothing of the project, and what is in the bucket afterwards.
+
+    The first pod is deleted while it computes.
+    """
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -44,7 +56,12 @@ def finished(tmp_path_factory):
             "SNAKEMAKE_STORAGE_S3_ACCESS_KEY": KEYS["aws_access_key_id"],
             "SNAKEMAKE_STORAGE_S3_SECRET_KEY": KEYS["aws_secret_access_key"],
         }
-        status, output = laptop.snakemake(*STORAGE)
+        run = laptop.start(*STORAGE)
+        wait_until(lambda: written(cluster.claims["journal"]), 120, "the first answers")
+        known = set(written(cluster.claims["journal"]))
+        (pod,) = cluster.pods_of(rule="inference")
+        cluster.remove("pods", pod["metadata"]["name"])
+        status, output = run.wait(), run.output()
         assert status == 0, output
         dry = laptop.snakemake("-n", *STORAGE)
         keys = {one.key: one for one in s3.Bucket(BUCKET).objects.all()}
@@ -54,7 +71,7 @@ def finished(tmp_path_factory):
             path.write_bytes(found.get()["Body"].read())
         yield SimpleNamespace(
             laptop=laptop, output=output, dry=dry, fetched=folder / "fetched", keys=keys,
-            journal=cluster.claims["journal"],
+            journal=cluster.claims["journal"], known=known, runs=cluster.runs,
         )  # fmt: skip
     server.stop()
 
@@ -78,8 +95,12 @@ def test_every_result_has_a_record_that_holds(finished):
     assert not any(verdicts.values()), summary(verdicts)
 
 
-def test_the_journal_is_in_its_volume(finished):
-    assert list(finished.journal.rglob("journal/*"))
+def test_answers_survive_a_pod_that_is_deleted(finished):
+    groups = [run.labels["grace/rule"] for run in finished.runs]
+    assert groups == ["inference", "inference", "tables", "report"]
+    asked = written(finished.journal)
+    assert finished.known
+    assert {asked[key] for key in finished.known} == {1}
 
 
 def test_logs_are_kept(finished):
@@ -96,3 +117,15 @@ def test_nothing_is_left_in_the_cluster_and_no_key_is_shown(finished):
     assert finished.laptop.leftovers() == []
     assert KEYS["aws_secret_access_key"] not in finished.output
     assert not any("snakemake-workflow-sources" in key for key in finished.keys)
+
+
+def test_without_a_volume_for_the_journal_nothing_begins(finished):
+    """Answers would die with their pods."""
+    entry = finished.laptop.folder / "config/clusters.yaml"
+    text = entry.read_text()
+    entry.write_text(text.replace("purpose: journal", "purpose: other"))
+    status, output = finished.laptop.snakemake(*STORAGE, config=("replications=2",))
+    entry.write_text(text)
+    assert status == 1
+    assert "answers would die with their pods" in output
+    assert finished.laptop.leftovers() == []

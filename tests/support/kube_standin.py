@@ -30,8 +30,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
+import kubernetes_validate
 import yaml
+from manifest_rules import problems
 
+#: Whose schemas new objects are held to.
+VERSIONS = ("1.30", kubernetes_validate.latest_version())
 Json = dict[str, Any]
 #: Seconds between SIGTERM and SIGKILL for a pod that is deleted.
 TERMINATION_S = 1.0
@@ -260,8 +264,7 @@ class Cluster:
         name = body["metadata"]["name"]
         if (kind, namespace, name) in self._objects:
             raise Refused(409, "AlreadyExists", f'{kind} "{name}" already exists')
-        if kind == "jobs":
-            _check_job(body)
+        _check(body)
         made = json.loads(json.dumps(body))
         made["metadata"] |= {"uid": secrets.token_hex(8), "creationTimestamp": _now()}
         made.setdefault("status", {})
@@ -623,17 +626,17 @@ def _selects(selector: str, labels: dict[str, str]) -> bool:
     return True
 
 
-def _check_job(job: Json) -> None:
-    """The semantic rules that the API server holds Jobs to, as far as they were met."""
-    for container in job["spec"]["template"]["spec"]["containers"]:
-        resources = container.get("resources", {})
-        for resource, number in resources.get("requests", {}).items():
-            if "/" in resource and resources.get("limits", {}).get(resource) != number:
-                raise Refused(
-                    422, "Invalid",
-                    f'Job.batch "{job["metadata"]["name"]}" is invalid: {resource}: Limit must be'
-                    " set for non overcommitable resources",
-                )  # fmt: skip
+def _check(body: Json) -> None:
+    """What API servers of several versions hold objects to: their schemas, and further rules."""
+    wrong = problems(body) if body["kind"] == "Job" else []
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(json.loads(json.dumps(body)), version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            wrong.append(f"{version}: {error.message}")
+    if wrong:
+        name = f'{body["kind"]} "{body["metadata"]["name"]}"'
+        raise Refused(422, "Invalid", f"{name} is invalid: {'; '.join(wrong)}")
 
 
 def _condition(kind: str, holds: str, reason: str = "", message: str = "") -> Json:

@@ -81,7 +81,7 @@ def _resources(resources: dict[str, dict[str, str]]) -> Iterator[str]:
     for name, request in requests.items():
         extended = "/" in name
         if extended and limits.get(name) != request:
-            yield f"{name}: the limit of an extended resource must be its request"
+            yield f"{name}: Limit must be set for non overcommitable resources"
         if extended and not request.isdigit():
             yield f"{name}: {request} is no whole number"
         if name in limits and quantity(request) > quantity(limits[name]):

@@ -8,6 +8,7 @@ import time
 import pytest
 from kube_standin import Cluster as Standin
 from kube_standin import calls_per_second
+from kubernetes.config import incluster_config
 
 from grace.cluster import api
 from grace.cluster.settings import Cluster
@@ -48,8 +49,10 @@ def connected(**settings):
 def manifest(name="one", **labels):
     limits = {"cpu": "1", "memory": "100Mi"}
     container = {"name": "c", "image": "i", "resources": {"requests": limits, "limits": limits}}
-    spec = {"template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}}
-    return {"metadata": {"name": name, "labels": labels}, "spec": spec}
+    pod = {"restartPolicy": "Never", "containers": [container]}
+    spec = {"template": {"metadata": {"labels": labels}, "spec": pod}}
+    metadata = {"name": name, "labels": labels}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
 def test_the_bucket_lets_no_more_through_than_it_says():
@@ -112,6 +115,22 @@ def test_an_expired_token_is_read_anew(standin, tmp_path):
     assert calls.jobs("run=a") == []
 
 
+def test_in_a_pod_an_expired_token_is_read_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    token, authority = tmp_path / "token", tmp_path / "ca.crt"
+    authority.write_text("made up")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
+    told = []
+    for value in ("first", "renewed"):
+        token.write_text(value)
+        settings = api.connect(None).batch.api_client.configuration
+        told.append(settings.get_api_key_with_prefix("authorization"))
+    assert [one.split()[-1] for one in told] == ["first", "renewed"]
+
+
 def test_it_is_away_for_longer_than_the_tries(standin):
     calls, _ = connected()
     standin.fails(503)
@@ -135,7 +154,8 @@ def test_a_wrong_call_is_not_tried_again(standin, status):
 def test_the_servers_words_are_told(standin):
     wrong = manifest()
     wrong["spec"]["template"]["spec"]["containers"][0]["resources"] = {
-        "requests": {"nvidia.com/gpu": "1"}
+        "requests": {"nvidia.com/gpu": "1"},
+        "limits": {"memory": "100Mi"},
     }
     calls, _ = connected()
     with pytest.raises(api.ApiError, match="Limit must be set for non overcommitable"):
@@ -151,7 +171,10 @@ def test_what_is_gone_is_deleted(standin):
 def test_a_secret_takes_the_place_of_its_namesake(standin):
     calls, _ = connected()
     for value in ("b2xk", "bmV3"):
-        calls.create_secret({"metadata": {"name": "one"}, "data": {"key": value}})
+        metadata = {"name": "one"}
+        calls.create_secret(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"key": value}}
+        )
     assert [one["data"]["key"] for one in standin.objects("secrets")] == ["bmV3"]
 
 

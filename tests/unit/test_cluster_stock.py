@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import snakemake_executor_plugin_kubernetes as stock
 from snakemake.api import DAGApi
+from snakemake.dag import DAG
 from snakemake.spawn_jobs import SpawnedJobArgsFactory
 from snakemake_interface_executor_plugins.executors.base import AbstractExecutor
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
@@ -45,7 +46,7 @@ def test_snakemakes_side_of_an_executor():
         thing.__qualname__: digest(thing)
         for thing in (
             AbstractExecutor, RealExecutor, RemoteExecutor, Plugin, SpawnedJobArgsFactory,
-            DAGApi.execute_workflow,
+            DAGApi.execute_workflow, DAG.__len__, DAG.get_job_group, DAG.needrun_jobs,
         )
     }  # fmt: skip
     assert found == {
@@ -55,4 +56,7 @@ def test_snakemakes_side_of_an_executor():
         "Plugin": "fbbe7be11e115e86",
         "SpawnedJobArgsFactory": "1a548ddaabfd44e7",
         "DAGApi.execute_workflow": "525655b9e7ffc18c",
+        "DAG.__len__": "45c671dc02c7faab",
+        "DAG.get_job_group": "2ccb54557c5e3a9d",
+        "DAG.needrun_jobs": "fb49d381caf94209",
     }

@@ -126,10 +126,16 @@ def tell_unrecorded(dag):
 def tell_forecast():
     """At the end of a dry-run that would compute with models, say how much that is.
 
-    Dry-runs have no hook of their own: `onstart` is for runs alone.
+    And whether the cluster's rules allow it. Dry-runs have no hook of their own: `onstart` is for
+    runs alone.
     """
     if not (workflow.is_main_process and workflow.dryrun and workflow.dag):
         return
+    if on_cluster():
+        try:
+            refuse_what_breaks_policy(workflow.dag.needrun_jobs(exclude_finished=False))
+        except GraceError as error:
+            print(f"\n{error}", file=sys.stderr)
     if workflow.output_settings.quiet:
         return
     runs = {}

@@ -28,7 +28,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from snakemake_interface_executor_plugins.registry.plugin import Plugin
-from snakemake_interface_executor_plugins.settings import SharedFSUsage
+from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 from snakemake_interface_executor_plugins.utils import format_cli_arg, join_cli_args
 
 from grace.cluster import policy
@@ -104,6 +104,12 @@ class KubernetesPlugin(Plugin):
         _refuse_what_is_not_used(settings)
         self.chosen = True
         workflow = self.workflow
+        if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
+            raise WorkflowError(
+                "--software-deployment-method conda is for local runs: pods would build"
+                " environments on a shared volume, which clusters forbid. Software is in the image"
+                " (envs/Containerfile)."
+            )
         provider = workflow.storage_settings.default_storage_provider
         stored = provider is not None
         # Pods would be given the settings of every plugin that is installed here.
@@ -210,6 +216,7 @@ class Executor(stock.Executor):
             failed=self._failed,
         )
         self._refuse_what_breaks_policy()
+        self._find_cluster()
         self.logger.info(
             f"Its pods: kubectl -n {self.cluster.namespace} get pods -l {self.selector}"
         )
@@ -375,11 +382,30 @@ class Executor(stock.Executor):
         requests = [self._request(job) for job in dict.fromkeys(jobs)]
         policy.refuse(policy.check(requests, self.cluster), self.plan.name)
 
+    def _find_cluster(self) -> None:
+        """Ask it something, before any job waits for its answer. Raises `GraceError`."""
+        try:
+            self.api.jobs(self.selector)
+        except ApiError as error:
+            raise GraceError(
+                f"{error}. Nothing was submitted. Does `kubectl get jobs` work here, with"
+                f" `--namespace {self.cluster.namespace}`"
+                + (f" and `--context {self.cluster.context}`" if self.cluster.context else "")
+                + "? If not: a network or VPN that is off, a token that has expired, or rights that"
+                " the namespace's administrator has to give (docs/kubernetes.md)."
+            ) from None
+
     def _place(self) -> tuple[bool, str]:
         """Whether pods share the controller's volume, and the run's name. Raises `GraceError`."""
         storage = self.workflow.storage_settings
         here = Path.cwd()
         if storage.default_storage_provider is not None:
+            if self.plan.placements and self.cluster.volume("journal") is None:
+                raise GraceError(
+                    f"answers would die with their pods: the cluster '{self.plan.name}' has no"
+                    " volume for the journal. Make a claim that several pods can mount, and name it"
+                    " in config/clusters.yaml, `volumes`, with `purpose: journal`."
+                )
             prefix = str(storage.default_storage_prefix)
             return False, f"grace-{_short(prefix, self.plan.results)}"
         volume = self.cluster.volume("project")
