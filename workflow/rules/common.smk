@@ -14,7 +14,8 @@ ROOT = (
 )
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
-from grace.cluster import demand, executor
+from grace.cluster import demand, plugin
+from grace.cluster.executor import Plan
 from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
 from grace.cluster.storage import adapt, plain_name
 from grace.cluster.table import refuse
@@ -53,7 +54,7 @@ def cluster_plan():
     """
     refuse_what_breaks_policy(workflow.dag.needrun_jobs())
     keys = {entry.api_key_env for entry in PROJECT.models.values() if entry.api_key_env}
-    return executor.Plan(
+    return Plan(
         name=PROJECT.config.cluster,
         cluster=PROJECT.cluster,
         results=PROJECT.config.results,
@@ -67,7 +68,7 @@ def cluster_plan():
 
 
 # Snakemake looks for executors and makes files after this.
-KUBERNETES = executor.register(workflow, cluster_plan)
+KUBERNETES = plugin.register(workflow, cluster_plan)
 adapt(workflow, PROJECT.config.results)
 
 # A run that was killed leaves a lock, which would be in this one's way.

@@ -131,6 +131,7 @@ class Api:
         self._stop = stop or threading.Event()
         self._bucket = Bucket(cluster.api_calls_per_s, clock, self._stop.wait)
         self._kinds = connect(cluster.context)
+        self.namespace = cluster.namespace
         self.calls = 0
 
     def jobs(self, selector: str) -> list[Json]:
@@ -246,7 +247,7 @@ class Api:
             self.calls += 1
             try:
                 answer = call(
-                    namespace=self._cluster.namespace,
+                    namespace=self.namespace,
                     _preload_content=False,
                     _request_timeout=timeout_s,
                 )

@@ -1,14 +1,13 @@
-"""Snakemake's executor `kubernetes`: the stock plugin's place, with what it lacks.
+"""Snakemake's executor `kubernetes`: what a run and its pods are.
 
-What it keeps of the stock class is its settings (`--kubernetes-…`) and its place in Snakemake. A
-Job's name follows from what it makes, so that a run finds its own Jobs again however it ended
-before. What a pod and the run are is here; what becomes of the run's Jobs is `grace.cluster.jobs`.
+A Job's name follows from what it makes, so that a run finds its own Jobs again however it ended
+before. What becomes of the run's Jobs is `grace.cluster.jobs`, how Snakemake gets to this class
+`grace.cluster.plugin`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import json
 import os
@@ -17,51 +16,30 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import snakemake_executor_plugin_kubernetes as stock
-from snakemake.resources import Resources
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
-from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
-from snakemake_interface_executor_plugins.registry.plugin import Plugin
-from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 from snakemake_interface_executor_plugins.utils import format_cli_arg, join_cli_args
 
 from grace.cluster import policy
 from grace.cluster.api import Api, ApiError
 from grace.cluster.jobs import MAKES, Jobs, Task
 from grace.cluster.placement import Placement
-from grace.cluster.pods import NO_MODEL, WORKDIR, PodRequest, dns_name, job_manifest, label_value
+from grace.cluster.pods import WORKDIR, PodRequest, dns_name, job_manifest, label_value
 from grace.cluster.queue import Order
+from grace.cluster.secret import RunSecret
 from grace.cluster.settings import Cluster
 from grace.errors import GraceError
 
-#: What pods share with a controller on the same volume: everything but installed software.
-SHARED = frozenset(
-    {
-        SharedFSUsage.PERSISTENCE,
-        SharedFSUsage.INPUT_OUTPUT,
-        SharedFSUsage.SOURCES,
-        SharedFSUsage.STORAGE_LOCAL_COPIES,
-    }
-)
-#: Jobs at once where the command line does not say (`--jobs`).
-JOBS = 500
 #: Memory of a pod whose rule names none, in MB.
 MEM_MB = 2000
 #: Seconds that a pod has to end by itself.
 TERMINATION_S = 5
-#: Options of the stock plugin that ours does not take, and what does their work.
-UNUSED = {
-    "cpu_scalar": "pods request what `snakemake policy` shows, and `cpu` of a placement changes it",
-    "service_account_name": "set `service_account` of the cluster in config/clusters.yaml",
-    "privileged": "pods run without privileges; `run_as` in config/clusters.yaml names their user",
-    "persistent_volumes": "name the claims in `volumes` of the cluster in config/clusters.yaml",
-}
 #: Files that are named on the command line of a pod; more of them go into a file.
 _WAIT_FILES = 20
 Json = dict[str, Any]
@@ -83,74 +61,6 @@ class Plan:
     placements: Mapping[str, Sequence[Placement]]
     parallelism: Mapping[str, int] = field(default_factory=dict)
     secrets: Sequence[str] = ()
-
-
-class KubernetesPlugin(Plugin):
-    """The plugin under its stock name, told of the workflow once it is the chosen one.
-
-    `chosen` says whether this run's jobs become pods, or would in a dry-run.
-    """
-
-    workflow: Any = None
-    chosen = False
-
-    def validate_settings(self, settings: Any) -> None:
-        """Also: without a storage provider a volume is shared, and `--jobs` may be left out.
-
-        Snakemake calls this for the executor that was chosen and no other, so that nothing changes
-        for local runs.
-        """
-        super().validate_settings(settings)
-        _refuse_what_is_not_used(settings)
-        self.chosen = True
-        workflow = self.workflow
-        if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
-            raise WorkflowError(
-                "--software-deployment-method conda is for local runs: pods would build"
-                " environments on a shared volume, which clusters forbid. Software is in the image"
-                " (envs/Containerfile)."
-            )
-        provider = workflow.storage_settings.default_storage_provider
-        stored = provider is not None
-        # Pods would be given the settings of every plugin that is installed here.
-        workflow.storage_provider_settings = {
-            name: given
-            for name, given in workflow.storage_provider_settings.items()
-            if name == provider
-        }
-        self.common_settings = replace(
-            stock.common_settings,
-            implies_no_shared_fs=stored,
-            # The image holds what the run needs.
-            auto_deploy_default_storage_provider=False,
-        )
-        if not stored and workflow.storage_settings.shared_fs_usage == SharedFSUsage.all():
-            workflow.storage_settings.shared_fs_usage = SHARED
-        if workflow.resource_settings.default_resources is None:
-            # The full ones would limit each pod's disk to what its inputs take.
-            workflow.resource_settings.default_resources = Resources.default("bare")
-        # The profile gives this machine's, which would limit what a pod gets.
-        workflow.global_resources["_cores"] = None
-        if workflow.resource_settings.nodes is None:
-            workflow.resource_settings.nodes = JOBS
-            workflow.global_resources["_nodes"] = JOBS
-
-
-def register(workflow: Any, plan: Callable[[], Plan]) -> KubernetesPlugin:
-    """Put our executor into the stock one's place, for this process.
-
-    `plan` is called once the executor is used; its `GraceError` is the user's mistake.
-    """
-    stock_plugin = ExecutorPluginRegistry().plugins["kubernetes"]
-    plugin = KubernetesPlugin(
-        executor=type("Executor", (Executor,), {"make_plan": staticmethod(plan)}),
-        common_settings=stock_plugin.common_settings,
-        _executor_settings_cls=stock_plugin.settings_cls,
-        _name=stock_plugin.name,
-    )
-    plugin.workflow = workflow
-    ExecutorPluginRegistry().plugins["kubernetes"] = plugin
-    return plugin
 
 
 class Executor(stock.Executor):
@@ -192,9 +102,12 @@ class Executor(stock.Executor):
         self.selector = f"app.kubernetes.io/name=grace,grace/run={label_value(self.run_name)}"
         logs = Path(self.workflow.persistence.aux_path) / "kubernetes-logs"
         logs.mkdir(exist_ok=True, parents=True)
-        given = {name: os.environ[name] for name in self.plan.secrets if name in os.environ}
-        self._values = {**given, **self.envvars()}
-        self._has_secret = False
+        self.secret = RunSecret(
+            self.api,
+            self.run_name,
+            keys={name: os.environ[name] for name in self.plan.secrets if name in os.environ},
+            storage=self.envvars(),
+        )
         self.jobs = Jobs(
             api=self.api,
             cluster=self.cluster,
@@ -227,7 +140,10 @@ class Executor(stock.Executor):
         """Want a Job; the thread creates it when its turn has come."""
         self._end_on_sigterm()
         request = self._request(job)
-        self._create_secret()
+        try:
+            self.secret.create()
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
         info = SubmittedJobInfo(job=job, external_jobid=request.name)
         self.jobs.want(info, request)
         self.report_job_submission(info)
@@ -268,11 +184,7 @@ class Executor(stock.Executor):
         super(stock.Executor, self).shutdown()
 
     def _leave_nothing(self) -> None:
-        def delete_secret() -> None:
-            if self._values:  # a run that was killed may have left its own
-                self.api.delete_secret(self.run_name)
-
-        for step in (self.jobs.clean_up, delete_secret):
+        for step in (self.jobs.clean_up, self.secret.delete):
             try:
                 step()
             except GraceError as error:
@@ -352,7 +264,7 @@ class Executor(stock.Executor):
             runtime_min=sizes.get("runtime"),
             attempt=job.attempt,
             environment={"PYTHONPATH": f"{self._workdir()}/workflow/lib"},
-            secret_environment=self._secrets_of(rule),
+            secret_environment=self.secret.variables(rule),
             annotations={MAKES: " ".join(f"{output}:{makes[output]}" for output in outputs)},
             shared=self.shared,
         )
@@ -367,11 +279,6 @@ class Executor(stock.Executor):
 
     def _workdir(self) -> str:
         return str(Path.cwd()) if self.shared else WORKDIR
-
-    def _secrets_of(self, rule: str) -> dict[str, tuple[str, str]]:
-        """Variables that a pod gets from the run's Secret: keys of models where one is asked."""
-        own = set() if rule not in NO_MODEL else set(self.plan.secrets)
-        return {name: (self.run_name, name) for name in self._values if name not in own}
 
     # What the run is.
 
@@ -421,47 +328,11 @@ class Executor(stock.Executor):
         inside = here.relative_to(volume.mount).as_posix()
         return True, f"grace-{_short(volume.claim, inside, self.plan.results)}"
 
-    def _create_secret(self) -> None:
-        """A Secret with the environment that pods are to have, if there is any; once."""
-        if self._has_secret or not self._values:
-            return
-        data = {name: base64.b64encode(one.encode()).decode() for name, one in self._values.items()}
-        labels = {
-            "app.kubernetes.io/name": "grace",
-            "grace/run": label_value(self.run_name),
-        }
-        try:
-            self.api.create_secret(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Secret",
-                    "type": "Opaque",
-                    "metadata": {
-                        "name": self.run_name,
-                        "namespace": self.cluster.namespace,
-                        "labels": labels,
-                    },
-                    "data": data,
-                }
-            )
-        except GraceError as error:
-            raise WorkflowError(str(error)) from None
-        self._has_secret = True
-
     def _end_on_sigterm(self) -> None:
         """Let SIGTERM end the run as Ctrl-C does, with its pods."""
         if not self._handles_sigterm and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
             self._handles_sigterm = True
-
-
-def _refuse_what_is_not_used(settings: Any) -> None:
-    """Options of the stock plugin whose place is the cluster's entry. Raises `WorkflowError`."""
-    for option, key in UNUSED.items():
-        default = stock.ExecutorSettings.__dataclass_fields__[option]
-        unset = default.default if default.default is not MISSING else default.default_factory()
-        if getattr(settings, option) != unset:
-            raise WorkflowError(f"--kubernetes-{option.replace('_', '-')} is not used here: {key}.")
 
 
 def _with_namespace(cluster: Cluster, namespace: str) -> Cluster:
