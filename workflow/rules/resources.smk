@@ -1,0 +1,86 @@
+# Functions only: what rules ask of the machine or the cluster that they run on. None of it changes a
+# byte of an output.
+
+from grace.cluster import demand, plugin
+from grace.cluster.executor import Plan
+from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
+from grace.cluster.storage import adapt
+from grace.cluster.table import refuse
+
+
+def refuse_what_breaks_policy(jobs):
+    """Raise `GraceError` where the pods of these jobs would break a rule of the cluster."""
+    names = ("model", "replication")
+    refuse(
+        PROJECT,
+        [(job.rule.name, *(job.wildcards_dict.get(name) for name in names)) for job in jobs],
+    )
+
+
+def cluster_plan():
+    """What `--executor kubernetes` is told of the project, once it is known what is to run.
+
+    Raises `GraceError` where that would break the cluster's rules; nothing is submitted yet.
+    """
+    refuse_what_breaks_policy(workflow.dag.needrun_jobs())
+    keys = {entry.api_key_env for entry in PROJECT.models.values() if entry.api_key_env}
+    return Plan(
+        name=PROJECT.config.cluster,
+        cluster=PROJECT.cluster,
+        results=PROJECT.config.results,
+        placements=PROJECT.placements,
+        parallelism={
+            model: demand.parallelism(PROJECT.entries[model], next(iter(placements), None))
+            for model, placements in PROJECT.placements.items()
+        },
+        secrets=sorted(keys) if PROJECT.cluster.hf_token else sorted({*keys, "HF_TOKEN"}),
+    )
+
+
+# Snakemake looks for executors and makes files after this.
+KUBERNETES = plugin.register(workflow, cluster_plan)
+adapt(workflow, PROJECT.config.results)
+
+
+def on_cluster():
+    """Whether jobs become pods; known once the DAG is built."""
+    return KUBERNETES.chosen
+
+
+def inference_threads(wildcards):
+    """All cores for a model that computes on them, a few for one that has GPUs or a server."""
+    if PROJECT.models[wildcards.model].gpus:
+        return CLIENT_CORES
+    return CPU_CORES if on_cluster() else workflow.cores or CPU_CORES
+
+
+def gpus(wildcards):
+    return PROJECT.models[wildcards.model].gpus
+
+
+def inference_memory(wildcards, attempt):
+    """MB of memory; more each time. Where no tag says more, as for the model's own GPUs."""
+    model, first = wildcards.model, None
+    if on_cluster() or PROJECT.config.gpus:
+        try:
+            first = next(iter(PROJECT.placements[model]), None)
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
+    return grown(demand.inference_memory_mb(PROJECT.entries[model], first), attempt)
+
+
+def inference_minutes(wildcards):
+    return demand.inference_minutes(PROJECT, wildcards.model)
+
+
+def in_turn(wildcards):
+    """1 in a pod's plan, so that its jobs come one after the other and their sizes do not add up.
+
+    Of `inference` a group may have 1 at a time; on one machine such jobs run side by side.
+    """
+    return int(on_cluster())
+
+
+def memory(group):
+    """MB of memory for a job of the group; more each time."""
+    return lambda wildcards, attempt: grown(JOBS[group].mem_mb, attempt)
