@@ -10,7 +10,7 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 help: ## This list
 	@echo "Grace runs pragmatics experiments on language models. Start with: make run"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 26
 	@echo
 	@echo 'Arguments for Snakemake, pytest or the benchmark go into ARGS:'
 	@echo '  make run ARGS="-n"        make test ARGS="-k prompts"      make bench ARGS="--quick"'
@@ -70,10 +70,10 @@ cluster-run: ## Copy this checkout to the cluster and run the workflow there
 cluster-status: ## Its pods by model and replication, progress, and use of GPUs
 	@scripts/cluster/status.sh $(ARGS)
 
-cluster-fetch: ## Copy its results here
+cluster-fetch: ## Copy its results here; ARGS=--replace over results made here, too
 	@scripts/cluster/fetch.sh $(ARGS)
 
-cluster-down: ## Stop what runs there; ARGS=--everything deletes the volumes, too
+cluster-down: ## Stop all of Grace there; ARGS=--everything deletes volumes, rights, Secrets
 	@scripts/cluster/down.sh $(ARGS)
 
 clean: ## Remove results, logs and caches; keeps the environments

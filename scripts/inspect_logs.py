@@ -12,13 +12,13 @@ FAILED = re.compile(r"(?m)^\s+log: (.+) \(check log file\(s\) for error details\
 OWN = re.compile(r"(?m)^inspect_logs +1$")
 
 
-def last_run(state: Path) -> str:
-    """What Snakemake wrote in the last run that had jobs, this one left out; empty for none."""
+def last_run(state: Path) -> tuple[Path, str] | None:
+    """Snakemake's record of the last run that had jobs, this one left out, and what it holds."""
     for path in sorted((state / "log").glob("*.snakemake.log"), reverse=True):
         text = path.read_text(encoding="utf-8", errors="replace")
         if "Job stats:" in text and not OWN.search(text):
-            return text
-    return ""
+            return path, text
+    return None
 
 
 def failed_logs(text: str) -> list[Path]:
@@ -33,18 +33,36 @@ def latest_logs(logs: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime)[-LATEST:]
 
 
+def here(path: Path, state: Path) -> Path:
+    """Where a file of Snakemake's own lies that a run on a cluster names by its place there."""
+    if state.name not in path.parts:
+        return path
+    return state.joinpath(*path.parts[path.parts.index(state.name) + 1 :])
+
+
 def shown(path: Path) -> str:
     """The end of a log under its name."""
     if not path.is_file():
-        return f"{path}: no such file; the job ended before it wrote one"
+        return f"{path}: no such file here; the job ended before it wrote one"
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join([f"== {path}", *lines[-LINES:]])
 
 
 def inspect(logs: Path, state: Path) -> Iterator[str]:
     """Parts of what is shown."""
-    failed = failed_logs(last_run(state))
-    yield f"{len(failed)} logs of jobs that failed:" if failed else "No job failed. The last logs:"
+    run = last_run(state)
+    if run is None:
+        yield (
+            f"There is no record of a run in this folder ({state / 'log'}), so that nobody knows"
+            " whether a job failed. `make cluster-fetch` brings that of a run on a cluster."
+        )
+        failed, heading = [], "The last logs:"
+    else:
+        path, text = run
+        yield f"The last run, by {path}:"
+        failed = [here(log, state) for log in failed_logs(text)]
+        heading = "No job failed. The last logs:"
+    yield f"{len(failed)} logs of jobs that failed:" if failed else heading
     yield from map(shown, failed or latest_logs(logs))
 
 

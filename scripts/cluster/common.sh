@@ -11,21 +11,28 @@ source scripts/lib/shell.sh
 command -v kubectl >/dev/null ||
     die "kubectl is missing." "Install it: https://kubernetes.io/docs/tasks/tools/"
 
-# The cluster is that of the config, so that these commands and Snakemake speak of the same one.
-CLUSTER=$(sed -n 's/^cluster: *\([A-Za-z0-9._-]*\).*/\1/p' config/config.yaml)
-OVERLAY=workflow/kubernetes/overlays/${CLUSTER:=nrp}
-[ -d "$OVERLAY" ] || die "there is no folder $OVERLAY for the cluster '$CLUSTER'." \
-    "Copy one of workflow/kubernetes/overlays, or name another in config/config.yaml: cluster."
-NAMESPACE=$(sed -n 's/^namespace: *//p' "$OVERLAY/kustomization.yaml")
+# shellcheck source=scripts/cluster/settings.sh
+source scripts/cluster/settings.sh
 
 OURS=app.kubernetes.io/name=grace
 # shellcheck disable=SC2034 # for those that source this
 COMPUTING="$OURS,!app.kubernetes.io/component" # the pods that the controller has submitted
-DESK=grace-desk
 # shellcheck disable=SC2034
 TOKEN=grace-hf-token
+# shellcheck disable=SC2034
+ENVIRONMENT=grace-environment
 
-k() { kubectl --namespace "$NAMESPACE" "$@"; }
+# One cheap call before all others, whose failure is told without the client's own log lines.
+reach_cluster() {
+    local told
+    told=$(kube get --raw "/api/v1/namespaces/$NAMESPACE/pods?limit=1" --request-timeout=30s \
+        2>&1 >/dev/null) && return
+    die "no way to the namespace '$NAMESPACE' of the cluster '$CLUSTER'." \
+        "$(tail -n 1 <<<"$told")" \
+        "The context was ${CONTEXT:-$(kubectl config current-context 2>/dev/null || echo none)};" \
+        "kubectl config get-contexts lists all. Choose one by \`context\` of $CLUSTER in" \
+        "config/clusters.yaml, or name another kubeconfig: KUBECONFIG=..."
+}
 
 # A manifest of the overlay's jobs/ by its component, with arguments for Snakemake.
 manifest() {
@@ -40,18 +47,12 @@ manifest() {
 
 # Is a Job there that is neither complete nor failed?
 under_way() {
-    k get job "$1" --ignore-not-found --output \
-        jsonpath='{.metadata.name}{.status.conditions[?(@.status=="True")].type}' | grep -qx "$1"
+    local state
+    state=$(k get job "$1" --ignore-not-found --output \
+        jsonpath='{.metadata.name} {.status.conditions[?(@.status=="True")].type}') ||
+        die "nobody knows whether $1 is under way; kubectl's words are above." \
+            "Nothing was changed. Try again."
+    case "$state " in
+        ' ' | *' Complete '* | *' Failed '*) return 1 ;;
+    esac
 }
-
-# A pod that sees the shared volume, for as long as the command runs.
-open_desk() {
-    k delete pod "$DESK" --ignore-not-found --wait >/dev/null
-    trap close_desk EXIT
-    manifest desk | k create --filename - >/dev/null
-    k wait --for=condition=Ready "pod/$DESK" --timeout=600s >/dev/null ||
-        die "the pod $DESK did not start." "$(k get events --field-selector \
-            "involvedObject.name=$DESK" --output jsonpath='{range .items[*]}{.message}{"\n"}{end}')"
-}
-close_desk() { k delete pod "$DESK" --ignore-not-found --wait=false >/dev/null; }
-at_desk() { k exec --stdin "$DESK" -- "$@"; }

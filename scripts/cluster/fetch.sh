@@ -1,27 +1,66 @@
 #!/usr/bin/env bash
-# Copy results from the cluster's volume to this checkout.
-#   scripts/cluster/fetch.sh [FOLDER...]      folders below the project; default: `results` of the config
+# Copy results from the cluster's volume to this checkout, and the logs that `snakemake inspect_logs`
+# reads. Files of the same name are replaced; where some were made here, only with --replace.
+#   scripts/cluster/fetch.sh [--replace] [FOLDER...]
+# Folders are below the project; default: `results` of the config.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=desk.sh
+source scripts/cluster/desk.sh
 
+# In a folder that was fetched; what is younger was made here.
+MARK=.fetched
+
+replace=no
+if [ "${1:-}" = --replace ]; then
+    replace=yes
+    shift
+fi
 if [ $# -eq 0 ]; then
-    configured=$(sed -n 's/^results: *\([^ #]*\).*/\1/p' config/config.yaml)
-    set -- "${configured:-results}"
+    configured=$(text_of config/config.yaml results results)
+    set -- "$configured"
 fi
 for folder in "$@"; do
     case $folder in
-        /* | *..*) die "$folder is not a folder below the project." ;;
+        -*) die "unknown argument: $folder" "Allowed: --replace, and after it folders." ;;
+        /* | .* | *..*) die "$folder is not a folder below the project." ;;
     esac
 done
 
-open_desk
+# A file of a folder that was made here. Looking at logs makes one, which counts for nothing.
+made_here() { # FOLDER
+    if [ -e "$1/$MARK" ]; then
+        find "$1" -type f -newer "$1/$MARK" -not -path "$1/logs/*"
+    else
+        find "$1" -type f
+    fi | sed -n 1p
+}
+for folder in "$@"; do
+    if [ "$replace" = no ] && [ -d "$folder" ]; then
+        mine=$(made_here "$folder")
+        [ -z "$mine" ] || die "$mine was made here, not fetched." \
+            "The cluster's files would replace those of the same name in $folder. Move it away, or:" \
+            "make cluster-fetch ARGS=\"--replace $*\""
+    fi
+done
+
+reach_cluster
+open_desk "$DESK-$(printf %04x%04x "$RANDOM" "$RANDOM")"
 part=$(mktemp)
 for try in 1 2 3; do
     # gzip's checksum tells whether all of it has arrived: connections of exec may end early.
-    if at_desk tar --create --gzip --file - -- "$@" >"$part" && gzip --test "$part"; then
+    if at_desk bash -s -- "$@" >"$part" <<'END' && gzip --test "$part"; then
+# Snakemake's log of the last run, and those of pods that failed.
+runs=(.snakemake/log/*.snakemake.log)
+for more in "${runs[-1]}" .snakemake/auxiliary/kubernetes-logs; do
+    [ ! -e "$more" ] || set -- "$@" "$more"
+done
+exec tar --create --gzip --file - -- "$@"
+END
         tar --extract --gzip --no-same-owner --file "$part"
         rm "$part"
-        say "Fetched: $*"
+        for folder in "$@"; do touch "$folder/$MARK"; done
+        say "Fetched: $*; files of the same name were replaced"
         exit 0
     fi
     say "Try $try failed"

@@ -3,6 +3,8 @@
 #   scripts/cluster/run.sh [--prefetch] [ARGUMENT FOR SNAKEMAKE...]
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=desk.sh
+source scripts/cluster/desk.sh
 # shellcheck source=upload.sh
 source scripts/cluster/upload.sh
 
@@ -12,14 +14,30 @@ if [ "${1:-}" = --prefetch ]; then
     shift
 fi
 job=grace-$component
-
-for other in grace-controller grace-prefetch; do
-    ! under_way "$other" || die "$other is still under way; see: make cluster-status" \
-        "Its files must not change meanwhile. Wait for its end, or stop it: make cluster-down"
+for argument in "$@"; do
+    case $argument in
+        cluster=* | *[=C]cluster=*)
+            die "'$argument' among the arguments would reach Snakemake alone, not these commands." \
+                "Set \`cluster\` in config/config.yaml."
+            ;;
+    esac
 done
 
-open_desk
+refuse_a_second_run() {
+    local other
+    for other in grace-controller grace-prefetch; do
+        ! under_way "$other" || die "$other is still under way; see: make cluster-status" \
+            "Its files must not change meanwhile. Wait for its end, or stop it: make cluster-down"
+    done
+}
+
+hold_overlay_to_entry
+reach_cluster
+refuse_a_second_run
+open_desk "$DESK"
+refuse_a_second_run # again: who had the desk before may have started one
 upload
 k delete job "$job" --ignore-not-found --wait >/dev/null
 manifest "$component" "$@" | k create --filename -
-say "Watch it: make cluster-status, or: kubectl --namespace $NAMESPACE logs --follow job/$job"
+say "Watch it: make cluster-status, or:" \
+    "kubectl ${CONTEXT:+--context $CONTEXT }--namespace $NAMESPACE logs --follow job/$job"

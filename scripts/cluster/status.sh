@@ -3,6 +3,7 @@
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+reach_cluster
 say "Pods in $NAMESPACE"
 k get pods --selector "$OURS" --label-columns grace/model,grace/replication,grace/rule \
     --sort-by .metadata.creationTimestamp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -50,12 +51,22 @@ def checkout(tmp_path):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_failure_is_told_in_kubectls_own_words(tmp_path, command):
+def test_no_way_to_the_cluster_is_told_in_kubectls_own_words(checkout, tmp_path, command):
     (tmp_path / "kubeconfig").write_text(NOWHERE)
-    done = bash(ROOT, f"scripts/cluster/{command}.sh", KUBECONFIG=str(tmp_path / "kubeconfig"))
-    assert done.returncode != 0
-    assert "127.0.0.1:1" in done.stderr
-    assert "refused" in done.stderr
+    bash(checkout, "echo 'cluster: local' >> config/config.yaml")
+    done = bash(checkout, f"scripts/cluster/{command}.sh", KUBECONFIG=str(tmp_path / "kubeconfig"))
+    assert done.returncode == 1
+    first, words, context, *_ = done.stderr.strip().splitlines()
+    assert first == "Stopped: no way to the namespace 'grace' of the cluster 'local'."
+    assert "127.0.0.1:1 was refused" in words
+    assert "The context was none;" in context
+    assert "KUBECONFIG=" in done.stderr
+
+
+def test_the_list_of_commands_is_aligned():
+    listed = bash(ROOT, "make help").stdout.splitlines()
+    found = [re.match(r"  make [a-z-]+  +(?=\S)", line) for line in listed]
+    assert len({match.end() for match in found if match}) == 1
 
 
 def test_a_cluster_without_manifests_is_told(checkout):

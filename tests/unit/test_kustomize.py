@@ -66,7 +66,7 @@ def test_names_are_those_of_the_config(overlay):
     }
     claims = of_kind(overlay, "PersistentVolumeClaim")
     mounts = {volume.claim: volume.mount for volume in cluster.volumes.values()}
-    assert set(mounts) <= set(claims)
+    assert set(mounts) == set(claims)
     for volume in cluster.volumes.values():
         assert claims[volume.claim]["spec"].get("storageClassName") == volume.storage_class
     for pod in pods(overlay).values():
@@ -77,12 +77,13 @@ def test_names_are_those_of_the_config(overlay):
         assert pod["containers"][0]["workingDir"] == mounts["grace-project"]
 
 
-def test_the_token_comes_from_the_secret_of_the_config():
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_token_comes_from_the_secret_of_the_config(overlay):
     (secret,) = yaml.safe_load_all((KUBERNETES / "base/hf-token.example.yaml").read_text())
-    token = CLUSTERS["nrp"].hf_token
+    token = CLUSTERS[overlay].hf_token
     assert token is not None
     assert (secret["metadata"]["name"], [*secret["stringData"]]) == (token.name, [token.key])
-    variables = pods("nrp")["grace-prefetch"]["containers"][0]["env"]
+    variables = pods(overlay)["grace-prefetch"]["containers"][0]["env"]
     (source,) = [v["valueFrom"]["secretKeyRef"] for v in variables if v["name"] == "HF_TOKEN"]
     assert (source["name"], source["key"]) == (token.name, token.key)
 
@@ -98,6 +99,45 @@ def test_nothing_that_clusters_forbid(overlay):
         assert "sleep" not in str(container["command"]) + str(container.get("args"))
     tokens = {name for name, pod in pods(overlay).items() if pod["automountServiceAccountToken"]}
     assert tokens == {"grace-controller"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_any_user_may_run_them(overlay):
+    """One that the image does not know has no home, and Snakemake asks for a name."""
+    for pod in pods(overlay).values():
+        variables = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+        assert (variables["HOME"], variables["USER"]) == ("/tmp", "grace")
+    # git must read a commit that belongs to another user, wherever HOME is.
+    assert "git config --system --add safe.directory" in (ROOT / "envs/Containerfile").read_text()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_controller_has_the_time_to_delete_its_jobs(overlay):
+    controller = pods(overlay)["grace-controller"]
+    assert controller["terminationGracePeriodSeconds"] > CLUSTERS[overlay].removal_s
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_controller_alone_gets_keys_of_endpoints(overlay):
+    sources = {name: pod["containers"][0].get("envFrom") for name, pod in pods(overlay).items()}
+    secret = {"secretRef": {"name": "grace-environment", "optional": True}}
+    assert {name: found for name, found in sources.items() if found} == {
+        "grace-controller": [secret]
+    }
+
+
+def test_the_quota_has_room_for_every_pod():
+    cluster = CLUSTERS["local"]
+    quota = of_kind("local", "ResourceQuota")["grace"]["spec"]["hard"]
+    gpus = {name: int(n) for name, n in quota.items() if "nvidia.com" in name}
+    assert set(gpus) == {f"requests.{gpu.resource}" for gpu in cluster.gpus.values()}
+    models = yaml.safe_load((ROOT / "config/models.yaml").read_text()).values()
+    largest = max(
+        {**model, **model.get("placements", {}).get(tag, {})}.get("gpus", 1)
+        for model in models
+        for tag in cluster.gpus
+    )
+    assert min(gpus.values()) >= max(largest, cluster.peak_gpus or 0)
 
 
 def test_the_controller_may_do_what_it_does_and_no_more():

@@ -239,7 +239,9 @@ def test_clusters_file(tmp_path: Path) -> None:
     assert set(clusters) == {"nrp", "local"}
     assert list(clusters["nrp"].gpus) == ["a100", "rtx3090", "l40", "a6000", "v100"]
     assert clusters["nrp"].image("report") == clusters["nrp"].images["default"]
-    assert clusters["local"].volume("journal") is None
+    assert clusters["local"].volume("journal") == clusters["nrp"].volume("journal").model_copy(
+        update={"storage_class": None}
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,298 @@
+"""What `make cluster-…` asks of the API, and what they say of its answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_kubectl import IMAGE, Cluster
+
+JOBS = "workflow/kubernetes/overlays/local/jobs/kustomization.yaml"
+OVERLAY = "workflow/kubernetes/overlays/local/kustomization.yaml"
+ALL = (("up",), ("run",), ("status",), ("fetch",), ("down", "--everything"))
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+
+
+@pytest.fixture
+def cluster(tmp_path) -> Cluster:
+    made = Cluster.made_in(tmp_path)
+    results = made.volume / "results"
+    results.mkdir()
+    (results / "report.html").write_text("the cluster's")
+    return made
+
+
+# --- Which cluster --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line", ['cluster: "local" # mine', "cluster:    'local'", "cluster : local\t# mine"]
+)
+def test_the_config_is_read_as_yaml(cluster, line):
+    cluster.configure(line)
+    cluster.edit("config/clusters.yaml", "namespace: grace", 'namespace: "mine" # and a comment')
+    done = cluster.run("status")
+    assert done.returncode == 0, done.stderr
+    assert cluster.calls()
+    assert all("--namespace mine" in str(call) for call in cluster.calls("^--")), cluster.calls()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("cluster:", "config/config.yaml, `cluster` must be a text"),
+        ('cluster: ""', "config/config.yaml, `cluster` must be a text"),
+        ("cluster: [local]", "config/config.yaml, `cluster` must be a text"),
+        ("cluster: no", "config/config.yaml, `cluster` must be a text"),
+        ("cluster: lo cal", "'lo cal' is no name of a cluster"),
+        ("cluster: : local", "config/config.yaml cannot be read"),
+    ],
+)
+def test_an_odd_cluster_is_refused(cluster, line, told):
+    cluster.configure(line)
+    done = cluster.run("down")
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert not cluster.calls()
+
+
+def test_a_cluster_without_an_entry_is_told(cluster):
+    shutil.copytree(
+        cluster.checkout / "workflow/kubernetes/overlays/local",
+        cluster.checkout / "workflow/kubernetes/overlays/mine",
+    )
+    cluster.configure("cluster: mine")
+    done = cluster.run("status")
+    assert done.returncode == 1
+    assert "config/clusters.yaml has no entry 'mine'" in done.stderr
+    assert "It holds: local nrp." in done.stderr
+
+
+@pytest.mark.parametrize("given", ["cluster=nrp", "--config=cluster=nrp", "-Ccluster=nrp"])
+@pytest.mark.parametrize("before", [(), ("--prefetch",)])
+def test_a_cluster_among_the_arguments_is_refused(cluster, given, before):
+    done = cluster.run("run", *before, "--config", given)
+    assert done.returncode == 1
+    assert "Set `cluster` in config/config.yaml" in done.stderr
+    assert not cluster.calls()
+
+
+@pytest.mark.parametrize("command", ALL, ids=" ".join)
+def test_every_call_is_for_the_context_of_the_entry(cluster, command):
+    cluster.edit("config/clusters.yaml", "local:\n", "local:\n  context: theirs\n")
+    done = cluster.run(*command, HF_TOKEN="hf_secret")
+    assert done.returncode == 0, done.stderr
+    assert cluster.calls()
+    assert all(call.arguments[:2] == ["--context", "theirs"] for call in cluster.calls())
+
+
+@pytest.mark.parametrize("command", ["up", "run"])
+def test_entry_and_overlay_must_agree(cluster, command):
+    cluster.edit("config/clusters.yaml", IMAGE, "mine:1")
+    done = cluster.run(command)
+    assert f"`images.default` is mine:1, but {JOBS} says:\n  {IMAGE}" in done.stderr
+    cluster.edit(JOBS, "newName: grace", "newName: mine")
+    cluster.edit(JOBS, "newTag: latest", 'newTag: "1"')
+    assert cluster.run(command).returncode == 0
+
+    cluster.edit("config/clusters.yaml", "namespace: grace", "namespace: mine")
+    for path in (OVERLAY, JOBS):
+        before = len(cluster.calls())
+        done = cluster.run(command)
+        assert done.returncode == 1
+        assert f"`namespace` is mine, but {path} says:\n  grace" in done.stderr
+        assert len(cluster.calls()) == before
+        cluster.edit(path, "namespace: grace", "namespace: mine")
+    assert cluster.run(command).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["up", "run"])
+def test_the_placeholder_of_an_image_is_refused(cluster, command):
+    cluster.configure("cluster: nrp")
+    done = cluster.run(command)
+    assert done.returncode == 1
+    assert "is still the placeholder registry.example.org/you/grace" in done.stderr
+    assert not cluster.calls()
+
+
+# --- Starting and ending --------------------------------------------------------------------------
+
+
+def test_a_run_is_copied_and_started(cluster):
+    cluster.answer("get job grace-controller", "grace-controller SuccessCriteriaMet Complete")
+    done = cluster.run("run", "--keep-going")
+    assert done.returncode == 0, done.stderr
+    assert (cluster.volume / "Snakefile").exists()
+    started = [yaml.safe_load(call.given) for call in cluster.calls("create --filename")]
+    assert [one["metadata"]["name"] for one in started] == ["grace-desk", "grace-controller"]
+    order = [str(call).split()[2] for call in cluster.calls("delete (job|pod) |create")]
+    assert order == ["create", "delete", "create", "delete"]
+
+
+@pytest.mark.parametrize("conditions", ["", " Suspended", " FailureTarget"])
+def test_nothing_is_copied_over_a_run(cluster, conditions):
+    cluster.answer("get job grace-prefetch", f"grace-prefetch{conditions or ' '}")
+    done = cluster.run("run")
+    assert done.returncode == 1
+    assert "grace-prefetch is still under way" in done.stderr
+    assert not cluster.calls("create|exec|delete")
+
+
+def test_a_run_that_begins_while_the_pod_starts_counts(cluster):
+    """Who had the desk before may have started one."""
+    cluster.answer("get job grace-controller", "grace-controller ", after=" wait ")
+    done = cluster.run("run")
+    assert "grace-controller is still under way" in done.stderr
+    assert not cluster.calls("exec|delete job")
+
+
+def test_nothing_is_copied_where_nobody_knows_of_a_run(cluster):
+    cluster.answer("get job", error="Error from server (Forbidden): jobs is forbidden\n", status=1)
+    done = cluster.run("run")
+    assert done.returncode == 1
+    assert "jobs is forbidden" in done.stderr
+    assert "nobody knows whether grace-controller is under way" in done.stderr
+    assert not cluster.calls("create|exec|delete")
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_down_deletes_what_it_says(cluster, everything):
+    done = cluster.run("down", *["--everything"] * everything)
+    assert done.returncode == 0, done.stderr
+    deleted = [str(call).partition("delete ")[2].split() for call in cluster.calls("delete")]
+    ours = "app.kubernetes.io/name=grace"
+    by_label = {kind for one in deleted if ours in one for kind in one[0].split(",")}
+    by_name = {name for one in deleted if ours not in one for name in one[1:] if name[0] != "-"}
+    always = {"jobs", "pods", "secrets"}
+    volumes = {"persistentvolumeclaims", "serviceaccounts", "roles", "rolebindings"}
+    assert by_label == always | (volumes | {"resourcequotas"} if everything else set())
+    secrets = {"grace-hf-token", "grace-environment"}
+    assert by_name == {"grace-controller"} | (secrets if everything else set())
+    # What else is in the namespace is not ours to delete.
+    assert not cluster.calls("--kustomize|delete.*namespace[^ ]* |--all")
+
+
+def test_everything_is_what_up_applies_but_the_namespace(cluster):
+    assert cluster.run("down", "--everything").returncode == 0
+    (call,) = cluster.calls("delete persistentvolumeclaims")
+    kinds, selector = call.arguments[3].split(","), call.arguments[5]
+    overlay = str(cluster.checkout / OVERLAY.rpartition("/")[0])
+    made = subprocess.run(
+        ["kubectl", "kustomize", overlay], capture_output=True, text=True, check=True
+    ).stdout
+    applied = [one for one in yaml.safe_load_all(made) if one["kind"] != "Namespace"]
+    assert {one["kind"].lower() + "s" for one in applied} == set(kinds)
+    name, value = selector.split("=")
+    assert {one["metadata"]["labels"].get(name) for one in applied} == {value}
+
+
+def test_another_token_takes_the_first_ones_place(cluster):
+    cluster.answer("get secret", "secret/grace-hf-token")
+    done = cluster.run("up", HF_TOKEN="hf_new")
+    assert done.returncode == 0, done.stderr
+    gone, made = cluster.calls("delete secret|create secret")
+    assert "delete secret grace-hf-token --ignore-not-found" in str(gone)
+    assert made.given == "hf_new"
+    assert not cluster.calls("hf_new"), "everybody can read arguments"
+    assert cluster.calls("apply --kustomize workflow/kubernetes/overlays/local")
+
+
+# --- The pod that files travel through ------------------------------------------------------------
+
+
+def test_an_image_that_cannot_be_pulled_is_told_at_once(cluster):
+    cluster.answer(" wait ", error="timed out", status=1)
+    cluster.answer("get pod .*waiting", "Pending ImagePullBackOff")
+    cluster.answer("get events", 'Back-off pulling image "grace:latest"\n')
+    done = cluster.run("fetch")
+    assert done.returncode == 1
+    assert "Waiting for the pod grace-desk-" in done.stdout
+    assert "did not start: Pending ImagePullBackOff" in done.stderr
+    assert 'Back-off pulling image "grace:latest"' in done.stderr
+    assert len(cluster.calls(" wait ")) == 1
+    assert len(cluster.calls("delete pod grace-desk-")) == 1
+
+
+def test_who_copies_files_keeps_the_pod(cluster):
+    cluster.answer("create", error='pods "grace-desk" already exists\n', status=1)
+    done = cluster.run("run")
+    assert done.returncode == 1
+    assert 'pods "grace-desk" already exists' in done.stderr
+    assert "another command uses it, or was killed" in done.stderr
+    assert not cluster.calls("delete pod |exec")
+    # A killed command's goes once its deadline has ended it.
+    (gone,) = cluster.calls("delete pods")
+    assert "component=desk --field-selector status.phase=Failed" in str(gone)
+
+
+def test_a_pod_that_goes_is_waited_for(cluster):
+    cluster.answer("get pod grace-desk .*deletionTimestamp", "2026-01-01T00:00:00Z")
+    assert cluster.run("run").returncode == 0
+    first, *_ = cluster.calls("delete pod |create")
+    assert "delete pod grace-desk --ignore-not-found --wait" in str(first)
+
+
+def test_those_that_fetch_have_pods_of_their_own(cluster):
+    for _ in range(2):
+        assert cluster.run("fetch").returncode == 0
+    made = [yaml.safe_load(call.given)["metadata"] for call in cluster.calls("create")]
+    assert len({one["name"] for one in made}) == 2
+    assert {one["labels"]["app.kubernetes.io/name"] for one in made} == {"grace"}
+
+
+# --- Results come home ----------------------------------------------------------------------------
+
+
+def report(cluster: Cluster, folder: str = "results") -> Path:
+    return cluster.checkout / folder / "report.html"
+
+
+def test_results_come_with_the_logs_of_their_run(cluster):
+    state = cluster.volume / ".snakemake"
+    for name in ("log/1.snakemake.log", "log/2.snakemake.log", "auxiliary/kubernetes-logs/a.log"):
+        (state / name).parent.mkdir(parents=True, exist_ok=True)
+        (state / name).write_text(name)
+    done = cluster.run("fetch")
+    assert done.returncode == 0, done.stderr
+    assert report(cluster).read_text() == "the cluster's"
+    here = cluster.checkout / ".snakemake"
+    assert [path.name for path in (here / "log").iterdir()] == ["2.snakemake.log"]
+    assert (here / "auxiliary/kubernetes-logs/a.log").exists()
+    assert "files of the same name were replaced" in done.stdout
+
+
+def test_the_folder_is_that_of_the_config(cluster):
+    (cluster.volume / "results").rename(cluster.volume / "of mine")
+    cluster.configure('results: "of mine" # and a comment')
+    done = cluster.run("fetch")
+    assert done.returncode == 0, done.stderr
+    assert report(cluster, "of mine").read_text() == "the cluster's"
+    cluster.configure("results: [of mine]")
+    assert "config/config.yaml, `results` must be a text" in cluster.run("fetch").stderr
+
+
+def test_results_of_this_machine_are_not_lost(cluster):
+    report(cluster).parent.mkdir()
+    report(cluster).write_text("made here")
+    done = cluster.run("fetch")
+    assert done.returncode == 1
+    assert "results/report.html was made here, not fetched" in done.stderr
+    assert 'make cluster-fetch ARGS="--replace results"' in done.stderr
+    assert report(cluster).read_text() == "made here"
+    assert not cluster.calls()
+
+    assert cluster.run("fetch", "--replace", "results").returncode == 0
+    assert report(cluster).read_text() == "the cluster's"
+    # What was fetched may be fetched again, a look at its logs included.
+    (cluster.checkout / "results/logs").mkdir()
+    later = report(cluster).parent.joinpath(".fetched").stat().st_mtime + 10
+    for name, status in (("logs/inspect_logs.log", 0), ("report.html", 1)):
+        path = cluster.checkout / "results" / name
+        path.write_text("made here")
+        os.utime(path, (later, later))
+        assert cluster.run("fetch").returncode == status, name
