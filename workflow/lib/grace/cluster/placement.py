@@ -7,13 +7,14 @@ these are the same. How many GPUs share the work is free.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from grace.cluster.settings import Cluster, Gpu
-from grace.config import ModelEntry, PlacementEntry, nearest
+from grace.config import ModelEntry, PlacementEntry
 from grace.errors import ConfigError
+from grace.explain import nearest
 
 USABLE = 0.9
 """Share of a GPU's memory that the server takes, vLLM's `--gpu-memory-utilization`."""
@@ -146,18 +147,38 @@ def misfit(model: str, entry: ModelEntry, placement: Placement, gpu: Gpu) -> str
     )
 
 
-def weigh(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str]) -> Choice:
-    """Which of the tags a model may run on, in order, and why not on the others.
-
-    Without tags, those of the cluster that compute the numbers of the model's entry as it is.
-    Raises `ConfigError` for a tag that the cluster does not have.
-    """
+def check_tags(tags: Iterable[str], cluster: Cluster) -> None:
+    """Raise `ConfigError` where the config names a tag that the cluster does not have."""
     for tag in tags:
         if tag not in cluster.gpus:
             raise ConfigError(
                 f"config: unknown tag '{tag}' in `gpus`.{nearest(tag, cluster.gpus)} The cluster's"
                 f" tags in config/clusters.yaml: {', '.join(cluster.gpus) or 'none'}."
             )
+
+
+def check_placements(entries: Mapping[str, ModelEntry], clusters: Iterable[Cluster]) -> None:
+    """Raise `ConfigError` where a model has a placement on a tag that no cluster has."""
+    known = list(dict.fromkeys(tag for cluster in clusters for tag in cluster.gpus))
+    lines = [
+        f"config/models.yaml: unknown tag '{tag}' in `placements` of '{model}'."
+        f"{nearest(tag, known)} Tags of the clusters in config/clusters.yaml:"
+        f" {', '.join(known) or 'none'}."
+        for model, entry in entries.items()
+        for tag in entry.placements
+        if tag not in known
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def weigh(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str]) -> Choice:
+    """Which of the tags a model may run on, in order, and why not on the others.
+
+    Without tags, those of the cluster that compute the numbers of the model's entry as it is.
+    Raises `ConfigError` for a tag that the cluster does not have.
+    """
+    check_tags(tags, cluster)
     wanted = None if tags else tuple(getattr(entry, field) for field in NUMBERS)
     allowed: list[Placement] = []
     refused: list[Refused] = []
