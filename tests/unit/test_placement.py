@@ -102,6 +102,18 @@ def test_what_old_gpus_cannot_compute() -> None:
 def test_the_engine_transformers_uses_one_gpu() -> None:
     entry = model(engine="transformers", placements={"small": {"gpus": 2}})
     assert tags(entry) == ["big"]
+    with pytest.raises(ConfigError) as caught:
+        choose("m", entry, CLUSTER, ["small"])
+    assert "one GPU and plain weights, but this is 2 GPUs" in str(caught.value)
+    assert "Use the engine `vllm`, or give it `gpus: 1`" in str(caught.value)
+
+
+def test_what_is_published_in_one_form_has_no_other() -> None:
+    why = str(misfit("m", model(), place(model(), "old"), OLD))
+    assert why.endswith("name another `dtype` or `quantization` in `placements.old`")
+    published = model(weights_gib=9)
+    why = str(misfit("m", published, place(published, "old"), OLD))
+    assert why == "bfloat16 needs compute capability 8.0, old has 7.0"
 
 
 def test_models_without_gpus_of_ours_have_no_placement() -> None:

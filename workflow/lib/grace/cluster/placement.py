@@ -121,15 +121,16 @@ def apply(entry: ModelEntry, placement: Placement) -> ModelEntry:
 def misfit(model: str, entry: ModelEntry, placement: Placement, gpu: Gpu) -> str | None:
     """Why a model cannot run there, with the arithmetic, or None where it can."""
     if entry.engine == "transformers" and (placement.gpus > 1 or placement.quantization):
-        return "the engine `transformers` uses one GPU and weights that are not quantised"
+        own = f"{placement.gpus} GPUs" if placement.gpus > 1 else str(placement.quantization)
+        return f"the engine `transformers` uses one GPU and plain weights, but this is {own}"
     for what in (placement.quantization, placement.dtype):
         least = LEAST_CAPABILITY.get(what or "", 0.0)
         if gpu.compute_capability < least:
-            return (
-                f"{what} needs compute capability {least}, which {placement.tag} does not have"
-                f" ({gpu.compute_capability}); name another `dtype` or `quantization` in"
-                f" `placements.{placement.tag}`"
-            )
+            why = f"{what} needs compute capability {least}, {placement.tag} has"
+            # Published so, it has no other form.
+            fixed = entry.weights_gib is not None and placement.name == entry.name
+            other = f"; name another `dtype` or `quantization` in `placements.{placement.tag}`"
+            return f"{why} {gpu.compute_capability}{'' if fixed else other}"
     weights = _weights(entry, placement)
     if weights is None:
         return None
@@ -206,13 +207,17 @@ def choose(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str])
     if not choice.allowed:
         lines = [f"  {refused.tag}: {refused.why}." for refused in choice.refused]
         tried = "the tags in `gpus`" if tags else "the cluster's tags"
+        to_do = "Give it more GPUs or a quantisation in `placements` of"
+        if entry.engine == "transformers":
+            to_do = (
+                "Use the engine `vllm`, or give it `gpus: 1` where one is enough in `placements` of"
+            )
         raise ConfigError(
             "\n".join(
                 [
                     f"config/models.yaml: model '{model}' fits none of {tried}:",
                     *(lines or ["  config/clusters.yaml lists no `gpus` for this cluster."]),
-                    f"Give it more GPUs or a quantisation in `placements` of '{model}', or name"
-                    " other tags in `gpus`.",
+                    f"{to_do} '{model}', or name other tags in `gpus`.",
                 ]
             )
         )
