@@ -164,7 +164,7 @@ def check_placements(entries: Mapping[str, ModelEntry], clusters: Iterable[Clust
     lines = [
         f"config/models.yaml: unknown tag '{tag}' in `placements` of '{model}'."
         f"{nearest(tag, known)} Tags of the clusters in config/clusters.yaml:"
-        f" {', '.join(known) or 'none'}."
+        f" {', '.join(known) or 'none'}. Correct it, or take it out."
         for model, entry in entries.items()
         for tag in entry.placements
         if tag not in known
