@@ -1,5 +1,6 @@
 """Write an Indexed Job for each model of a run."""
 
+import shlex
 from pathlib import Path
 
 from grace.cluster import indexed, policy, table
@@ -25,4 +26,4 @@ if __name__ == "__main__":
 
     with logged(snakemake.log[0]):
         for path in write_manifests(Project(Path(snakemake.params.root), dict(snakemake.config))):
-            print(f"kubectl apply -f {path}")
+            print(f"kubectl apply -f {shlex.quote(str(path))}")

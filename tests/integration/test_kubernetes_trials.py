@@ -51,7 +51,7 @@ def grace(tmp_path):
             "replication_parallelism": 1,  # pods of one host would share a server
             "parameters_b": 0.001,
             "cache_kib_per_token": 1,
-            "placements": {tag: {"memory_mib": 500} for tag in ("a100", "l40")},
+            "placements": {tag: {"memory_mib": 1024} for tag in ("a100", "l40")},
         }
         models.write_text(yaml.safe_dump(entries), encoding="utf-8")
         yield grace

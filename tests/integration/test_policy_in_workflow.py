@@ -36,8 +36,40 @@ def test_a_broken_rule_fails_the_target_and_says_what_to_do(project):
     done = project.snakemake("policy", "--config", "models=[llama-70b]", "replications=20")
     assert done.returncode == 1
     assert "BROKEN  GPU-hours" in done.stdout
-    assert "GPU-hours, (the run): 320, but at most 250. To do: run fewer" in done.stdout
-    assert "Traceback" not in done.stdout
+    told = "GPU-hours, (the run): 320, but at most 250. To do: run fewer"
+    assert done.stdout.count(told) == 1
+    assert done.stdout.count("BROKEN") == 1
+    for noise in ("Traceback", "RuleException", "Nothing was submitted", "Error in rule"):
+        assert noise not in done.stdout
+    log = (project.folder / "results/logs/policy.log").read_text()
+    assert log in done.stdout
+    assert log.startswith("Cluster 'nrp'")
+    assert log.count("BROKEN  GPU-hours") == 1
+
+
+@pytest.mark.parametrize("target", ["policy", "manifests"])
+def test_a_model_that_fits_nowhere_is_told_once(project, target):
+    done = project.snakemake(target, "--config", "models=[gemma-27b]", "engine=transformers")
+    assert done.returncode == 1
+    assert done.stdout.count("model 'gemma-27b' fits none of the cluster's tags") == 1
+    assert "RuleException" not in done.stdout
+
+
+def test_manifests_that_cannot_be_are_not_written(project):
+    done = project.snakemake("manifests", "--config", "models=[llama-70b]", "replications=20")
+    assert done.returncode == 1
+    assert done.stdout.count("GPU-hours, (the run): 320") == 1
+    away = project.snakemake("manifests", "--config", "results=/away")
+    assert away.returncode == 1
+    assert "'/away', but pods know the project's own" in away.stdout
+    assert "RuleException" not in done.stdout + away.stdout
+    assert not (project.folder / "results/manifests").exists()
+
+
+def test_names_of_folders_are_quoted_for_the_shell(project):
+    shown = project.run("manifests", "--config", "results='my results'")
+    assert "kubectl apply -f 'my results/manifests/pico.yaml'" in shown
+    assert (project.folder / "my results/manifests/pico.yaml").exists()
 
 
 def test_a_misfit_stops_when_the_workflow_is_parsed(project):

@@ -13,7 +13,7 @@ from fake_hub import COMMIT, FakeHub
 from workflow_project import Project
 
 from grace.config import ModelEntry
-from grace.weights import Wanted, wanted
+from grace.weights import Wanted, announced, published_gib, wanted
 
 ROOT = Path(__file__).parents[2]
 TINY = "hf-internal-testing/tiny-random-gpt2"
@@ -62,8 +62,12 @@ def prefetch(project: Project, hub: FakeHub, home: Path, models: str, **environm
 def test_weights_arrive_once_in_one_form(tmp_path, hub):
     project = Project.copied_to(tmp_path / "project")
     project.edit("config/models.yaml", "google/gemma-2-9b-it", "old/pickled")
+    plan = project.run("prefetch", "-n", "--config", "models=[pico,gemma-2b,gemma-9b]")
+    listed = "Fetch to HF_HOME: google/gemma-2-2b-it (about 5 GiB), old/pickled (about 17 GiB)"
+    assert listed in plan
     done = prefetch(project, hub, tmp_path / "home", "pico,gemma-2b,gemma-9b")
     assert done.returncode == 0, done.stderr
+    assert listed in done.stdout + done.stderr
     snapshot = tmp_path / "home/hub/models--google--gemma-2-2b-it/snapshots" / COMMIT
     there = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*")}
     assert there == {"config.json", "tokenizer.json", "model.safetensors"}
@@ -108,6 +112,17 @@ def test_local_folders_need_nothing_and_served_models_their_tokeniser():
         Wanted("pinned", "c/d", None, whole=False),
         Wanted("remote", "e/f", None, whole=False),
     ]
+
+
+def test_what_is_announced():
+    local = ModelEntry(name="resources/models/pico", engine="transformers", gpus=0)
+    assert announced({"pico": local}, ROOT) == "nothing for pico"
+    unknown = ModelEntry(name="a/b", tokenizer="c/d")
+    assert announced({"m": unknown}, ROOT) == "a/b (size unknown), c/d (its tokeniser)"
+    assert published_gib(ModelEntry(name="a/b", weights_gib=3, parameters_b=9)) == 3
+    # Published in 16 bits, however it is computed.
+    wide = ModelEntry(name="a/b", dtype="float32", parameters_b=2**30 / 1e9)
+    assert published_gib(wide) == 2
 
 
 def reachable() -> bool:

@@ -109,7 +109,7 @@ def test_a_secret_in_models_yaml_is_refused_and_not_repeated(project, entry):
     path.write_text(yaml.safe_dump(models))
     done = project.snakemake("-n", "--config", "models=[remote]", *COMMON, "experiments=[exp1]")
     assert done.returncode != 0
-    assert "models.remote" in done.stdout
+    assert " key 'remote" in done.stdout
     assert not traces(project, done.stdout)
 
 

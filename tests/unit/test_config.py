@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from grace.config import ModelEntry, load_config, load_models, select_models
+from grace.cluster.placement import QUANTISED_BYTES
+from grace.config import (
+    QUANTISATIONS,
+    ModelEntry,
+    PlacementEntry,
+    load_config,
+    load_models,
+    select_models,
+)
 from grace.errors import ConfigError
 
 ENTRIES = {
@@ -39,10 +47,11 @@ def test_replications(replications: Any, indices: list[int]) -> None:
     assert load_config({"replications": replications}).replication_indices == indices
 
 
-@pytest.mark.parametrize("value", [0, -1, [], [0, 0], [-1], 1.5, None, True, "many"])
+@pytest.mark.parametrize("value", [0, -1, [], [0, 0], [-1], [True], ["a"], 1.5, None, True, "many"])
 def test_impossible_replications(value: Any) -> None:
     text = refused(replications=value)
-    assert text.startswith(f"config: key 'replications' is {value!r}, but: ")
+    shown = {"None": "empty", "True": "true"}.get(repr(value), repr(value))
+    assert text.startswith(f"config: key 'replications' is {shown}, but: ")
     assert "ind" in text  # tells of the list of indices
     assert "\n" not in text
 
@@ -77,15 +86,25 @@ def test_short_forms_of_the_stimuli_win() -> None:
         ),
         ({"stimuli": {"study3": "x"}}, "config: unknown key 'stimuli.study3'."),
         ({"stimuli": "x"}, "config: key 'stimuli' is 'x', but"),
-        ({"stimuli": "x", "study1_csv": "y"}, "config: key 'stimuli' is 'x', but must map"),
+        ({"stimuli": "x", "study1_csv": "y"}, "config: key 'stimuli' is 'x', but: must map"),
         ({"limit": 0}, "config: key 'limit' is 0, but: "),
         ({"models": []}, "config: key 'models' is [], but: "),
         ({"models": ["a", "b", "a"]}, "config: key 'models' is ['a', 'b', 'a'], but: names a more"),
-        ({"studies": ["study3"]}, "config: key 'studies.0' is 'study3', but: Input should be 'stu"),
-        ({"engine": "vlm"}, "config: key 'engine' is 'vlm', but: Input should be 'transformers',"),
-        ({"on_invalid": "ignore"}, "config: key 'on_invalid' is 'ignore', but: Input should be "),
+        ({"studies": ["study3"]}, "config: key 'studies.0' is 'study3', but: must be 'study1' or"),
+        ({"engine": "vlm"}, "config: key 'engine' is 'vlm', but: must be 'transformers', 'v"),
+        ({"on_invalid": "ignore"}, "config: key 'on_invalid' is 'ignore', but: must be 'fail' or "),
         ({"generation": {"temperature": 3}}, "config: key 'generation.temperature' is 3, but: "),
-        ({"thresholds": {"max_failure_rate": 2}}, "config: key 'thresholds.max_failure_rate' is"),
+        (
+            {"thresholds": {"max_failure_rate": 2}},
+            "config: key 'thresholds.max_failure_rate' is 2, but: must be 1 or less.",
+        ),
+        ({"limit": True}, "config: key 'limit' is true, but: must be a number."),
+        ({"base_seed": 1.5}, "config: key 'base_seed' is 1.5, but: must be a whole number."),
+        ({"shuffle": "maybe"}, "config: key 'shuffle' is 'maybe', but: must be true or false."),
+        ({"results": ""}, "config: key 'results' is '', but: must not be empty."),
+        ({"results": None}, "config: key 'results' is empty, but: must be text."),
+        ({"generation": 5}, "config: key 'generation' is 5, but: must hold keys with values."),
+        ({"serving": {"idle_s": float("inf")}}, "config: key 'serving.idle_s' is inf, but: must"),
     ],
 )
 def test_bad_values(values: dict[str, Any], start: str) -> None:
@@ -140,13 +159,16 @@ def test_models_file(tmp_path: Path) -> None:
     [
         ("", "must map model keys to entries"),
         ("- toy", "must map model keys to entries"),
-        ("toy: [", "not readable as YAML"),
-        ("toy: {gpus: 1}", "key 'models.toy.name' is missing"),
-        ("toy: {name: x, dtpe: float32}", "key 'models.toy.dtpe'. Did you mean 'dtype'? Allowed"),
-        ("toy: {name: x, engine: gpu}", "'models.toy.engine' is 'gpu', but: Input should be 'tra"),
+        ("toy: [", "not readable as YAML: line 1, column 7: "),
+        ("toy: {gpus: 1}", "key 'toy.name' is missing"),
+        ("toy: {name: x, dtpe: float32}", "unknown key 'toy.dtpe'. Did you mean 'dtype'? Allowed"),
+        (
+            "toy: {name: x, engine: gpu}",
+            "key 'toy.engine' is 'gpu', but: must be 'transformers', 'vllm' or 'endpoint'.",
+        ),
         ("toy: {name: x, engine: endpoint}", "engine `endpoint` needs `base_url`"),
         ("toy: {name: x, base_url: x.org}", "must start with http:// or https://"),
-        ("to/y: {name: x}", "'to/y', but"),  # it names a folder
+        ("to/y: {name: x}", "the name 'to/y' must consist of letters"),  # it names a folder
     ],
 )
 def test_bad_models_file(tmp_path: Path, text: str, error: str) -> None:
@@ -156,6 +178,73 @@ def test_bad_models_file(tmp_path: Path, text: str, error: str) -> None:
         load_models(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert error in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        (
+            "gpus: 4, tensor_parallel_size: 3",
+            "key 'toy': `tensor_parallel_size` is 3, but must divide the number of GPUs, which is"
+            " 4.",
+        ),
+        (
+            "quantization: awk",
+            "key 'toy': `quantization` is 'awk'. Did you mean 'awq'? Grace knows the sizes of awq,"
+            " awq_marlin, bitsandbytes, fp8, gptq, gptq_marlin, mxfp4; for another method of"
+            " vLLM's, give the size of its weights in `weights_gib`.",
+        ),
+        (
+            "weights_gib: 9, placements: {l40: {quantization: quark}}",
+            "key 'toy': `quantization` in `placements.l40` is 'quark'.",
+        ),
+        ("parameters_b: true", "key 'toy.parameters_b' is true, but: must be a number."),
+        (
+            "placements: {l40: {memory_mib: 16}}",
+            "key 'toy.placements.l40.memory_mib' is 16, but: must be 1024 or more.",
+        ),
+        (
+            "placements: {l40: two}",
+            "key 'toy.placements.l40' is 'two', but: must hold keys with values.",
+        ),
+    ],
+)
+def test_bad_entries_are_told_in_one_line_without_the_entry(
+    tmp_path: Path, entry: str, error: str
+) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(f"toy: {{name: me/toy, {entry}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_models(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: {error}")
+    assert "\n" not in text
+    assert "me/toy" not in text
+
+
+def test_what_an_entry_may_leave_empty(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(
+        "a: {name: x, placements: {a100: , l40: {gpus: 2}}}\n"
+        "b: {name: x, placements: }\n"
+        "c: {name: x, quantization: compressed-tensors, weights_gib: 9, placements: {l40: }}\n"
+    )
+    models = load_models(path)
+    assert models["a"].placements["a100"] == PlacementEntry()
+    assert models["b"].placements == {}
+    assert models["c"].quantization == "compressed-tensors"
+
+
+def test_every_method_has_a_size() -> None:
+    assert set(QUANTISATIONS) == set(QUANTISED_BYTES)
+
+
+def test_a_line_of_broken_yaml_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("toy: {name: x, base_url: https://me:geheim@x.org: }")
+    with pytest.raises(ConfigError, match="line 1, column") as caught:
+        load_models(path)
+    assert "geheim" not in str(caught.value)
 
 
 def test_no_models_file(tmp_path: Path) -> None:
@@ -174,7 +263,7 @@ def test_surface_forms() -> None:
         (["{}", " "], "must hold {}, the option, exactly once, as in ' {}'; ' ' does not"),
         (["{}{}"], "exactly once"),
         (["{}", " {}", "{}"], "names a form more than once"),
-        ([], "at least 1 item"),
+        ([], "at least 1"),
     ],
 )
 def test_impossible_surface_forms(forms: list[str], hint: str) -> None:

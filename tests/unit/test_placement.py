@@ -102,6 +102,18 @@ def test_what_old_gpus_cannot_compute() -> None:
 def test_the_engine_transformers_uses_one_gpu() -> None:
     entry = model(engine="transformers", placements={"small": {"gpus": 2}})
     assert tags(entry) == ["big"]
+    with pytest.raises(ConfigError) as caught:
+        choose("m", entry, CLUSTER, ["small"])
+    assert "one GPU and plain weights, but this is 2 GPUs" in str(caught.value)
+    assert "Use the engine `vllm`, or give it `gpus: 1`" in str(caught.value)
+
+
+def test_what_is_published_in_one_form_has_no_other() -> None:
+    why = str(misfit("m", model(), place(model(), "old"), OLD))
+    assert why.endswith("name another `dtype` or `quantization` in `placements.old`")
+    published = model(weights_gib=9)
+    why = str(misfit("m", published, place(published, "old"), OLD))
+    assert why == "bfloat16 needs compute capability 8.0, old has 7.0"
 
 
 def test_models_without_gpus_of_ours_have_no_placement() -> None:
@@ -132,13 +144,13 @@ def test_a_placement_takes_the_rest_from_the_entry() -> None:
     entry = model(
         gpus=4, tensor_parallel_size=2, quantization="awq", revision="abc",
         placements={
-            "small": {"gpus": 8, "cpu": 12, "memory_mib": 1000, "shm_mib": 0},
+            "small": {"gpus": 8, "cpu": 12, "memory_mib": 1024, "shm_mib": 0},
             "old": {"quantization": None, "name": "me/plain"},
         },
     )  # fmt: skip
     here = place(entry, "small")
     assert (here.gpus, here.tensor_parallel_size, here.quantization) == (8, 8, "awq")
-    assert (here.cpu, here.memory_mib, here.shm_mib, here.revision) == (12, 1000, 0, "abc")
+    assert (here.cpu, here.memory_mib, here.shm_mib, here.revision) == (12, 1024, 0, "abc")
     other = place(entry, "old")
     # `null` is a choice, and another checkpoint has revisions of its own.
     assert (other.quantization, other.name, other.revision) == (None, "me/plain", None)
@@ -248,15 +260,23 @@ def test_clusters_file(tmp_path: Path) -> None:
     ("text", "error"),
     [
         ("", "must map cluster keys to entries"),
-        ("x: {namespce: a}", "unknown key 'clusters.x.namespce'. Did you mean 'namespace'?"),
-        ("x: {policy: {max_gpus: 2}}", "unknown key 'clusters.x.policy.max_gpus'. Did you mean"),
-        ("x: {gpus: {a: {memory: 2}}}", "'clusters.x.gpus.a.memory'. Did you mean 'memory_gib'?"),
-        ("x: {gpus: {a: {memory_gib: 0, compute_capability: 8}}}", "'clusters.x.gpus.a.memory_gi"),
-        ("x: {hf_token: {nam: a}}", "'clusters.x.hf_token.nam'. Did you mean 'name'?"),
-        ("x: {api_calls_per_s: 5}", "key 'clusters.x.api_calls_per_s' is 5, but: Input should be"),
-        ("x: {images: {report: r}}", "needs `default`"),
-        ("x: {volumes: {w: {claim: c, mount: w}}}", "key 'clusters.x.volumes.w.mount' is 'w', but"),
-        ("x: {volumes: {W_: {claim: c, mount: /w}}}", "'clusters.x.volumes.W_"),
+        ("x: {namespce: a}", "unknown key 'x.namespce'. Did you mean 'namespace'?"),
+        ("x: {policy: {max_gpus: 2}}", "unknown key 'x.policy.max_gpus'. Did you mean"),
+        ("x: {gpus: {a: {memory: 2}}}", "'x.gpus.a.memory'. Did you mean 'memory_gib'?"),
+        ("x: {gpus: {a: {memory_gib: 0, compute_capability: 8}}}", "'x.gpus.a.memory_gi"),
+        ("x: {hf_token: {nam: a}}", "'x.hf_token.nam'. Did you mean 'name'?"),
+        ("x: {api_calls_per_s: 5}", "key 'x.api_calls_per_s' is 5, but: must be less than 5"),
+        ("x: {images: {report: r}}", "key 'x': `images` needs `default`, the image"),
+        ("x: {images: {defualt: r}}", "needs `default` (meant by 'defualt'?), the image"),
+        ("x: {gpus: {a: {memory_gib: true}}}", "key 'x.gpus.a.memory_gib' is true, but: must be a"),
+        ("x: {gpus: {a: {resource: ''}}}", "'x.gpus.a.resource' is '', but: must be the name of a"),
+        ("x: {gpus: {a: {resource: 'a b'}}}", "must be the name of a resource, such as nvidia.com"),
+        ("x: {gpus: {a: {labels: {x: []}}}}", "'x.gpus.a.labels.x' is [], but: must hold at least"),
+        (
+            "x: {volumes: {w: {claim: c, mount: w}}}",
+            "key 'x.volumes.w.mount' is 'w', but: must begin with '/'",
+        ),
+        ("x: {volumes: {W_: {claim: c, mount: /w}}}", "the name 'x.volumes.W_' must consist of"),
         ("x: {volumes: {shm: {claim: c, mount: /w}}}", "`shm` is Grace's own"),
         (
             "x: {volumes: {a: {claim: c, mount: /w, purpose: weights},"
@@ -272,6 +292,68 @@ def test_bad_clusters_file(tmp_path: Path, text: str, error: str) -> None:
         load_clusters(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert error in str(caught.value)
+
+
+def test_tags_are_checked_whether_a_model_needs_them_or_not(root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown tag 'a1000' in `gpus`\. Did you mean 'a100'\?"):
+        project(root, models=["pico"], gpus=["a1000"]).check()
+    project(root, models=["pico"], gpus=["a100"]).check()
+
+
+def test_placements_are_on_tags_of_some_cluster(root: Path) -> None:
+    path = root / "config/clusters.yaml"
+    path.write_text(path.read_text() + "mine:\n  gpus: {}\n")
+    project(root, cluster="mine").check()  # another cluster has these tags
+    path = root / "config/models.yaml"
+    path.write_text(path.read_text().replace("rtx3090:", "rtx309:"))
+    with pytest.raises(ConfigError) as caught:
+        project(root).check()
+    assert str(caught.value).startswith(
+        "config/models.yaml: unknown tag 'rtx309' in `placements` of 'mine'. Did you mean"
+        " 'rtx3090'? Tags of the clusters in config/clusters.yaml: a100, rtx3090, l40, a6000, v100."
+    )
+    project(root, models=["pico"]).check()
+
+
+def test_answers_leave_room_for_prompts(root: Path) -> None:
+    fits = {"generation": {"max_tokens": 4095}}
+    too_long = {"generation": {"max_tokens": 4096}}
+    project(root, **fits).check()
+    with pytest.raises(
+        ConfigError, match=r"`generation.max_tokens` is 4096, but model 'mine' holds"
+    ):
+        project(root, **too_long).check()
+    project(root, experiments=["exp2"], **too_long).check()
+    remote = {"name": "theirs", "engine": "endpoint", "base_url": "https://x.org/v1"}
+    path = root / "config/models.yaml"
+    path.write_text(path.read_text() + yaml.safe_dump({"remote": remote}))
+    project(root, models=["remote"], **too_long).check()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "hf_SECRET", "[hf_SECRET]", "{hf_SECRET: }", "{name: 3, key: hf_SECRET}",
+        "{name: hf_SECRETSECRETSECRET, key: k}", "{name: n, key: hf_SECRETSECRETSECRET}",
+        "hf_SECRET: }",
+    ],
+)  # fmt: skip
+def test_a_pasted_token_is_refused_and_not_shown(tmp_path: Path, secret: str) -> None:
+    path = tmp_path / "clusters.yaml"
+    path.write_text(f"x: {{hf_token: {secret}}}")
+    with pytest.raises(ConfigError) as caught:
+        load_clusters(path)
+    assert "SECRET" not in str(caught.value).removeprefix(f"{path}")
+    if secret == "hf_SECRET":
+        assert "key 'x.hf_token': must be {name: ..., key: ...} of a Secret" in str(caught.value)
+
+
+def test_a_token_in_the_wrong_place_is_not_shown_either(tmp_path: Path) -> None:
+    path = tmp_path / "clusters.yaml"
+    path.write_text("x: {service_account: [hf_abcdefghijklmnopqrstuv], hf_abcdefghijklmnopqr: 1}")
+    with pytest.raises(ConfigError, match="service_account") as caught:
+        load_clusters(path)
+    assert "hf_abc" not in str(caught.value)
 
 
 def test_an_unknown_cluster_is_refused(root: Path) -> None:

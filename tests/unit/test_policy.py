@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from grace.cluster import demand, policy, table
+from grace.cluster import demand, indexed, policy, table, together
 from grace.cluster.placement import place
 from grace.cluster.pods import PodRequest
+from grace.cluster.queue import Order, Waiting, ready
 from grace.cluster.settings import Cluster, load_clusters
 from grace.config import load_models
 from grace.errors import GraceError
@@ -76,7 +78,6 @@ def test_a_pod_that_keeps_all_rules() -> None:
         ("quota", POD, with_gpu(priority_class="owner-no-preempt")),
         ("priority class", POD, with_gpu(resource="nvidia.com/gpu", priority_class="nice")),
         ("storage class", POD, with_volume(storage_class="rook-cephfs-ucsd")),
-        ("one node", replace(POD, at_once=3), with_volume(storage_class="rook-ceph-block")),
         ("sleep", replace(POD, command=["sleep", "infinity"]), NRP),
         ("sleep", replace(POD, command=["/bin/sh", "-c", "run; sleep 3600"]), NRP),
         ("sleep", replace(POD, command=["/bin/sh", "-c", "sleep inf & run"]), NRP),
@@ -103,6 +104,7 @@ def test_each_rule_refuses_what_it_is_for(rule: str, pod: PodRequest, cluster: C
         (POD, with_gpu(resource="nvidia.com/gpu", priority_class=None)),
         (POD, with_gpu(priority_class="opportunistic2")),
         (POD, with_volume(storage_class="rook-ceph-block")),
+        (replace(POD, at_once=3), with_volume(storage_class="rook-ceph-block")),
         (replace(POD, command=["sh", "-c", "sleep 1; snakemake", "asleep"]), NRP),
         (replace(POD, runtime_min=None), nrp(policy={})),
     ],
@@ -129,7 +131,7 @@ def test_limits_are_read_from_the_manifest(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_gpu_hours_are_of_the_whole_run() -> None:
     two = replace(POD, placement=replace(place(GEMMA, "a100"), gpus=2), runtime_min=90)
-    assert policy.gpu_hours([POD, two, replace(POD, placement=None)]) == 1 + 3
+    assert together.gpu_hours([POD, two, replace(POD, placement=None)]) == 1 + 3
     assert rules_broken(replace(POD, runtime_min=600), pods=25) == []
     assert rules_broken(replace(POD, runtime_min=600), pods=26) == ["GPU-hours"]
 
@@ -165,7 +167,7 @@ def project(**values: Any) -> Project:
 def test_the_planned_line_up_is_within_its_budget() -> None:
     planned = demand.pods(project(models=LINE_UP, replications=3))
     # Six models, a day each, one after the other: 9 GPUs x 24 hours.
-    assert policy.gpu_hours(planned) == 216
+    assert together.gpu_hours(planned) == 216
     assert [pod.rule for pod in planned].count("inference") == 18
     assert [pod.rule for pod in planned].count("tables") == 18
     assert [pod.rule for pod in planned].count("report") == 1
@@ -211,14 +213,135 @@ def test_parallelism() -> None:
 def test_the_table() -> None:
     text = table.text(project(models=["gemma-27b", "pico"], replications=3, gpus=["v100", "a100"]))
     rows = {tuple(line.split()[:3]): line.split()[3:] for line in text.splitlines() if line}
-    assert rows["inference", "gemma-27b", "v100"] == [
-        "3", "1", "4", "6", "48.0", "8.0", "8.0", "96.0",
-    ]  # fmt: skip
+    assert rows["inference", "gemma-27b", "v100"] == ["3", "1", "4", "6", "48.0", "8", "96"]
     assert rows["inference", "pico", "-"][:4] == ["3", "3", "-", "4"]
-    assert "At most 96 GPU-hours" in text
-    assert (
-        "gemma-27b  a100  would compute other numbers (dtype bfloat16 instead of float32)" in text
-    )
+    assert rows["tables", "pico", "-"] == ["3", "-", "1", "1.9", "1.75", "-"]
+    assert "At most 96 GPU-hours on the first tags, if every pod takes its full time. Each" in text
+    # One pod has more than `peak_gpus`.
+    assert "At most 4 GPUs at once: gemma-27b takes 4 on v100, and a pod with more than" in text
+    assert "gemma-27b  a100    would compute other numbers (dtype bfloat16 instead of" in text
     assert "BROKEN" not in text
+    assert "may break" not in text
     wide = table.text(project(models=LINE_UP, replications=4))
     assert "BROKEN  GPU-hours" in wide
+
+
+def test_tags_that_pods_may_move_to_are_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    configured = project(models=LINE_UP, replications=3)
+    text = table.text(configured)
+    rows = [line.split() for line in text.splitlines() if line.startswith("  or")]
+    assert ["or", "llama-70b", "rtx3090", "3", "1", "8", "10", "88.0", "8", "192"] in rows
+    # A GPU for each of three models, 4 for two and 8 for one; 3 replications of 8 hours.
+    assert "At most 216 GPU-hours on the first tags" in text
+    assert "; up to 456 if pods move to others. Each further try of a pod counts again." in text
+    assert "At most 8 GPUs at once: llama-70b takes 8 on rtx3090" in text
+    (may,) = [line for line in text.splitlines() if line.startswith("may break")]
+    assert may.split("  ")[-1].strip() == "at most 250"
+    # Told, not refused.
+    assert policy.broken(table.verdicts(configured)) == []
+    jobs = [("score", model, str(n)) for model in LINE_UP for n in range(3)]
+    table.refuse(configured, jobs)
+    assert "Careful: GPU-hours, (the run): up to 456 if pods move to other tags" in caplog.text
+    caplog.clear()
+    table.refuse(configured, [("score", "gemma-2b", "0")])
+    assert caplog.text == ""
+    named = table.text(project(models=LINE_UP, replications=3, gpus=["a100"]))
+    assert "may break" not in named
+    assert "At most 2 GPUs at once." in named
+
+
+def test_a_run_without_gpus_has_no_gpu_hours() -> None:
+    text = table.text(project(cluster="local"))
+    assert "The run needs no GPUs." in text
+    assert "Rules: none are configured for this cluster" in text
+    assert "GPU-hours, if" not in text
+
+
+def test_parallelism_is_within_the_gpus_at_once() -> None:
+    small = project(models=["gemma-2b"], replications=3)
+    assert [pod.at_once for pod in demand.pods(small)[:3]] == [2, 2, 2]  # `peak_gpus` is 2
+    small.cluster = nrp(peak_gpus=None)
+    assert demand.pods(small)[0].at_once == 3
+    large = project(models=["llama-70b"], replications=3, gpus=["rtx3090"])
+    assert demand.pods(large)[0].at_once == 1
+    assert (
+        indexed.manifest(project(models=["gemma-2b"], replications=3), "gemma-2b")["spec"][
+            "parallelism"
+        ]
+        == 2
+    )
+
+
+# Pods at once, and volumes that are on one node at a time.
+
+
+def pods_of(model: str, gpus: int, at_once: int, count: int = 3) -> list[PodRequest]:
+    placement = replace(place(GEMMA, "a100"), gpus=gpus) if gpus else None
+    pod = replace(POD, model=model, at_once=at_once, placement=placement)
+    return [replace(pod, replication=n, name=f"{model}-{n}") for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "pods", "pods_together", "gpus_together"),
+    [
+        ({}, pods_of("a", 1, 1), 1, 1),
+        ({}, pods_of("a", 1, 3), 2, 2),  # `peak_gpus`
+        ({"peak_gpus": 9}, pods_of("a", 1, 3, count=2), 2, 2),
+        ({"peak_gpus": None}, pods_of("a", 1, 3), 3, 3),
+        ({}, pods_of("a", 8, 1), 1, 8),  # alone
+        # One model after the other, or not.
+        ({}, [*pods_of("a", 1, 1), *pods_of("b", 1, 1)], 1, 1),
+        ({"models_in_sequence": False}, [*pods_of("a", 1, 1), *pods_of("b", 1, 1)], 2, 2),
+        ({"models_in_sequence": False}, [*pods_of("a", 1, 1), *pods_of("b", 2, 1)], 1, 2),
+        ({"models_in_sequence": False}, [*pods_of("a", 8, 1), *pods_of("b", 1, 1)], 1, 8),
+        ({"models_in_sequence": False, "peak_gpus": None},
+         [*pods_of("a", 8, 1), *pods_of("b", 1, 2)], 3, 10),
+        # Those without GPUs wait for their own model alone.
+        ({}, pods_of("a", 0, 1), 1, 0),
+        ({}, [*pods_of("a", 0, 2), *pods_of("b", 0, 1), *pods_of("c", 1, 1)], 4, 1),
+    ],
+)  # fmt: skip
+def test_pods_and_gpus_at_once(
+    settings: dict[str, Any], pods: list[PodRequest], pods_together: int, gpus_together: int
+) -> None:
+    cluster = nrp(**settings)
+    assert together.pods_at_once(pods, cluster) == pods_together
+    assert together.gpus_at_once(pods, cluster) == gpus_together
+    one_node = Cluster.model_validate(
+        {**cluster.model_dump(), "volumes": with_volume(storage_class="rook-ceph-block").volumes}
+    )
+    wanted = ["one node"] if pods_together > 1 else []
+    assert [verdict.rule for verdict in policy.broken(policy.check(pods, one_node))] == wanted
+
+
+def test_as_many_run_at_once_as_the_queue_starts() -> None:
+    """Held against the queue itself, which knows nothing of the count."""
+    for in_sequence, peak in itertools.product([True, False], [None, 1, 2, 3, 5]):
+        cluster = nrp(models_in_sequence=in_sequence, peak_gpus=peak)
+        for sizes in itertools.product([0, 1, 2, 4], [1, 3], [0, 1, 3], [1, 2]):
+            pods = [*pods_of("a", *sizes[:2]), *pods_of("b", *sizes[2:])]
+            order = Order(["a", "b"], {"a": sizes[1], "b": sizes[3]}, peak, in_sequence)
+            waiting = [Waiting(pod.name, pod.model, pod.gpus) for pod in pods]
+            started = ready(waiting, [], order)
+            assert len(started) <= together.pods_at_once(pods, cluster)
+            gpus = sum(one.gpus for one in waiting if one.name in started)
+            assert gpus <= together.gpus_at_once(pods, cluster)
+
+
+def test_the_projects_volume_is_on_several_nodes_in_any_case() -> None:
+    volumes = {name: volume.model_dump() for name, volume in NRP.volumes.items()}
+    volumes["project"] |= {"storage_class": "rook-ceph-block"}
+    assert rules_broken(POD, nrp(volumes=volumes)) == ["one node"]
+    # Over storage, pods do not mount it.
+    assert rules_broken(replace(POD, shared=False), nrp(volumes=volumes)) == []
+
+
+def test_weights_on_one_node_with_models_side_by_side() -> None:
+    configured = project(models=["gemma-27b", "llama-70b"], replications=1)
+    block = with_volume(storage_class="rook-ceph-block")
+    configured.cluster = block
+    assert policy.broken(table.verdicts(configured)) == []
+    configured.cluster = block.model_copy(update={"models_in_sequence": False, "peak_gpus": 4})
+    (verdict,) = policy.broken(table.verdicts(configured))
+    assert (verdict.rule, verdict.pod) == ("one node", "(the run)")
+    assert verdict.value == "rook-ceph-block of volume weights, 2 pods at once"

@@ -1,6 +1,15 @@
 # Requires: the config; a connection to the hub, and HF_TOKEN for gated models.
 # Makes:    no file of the project's; puts the models into HF_HOME (`snakemake prefetch`).
 
+from grace.weights import announced
+
+
+def what_is_fetched(wildcards):
+    try:
+        return announced(PROJECT.models, ROOT)
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
+
 
 rule prefetch:
     log:
@@ -10,7 +19,8 @@ rule prefetch:
         "../../envs/python.yaml"
     params:
         root=str(ROOT),
+        what=what_is_fetched,
     message:
-        "Fetch the configured models"
+        "Fetch to HF_HOME: {params.what}"
     script:
         "../../scripts/prefetch.py"

@@ -6,11 +6,10 @@ one `ConfigError` that names the file, the key, the value and what is allowed.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -19,17 +18,17 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from grace.errors import ConfigError
+from grace.explain import NAME, explain, nearest
 
 StudyName = Literal["study1", "study2"]
 ExperimentName = Literal["exp1", "exp2"]
 EngineName = Literal["transformers", "vllm", "endpoint"]
-#: Keys that somebody may write a secret into; errors do not show their values.
-_MAY_BE_SECRET = {"base_url", "api_key_env", "extra_args"}
 STUDIES: tuple[StudyName, ...] = ("study1", "study2")
 
 
@@ -39,9 +38,17 @@ def _as_list(value: object) -> object:
 
 
 class Strict(BaseModel):
-    """What a user writes: unknown keys are mistakes, values do not change."""
+    """What a user writes: unknown keys are mistakes, `true` is no number, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
+            raise ValueError("must be a number")
+        return value
 
 
 class Stimuli(Strict):
@@ -170,6 +177,8 @@ class Thresholds(Strict):
 class Config(Strict):
     """Everything a user may set in config/config.yaml or with `--config`."""
 
+    SHORT_FORMS: ClassVar[tuple[str, ...]] = tuple(f"{study}_csv" for study in STUDIES)
+
     models: Annotated[list[str], BeforeValidator(_as_list)] = Field(["pico"], min_length=1)
     replications: int | list[int] = Field(
         2, description="A number of replications, or a list of their indices."
@@ -227,8 +236,12 @@ class Config(Strict):
     @field_validator("replications", mode="before")
     @classmethod
     def _number_or_list(cls, value: object) -> object:
-        number = isinstance(value, int) and not isinstance(value, bool)
-        if not (number or isinstance(value, list) or (isinstance(value, str) and value.isdigit())):
+        parts = value if isinstance(value, list) else [value]
+        if not all(
+            (isinstance(part, int) and not isinstance(part, bool))
+            or (isinstance(part, str) and part.isdigit())
+            for part in parts
+        ):
             raise ValueError("must be a number such as 3, or a list of indices such as [0, 1]")
         return value
 
@@ -251,6 +264,10 @@ class Config(Strict):
 
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+#: Methods whose size Grace knows; vLLM has more.
+QUANTISATIONS = (
+    "awq", "awq_marlin", "bitsandbytes", "fp8", "gptq", "gptq_marlin", "mxfp4",
+)  # fmt: skip
 
 
 class PlacementEntry(Strict):
@@ -267,7 +284,7 @@ class PlacementEntry(Strict):
     max_model_len: int | None = Field(None, ge=64)
     cpu: int | None = Field(None, ge=1, description="Cores of the pod.")
     memory_mib: int | None = Field(
-        None, ge=1, description="MiB of memory of the pod, without /dev/shm."
+        None, ge=1024, description="MiB of memory of the pod, without /dev/shm."
     )
     shm_mib: int | None = Field(None, ge=0, description="MiB of /dev/shm, on top of memory.")
 
@@ -334,6 +351,35 @@ class ModelEntry(Strict):
             )
         return value
 
+    @field_validator("placements", mode="before")
+    @classmethod
+    def _empty_is_as_the_entry(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return {} if value is None else value
+        return {tag: {} if placed is None else placed for tag, placed in value.items()}
+
+    @model_validator(mode="after")
+    def _quantisation_has_a_size(self) -> Self:
+        if self.engine == "endpoint":
+            return self
+        known = {None, *QUANTISATIONS, self.quantization if self.weights_gib else None}
+        own = "give the size of its weights in `weights_gib`"
+        elsewhere = "make an entry of its own, with `weights_gib`"
+        for where, method, to_do in [
+            ("", self.quantization, own),
+            *(
+                (f" in `placements.{tag}`", placed.quantization, elsewhere)
+                for tag, placed in self.placements.items()
+            ),
+        ]:
+            if method not in known:
+                raise ValueError(
+                    f"`quantization`{where} is '{method}'.{nearest(str(method), QUANTISATIONS)}"
+                    f" Grace knows the sizes of {', '.join(QUANTISATIONS)}; for another method of"
+                    f" vLLM's, {to_do}"
+                )
+        return self
+
     @model_validator(mode="after")
     def _gpus_are_shared_evenly(self) -> Self:
         own = ("", self.gpus, self.tensor_parallel_size)
@@ -359,57 +405,7 @@ class ModelEntry(Strict):
 class Models(Strict):
     """config/models.yaml: model keys and their entries."""
 
-    models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ModelEntry]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint such as ` Did you mean 'pico'?`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
-def explain(source: str, error: ValidationError, model: type[BaseModel]) -> ConfigError:
-    """Pydantic's findings as one line each: key, value, what is allowed."""
-    lines = []
-    for finding in error.errors():
-        key = ".".join(str(part) for part in finding["loc"]) or "(whole file)"
-        if finding["type"] == "extra_forbidden":
-            known = _keys_at(model, finding["loc"][:-1])
-            lines.append(
-                f"{source}: unknown key '{key}'.{nearest(str(finding['loc'][-1]), known)}"
-                f" Allowed here: {', '.join(sorted(known))}."
-            )
-        elif finding["type"] == "missing":
-            lines.append(f"{source}: key '{key}' is missing.")
-        else:
-            message = finding["msg"].removeprefix("Value error, ")
-            value = "" if _MAY_BE_SECRET & set(finding["loc"]) else f" is {finding['input']!r}, but"
-            lines.append(f"{source}: key '{key}'{value}: {message}.")
-    return ConfigError("\n".join(dict.fromkeys(lines)))
-
-
-def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Allowed keys of the nested model that `location` leads to."""
-    current: Any = model
-    for part in location:
-        fields = getattr(current, "model_fields", {})
-        current = fields[part].annotation if part in fields else _held(current)
-    current = _model(current)
-    short = [f"{study}_csv" for study in STUDIES] if current is Config else []
-    return [*getattr(current, "model_fields", {}), *short]
-
-
-def _held(annotation: Any) -> Any:
-    """What a dict or list of such an annotation holds."""
-    arguments = get_args(annotation)
-    return arguments[-1] if arguments else annotation
-
-
-def _model(annotation: Any) -> Any:
-    """The model in an annotation such as `Model | None`."""
-    return next(
-        (part for part in get_args(annotation) if hasattr(part, "model_fields")), annotation
-    )
+    models: dict[Annotated[str, Field(pattern=NAME)], ModelEntry]
 
 
 def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
@@ -425,7 +421,7 @@ def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
             stimuli = merged.get("stimuli") or {}
             if not isinstance(stimuli, Mapping):
                 raise ConfigError(
-                    f"{source}: key 'stimuli' is {stimuli!r}, but must map study1 and study2 to"
+                    f"{source}: key 'stimuli' is {stimuli!r}, but: must map study1 and study2 to"
                     " CSV files."
                 )
             merged["stimuli"] = {**stimuli, study: str(short)}
@@ -441,6 +437,11 @@ def read_sheet(path: Path, lists: str) -> Mapping[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; it lists the {lists}s.") from None
+    except yaml.MarkedYAMLError as error:
+        # What else the error holds shows the file's lines, which may hold a secret.
+        mark, problem = error.problem_mark, error.problem or error.context
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(f"{path}: not readable as YAML: {where}{problem}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(values, Mapping):
@@ -454,7 +455,7 @@ def load_models(path: Path) -> dict[str, ModelEntry]:
     try:
         return Models.model_validate({"models": values}).models
     except ValidationError as error:
-        raise explain(str(path), error, Models) from None
+        raise explain(str(path), error, Models, wrapped=True) from None
 
 
 def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
@@ -479,3 +480,20 @@ def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str
                 ) from None
         chosen[key] = entry
     return chosen
+
+
+def check_lengths(config: Config, models: Mapping[str, ModelEntry]) -> None:
+    """Raise `ConfigError` where the longest answer leaves a model no room for a prompt.
+
+    A model at an endpoint is as long as its server says.
+    """
+    most = config.generation.max_tokens
+    lines = [
+        f"config: `generation.max_tokens` is {most}, but model '{key}' holds prompt and answer"
+        f" together in {entry.max_model_len} tokens. Lower it, or raise `max_model_len` of '{key}'"
+        " in config/models.yaml, if the model can hold more."
+        for key, entry in models.items()
+        if entry.engine != "endpoint" and most >= entry.max_model_len
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))

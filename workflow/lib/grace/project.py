@@ -18,7 +18,14 @@ from grace import modules, seeds
 from grace.cluster import placement
 from grace.cluster.placement import Placement
 from grace.cluster.settings import Cluster, load_clusters, select_cluster
-from grace.config import Config, ModelEntry, load_config, load_models, select_models
+from grace.config import (
+    Config,
+    ModelEntry,
+    check_lengths,
+    load_config,
+    load_models,
+    select_models,
+)
 from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
 from grace.modules import Code
@@ -65,10 +72,14 @@ class Project:
         }
 
     @cached_property
+    def clusters(self) -> dict[str, Cluster]:
+        """All of config/clusters.yaml. Raises `ConfigError`."""
+        return load_clusters(self.root / "config" / "clusters.yaml")
+
+    @cached_property
     def cluster(self) -> Cluster:
         """The configured cluster. Raises `ConfigError`."""
-        clusters = load_clusters(self.root / "config" / "clusters.yaml")
-        return select_cluster(self.config.cluster, clusters)
+        return select_cluster(self.config.cluster, self.clusters)
 
     @cached_property
     def placements(self) -> dict[str, list[Placement]]:
@@ -128,7 +139,10 @@ class Project:
     def check(self) -> None:
         """Read all that the run will read, so that bad input stops it before it starts."""
         assert self.prompt_digests
-        assert self.cluster
+        placement.check_tags(self.config.gpus, self.cluster)
+        placement.check_placements(self.entries, self.clusters.values())
+        if "exp1" in self.config.experiments:
+            check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
             for wording in self.wordings.values():
                 STUDIES[study].messages(trials[0], wording)

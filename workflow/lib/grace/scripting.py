@@ -48,6 +48,14 @@ def logged(log_path: str) -> Iterator[None]:
         raise
 
 
+def show(text: str, log_path: str) -> None:
+    """Show a text on the terminal, and keep it as the job's log."""
+    path = Path(log_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n", encoding="utf-8")
+    print(text, flush=True)
+
+
 @contextmanager
 def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
     """Run a job's work: logged, on inputs that are whole, and with its outputs recorded.

@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from grace.chat import model_source
+from grace.cluster.placement import QUANTISED_BYTES
 from grace.config import ModelEntry
 from grace.errors import EngineError
 
@@ -43,6 +44,23 @@ def wanted(models: Mapping[str, ModelEntry], root: Path) -> list[Wanted]:
         if tokenizer is not None and model_source(tokenizer, root) == tokenizer:
             found.append(Wanted(key, tokenizer, None if weights else entry.revision, whole=False))
     return found
+
+
+def announced(models: Mapping[str, ModelEntry], root: Path) -> str:
+    """What the models need from the hub, and roughly how much. Raises `EngineError`."""
+    parts = []
+    for want in wanted(models, root):
+        gib = published_gib(models[want.model])
+        size = "size unknown" if gib is None else f"about {gib:.0f} GiB"
+        parts.append(f"{want.repository} ({size if want.whole else 'its tokeniser'})")
+    return ", ".join(parts) or f"nothing for {', '.join(models)}"
+
+
+def published_gib(entry: ModelEntry) -> float | None:
+    """GiB of a model's weights as they are published, which is in 16 bits if not quantised."""
+    if entry.weights_gib is not None or entry.parameters_b is None:
+        return entry.weights_gib
+    return entry.parameters_b * 1e9 * QUANTISED_BYTES.get(entry.quantization or "", 2.0) / 2**30
 
 
 def fetch(want: Wanted) -> Path:

@@ -25,7 +25,7 @@ COMMAND = ("snakemake",)
 
 
 def parallelism(entry: ModelEntry, placement: Placement | None) -> int:
-    """Replications of a model that may run at once."""
+    """Replications of a model that may run at once, as far as the model goes."""
     gpus = placement.gpus if placement else entry.gpus
     return entry.replication_parallelism or (3 if gpus <= 1 else 1)
 
@@ -69,8 +69,18 @@ def inference_pod(
         mem_mb=inference_memory_mb(entry, placement),
         disk_mb=sizes.DISK_MB,
         runtime_min=minutes,
-        at_once=min(parallelism(entry, placement), len(project.config.replication_indices)),
+        at_once=at_once(project, model, placement),
     )
+
+
+def at_once(project: Project, model: str, placement: Placement | None) -> int:
+    """Replications of the model that run at once where they are placed so."""
+    first = next(iter(project.placements[model]), None)
+    most = parallelism(project.entries[model], first)
+    peak = project.cluster.peak_gpus
+    if placement is not None and peak is not None:
+        most = min(most, max(1, peak // placement.gpus))
+    return min(most, len(project.config.replication_indices))
 
 
 def fallback_pods(project: Project) -> list[PodRequest]:

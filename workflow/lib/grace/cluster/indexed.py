@@ -60,7 +60,7 @@ def script(project: Project, model: str, cores: int) -> str:
 
 def manifest(project: Project, model: str) -> dict[str, Any]:
     """A model's Job. Raises `ConfigError` where it fits no tag, or no volume is shared."""
-    cluster, entry = project.cluster, project.entries[model]
+    cluster = project.cluster
     if cluster.volume("project") is None:
         raise ConfigError(
             f"config/clusters.yaml: the pods of `snakemake manifests` work on a volume that they"
@@ -87,7 +87,7 @@ def manifest(project: Project, model: str) -> dict[str, Any]:
         "spec": {
             "completionMode": "Indexed",
             "completions": count,
-            "parallelism": min(count, demand.parallelism(entry, placement)),
+            "parallelism": request.at_once,
             "backoffLimitPerIndex": TRIES - 1,
             **spec,
         },

@@ -7,13 +7,14 @@ these are the same. How many GPUs share the work is free.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from grace.cluster.settings import Cluster, Gpu
-from grace.config import ModelEntry, PlacementEntry, nearest
+from grace.config import ModelEntry, PlacementEntry
 from grace.errors import ConfigError
+from grace.explain import nearest
 
 USABLE = 0.9
 """Share of a GPU's memory that the server takes, vLLM's `--gpu-memory-utilization`."""
@@ -120,15 +121,16 @@ def apply(entry: ModelEntry, placement: Placement) -> ModelEntry:
 def misfit(model: str, entry: ModelEntry, placement: Placement, gpu: Gpu) -> str | None:
     """Why a model cannot run there, with the arithmetic, or None where it can."""
     if entry.engine == "transformers" and (placement.gpus > 1 or placement.quantization):
-        return "the engine `transformers` uses one GPU and weights that are not quantised"
+        own = f"{placement.gpus} GPUs" if placement.gpus > 1 else str(placement.quantization)
+        return f"the engine `transformers` uses one GPU and plain weights, but this is {own}"
     for what in (placement.quantization, placement.dtype):
         least = LEAST_CAPABILITY.get(what or "", 0.0)
         if gpu.compute_capability < least:
-            return (
-                f"{what} needs compute capability {least}, which {placement.tag} does not have"
-                f" ({gpu.compute_capability}); name another `dtype` or `quantization` in"
-                f" `placements.{placement.tag}`"
-            )
+            why = f"{what} needs compute capability {least}, {placement.tag} has"
+            # Published so, it has no other form.
+            fixed = entry.weights_gib is not None and placement.name == entry.name
+            other = f"; name another `dtype` or `quantization` in `placements.{placement.tag}`"
+            return f"{why} {gpu.compute_capability}{'' if fixed else other}"
     weights = _weights(entry, placement)
     if weights is None:
         return None
@@ -146,18 +148,38 @@ def misfit(model: str, entry: ModelEntry, placement: Placement, gpu: Gpu) -> str
     )
 
 
-def weigh(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str]) -> Choice:
-    """Which of the tags a model may run on, in order, and why not on the others.
-
-    Without tags, those of the cluster that compute the numbers of the model's entry as it is.
-    Raises `ConfigError` for a tag that the cluster does not have.
-    """
+def check_tags(tags: Iterable[str], cluster: Cluster) -> None:
+    """Raise `ConfigError` where the config names a tag that the cluster does not have."""
     for tag in tags:
         if tag not in cluster.gpus:
             raise ConfigError(
                 f"config: unknown tag '{tag}' in `gpus`.{nearest(tag, cluster.gpus)} The cluster's"
                 f" tags in config/clusters.yaml: {', '.join(cluster.gpus) or 'none'}."
             )
+
+
+def check_placements(entries: Mapping[str, ModelEntry], clusters: Iterable[Cluster]) -> None:
+    """Raise `ConfigError` where a model has a placement on a tag that no cluster has."""
+    known = list(dict.fromkeys(tag for cluster in clusters for tag in cluster.gpus))
+    lines = [
+        f"config/models.yaml: unknown tag '{tag}' in `placements` of '{model}'."
+        f"{nearest(tag, known)} Tags of the clusters in config/clusters.yaml:"
+        f" {', '.join(known) or 'none'}. Correct it, or take it out."
+        for model, entry in entries.items()
+        for tag in entry.placements
+        if tag not in known
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def weigh(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str]) -> Choice:
+    """Which of the tags a model may run on, in order, and why not on the others.
+
+    Without tags, those of the cluster that compute the numbers of the model's entry as it is.
+    Raises `ConfigError` for a tag that the cluster does not have.
+    """
+    check_tags(tags, cluster)
     wanted = None if tags else tuple(getattr(entry, field) for field in NUMBERS)
     allowed: list[Placement] = []
     refused: list[Refused] = []
@@ -185,13 +207,17 @@ def choose(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str])
     if not choice.allowed:
         lines = [f"  {refused.tag}: {refused.why}." for refused in choice.refused]
         tried = "the tags in `gpus`" if tags else "the cluster's tags"
+        to_do = "Give it more GPUs or a quantisation in `placements` of"
+        if entry.engine == "transformers":
+            to_do = (
+                "Use the engine `vllm`, or give it `gpus: 1` where one is enough in `placements` of"
+            )
         raise ConfigError(
             "\n".join(
                 [
                     f"config/models.yaml: model '{model}' fits none of {tried}:",
                     *(lines or ["  config/clusters.yaml lists no `gpus` for this cluster."]),
-                    f"Give it more GPUs or a quantisation in `placements` of '{model}', or name"
-                    " other tags in `gpus`.",
+                    f"{to_do} '{model}', or name other tags in `gpus`.",
                 ]
             )
         )

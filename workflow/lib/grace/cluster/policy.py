@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from grace.cluster import together
 from grace.cluster.pods import PodRequest, job_manifest, mounted
 from grace.cluster.settings import Cluster
 from grace.errors import GraceError
@@ -17,7 +18,10 @@ _SLEEP = re.compile(r"\bsleep\s+(infinity|inf)\b|\bsleep\s+[\w.]+\s*;?\s*$")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One rule on one pod: what it has, what is allowed, and what to do where that is broken."""
+    """One rule on one pod: what it has, what is allowed, and what to do where that is broken.
+
+    What `may` break is told, and not refused. A `moved` pod is one on a tag that is not its first.
+    """
 
     rule: str
     pod: str
@@ -25,23 +29,22 @@ class Verdict:
     allowed: str
     fix: str
     ok: bool
+    may: bool = False
+    moved: bool = False
 
 
-def check(pods: Sequence[PodRequest], cluster: Cluster) -> list[Verdict]:
-    """The verdict of every rule on every pod, then on all of them together."""
+def check(
+    pods: Sequence[PodRequest], cluster: Cluster, others: Sequence[PodRequest] = ()
+) -> list[Verdict]:
+    """The verdict of every rule on every pod, then on all of them together.
+
+    `others` are pods on the tags that they may move to (`grace.cluster.demand`).
+    """
     verdicts = [verdict for pod in pods for verdict in check_pod(pod, cluster, len(pods))]
-    most = cluster.policy.max_gpu_hours
-    if most is not None:
-        hours = gpu_hours(pods)
-        verdicts.append(
-            Verdict(
-                "GPU-hours", RUN, f"{hours:g}", f"at most {most:g}",
-                "run fewer `replications` or models at a time, lower `runtime_min` in"
-                " config/models.yaml, or raise `policy.max_gpu_hours` in config/clusters.yaml",
-                hours <= most,
-            )
-        )  # fmt: skip
-    return verdicts
+    for pod in others:
+        found = check_pod(pod, cluster, len(pods))
+        verdicts += [replace(verdict, moved=True) for verdict in found]
+    return [*verdicts, *_one_node([*pods, *others], cluster), *_gpu_hours(pods, cluster, others)]
 
 
 def check_pod(pod: PodRequest, cluster: Cluster, jobs: int = 1) -> list[Verdict]:
@@ -52,37 +55,84 @@ def check_pod(pod: PodRequest, cluster: Cluster, jobs: int = 1) -> list[Verdict]
     ]
 
 
-def gpu_hours(pods: Iterable[PodRequest]) -> float:
-    """GPU-hours if every pod takes its full time."""
-    return sum(pod.gpus * (pod.runtime_min or 0) / 60 for pod in pods)
+def _gpu_hours(
+    pods: Sequence[PodRequest], cluster: Cluster, others: Sequence[PodRequest]
+) -> Iterable[Verdict]:
+    """On the first tags it refuses; what further tags might take is told."""
+    most = cluster.policy.max_gpu_hours
+    if most is None:
+        return
+    hours, moved = together.gpu_hours(pods), together.most_gpu_hours(pods, others)
+    yield Verdict(
+        "GPU-hours", RUN, f"{hours:g}", f"at most {most:g}",
+        "run fewer `replications` or models at a time, lower `runtime_min` in"
+        " config/models.yaml, or raise `policy.max_gpu_hours` in config/clusters.yaml",
+        hours <= most,
+    )  # fmt: skip
+    if hours <= most < moved:
+        yield Verdict(
+            "GPU-hours", RUN, f"up to {moved:g} if pods move to other tags", f"at most {most:g}",
+            "name in `gpus` only tags on which the models take few GPUs", ok=False, may=True,
+        )  # fmt: skip
+
+
+def _one_node(pods: Sequence[PodRequest], cluster: Cluster) -> Iterable[Verdict]:
+    for name, volume in cluster.volumes.items():
+        if volume.storage_class not in cluster.policy.one_node_storage_classes:
+            continue
+        users = [pod for pod in pods if name in mounted(pod, cluster)]
+        if not users:
+            continue
+        count = together.pods_at_once(users, cluster)
+        project = volume.purpose == "project"
+        shared = (
+            "which the controller mounts, too" if project else f"{counted(count, 'pod')} at once"
+        )
+        less = (
+            ""
+            if project
+            else ", or let fewer pods run at once: `replication_parallelism: 1` for the model,"
+            " `models_in_sequence: true` for the cluster, models without GPUs in runs of their own"
+        )
+        yield Verdict(
+            "one node", RUN, f"{volume.storage_class} of volume {name}, {shared}",
+            "such a volume is on one node at a time",
+            f"use a class that several nodes share in `volumes.{name}`{less}",
+            count <= 1 and not project,
+        )  # fmt: skip
+
+
+def counted(number: int, what: str) -> str:
+    """`1 pod`, `2 pods`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def broken(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """Those that refuse, each rule and value once."""
     kinds: dict[tuple[str, str], Verdict] = {}
     for verdict in verdicts:
-        if not verdict.ok:
+        if not verdict.ok and not verdict.may:
             kinds.setdefault((verdict.rule, verdict.value), verdict)
     return list(kinds.values())
 
 
-def refuse(verdicts: Iterable[Verdict], name: str) -> None:
+def refuse(verdicts: Iterable[Verdict], name: str, *, submitting: bool = True) -> None:
     """Raise `GraceError` where a rule of the cluster `name` is broken: rule, value and fix."""
-    lines = [
-        f"  {verdict.rule}, {verdict.pod}: {verdict.value}, but {verdict.allowed}. To do:"
-        f" {verdict.fix}."
-        for verdict in broken(verdicts)
-    ]
+    lines = [f"  {told(verdict)}" for verdict in broken(verdicts)]
+    where = f"the rules of the cluster '{name}' (`policy` in config/clusters.yaml"
+    if lines and submitting:
+        head = f"Nothing was submitted: it would break {where}; `snakemake policy` shows all):"
+        raise GraceError("\n".join([head, *lines]))
     if lines:
-        raise GraceError(
-            "\n".join(
-                [
-                    f"Nothing was submitted: it would break the rules of the cluster '{name}'"
-                    " (`policy` in config/clusters.yaml; `snakemake policy` shows all):",
-                    *lines,
-                ]
-            )
-        )
+        raise GraceError("\n".join([f"This run would break {where}):", *lines]))
+
+
+def told(verdict: Verdict) -> str:
+    """What is wrong, and what to do."""
+    return (
+        f"{verdict.rule}, {verdict.pod}: {verdict.value}, but {verdict.allowed}. To do:"
+        f" {verdict.fix}."
+    )
 
 
 #: A rule's name, value, what is allowed, what to do, and whether it holds.
@@ -100,12 +150,18 @@ def _sizes(pod: PodRequest, cluster: Cluster, jobs: int) -> Iterable[_Found]:
         for name, request in requests.items()
     ]
     ratio = max(ratios, default=1.0)
-    most, what = policy.max_limit_ratio, "limits within their share of requests"
+    most, why = policy.max_limit_ratio, ""
     if policy.equal_limits_above_jobs is not None and jobs > policy.equal_limits_above_jobs:
-        most, what = 1.0, f"limits equal to requests, as there are {jobs} Jobs"
+        most, why = 1.0, f", as there are {jobs} Jobs"
     if most is not None:
         fix = "this is a mistake in Grace; please report it"
-        yield "limits", f"{ratio:g} x requests", f"at most {most:g} x: {what}", fix, ratio <= most
+        yield (
+            "limits",
+            f"{ratio:g} x requests",
+            f"at most {most:g} x requests{why}",
+            fix,
+            ratio <= most,
+        )
     if policy.max_hours_per_pod is not None:
         hours = None if pod.runtime_min is None else pod.runtime_min / 60
         yield (
@@ -164,15 +220,6 @@ def _others(pod: PodRequest, cluster: Cluster) -> Iterable[_Found]:
                 f"make the claim {volume.claim} anew with another class, and say so in"
                 f" `volumes.{name}.storage_class`",
                 volume.storage_class not in policy.forbidden_storage_classes,
-            )
-        if volume.storage_class in policy.one_node_storage_classes:
-            yield (
-                "one node",
-                f"{volume.storage_class} of volume {name}, with {pod.at_once} pods at once",
-                "such a volume is on one node at a time",
-                f"use a class that several nodes share in `volumes.{name}`, or set"
-                " `replication_parallelism: 1` for the model",
-                pod.at_once == 1,
             )
     if policy.forbid_sleep:
         text = " ".join(pod.command)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from grace.config import Strict, explain, nearest, read_sheet
+from grace.config import Strict, read_sheet
 from grace.errors import ConfigError
+from grace.explain import ABSOLUTE, DNS_LABEL, NAME, RESOURCE, TOKEN, explain, nearest
 
-DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+DnsLabel = Annotated[str, Field(pattern=DNS_LABEL)]
 Purpose = Literal["project", "weights", "journal", "other"]
 
 
@@ -27,9 +29,11 @@ class Gpu(Strict):
     """A kind of GPU, by its tag."""
 
     resource: str = Field(
-        "nvidia.com/gpu", description="The extended resource that a pod requests."
+        "nvidia.com/gpu",
+        pattern=RESOURCE,
+        description="The extended resource that a pod requests.",
     )
-    labels: dict[str, list[str]] = Field(
+    labels: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
         default_factory=dict, description="Node labels, each with the values that will do."
     )
     memory_gib: float = Field(gt=0, description="Memory of one GPU in GiB.")
@@ -48,7 +52,7 @@ class Volume(Strict):
     """
 
     claim: str = Field(min_length=1, description="Name of the PersistentVolumeClaim.")
-    mount: str = Field(pattern=r"^/", description="Where pods see it; absolute.")
+    mount: str = Field(pattern=ABSOLUTE, description="Where pods see it; absolute.")
     purpose: Purpose = "other"
     storage_class: str | None = Field(None, description="Checked against the policy.")
     read_only: bool = False
@@ -148,6 +152,18 @@ class Cluster(Strict):
     )
     models_in_sequence: bool = Field(True, description="One model after the other.")
 
+    @field_validator("hf_token", mode="before")
+    @classmethod
+    def _is_no_token(cls, value: object) -> object:
+        names = value.values() if isinstance(value, Mapping) else [value]
+        pasted = any(isinstance(name, str) and TOKEN.fullmatch(name) for name in names)
+        if pasted or not isinstance(value, Mapping | SecretKey | None):
+            raise ValueError(
+                "must be {name: ..., key: ...} of a Secret that exists in the cluster, never the"
+                " token itself; `HF_TOKEN=... make cluster-up` makes the Secret"
+            )
+        return value
+
     @field_validator("volumes")
     @classmethod
     def _distinct(cls, volumes: dict[str, Volume]) -> dict[str, Volume]:
@@ -163,7 +179,11 @@ class Cluster(Strict):
     @model_validator(mode="after")
     def _has_an_image(self) -> Self:
         if "default" not in self.images:
-            raise ValueError("`images` needs `default`, the image of rules without their own")
+            meant = [f"'{name}'" for name in self.images if nearest(name, ["default"])]
+            hint = f" (meant by {' and '.join(meant)}?)" if meant else ""
+            raise ValueError(
+                f"`images` needs `default`{hint}, the image of rules without their own"
+            )
         return self
 
     def image(self, rule: str) -> str:
@@ -178,7 +198,7 @@ class Cluster(Strict):
 class Clusters(Strict):
     """config/clusters.yaml: names and entries."""
 
-    clusters: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], Cluster]
+    clusters: dict[Annotated[str, Field(pattern=NAME)], Cluster]
 
 
 def load_clusters(path: Path) -> dict[str, Cluster]:
@@ -186,7 +206,7 @@ def load_clusters(path: Path) -> dict[str, Cluster]:
     try:
         return Clusters.model_validate({"clusters": read_sheet(path, "cluster")}).clusters
     except ValidationError as error:
-        raise explain(str(path), error, Clusters) from None
+        raise explain(str(path), error, Clusters, wrapped=True) from None
 
 
 def select_cluster(name: str, clusters: dict[str, Cluster]) -> Cluster:

@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
-from grace.cluster import demand, policy
+from grace.cluster import demand, policy, together
 from grace.cluster.placement import needs_gpu, weigh
 from grace.cluster.pods import PodRequest
-from grace.cluster.policy import Verdict
+from grace.cluster.policy import Verdict, counted
 from grace.project import Project
 
 _PODS = (
-    "group", "model", "tag", "pods", "at once", "GPUs", "cores", "GiB", "of it shm", "hours",
+    "pods for", "model", "GPU tag", "pods", "at once", "GPUs each", "cores", "GiB", "hours",
     "GPU-hours",
 )  # fmt: skip
 
 
 def verdicts(project: Project) -> list[Verdict]:
     """All verdicts on a configured run, its fall-backs included. Raises `ConfigError`."""
-    cluster, planned = project.cluster, demand.pods(project)
-    found = policy.check(planned, cluster)
-    for pod in demand.fallback_pods(project):
-        found += policy.check_pod(pod, cluster, len(planned))
-    return found
+    return policy.check(demand.pods(project), project.cluster, demand.fallback_pods(project))
 
 
 def refuse(project: Project, jobs: Iterable[tuple[str, str | None, str | None]]) -> None:
     """Raise `GraceError` where the pods of these jobs would break a rule, or a model fits no tag.
 
-    Jobs by rule, model and replication; only what they need is looked at.
+    Jobs by rule, model and replication; only what they need is looked at. What they may break on
+    other tags is told.
     """
-    cluster = project.cluster
     planned = demand.needed(demand.pods(project), jobs)
-    found = policy.check(planned, cluster)
     models = {pod.model for pod in planned if pod.rule == "inference"}
-    for pod in demand.fallback_pods(project):
-        if pod.model in models:
-            found += policy.check_pod(pod, cluster, len(planned))
+    others = [pod for pod in demand.fallback_pods(project) if pod.model in models]
+    found = policy.check(planned, project.cluster, others)
     policy.refuse(found, project.config.cluster)
+    for verdict in found:
+        if verdict.may:
+            logging.getLogger(__name__).warning("Careful: %s", policy.told(verdict))
 
 
 def text(project: Project) -> str:
     """The tables. Raises `ConfigError` where a model fits no tag."""
-    planned = demand.pods(project)
-    rows = [*_rows(planned), *_rows(demand.fallback_pods(project), fallback=True)]
+    planned, others = demand.pods(project), demand.fallback_pods(project)
     parts = [
-        f"Cluster '{project.config.cluster}', namespace {project.cluster.namespace}. Limits equal"
-        " requests.",
-        columns([_PODS, *rows], left=3),
-        f"At most {policy.gpu_hours(planned):g} GPU-hours, if every pod takes its full time;"
-        f" {_peak(project)}.",
+        f"Cluster '{project.config.cluster}', namespace {project.cluster.namespace}. What each pod"
+        " of this run asks for, and the hours after which it is ended:",
+        columns([_PODS, *_rows(planned, others)], left=3),
+        _totals(project, planned, others),
     ]
     refused = [
         (model, one.tag, one.why)
@@ -58,8 +54,10 @@ def text(project: Project) -> str:
         for one in weigh(model, entry, project.cluster, project.config.gpus).refused
     ]
     if refused:
-        parts.append("Tags that are not used:\n" + columns(refused, left=3))
-    parts.append("Rules:\n" + columns(_summary(verdicts(project)), left=5))
+        parts.append(columns([("model", "not on", "because"), *refused], left=3))
+    summary = _summary(verdicts(project))
+    none = "Rules: none are configured for this cluster (`policy` in config/clusters.yaml)."
+    parts.append("Rules:\n" + columns(summary, left=5) if len(summary) > 1 else none)
     return "\n\n".join(parts)
 
 
@@ -75,43 +73,82 @@ def columns(lines: Sequence[Sequence[str]], left: int) -> str:
     )
 
 
-def _rows(pods: Sequence[PodRequest], *, fallback: bool = False) -> list[tuple[str, ...]]:
-    """A line for each kind of pod."""
-    kinds: dict[tuple[str, str, str], list[PodRequest]] = {}
-    for pod in pods:
-        tag = pod.placement.tag if pod.placement else "-"
-        kinds.setdefault((pod.rule, pod.model or "-", tag), []).append(pod)
-    return [
-        (
-            "or" if fallback else group,
-            model,
-            tag,
-            "" if fallback else str(len(alike)),
-            str(alike[0].at_once) if group == "inference" else "",
-            str(alike[0].gpus or "-"),
-            str(alike[0].cpu),
-            f"{alike[0].memory_mib / 1024:.1f}",
-            f"{alike[0].shm_mib / 1024:.1f}" if alike[0].shm_mib else "-",
-            f"{(alike[0].runtime_min or 0) / 60:.1f}",
-            f"{policy.gpu_hours(alike):.1f}" if alike[0].gpus and not fallback else "-",
-        )
-        for (group, model, tag), alike in kinds.items()
+def _rows(planned: Sequence[PodRequest], others: Sequence[PodRequest]) -> list[tuple[str, ...]]:
+    """A line for each kind of pod, and below it one for each tag that it may move to."""
+    kinds: dict[tuple[str, str | None], list[PodRequest]] = {}
+    for pod in planned:
+        kinds.setdefault((pod.rule, pod.model), []).append(pod)
+    lines = []
+    for (group, model), alike in kinds.items():
+        lines.append(_row(group, alike[0], len(alike)))
+        lines += [
+            _row("  or", pod, len(alike))
+            for pod in others
+            if (pod.rule, pod.model) == (group, model)
+        ]
+    return lines
+
+
+def _row(group: str, pod: PodRequest, count: int) -> tuple[str, ...]:
+    return (
+        group,
+        pod.model or "-",
+        pod.placement.tag if pod.placement else "-",
+        str(count),
+        str(pod.at_once) if pod.loads_model else "",
+        str(pod.gpus or "-"),
+        str(pod.cpu),
+        f"{pod.memory_mib / 1024:.1f}",
+        _number(together.hours(pod)),
+        _number(together.gpu_hours([pod]) * count) if pod.gpus else "-",
+    )
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 2):g}"
+
+
+def _totals(project: Project, planned: Sequence[PodRequest], others: Sequence[PodRequest]) -> str:
+    """GPU-hours, and GPUs at once."""
+    hours, moved = together.gpu_hours(planned), together.most_gpu_hours(planned, others)
+    biggest = together.largest([*planned, *others])
+    if biggest is None:
+        return "GiB is memory. The run needs no GPUs."
+    lines = [
+        "GiB is memory, /dev/shm included. A pod that finds no node moves on to the lines `or`.",
+        f"At most {_number(hours)} GPU-hours on the first tags, if every pod takes its full time"
+        + (f"; up to {_number(moved)} if pods move to others" if moved > hours else "")
+        + ". Each further try of a pod counts again.",
     ]
-
-
-def _peak(project: Project) -> str:
-    peak = project.cluster.peak_gpus
-    return "no limit on GPUs at once" if peak is None else f"at most {peak} GPUs at once"
+    gpus, peak = (
+        together.gpus_at_once([*planned, *others], project.cluster),
+        project.cluster.peak_gpus,
+    )
+    line = f"At most {counted(gpus, 'GPU')} at once"
+    if peak is not None and gpus > peak:
+        tag = biggest.placement.tag if biggest.placement else ""
+        line += (
+            f": {biggest.model} takes {gpus} on {tag}, and a pod with more than `peak_gpus`"
+            f" ({peak}) runs alone"
+        )
+    return "\n".join([*lines, f"{line}."])
 
 
 def _summary(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
-    """A line for each rule, kept or broken, and each value: the first pod of it."""
+    """A line for each rule, kept or broken, and each value, with the number of pods."""
     lines: list[tuple[str, ...]] = [("", "rule", "pods", "value", "allowed")]
     kinds: dict[tuple[str, str, bool], list[Verdict]] = {}
     for verdict in found:
         kinds.setdefault((verdict.rule, verdict.value, verdict.ok), []).append(verdict)
     for (rule, value, ok), alike in sorted(kinds.items(), key=lambda kind: kind[0][0]):
-        others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-        mark = "ok" if ok else "BROKEN"
-        lines.append((mark, rule, f"{alike[0].pod}{others}", value, alike[0].allowed))
+        mark = "ok" if ok else "may break" if alike[0].may else "BROKEN"
+        lines.append((mark, rule, _pods(alike), value, alike[0].allowed))
     return lines
+
+
+def _pods(alike: Sequence[Verdict]) -> str:
+    """How many pods are of one mind; those on further tags are no more pods."""
+    if alike[0].pod == policy.RUN:
+        return "all"
+    planned = sum(not verdict.moved for verdict in alike)
+    return counted(planned, "pod") if planned else "if moved"
