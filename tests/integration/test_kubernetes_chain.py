@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -60,3 +61,15 @@ def test_a_dry_run_tells_what_the_policy_would_refuse(finished):
     assert "it would break the rules of the cluster 'standin'" in output
     assert "but at most 100" in output
     assert len(finished.cluster.calls) == before
+
+
+def test_a_model_that_fits_nowhere_stops_before_anything_is_planned(finished):
+    entry = finished.project.folder / "config/clusters.yaml"
+    text = entry.read_text()
+    entry.write_text(re.sub(r"memory_gib: \d+", "memory_gib: 16", text))
+    status, output = finished.project.snakemake("-n", config=("models=[llama-70b]",))
+    entry.write_text(text)
+    assert status == 1
+    assert "model 'llama-70b' fits none of the cluster's tags" in output
+    assert "2 x 16 GiB x 0.9 = 28.8 GiB" in output
+    assert "Exception" not in output

@@ -71,7 +71,9 @@ class KubeProject:
         self.cluster.claims["shared"] = self.folder
         self.environment["KUBECONFIG"] = str(self.cluster.kubeconfig(self.kubeconfig))
         values = {**ENTRY, "volumes": {"project": mount}, **entry}
-        (self.folder / path).write_text(yaml.safe_dump({"standin": values}), encoding="utf-8")
+        file = self.folder / path
+        others = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+        file.write_text(yaml.safe_dump({**others, "standin": values}), encoding="utf-8")
 
     @property
     def kubeconfig(self) -> Path:

@@ -219,7 +219,7 @@ def test_the_checks_find_what_they_are_for() -> None:
     container["volumeMounts"].append({"name": "nowhere", "mountPath": "/x"})
     job["metadata"]["labels"]["grace/run"] = "a/b"
     found = problems(job)
-    assert any("extended resource" in problem for problem in found)
+    assert any("non overcommitable" in problem for problem in found)
     assert "no volume nowhere" in found
     assert "value 'a/b' of label 'grace/run'" in found
     container["volumMounts"] = []

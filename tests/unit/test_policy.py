@@ -345,3 +345,17 @@ def test_weights_on_one_node_with_models_side_by_side() -> None:
     (verdict,) = policy.broken(table.verdicts(configured))
     assert (verdict.rule, verdict.pod) == ("one node", "(the run)")
     assert verdict.value == "rook-ceph-block of volume weights, 2 pods at once"
+
+
+def test_over_s3_no_pod_mounts_the_projects_volume() -> None:
+    configured = project(models=["gemma-2b"], replications=1)
+    block = configured.cluster.volumes["project"].model_copy(
+        update={"storage_class": "rook-ceph-block"}
+    )
+    volumes = {**configured.cluster.volumes, "project": block}
+    # A cached property's value, as if clusters.yaml said so.
+    configured.__dict__["cluster"] = configured.cluster.model_copy(update={"volumes": volumes})
+    jobs = [("score", "gemma-2b", "0")]
+    with pytest.raises(GraceError, match="one node"):
+        table.refuse(configured, jobs)
+    table.refuse(configured, jobs, shared=False)

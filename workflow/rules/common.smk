@@ -19,6 +19,7 @@ from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
 from grace.runs import begin, check_writable, end_orphans
+from grace.weights import announced
 
 
 def checked_project():
@@ -197,6 +198,14 @@ def commit_archived(wildcards):
 def versions_now(wildcards, threads):
     """Versions of the software that writes the report; not recorded either."""
     return {name: version for name, version in versions().items() if version}
+
+
+def what_is_fetched(wildcards):
+    """The configured models, and how much they are."""
+    try:
+        return announced(PROJECT.models, ROOT)
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def pico_prompts(wildcards, threads):

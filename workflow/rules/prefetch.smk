@@ -1,15 +1,6 @@
 # Requires: the config; a connection to the hub, and HF_TOKEN for gated models.
 # Makes:    no file of the project's; puts the models into HF_HOME (`snakemake prefetch`).
 
-from grace.weights import announced
-
-
-def what_is_fetched(wildcards):
-    try:
-        return announced(PROJECT.models, ROOT)
-    except GraceError as error:
-        raise WorkflowError(str(error)) from None
-
 
 rule prefetch:
     log:

@@ -1,19 +1,20 @@
 # Functions only: what rules ask of the machine or the cluster that they run on. None of it changes a
 # byte of an output.
 
-from grace.cluster import demand, plugin
+from grace.cluster import demand, indexed, plugin, policy, table
 from grace.cluster.executor import Plan
 from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
 from grace.cluster.storage import adapt
-from grace.cluster.table import refuse
+from grace.scripting import show
 
 
 def refuse_what_breaks_policy(jobs):
     """Raise `GraceError` where the pods of these jobs would break a rule of the cluster."""
     names = ("model", "replication")
-    refuse(
+    table.refuse(
         PROJECT,
         [(job.rule.name, *(job.wildcards_dict.get(name) for name in names)) for job in jobs],
+        shared=workflow.storage_settings.default_storage_provider is None,
     )
 
 
@@ -38,8 +39,26 @@ def cluster_plan():
 
 
 # Snakemake looks for executors and makes files after this.
-KUBERNETES = plugin.register(workflow, cluster_plan)
+KUBERNETES = plugin.register(workflow, cluster_plan, fit=lambda: PROJECT.placements)
 adapt(workflow, PROJECT.config.results)
+
+
+def stop_where_policy_is_broken(jobs):
+    """For `policy` and `manifests` alone; Snakemake tells of a job that fails three times over."""
+    names = {job.rule.name for job in jobs}
+    try:
+        if "policy" in names:
+            verdicts = table.verdicts(PROJECT)
+            if policy.broken(verdicts):
+                show(table.text(PROJECT), f"{PROJECT.config.results}/logs/policy.log")
+        elif "manifests" in names:
+            verdicts = table.verdicts(PROJECT)
+            assert all(indexed.text(PROJECT, model) for model in PROJECT.models)
+        else:
+            verdicts = []
+        policy.refuse(verdicts, PROJECT.config.cluster, submitting=False)
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def on_cluster():
@@ -62,10 +81,7 @@ def inference_memory(wildcards, attempt):
     """MB of memory; more each time. Where no tag says more, as for the model's own GPUs."""
     model, first = wildcards.model, None
     if on_cluster() or PROJECT.config.gpus:
-        try:
-            first = next(iter(PROJECT.placements[model]), None)
-        except GraceError as error:
-            raise WorkflowError(str(error)) from None
+        first = next(iter(PROJECT.placements[model]), None)
     return grown(demand.inference_memory_mb(PROJECT.entries[model], first), attempt)
 
 

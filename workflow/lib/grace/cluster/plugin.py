@@ -17,6 +17,7 @@ from snakemake_interface_executor_plugins.registry.plugin import Plugin
 from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 
 from grace.cluster.executor import Executor, Plan
+from grace.errors import GraceError
 
 #: What pods share with a controller on the same volume: everything but installed software.
 SHARED = frozenset(
@@ -45,6 +46,7 @@ class KubernetesPlugin(Plugin):
     """
 
     workflow: Any = None
+    fit: Callable[[], object] = staticmethod(lambda: None)
     chosen = False
 
     def validate_settings(self, settings: Any) -> None:
@@ -55,6 +57,10 @@ class KubernetesPlugin(Plugin):
         """
         super().validate_settings(settings)
         _refuse_what_is_not_used(settings)
+        try:
+            self.fit()
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
         self.chosen = True
         workflow = self.workflow
         if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
@@ -89,10 +95,13 @@ class KubernetesPlugin(Plugin):
             workflow.global_resources["_nodes"] = JOBS
 
 
-def register(workflow: Any, plan: Callable[[], Plan]) -> KubernetesPlugin:
+def register(
+    workflow: Any, plan: Callable[[], Plan], fit: Callable[[], object] = lambda: None
+) -> KubernetesPlugin:
     """Put our executor into the stock one's place, for this process.
 
-    `plan` is called once the executor is used; its `GraceError` is the user's mistake.
+    `fit` is called as soon as the executor is chosen, `plan` once there are jobs and it is used;
+    their `GraceError` is the user's mistake.
     """
     stock_plugin = ExecutorPluginRegistry().plugins["kubernetes"]
     plugin = KubernetesPlugin(
@@ -101,7 +110,7 @@ def register(workflow: Any, plan: Callable[[], Plan]) -> KubernetesPlugin:
         _executor_settings_cls=stock_plugin.settings_cls,
         _name=stock_plugin.name,
     )
-    plugin.workflow = workflow
+    plugin.workflow, plugin.fit = workflow, fit
     ExecutorPluginRegistry().plugins["kubernetes"] = plugin
     return plugin
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from grace.cluster import demand, policy, together
 from grace.cluster.placement import needs_gpu, weigh
@@ -22,15 +23,19 @@ def verdicts(project: Project) -> list[Verdict]:
     return policy.check(demand.pods(project), project.cluster, demand.fallback_pods(project))
 
 
-def refuse(project: Project, jobs: Iterable[tuple[str, str | None, str | None]]) -> None:
+def refuse(
+    project: Project, jobs: Iterable[tuple[str, str | None, str | None]], *, shared: bool = True
+) -> None:
     """Raise `GraceError` where the pods of these jobs would break a rule, or a model fits no tag.
 
-    Jobs by rule, model and replication; only what they need is looked at. What they may break on
-    other tags is told.
+    Jobs by rule, model and replication; only what they need is looked at. `shared` pods mount the
+    project's volume. What they may break on other tags is told.
     """
-    planned = demand.needed(demand.pods(project), jobs)
+    planned = [replace(pod, shared=shared) for pod in demand.needed(demand.pods(project), jobs)]
     models = {pod.model for pod in planned if pod.rule == "inference"}
-    others = [pod for pod in demand.fallback_pods(project) if pod.model in models]
+    others = [
+        replace(pod, shared=shared) for pod in demand.fallback_pods(project) if pod.model in models
+    ]
     found = policy.check(planned, project.cluster, others)
     policy.refuse(found, project.config.cluster)
     for verdict in found:
