@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+# Files of tests that run at once. Most wait for servers and pods; each takes up to 4 GiB.
+WORKERS ?= 2
 
 help: ## This list
 	@echo "Grace runs pragmatics experiments on language models. Start with: make run"
@@ -19,7 +21,7 @@ run: setup ## Set up what is missing and run the workflow: results/report.html
 	$(IN_VENV) snakemake $(ARGS)
 
 test: setup-dev lint serve-env crate-env ## Set up what is missing, lint, and run all tests
-	$(IN_VENV) pytest $(ARGS)
+	$(IN_VENV) pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 test-long: setup-dev ## Property tests with 100,000 generated inputs each module (50 minutes)
 	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/unit/test_journal_crashes.py tests/properties $(ARGS)
