@@ -1,15 +1,28 @@
-# Copy this checkout to the shared volume; sourced. What git ignores stays here, and results, the
-# journal and Snakemake's records there are left alone.
+# Copy this checkout to the shared volume; sourced. What git ignores stays here, and so do results. Those
+# there are left alone, as are the journal and Snakemake's records.
 # shellcheck shell=bash
 
 # On the volume: what was copied last, so that files deleted here go there, too; and where it arrives.
 LISTED=.grace-upload
 ARRIVING=.grace-arriving
 
+# Folders here that hold results, fetched or made, and nothing of the project.
+list_results() {
+    find . -name .git -prune -o -name '.venv*' -prune -o \( -name .fetched -o -name .provenance \) -print |
+        cut -d / -f 2 | sort -u |
+        while IFS= read -r folder; do
+            [ -n "$(git ls-files -- "$folder")" ] || printf '%s\n' "$folder"
+        done
+}
+
 list_files() {
+    local results
     if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+        results=$(list_results)
         git ls-files -z --cached --others --exclude-standard |
-            while IFS= read -r -d '' file; do [ ! -f "$file" ] || printf '%s\n' "$file"; done
+            while IFS= read -r -d '' file; do
+                [ ! -f "$file" ] || grep -qxF -- "${file%%/*}" <<<"$results" || printf '%s\n' "$file"
+            done
     else
         find Snakefile workflow config profiles envs scripts resources -type f \
             -not -path '*/__pycache__/*'

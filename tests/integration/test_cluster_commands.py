@@ -116,6 +116,26 @@ def upload(checkout: Path, volume: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("mark", [".fetched", "pico/replication-0/.provenance/raw.json"])
+def test_results_stay_where_they_are(checkout, tmp_path, mark):
+    """In a folder that git does not ignore, and that is deleted here later."""
+    volume = tmp_path / "volume"
+    there, here = volume / "mine/report.html", checkout / "mine/report.html"
+    for path in (there, here, checkout / "mine" / mark):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(path))
+    # A record beside what the project itself holds makes no results of that.
+    record = checkout / "resources/models/pico/.provenance/model.json"
+    record.parent.mkdir()
+    record.touch()
+    upload(checkout, volume)
+    assert there.read_text() == str(there)
+    assert (volume / "resources/stimuli/study1.csv").exists()
+    shutil.rmtree(checkout / "mine")
+    upload(checkout, volume)
+    assert there.exists()
+
+
 def test_what_is_uploaded_is_this_checkout(checkout, tmp_path):
     volume = tmp_path / "volume"
     (volume / "results").mkdir(parents=True)
