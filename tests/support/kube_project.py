@@ -94,6 +94,7 @@ class KubeProject:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_as_on_a_terminal,
             )
         return Running(process, log)
 
@@ -137,6 +138,11 @@ class Running:
 
     def output(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+def _as_on_a_terminal() -> None:
+    """Ctrl-C works, though what a shell starts in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _path(own: Path) -> str:

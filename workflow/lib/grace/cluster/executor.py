@@ -129,10 +129,11 @@ class Executor(stock.Executor):
             failed=self._failed,
         )
         self._refuse_what_breaks_policy()
-        self._find_cluster()
-        self.logger.info(
-            f"Its pods: kubectl -n {self.cluster.namespace} get pods -l {self.selector}"
-        )
+        if len(self.workflow.dag):
+            self._find_cluster()
+            self.logger.info(
+                f"Its pods: kubectl -n {self.cluster.namespace} get pods -l {self.selector}"
+            )
 
     # What Snakemake calls.
 
