@@ -17,9 +17,7 @@ def forecast(root: Path, values: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.scripting import logged, show
 
     with logged(snakemake.log[0]):
-        text = forecast(Path(snakemake.params.root), dict(snakemake.config))
-        Path(snakemake.log[0]).write_text(f"{text}\n", encoding="utf-8")
-        print(text)
+        show(forecast(Path(snakemake.params.root), dict(snakemake.config)), snakemake.log[0])

@@ -99,9 +99,9 @@ def connect(context: str | None) -> Kinds:
             config.load_incluster_config(client_configuration=settings)
         except config.ConfigException:
             raise GraceError(
-                f"no access to a Kubernetes cluster: {no_file} Set KUBECONFIG to the file that your"
-                " cluster gave you, or put it at ~/.kube/config. (In a pod of the cluster: mount"
-                " its service account's token.)"
+                f"no access to a Kubernetes cluster: {str(no_file).rstrip('.')}. Set KUBECONFIG to"
+                " the file that your cluster gave you, or put it at ~/.kube/config. (In a pod of"
+                " the cluster: mount its service account's token.)"
             ) from None
     # Tries are counted here alone.
     settings.retries = urllib3.Retry(0, redirect=3)
