@@ -256,6 +256,8 @@ def test_a_job_that_could_not_be_deleted_is_not_taken_up_for_the_next_gpus(run, 
     assert run.jobs.tasks["mine"].request.placement.tag == "l40"
     run.jobs.look()
     assert not run.jobs.tasks["mine"].created
+    # At the end of the run it would be deleted, though Jobs that ended may stay.
+    assert run.jobs._is_rubbish(run.space.held["mine"])
     del run.space.refuses["delete"]
     run.jobs.look()
     run.space.settle()

@@ -108,6 +108,8 @@ class Jobs:
     tasks: dict[str, Task] = field(default_factory=dict, init=False)
     _failed: dict[str, Task] = field(default_factory=dict, init=False)
     _ended: set[str] = field(default_factory=set, init=False)
+    #: Those that were given up before they ended, until they are deleted.
+    _doomed: set[str] = field(default_factory=set, init=False)
     _just_failed: bool = field(default=False, init=False)
 
     def want(self, info: Asked, request: PodRequest) -> None:
@@ -145,7 +147,8 @@ class Jobs:
                 places.append(task)
         # What failed may be tried once more, and comes before the models after it.
         self._create([one for one in places if not (self._just_failed and one.request.gpus)], most)
-        for name in [] if self.omit_cleanup else sorted(self._ended - self.tasks.keys()):
+        unwanted = self._doomed if self.omit_cleanup else self._doomed | self._ended
+        for name in sorted(unwanted - self.tasks.keys()):
             if self.api.calls >= most or self.over.is_set():
                 break
             self._delete(name)
@@ -174,7 +177,7 @@ class Jobs:
         if len(others) == 1 and makes and not mine and not left:
             ((name, job),) = others.items()
             same = makes.items() <= _makes(_annotations(job)).items()
-            if same and active(job) and name not in self._ended:
+            if same and active(job) and name not in self._ended | self._doomed:
                 self.logger.info(f"{name} runs already: adopted.")
                 del self.tasks[task.name]
                 task.adopt(job, self.placements.get(task.request.model or "", []))
@@ -216,7 +219,7 @@ class Jobs:
                     self._fail(task, str(error), None)
                 continue  # otherwise the next look shows what came of it
             task.created, task.phase = True, ""
-            self._ended.discard(name)
+            self._forget(name)
             self.logger.info(f"Job {name}: {task.request.rule}.")
 
     def _out_of_patience(self, task: Task, error: ApiError) -> bool:
@@ -246,7 +249,7 @@ class Jobs:
             self._ended.add(task.name)
         else:  # it has not begun, or is gone
             log = None
-            self._ended.add(task.name)  # not to be adopted, should it stay
+            self._doomed.add(task.name)
             self._delete(task.name)
         if again is not None:
             self.logger.warning(
@@ -305,9 +308,13 @@ class Jobs:
         """Delete a Job; what cannot be deleted now is at the end of the run."""
         try:
             self.api.delete_job(name)
-            self._ended.discard(name)
+            self._forget(name)
         except ApiError as error:
             self.logger.warning(str(error))
+
+    def _forget(self, name: str) -> None:
+        self._ended.discard(name)
+        self._doomed.discard(name)
 
     def clean_up(self) -> None:
         """Delete what is left of the run, and wait until it is gone. Raises `GraceError`."""
