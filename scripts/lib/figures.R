@@ -71,3 +71,13 @@ points_with_intervals <- function(ends, size) {
     geom_point(series(shape = .data$experiment), position = side_by_side(), size = size)
   )
 }
+
+#' Cells of experiment 1 with `scored`, their `value` in experiment 2; those that have both.
+generated_and_scored <- function(cells, keys, value) {
+  generated <- cells[cells$experiment == "exp1", , drop = FALSE]
+  scored <- cells[cells$experiment == "exp2", , drop = FALSE]
+  if (nrow(generated) == 0L || nrow(scored) == 0L) return(generated[0L, , drop = FALSE])
+  scored$scored <- scored[[value]]
+  both <- look_up(generated, scored, keys, "scored")
+  both[!is.na(both$scored), , drop = FALSE]
+}

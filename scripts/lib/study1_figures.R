@@ -151,22 +151,13 @@ plot_knowledge <- function(knowledge) {
 
 plot_agreement <- function(cells) {
   title <- "Study 1: generated against scored bets"
-  first <- cells[cells$experiment == "exp1", , drop = FALSE]
-  second <- cells[cells$experiment == "exp2", , drop = FALSE]
-  keys <- c("label", "access", "observe", "state")
-  if (nrow(first) > 0L && nrow(second) > 0L) {
-    second$scored <- second$bet
-    first <- look_up(first, second, keys, "scored")
-    first <- first[!is.na(first$scored), , drop = FALSE]
-  }
-  if (nrow(first) == 0L || nrow(second) == 0L) {
-    return(empty_figure(title, "Needs both experiments of the same model"))
-  }
-  ggplot(first, aes(x = .data$scored, y = .data$bet, colour = .data$label)) +
+  both <- generated_and_scored(cells, c("label", "access", "observe", "state"), "bet")
+  if (nrow(both) == 0L) return(empty_figure(title, "Needs both experiments of the same model"))
+  ggplot(both, aes(x = .data$scored, y = .data$bet, colour = .data$label)) +
     geom_abline(colour = "grey60") +
     geom_linerange(aes(ymin = .data$ci_low, ymax = .data$ci_high), alpha = 0.5, na.rm = TRUE) +
     geom_point(aes(shape = factor(.data$state)), size = 2.2) +
-    scale_colour_manual("Model", values = model_colours(first$label)) +
+    scale_colour_manual("Model", values = model_colours(both$label)) +
     scale_shape_manual("State", values = c("0" = 4, "1" = 16, "2" = 17, "3" = 15)) +
     coord_equal(xlim = c(0, 100), ylim = c(0, 100)) +
     labs(

@@ -130,23 +130,14 @@ plot_scatter <- function(cells, comparison) {
 
 plot_agreement <- function(cells) {
   title <- "Study 2: generated against scored answers"
-  first <- cells[cells$experiment == "exp1", , drop = FALSE]
-  second <- cells[cells$experiment == "exp2", , drop = FALSE]
-  if (nrow(first) > 0L && nrow(second) > 0L) {
-    second$scored <- second$proportion
-    first <- look_up(
-      first, second, c("label", "goal", "state", "frame", "assessment"), "scored"
-    )
-    first <- first[!is.na(first$scored), , drop = FALSE]
-  }
-  if (nrow(first) == 0L || nrow(second) == 0L) {
-    return(empty_figure(title, "Needs both experiments of the same model"))
-  }
-  ggplot(first, aes(x = .data$scored, y = .data$proportion, colour = .data$label)) +
+  keys <- c("label", "goal", "state", "frame", "assessment")
+  both <- generated_and_scored(cells, keys, "proportion")
+  if (nrow(both) == 0L) return(empty_figure(title, "Needs both experiments of the same model"))
+  ggplot(both, aes(x = .data$scored, y = .data$proportion, colour = .data$label)) +
     geom_abline(colour = "grey60") +
     geom_linerange(aes(ymin = .data$ci_low, ymax = .data$ci_high), alpha = 0.4) +
     geom_point(aes(shape = .data$frame), size = 2) +
-    scale_colour_manual("Model", values = model_colours(first$label)) +
+    scale_colour_manual("Model", values = model_colours(both$label)) +
     scale_shape_manual("Utterance", values = c("was" = 16, "wasn't" = 17)) +
     coord_equal(xlim = c(0, 1), ylim = c(0, 1)) +
     labs(
