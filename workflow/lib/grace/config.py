@@ -324,6 +324,9 @@ class ModelEntry(Strict):
     api_key_env: str | None = Field(
         None, description="`endpoint` only: environment variable that holds the key, in capitals."
     )
+    reports_as: str | None = Field(
+        None, description="`endpoint` only: the model's name in answers, where `name` is an alias."
+    )
     tokenizer: str | None = Field(None, description="Hub id or folder, where it is not `name`.")
     reasoning_end: str | None = Field(
         None, description="Tag that closes a reasoning trace, for example `</think>`."

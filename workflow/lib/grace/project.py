@@ -38,7 +38,7 @@ from grace.studies import STUDIES, Trial
 #: Fields of a model's entry that cannot change an answer.
 PLACEMENT = {
     "api_key_env", "cache_kib_per_token", "gpus", "parameters_b", "placements",
-    "replication_parallelism", "runtime_min", "tensor_parallel_size", "weights_gib",
+    "replication_parallelism", "reports_as", "runtime_min", "tensor_parallel_size", "weights_gib",
 }  # fmt: skip
 
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
@@ -291,10 +291,24 @@ class Project:
         """What the probability tables depend on, the records apart."""
         return {"min_option_mass": self.config.thresholds.min_option_mass}
 
-    def validation_cell(self) -> dict[str, Any]:
-        """What validation depends on, the tables apart; `trials` is their number, by study."""
+    def validation_cell(self, model: str) -> dict[str, Any]:
+        """What validation depends on, the tables apart.
+
+        `trials` is their number, by study; `answers_as` is how a server is to name the model.
+        """
+        entry = self.models[model]
+        own = {"endpoint": entry.reports_as or entry.name, "vllm": model}
         return {
+            "answers_as": own.get(entry.engine),
+            "decoding": self.config.generation.model_dump(),
             "thresholds": self.config.thresholds.model_dump(),
             "trials": {study: len(trials) for study, trials in self.trials.items()},
             "variants": list(self.config.variants),
+        }
+
+    def merge_cell(self) -> dict[str, Any]:
+        """What merging depends on, the tables apart."""
+        return {
+            "on_invalid": self.config.on_invalid,
+            "decoding": self.config.generation.model_dump(),
         }

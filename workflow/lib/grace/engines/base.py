@@ -68,13 +68,13 @@ class Generation:
 
     def writable(self) -> Self:
         """This answer as files can hold it; what is replaced is counted in addition."""
-        texts, counts = {}, [self.replaced_characters]
+        count = self.replaced_characters
+        texts: dict[str, Any] = {}
         for name in ("text", "reasoning", "error"):
-            value = getattr(self, name)
-            if value is not None:
-                texts[name], count = foreign_text.writable(value)
-                counts.append(count)
-        return replace(self, **texts, replaced_characters=sum(counts)) if sum(counts) else self
+            if getattr(self, name) is not None:
+                texts[name], replaced = foreign_text.writable(getattr(self, name))
+                count += replaced
+        return replace(self, **texts, replaced_characters=count)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from grace.digests import digest
@@ -67,8 +67,8 @@ class JournaledEngine:
             if value is None:
                 asked.append(request)
             else:
-                yield Generation(request.key, **value["answer"])
-        for generation in self._engine.generate(asked):
+                yield _generation(request.key, value["answer"])
+        for generation in map(Generation.writable, self._engine.generate(asked)):
             if generation.error is None:
                 answer = asdict(generation)
                 del answer["key"]
@@ -119,6 +119,13 @@ class JournaledEngine:
         self._answers[session] = self._answers.get(session, 0) + 1
 
 
+def _generation(key: str, answer: Value) -> Generation:
+    """A kept answer. One of an earlier version has fewer fields, and may hold what no file can."""
+    known = {one.name for one in fields(Generation)} - {"key"}
+    own = {name: value for name, value in answer.items() if name in known}
+    return Generation(key, **own).writable()
+
+
 def _answer(score: Score) -> Value:
     """A score as JSON can hold it."""
     bounds = None
@@ -130,6 +137,8 @@ def _answer(score: Score) -> Value:
         "token_logprobs": score.token_logprobs,
         "terminator_logprobs": score.terminator_logprobs,
         "bounds": bounds,
+        "reported_model": score.reported_model,
+        "system_fingerprint": score.system_fingerprint,
     }
 
 
@@ -147,6 +156,8 @@ def _score(key: str, answer: Value) -> Score:
         None if tokens is None else tuple(map(tuple, tokens)),
         None if ends is None else tuple(ends),
         bounds=None if bounds is None else tuple(map(_bounds, bounds)),
+        reported_model=answer.get("reported_model"),
+        system_fingerprint=answer.get("system_fingerprint"),
     )
 
 
