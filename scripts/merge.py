@@ -1,8 +1,9 @@
 """Merge a study's tables over models and replications, if they are valid."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -46,11 +47,12 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
 
 
 def repeated_draws(
-    structured: list[Path], probabilities: list[Path], study: Study, decoding: GenerationConfig
-) -> Iterator[str]:
+    structured: list[Path], probabilities: list[Path], study: Study,
+    decoding: Mapping[str, Any] | None,
+) -> Iterator[str]:  # fmt: skip
     """A line for each model whose replications repeat each other, which none of them shows alone.
 
-    The lists are those of `merge`.
+    The lists are those of `merge`; `decoding` is None where no answers were sampled.
     """
     tables: dict[str, list[tuple[pd.DataFrame, pd.DataFrame | None]]] = {}
     for index, path in enumerate(structured):
@@ -64,7 +66,7 @@ def repeated_draws(
                 pd.concat([found for found, _ in pairs]),
                 pd.concat(measured) if measured else None,
                 study,
-                decoding,
+                GenerationConfig.model_validate(decoding),
             )
             whose = f"{model}, all {len(pairs)} replications"
             yield from (check.failure(whose) for check in checks if not check.passed)
@@ -96,7 +98,6 @@ if __name__ == "__main__":
     from grace.scripting import job
 
     study = STUDIES[snakemake.wildcards.study]
-    decoding = GenerationConfig.model_validate(snakemake.params.cell["decoding"])
     tables = tuple(
         [Path(path) for path in snakemake.input.get(name, [])]
         for name in ("structured", "probabilities")
@@ -105,7 +106,7 @@ if __name__ == "__main__":
         refuse_invalid(
             [Path(path) for path in snakemake.input.validations],
             snakemake.params.cell["on_invalid"],
-            list(repeated_draws(*tables, study, decoding)),
+            list(repeated_draws(*tables, study, snakemake.params.cell["decoding"])),
         )
         merge(
             *tables,

@@ -35,13 +35,13 @@ def validate(
     """
     thresholds = Thresholds.model_validate(cell["thresholds"])
     checks: list[Check] = []
-    decoding = GenerationConfig.model_validate(cell["decoding"])
     for name, trials in cell["trials"].items():
         study, expected = STUDIES[name], trials * len(cell["variants"])
         answers, measured = _read(structured.get(name)), _read(probabilities.get(name))
         if answers is not None:
             checks += check_structured(answers, study, expected, thresholds)
             checks += check_models(answers, study, "exp1", cell["answers_as"])
+            decoding = GenerationConfig.model_validate(cell["decoding"])
             checks += check_draws(answers, measured, study, decoding)
         if measured is not None:
             checks += check_probabilities(measured, study, expected, thresholds)

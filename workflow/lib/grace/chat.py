@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from grace.config import ModelEntry
 from grace.digests import digest
 from grace.errors import EngineError
+from grace.model_files import advice
 from grace.studies.base import Message
 
 if TYPE_CHECKING:
@@ -55,13 +56,13 @@ class ChatTokenizer:
         revision = entry.revision if source == name else None
         try:
             self._tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
-                source, revision=revision or "main"
+                source, revision=revision or "main", trust_remote_code=False
             )
         except (OSError, ValueError) as error:
             raise EngineError(
                 f"model '{model_key}': no tokeniser to be had from '{name}':"
                 f" {str(error).splitlines()[0]} Check `name` and `revision` in"
-                " config/models.yaml, and HF_TOKEN for gated models."
+                f" config/models.yaml, and HF_TOKEN for gated models.{advice(str(error))}"
             ) from None
         if not self._tokenizer.chat_template:
             raise EngineError(

@@ -130,6 +130,21 @@ class ServingConfig(Strict):
 
     @field_validator("extra_args")
     @classmethod
+    def _run_no_code_of_models(cls, arguments: list[str]) -> list[str]:
+        for argument in arguments:
+            name = argument.partition("=")[0].strip().replace("_", "-")
+            for refused in ("--trust-remote-code", "--load-format"):
+                # vLLM takes the beginning of an option's name for all of it.
+                if len(name) > len("--l") and refused.startswith(name):
+                    raise ValueError(
+                        f"must not hold {refused}: no code that a model brings along is run,"
+                        " neither its Python nor pickled weights, as results say. Name a model that"
+                        " needs none, with weights as *.safetensors"
+                    )
+        return arguments
+
+    @field_validator("extra_args")
+    @classmethod
     def _hold_no_secret(cls, arguments: list[str]) -> list[str]:
         for argument in arguments:
             name = argument.partition("=")[0].strip().replace("_", "-")

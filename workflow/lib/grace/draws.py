@@ -114,8 +114,9 @@ def _likeliest(options: Sequence[float], temperature: float) -> float:
     rest = max(0.0, 1 - math.fsum(options))
     largest = max(*options, rest)
     powers = [(option / largest) ** (1 / temperature) for option in options]
-    beside: float = (rest / largest) ** (1 / temperature)
-    return max(max(powers) / math.fsum(powers), beside / math.fsum([*powers, beside]))
+    beside = (rest / largest) ** (1 / temperature)
+    found: float = max(max(powers) / math.fsum(powers), beside / math.fsum([*powers, beside]))
+    return found
 
 
 def _most(mean: float, count: int) -> float:

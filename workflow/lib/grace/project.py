@@ -300,7 +300,7 @@ class Project:
         own = {"endpoint": entry.reports_as or entry.name, "vllm": model}
         return {
             "answers_as": own.get(entry.engine),
-            "decoding": self.config.generation.model_dump(),
+            "decoding": self._decoding(),
             "thresholds": self.config.thresholds.model_dump(),
             "trials": {study: len(trials) for study, trials in self.trials.items()},
             "variants": list(self.config.variants),
@@ -308,7 +308,8 @@ class Project:
 
     def merge_cell(self) -> dict[str, Any]:
         """What merging depends on, the tables apart."""
-        return {
-            "on_invalid": self.config.on_invalid,
-            "decoding": self.config.generation.model_dump(),
-        }
+        return {"on_invalid": self.config.on_invalid, "decoding": self._decoding()}
+
+    def _decoding(self) -> dict[str, Any] | None:
+        """How answers are sampled; None where none are."""
+        return self.config.generation.model_dump() if "exp1" in self.config.experiments else None

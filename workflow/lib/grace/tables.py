@@ -14,6 +14,7 @@ import pandas as pd
 
 from grace.digests import digest
 from grace.errors import RecordError
+from grace.foreign_text import writable
 from grace.records import replacing
 from grace.scoring.records import BOUNDS, distribution
 from grace.studies import Study
@@ -79,14 +80,19 @@ def _inputs(record: Mapping[str, Any], study: Study) -> Row:
 
 def raw_rows(records: Iterable[Mapping[str, Any]], study: Study) -> Iterator[Row]:
     """One row an experiment-1 record."""
-    unknown = dict.fromkeys((*REPORTED, "replaced_characters"))  # in records of earlier versions
+    unknown = dict.fromkeys(REPORTED)  # in records of earlier versions
     for record in records:
-        answer, reasoning = record["response"], record["reasoning"]
+        reasoning = record["reasoning"]
+        answer, replaced = None, record.get("replaced_characters")
+        if record["response"] is not None:
+            answer, more = writable(record["response"])  # of an earlier version
+            replaced = (replaced or 0) + more
         row = {
             **unknown,
             **_inputs(record, study),
             **record,
             "model_response": answer,
+            "replaced_characters": replaced,
             "answer_id": None if answer is None else digest([reasoning, answer])[:16],
             "reasoning_characters": None if reasoning is None else len(reasoning),
         }

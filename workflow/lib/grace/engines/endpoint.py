@@ -22,7 +22,7 @@ import httpx
 from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, RequestsConfig
 from grace.engines import prompt_logprobs, top_logprobs
-from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.bodies import check_length
 from grace.engines.openai_http import (
     OpenAIClient,
@@ -36,6 +36,7 @@ from grace.engines.openai_http import (
 )
 from grace.engines.pump import Pump
 from grace.engines.reasoning import split_reasoning
+from grace.engines.sampling_check import Sampling, check_sampling
 from grace.errors import EngineError, RequestError
 from grace.foreign_text import plain_name
 
@@ -146,6 +147,10 @@ class EndpointEngine:
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         return self._pump.map(self._generate, requests, self._requests.concurrency)
+
+    def check_sampling(self, decoding: Decoding) -> Sampling:
+        """How the server draws; raises `EngineError` where all its draws are one."""
+        return check_sampling(self._model_key, self.generate, decoding)
 
     def score(
         self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()

@@ -13,7 +13,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from grace.digests import digest
-from grace.engines.base import Engine, Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.base import Decoding, Engine, Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.sampling_check import ChecksSampling
 from grace.journal import Journal
 from grace.scoring.bounds import Bounds, Interval
 
@@ -44,10 +45,11 @@ class JournaledEngine:
         self._facts = dict(session)
         self._label = label
         self._answers: dict[str, int] = {}
+        self._sampling: dict[str, Any] = {}
 
     def describe(self) -> dict[str, Any]:
-        """Facts of the engine."""
-        return self._engine.describe()
+        """Facts of the engine, and how its server draws where that was looked at."""
+        return {**self._engine.describe(), **self._sampling}
 
     def sessions(self) -> list[dict[str, Any]]:
         """The jobs that gave the answers so far: their facts, and how many answers each gave."""
@@ -68,6 +70,8 @@ class JournaledEngine:
                 asked.append(request)
             else:
                 yield _generation(request.key, value["answer"])
+        if keys:
+            self._look_at_sampling(request.decoding, may_ask=bool(asked))
         for generation in map(Generation.writable, self._engine.generate(asked)):
             if generation.error is None:
                 answer = asdict(generation)
@@ -96,6 +100,18 @@ class JournaledEngine:
             if score.error is None:
                 self._keep(keys[score.key], "score", _answer(score))
             yield score
+
+    def _look_at_sampling(self, decoding: Decoding, *, may_ask: bool) -> None:
+        """Note how a server draws, which is seen once, before anything else is asked of it."""
+        key = self._key({"sampling": asdict(decoding)})
+        known = self._journal.get(key)
+        if known is not None:
+            self._sampling = {"sampling": known["sampling"]}
+        elif may_ask and decoding.temperature > 0 and isinstance(self._engine, ChecksSampling):
+            found = self._engine.check_sampling(decoding)
+            self._sampling = {"sampling": asdict(found)}
+            if found.error is None:
+                self._journal.add(key, {"kind": "sampling", "label": self._label, **self._sampling})
 
     def _key(self, request: Mapping[str, Any]) -> str:
         return digest([self._identity, request])
