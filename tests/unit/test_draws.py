@@ -10,7 +10,7 @@ import pytest
 
 from grace.config import GenerationConfig
 from grace.draws import CHANCE, _most, draws_of
-from grace.studies import STUDIES, Study
+from grace.studies import STUDIES
 from grace.validation import Check, check_draws
 
 STUDY1, STUDY2 = STUDIES["study1"], STUDIES["study2"]
@@ -64,10 +64,10 @@ def failed(checks: list[Check]) -> set[str]:
 @pytest.mark.parametrize("peak", [0.1, 1.0, 10.0, 100.0])
 @pytest.mark.parametrize("temperature", [0.3, 0.7, 1.0, 1.5])
 def test_honest_models_pass_however_sure_they_are(peak: float, temperature: float) -> None:
-    """100 models each, from undecided ones to ones that are sure of nearly every answer."""
+    """Models from undecided ones to ones that are sure of nearly every answer."""
     dice = np.random.default_rng(7)
     decoding = GenerationConfig(temperature=temperature)
-    for _ in range(100):
+    for _ in range(5):
         distributions = dice.dirichlet(np.full(len(OPTIONS), 1 / peak), size=40) + 1e-12
         distributions /= distributions.sum(axis=1, keepdims=True)
         answers = sampled(dice, distributions, 10, temperature)
@@ -117,32 +117,32 @@ def form(prompt: int, number: int = 0) -> str:
 
 
 def test_a_whole_run_without_any_variation_fails() -> None:
-    texts = [(str(prompt), form(prompt)) for prompt in range(36) for _ in range(8)]
+    texts = [(str(prompt), form(prompt)) for prompt in range(36) for _ in range(16)]
     checks = check_draws(table(texts), None, STUDY1, WARM)
     assert failed(checks) == {"draws_vary"}
 
 
-@pytest.mark.parametrize("vary", [0.97, 0.99])
-def test_a_model_that_is_sure_of_97_of_100_forms_passes(vary: float) -> None:
-    """500 full runs of study 1: the chance to be blamed is as small as `grace.draws` says."""
+@pytest.mark.parametrize("same", [0.9, 0.97, 0.986])
+def test_a_model_that_is_sure_of_nearly_every_form_passes(same: float) -> None:
+    """30 runs of study 1 of two replications each; one in a thousand may be blamed at 0.986."""
     dice = np.random.default_rng(7)
     blamed = 0
-    for _ in range(500):
+    for _ in range(30):
         texts = [
-            (str(prompt), form(prompt, 0 if dice.random() < vary else int(dice.integers(1, 99))))
+            (str(prompt), form(prompt, 0 if dice.random() < same else int(dice.integers(1, 99))))
             for prompt in range(36)
-            for _ in range(8)
+            for _ in range(16)
         ]
         blamed += bool(failed(check_draws(table(texts), None, STUDY1, WARM)))
-    assert blamed <= (2 if vary == 0.97 else 100)
+    assert blamed == 0
 
 
 @pytest.mark.parametrize(
     ("prompts", "draws", "temperature", "text"),
     [
         (6, 4, 0.7, form(0)),  # too few
-        (36, 8, 0.2, form(0)),  # nearly greedy
-        (36, 8, 0.7, "It was good"),  # short
+        (36, 16, 0.2, form(0)),  # nearly greedy
+        (36, 16, 0.7, "It was good"),  # short
     ],
 )
 def test_too_little_to_tell_passes(prompts: int, draws: int, temperature: float, text: str) -> None:
@@ -166,7 +166,7 @@ def test_nothing_is_checked_where_nothing_was_drawn_twice() -> None:
 def test_the_bound_is_chernoffs() -> None:
     """Of 200 coins of chance 0.8, more than the bound come up less often than `CHANCE` says."""
     bound = _most(0.8, 200)
-    tail = np.random.default_rng(7).binomial(200, 0.8, size=2_000_000) > bound * 200
+    tail = np.random.default_rng(7).binomial(200, 0.8, size=500_000) > bound * 200
     assert tail.mean() <= 10 * CHANCE
     assert 0.88 < bound < 0.96
     assert _most(0.999, 200) == 1.0

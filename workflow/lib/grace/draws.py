@@ -7,9 +7,9 @@ that is very sure. The two are told apart only where that is certain enough:
   be likelier than the likeliest option at the temperature of experiment 1; half of the variation
   that follows is asked for, because a temperature works on tokens and not on whole answers. How
   often draws may then repeat the first one is bounded with Chernoff's inequality.
-- Elsewhere only a run in which no draw at all differs tells anything, and only a long one: with
-  `MANY_REPEATS` a model would have to give the same answer in more than 97 of 100 draws over all
-  prompts for a chance of one in a thousand to end up there, with `MANY_SHORT_REPEATS` in 99.3.
+- Elsewhere only a run in which no draw at all differs tells anything, and only a long one: for a
+  chance of one in a thousand to end up there with `MANY_REPEATS`, a model has to give the same
+  answer in 98.6 of 100 draws on average over all prompts, and with `MANY_SHORT_REPEATS` in 99.7.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from grace.studies import Study
 
 CHANCE = 1e-6
 """Least chance of an honest server to repeat itself as often as was seen, for it to be believed."""
-MANY_REPEATS, MANY_SHORT_REPEATS = 250, 1000
+MANY_REPEATS, MANY_SHORT_REPEATS = 500, 2000
 SHORT = 40
 """Characters: shorter answers, such as a word or a sentence, are repeated more easily."""
 LEAST_TEMPERATURE = 0.5
