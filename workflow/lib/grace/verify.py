@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from grace.digests import file_digest, source_digest, stamp
+from grace.digests import file_digest, source_digest
 from grace.errors import GraceError, RecordError
 from grace.sidecars import FOLDER, read_sidecar, sidecar
 
@@ -43,7 +43,7 @@ class Chain:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._links: dict[Path, Link | None] = {}
-        self._stamps: dict[Path, str | None] = {}
+        self._digests: dict[Path, str | None] = {}
         self._sources: dict[str, str | None] = {}
 
     def broken(self, file: Path) -> Link | None:
@@ -96,11 +96,15 @@ class Chain:
         yield from self._differs(file, record["sha256"], f"when it was made{whole}")
 
     def _differs(self, path: Path, expected: str, when: str) -> Iterator[Link]:
-        if path not in self._stamps:
-            self._stamps[path] = stamp(path) if path.is_file() else None
-        found = self._stamps[path]
-        if found is not None and found.endswith("bytes") and not expected.endswith("bytes"):
-            found = self._stamps[path] = file_digest(path)
+        if path not in self._digests:
+            self._digests[path] = file_digest(path) if path.is_file() else None
+        found = self._digests[path]
+        if found is not None and expected.endswith("bytes"):
+            # Written by Grace before issue 11: other contents of that size would not show.
+            yield Link(
+                "of unknown origin", path, f"its record knows it only by its size, {expected}"
+            )
+            return
         if found != expected:
             yield Link("changed since", path, f"{_digests(expected, found)} {when}")
 
