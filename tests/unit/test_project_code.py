@@ -112,7 +112,7 @@ def test_a_script_counts_without_its_comments_and_with_what_it_imports(tmp_path)
     assert code('"""What it does."""\n\nx  =  1  # a comment\n') == plain
     assert code("x = 2\n") != plain
     code("from grace.tables import raw_rows\nfrom grace.errors import GraceError\n")
-    assert digests.script_imports(script) == {"tables.py", "errors.py"}
+    assert digests.script_imports(script) == {"__init__.py", "tables.py", "errors.py"}
     assert project.code("made.py")["modules"] == ["tables.py"]
 
 

@@ -116,6 +116,7 @@ def infer(
         write_records(records_path, records)
         description = engine.describe()
         sessions = engine.sessions()
+        asked_engine = engine.opened
     # Only now: a first run fetches them.
     origin["model"] |= identity.hub_files()
     write_json(
@@ -126,6 +127,7 @@ def infer(
             "completed": provenance.now(),
             "requests": len(items),
             "engine": description,
+            "engine_opened": asked_engine,
             "gpus": entry.gpus,
             **origin,
             "answers": sessions,

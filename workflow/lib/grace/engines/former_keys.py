@@ -39,6 +39,8 @@ FIELDS = (
     "name", "engine", "revision", "dtype", "quantization", "max_model_len", "base_url",
     "tokenizer", "reasoning_end",
 )  # fmt: skip
+#: Seconds in which the first file of a model had come that a session fetched.
+FETCHED_WITHIN_S = 3600.0
 
 
 class FormerKeys:
@@ -156,7 +158,10 @@ class FormerKeys:
 
 
 def _was_alone(name: str, commit: str, started: object) -> bool:
-    """Whether this machine had one commit of a repository, and had it when a session started."""
+    """Whether a session can have used no other commit of a repository, by this machine's cache.
+
+    It holds one alone, which was there when the session started or which that began to fetch.
+    """
     folder = hub.snapshot(name, commit)
     if folder is None or not isinstance(started, str):
         return False
@@ -166,4 +171,5 @@ def _was_alone(name: str, commit: str, started: object) -> bool:
         began = datetime.fromisoformat(started).timestamp()
     except ValueError:
         return False
-    return all(path.lstat().st_mtime < began for path in folder.rglob("*"))
+    times = [path.lstat().st_mtime for path in folder.rglob("*")]
+    return bool(times) and min(times) < began + FETCHED_WITHIN_S

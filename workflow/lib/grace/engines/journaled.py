@@ -74,7 +74,12 @@ class JournaledEngine:
             return self._engine.describe()
         most = max(self.sessions(), key=lambda one: int(one["answers"]), default={})
         facts: dict[str, Any] = most.get("engine", {})
-        return {**facts, "opened": False}
+        return facts
+
+    @property
+    def opened(self) -> bool:
+        """Whether an answer was missing, so that the engine was needed."""
+        return self._engine is not None
 
     def sessions(self) -> list[dict[str, Any]]:
         """The jobs that gave the answers so far: their facts, and how many answers each gave."""
