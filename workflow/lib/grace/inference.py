@@ -28,7 +28,7 @@ from grace.measurement import run_scoring
 from grace.prompts import PromptSet
 from grace.records import write_json, write_records
 from grace.stimuli import read_trials
-from grace.studies import STUDIES
+from grace.studies import DESIGNS
 
 
 def runtime_of(settings: dict[str, Any]) -> Runtime:
@@ -64,7 +64,7 @@ def infer(
     model_key = cell["model"]["key"]
     entry = ModelEntry.model_validate(settings["entry"])
     runtime = runtime_of(settings)
-    study = STUDIES[cell["study"]]
+    study = DESIGNS[cell["study"]]
     run = Run(
         model_key=model_key,
         model_name=entry.name,

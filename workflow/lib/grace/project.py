@@ -221,7 +221,7 @@ class Project:
 
     def table_code(self, script: str, study: str) -> Code:
         """The code behind a study's table, by the script that writes it."""
-        return self.code(script, f"studies/{study}.py")
+        return self.code(script, f"studies/{study}_answers.py")
 
     def code(self, script: str, *names: str) -> Code:
         """A Python script, what it imports from the library, and modules by name."""
