@@ -95,11 +95,16 @@ class ModelIdentity:
     def answers(self, experiment: str, version: str | None) -> dict[str, Any]:
         """What an answer depends on beside the request: the journal's part of it.
 
+        What is not set is left out, so that the list may grow without other keys for old answers.
         Raises `EngineError` where a hub model is not to be found.
         """
         asked = (self._entry.engine, experiment)
         values = self.values(version)
-        return {name: values[name] for name, one in DEPENDENCIES.items() if asked in one.answers}
+        return {
+            name: values[name]
+            for name, one in DEPENDENCIES.items()
+            if asked in one.answers and values[name] is not None
+        }
 
     def server(self, version: str | None) -> dict[str, Any]:
         """What makes two servers different. Raises `EngineError` as `answers` does."""
@@ -115,7 +120,7 @@ class ModelIdentity:
             "dtype": entry.dtype,
             "quantization": entry.quantization,
             "max_model_len": entry.max_model_len,
-            "server_arguments": self._arguments if entry.engine == "vllm" else None,
+            "server_arguments": (self._arguments or None) if entry.engine == "vllm" else None,
             "base_url": entry.base_url,
             "reasoning_end": entry.reasoning_end,
             "version": version,
