@@ -27,7 +27,7 @@ ALWAYS_READ = 2**20
 #: A digest is not kept where the file was touched so shortly before it was read (ns) that a second
 #: write could leave the same times. Some file systems count in 2 s; clocks of file servers differ.
 SETTLED_NS = 10 * 10**9
-#: Reading more than this (bytes) is announced.
+#: Reading more than this (bytes) is announced, also where nobody has asked for a log.
 ANNOUNCED = 2 * 2**30
 
 Stamp = tuple[int, int, int, int, int]
@@ -50,7 +50,7 @@ class Contents:
         if known is not None and known[:3] == list(before[2:]):
             return str(known[3])
         if before[2] > ANNOUNCED:
-            logger.info("%s: reading %.0f GB for its digest, once", path, before[2] / 1e9)
+            logger.warning("%s: reading %.0f GB for its digest, once", path, before[2] / 1e9)
         started = time.time_ns()
         found = file_digest(path)
         settled = started - max(before[3:]) > SETTLED_NS
