@@ -157,5 +157,5 @@ def test_the_version_of_an_engine_is_known_without_it():
 
 def test_an_engine_of_another_version_than_its_keys_is_refused(root, monkeypatch):
     monkeypatch.setattr("grace.inference.engine_version", lambda *_: "0, torch 0")
-    with pytest.raises(EngineError, match=r"says that it is version .* but 0, torch 0 is installed"):
+    with pytest.raises(EngineError, match=r"says that it is version .*, but 0, torch 0"):
         run(root)
