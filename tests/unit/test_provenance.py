@@ -60,6 +60,23 @@ def test_files_of_the_hub_without_links_are_known_by_their_content(cached):
     assert found == sha256(b"copied").hexdigest()
 
 
+def test_a_revision_is_the_commit_that_this_machine_knows_where_the_hub_is_not_reached(
+    cached, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for revision in (None, "main", COMMIT):
+        assert hub.commit("org/model", revision, "here") == COMMIT
+        # A repository of a tokeniser may lack the file that is asked for first.
+        assert hub.commit("org/model", revision, "here", hub.TOKENIZER_FILES) == COMMIT
+    # Another commit is newest now: what had no revision is another model.
+    moved = cached.with_name("f" * 40)
+    cached.rename(moved)
+    (moved.parents[1] / "refs" / "main").write_text(moved.name)
+    assert hub.commit("org/model", None, "here") == moved.name
+    with pytest.raises(EngineError, match="here is no folder of the project, and the Hugging Face"):
+        hub.commit("org/other", None, "here")
+
+
 def test_a_tokenisers_digests_tell_its_vocabulary_from_its_template(tmp_path):
     build_tiny_model(tmp_path / "model")
     entry = ModelEntry(name="model", engine="transformers")

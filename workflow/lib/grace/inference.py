@@ -114,7 +114,7 @@ def infer(
     ):
         records = _records(run, items, tokenizer, engine, cell)
         write_records(records_path, records)
-        description = engine.describe()
+        description = engine.describe() or {"engine": entry.engine, "version": version}
         sessions = engine.sessions()
         asked_engine = engine.opened
     # Only now: a first run fetches them.
