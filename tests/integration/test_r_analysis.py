@@ -66,7 +66,9 @@ def rscript(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
 
 
-def launch(folder: Path, study: int, rows: list[dict]) -> subprocess.CompletedProcess[str]:
+def launch(
+    folder: Path, study: int, rows: list[dict], **params
+) -> subprocess.CompletedProcess[str]:
     """Write the study's inputs, run its analysis, and leave its outputs in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / "ready.csv", index=False)
@@ -82,14 +84,14 @@ def launch(folder: Path, study: int, rows: list[dict]) -> subprocess.CompletedPr
             "published": str(PUBLISHED),
         },
         "output": output,
-        "params": {"bootstrap_draws": 2000, "seed": 7, "equivalence_margin": 10},
+        "params": {"bootstrap_draws": 2000, "seed": 7, "equivalence_margin": 10, **params},
     }
     (folder / "job.json").write_text(json.dumps(job))
     return rscript(DRIVER, str(folder / "job.json"))
 
 
-def analyse(folder: Path, study: int, rows: list[dict]) -> dict[str, pd.DataFrame]:
-    done = launch(folder, study, rows)
+def analyse(folder: Path, study: int, rows: list[dict], **params) -> dict[str, pd.DataFrame]:
+    done = launch(folder, study, rows, **params)
     assert done.returncode == 0, done.stderr
     for name in FIGURES[study]:
         picture = (folder / f"{name}.png").read_bytes()
