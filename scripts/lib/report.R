@@ -130,36 +130,42 @@ first_of <- function(...) {
   if (length(values) == 0L) "" else values[1L]
 }
 
-#' One row a model and replication: what ran, where, with which seeds.
+#' One row a job that gave answers to a model's replication: what ran, where, with which seeds, and
+#' the experiments that its answers are in.
 metadata_table <- function(records) {
   bind(lapply(records, function(record) {
-    seeds <- dig(record, "seeds")
-    data.frame(
+    jobs <- bind(lapply(names(record$runs), function(label) {
+      bind(lapply(record$runs[[label]]$answered_by, job_row, label = label))
+    }))
+    same <- setdiff(names(jobs), c("label", "answers"))
+    jobs <- by_group(jobs, same, function(piece) {
+      data.frame(
+        answers = sum(piece$answers), experiments = toString(gsub("_", " ", piece$label))
+      )
+    })
+    if (nrow(jobs) == 0L) return(NULL)
+    cbind(data.frame(
       model = first_of(dig(record, "model_key"), dig(record, "model_name")),
-      name = dig(record, "model_name"),
-      revision = dig(record, "revision"),
-      replication = first_of(dig(record, "replication_index"), dig(record, "replication")),
-      start = dig(record, "timestamps", "start"),
-      end = dig(record, "timestamps", "end"),
-      engine = trimws(paste(
-        dig(record, "deployment_info", "engine"),
-        first_of(
-          dig(record, "deployment_info", "engine_version"),
-          dig(record, "deployment_info", "version")
-        )
-      )),
-      gpu = first_of(
-        trimws(paste(
-          if (dig(record, "deployment_info", "gpu_count") %in% c("", "0")) "" else
-            paste0(dig(record, "deployment_info", "gpu_count"), " x"),
-          dig(record, "deployment_info", "gpu_type")
-        )), "none"
-      ),
-      seeds = seeds,
-      commit = first_of(dig(record, "git_commit"), dig(record, "commit")),
-      image = dig(record, "image_digest")
-    )
+      name = dig(record, "model_name"), revision = dig(record, "revision"),
+      replication = dig(record, "replication_index"), seeds = dig(record, "seeds")
+    ), jobs)
   }))
+}
+
+#' Facts of one job, as `grace.metadata.AnsweredBy` has them.
+job_row <- function(job, label) {
+  fact <- function(...) dig(job, "deployment_info", ...)
+  gpus <- fact("gpu_count")
+  data.frame(
+    label = label, answers = max(0, as.numeric(job$answers)),
+    started = dig(job, "started"), commit = dig(job, "commit"),
+    changed = isTRUE(job$dirty), node = first_of(fact("pod"), fact("node")),
+    engine = trimws(paste(fact("engine"), fact("engine_version"))),
+    gpu = if (gpus %in% "0") "none" else trimws(paste(
+      if (nzchar(gpus)) paste(gpus, "x"), fact("gpu_type")
+    )),
+    cuda = fact("cuda"), tensor = fact("tensor_parallel_size"), image = fact("image_digest")
+  )
 }
 
 #' One row a validation check.

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from metadata_facts import plan, runs
 from test_r_analysis import (
     FIGURES,
     ROOT,
@@ -20,6 +21,8 @@ from test_r_analysis import (
     study1_rows,
     study2_rows,
 )
+
+from grace.metadata import metadata
 
 ORIGIN = "trained on simulated people: shows the plumbing, not language models"
 GENERATION = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 256}
@@ -108,7 +111,7 @@ def page(path: Path) -> Page:
 
 
 def render(
-    folder: Path, tables: dict[int, Path], *, metadata=(), validation=(), origins=None, versions=None
+    folder: Path, tables: dict[int, Path], *, collected=(), validation=(), origins=None, versions=None
 ) -> Path:
     """The report on the analyses in `tables`, folders by study."""
     folder.mkdir(exist_ok=True)
@@ -122,7 +125,7 @@ def render(
             shutil.copy(made / f"{name}.png", folder / f"study{study}_{file}.png")
             for name, file in FIGURE_FILES[study].items()
         ]
-    for kind, records in (("metadata", metadata), ("validation", validation)):
+    for kind, records in (("metadata", collected), ("validation", validation)):
         for i, record in enumerate(records):
             (folder / f"{kind}-{i}.json").write_text(json.dumps(record), encoding="utf-8")
             given[kind].append(folder / f"{kind}-{i}.json")
@@ -164,11 +167,16 @@ def two_models(tmp_path_factory):
 
 
 def hostile_metadata(text: str, index: int) -> dict:
+    job = {
+        "session": text, "answers": 1, "started": text, "commit": text, "dirty": True,
+        "deployment_info": {
+            name: text
+            for name in ("pod", "node", "engine", "engine_version", "cuda", "gpu_count", "gpu_type")
+        },
+    }  # fmt: skip
     return {
         "model_key": text, "model_name": text, "revision": text, "replication_index": index,
-        "seeds": {text: text}, "timestamps": {"start": text, "end": text},
-        "deployment_info": {"engine": text, "version": text, "gpu_type": [text], "gpu_count": text},
-        "git_commit": text, "image_digest": text, text: text,
+        "seeds": {text: text}, "runs": {text: {"answered_by": [job]}}, text: text,
     }  # fmt: skip
 
 
@@ -209,7 +217,7 @@ def attacked(tmp_path_factory):
     return folder, render(
         folder / "results",
         tables,
-        metadata=[hostile_metadata(text, i) for i, text in enumerate(HOSTILE)],
+        collected=[hostile_metadata(text, i) for i, text in enumerate(HOSTILE)],
         validation=[hostile_validation(text) for text in HOSTILE],
         origins={said: said},
         versions={text: text for text in HOSTILE},
@@ -278,7 +286,7 @@ def two_models(tmp_path_factory):
     report = render(
         folder / "results",
         tables,
-        metadata=[{"model_key": "toy", "replication_index": 0}],
+        collected=[metadata(plan(key="toy"), runs())],
         validation=[{"model_key": "toy", "replication": 0, "checks": [check]}],
         origins={"toy": ORIGIN},
     )
@@ -352,3 +360,9 @@ def test_a_model_whose_answers_are_all_unusable_is_named_first(tmp_path):
     first = "None of the 36 answers of silent in study 1, experiment 1, is usable."
     assert summary.startswith(first)
     assert "None of the 4 answers of m in study 2, experiment 1, is usable." in summary
+
+
+def test_provenance_names_every_machine_and_commit_that_gave_answers(two_models):
+    table = two_models[two_models.index("Table 17") :]
+    for said in ("node&#45;a", "node&#45;b", "aaaa", "bbbb", "12.8", "NVIDIA A100", "NVIDIA H100"):
+        assert said in table, said

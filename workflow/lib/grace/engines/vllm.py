@@ -59,6 +59,7 @@ class VllmEngine:
         self._lease_context = serving_lease.lease(
             model_key, entry, serving, journal_dir=journal_dir, log_dir=log_dir, root=root
         )
+        self._hardware = vllm_server.hardware_facts(model_key, entry, serving, root)
         self._open = contextlib.ExitStack()
         self._facts: dict[str, Any] = {}
 
@@ -168,6 +169,7 @@ class VllmEngine:
             "model": self._entry.name,
             "revision": self._entry.revision,
             "device": "cuda" if self._entry.gpus else "cpu",
+            **self._hardware,
             "dtype": self._entry.dtype,
             "quantization": self._entry.quantization,
             "max_model_len": limit,
