@@ -22,14 +22,15 @@ from test_r_analysis import (
     study2_rows,
 )
 
-from grace.metadata import metadata
+from grace.metadata import Deployment, metadata
 
 ORIGIN = "trained on simulated people: shows the plumbing, not language models"
 GENERATION = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 256}
-FIGURE_FILES = {
-    1: dict(zip(FIGURES[1], "bets state3_by_access contrasts knowledge agreement".split())),
-    2: dict(zip(FIGURES[2], "utterances negation human_scatter agreement".split())),
+NAMES = {
+    1: ("bets", "state3_by_access", "contrasts", "knowledge", "agreement"),
+    2: ("utterances", "negation", "human_scatter", "agreement"),
 }
+FIGURE_FILES = {study: dict(zip(FIGURES[study], NAMES[study], strict=True)) for study in NAMES}
 DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
 setClass("Given", representation(scriptdir = "character", input = "list", params = "list"))
@@ -37,6 +38,55 @@ source(file.path(job$scripts, "report.R"))
 snakemake <- new("Given", scriptdir = job$scripts, input = job$input, params = job$params)
 write_report(job$scripts, job$output)
 """
+#: All that a page of ours is made of.
+TAGS = {
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "h1",
+    "h2",
+    "h4",
+    "p",
+    "strong",
+    "em",
+    "code",
+    "ul",
+    "li",
+    "div",
+    "nav",
+    "main",
+    "a",
+    "table",
+    "caption",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "figure",
+    "img",
+    "figcaption",
+    "br",
+    "details",
+    "summary",
+}
+ATTRIBUTES = {
+    "charset",
+    "http-equiv",
+    "content",
+    "name",
+    "lang",
+    "id",
+    "class",
+    "href",
+    "src",
+    "alt",
+    "scope",
+    "aria-label",
+}
 #: What servers, files and models may say to get out of the place where it is shown.
 HOSTILE = [
     "![p](../secret.txt)",
@@ -111,7 +161,13 @@ def page(path: Path) -> Page:
 
 
 def render(
-    folder: Path, tables: dict[int, Path], *, collected=(), validation=(), origins=None, versions=None
+    folder: Path,
+    tables: dict[int, Path],
+    *,
+    collected=(),
+    validation=(),
+    origins=None,
+    versions=None,
 ) -> Path:
     """The report on the analyses in `tables`, folders by study."""
     folder.mkdir(exist_ok=True)
@@ -152,27 +208,10 @@ def analysed(folder: Path, rows1, rows2, **params) -> dict[int, Path]:
     return {1: folder / "1", 2: folder / "2"}
 
 
-@pytest.fixture(scope="module")
-def two_models(tmp_path_factory):
-    """Both studies; of the two models, `toy` was made from something else than language."""
-    bets, (generated, scored) = made_bets(), made_choices()
-    few = {cell: said[:12] for cell, said in generated.items()}
-    rows2 = study2_rows(few, scored)
-    return analysed(
-        tmp_path_factory.mktemp("analysed"),
-        study1_rows(bets, knows_made) + study1_rows(bets, knows_made, model="toy"),
-        rows2 + [{**row, "model_key": "toy", "model_name": "org/toy"} for row in rows2],
-        origins={"toy": ORIGIN},
-    )
-
-
 def hostile_metadata(text: str, index: int) -> dict:
     job = {
         "session": text, "answers": 1, "started": text, "commit": text, "dirty": True,
-        "deployment_info": {
-            name: text
-            for name in ("pod", "node", "engine", "engine_version", "cuda", "gpu_count", "gpu_type")
-        },
+        "deployment_info": dict.fromkeys(Deployment.model_fields, text),
     }  # fmt: skip
     return {
         "model_key": text, "model_name": text, "revision": text, "replication_index": index,
@@ -198,7 +237,7 @@ def attacked(tmp_path_factory):
     # One model has all but the long string for its key, its variant and the names of its items.
     said = " ".join(text for text in HOSTILE if len(text) < 1000)
     stories = HOSTILE[:6]
-    fixed = {story: name for story, name in zip(stories, ("exams", "letters") * 3, strict=True)}
+    fixed = dict(zip(stories, ("exams", "letters") * 3, strict=True))
     rows1 = study1_rows(
         lambda cell, story, draw: bets(cell, fixed[story], draw),
         lambda cell, story, draw: knows_made(cell, fixed[story], draw),
@@ -226,16 +265,9 @@ def attacked(tmp_path_factory):
 
 def test_hostile_text_becomes_no_link_image_script_or_comment(attacked):
     found = page(attacked[1])
-    allowed = {
-        *("html head meta title style body h1 h2 h4 p strong em code ul li div nav main a".split()),
-        *("table caption thead tbody tr th td figure img figcaption br details summary".split()),
-    }
-    assert {tag for tag, _ in found.tags} <= allowed
+    assert {tag for tag, _ in found.tags} <= TAGS
     for tag, attributes in found.tags:
-        assert set(attributes) <= {
-            *("charset http-equiv content name lang id class href src alt scope".split()),
-            "aria-label",
-        }, (tag, attributes)
+        assert set(attributes) <= ATTRIBUTES, (tag, attributes)
         if "href" in attributes:
             assert attributes["href"].startswith("#")
         if "src" in attributes:
@@ -247,7 +279,8 @@ def test_hostile_text_becomes_no_link_image_script_or_comment(attacked):
 def test_hostile_text_reads_no_file_and_runs_nothing(attacked):
     folder, report = attacked
     assert "the secret itself" not in report.read_text(encoding="utf-8")
-    assert not list(folder.rglob("owned")) and not (ROOT / "owned").exists()
+    assert not list(folder.rglob("owned"))
+    assert not (ROOT / "owned").exists()
 
 
 def test_hostile_text_is_shown_as_it_is(attacked):
@@ -353,9 +386,7 @@ def test_a_model_whose_answers_are_all_unusable_is_named_first(tmp_path):
     for row in silent:
         row |= {f"probability_{state}": None for state in range(4)}
     rows2 = study2_rows({("both", 0): [None] * 4}, scored)
-    tables = analysed(
-        tmp_path / "analysed", study1_rows(bets, knows_made, draws=1) + silent, rows2
-    )
+    tables = analysed(tmp_path / "analysed", study1_rows(bets, knows_made, draws=1) + silent, rows2)
     summary = page(render(tmp_path / "results", tables)).shown.split("Summary")[-1].strip()
     first = "None of the 36 answers of silent in study 1, experiment 1, is usable."
     assert summary.startswith(first)

@@ -1,4 +1,4 @@
-"""metadata.json: facts of the jobs that gave the answers; nothing claimed for all that is of one."""
+"""metadata.json: facts of the jobs that gave the answers; nothing of one is claimed for all."""
 
 import pytest
 from metadata_facts import job, plan, run, runs

@@ -18,7 +18,7 @@ NO_GPU = "the model was computed without a GPU"
 
 T = TypeVar("T")
 #: One value where all answers share it, else the different ones.
-Shared: TypeAlias = T | None | list[T | None]
+Shared: TypeAlias = T | list[T | None] | None
 
 
 class _Facts(BaseModel):

@@ -294,8 +294,10 @@ class Project:
 
     @cached_property
     def origins(self) -> dict[str, str]:
-        """What readers must be told of where models come from, by model; of most there is nothing."""
-        found = {key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()}
+        """What readers must be told of where a model comes from, by model; most are not there."""
+        found = {
+            key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()
+        }
         return {key: told for key, told in found.items() if told}
 
     def analysis_cell(self) -> dict[str, Any]:
