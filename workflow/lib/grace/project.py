@@ -31,6 +31,7 @@ from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
 from grace.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
+from grace.pico.origin import origin
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
 from grace.stimuli import read_trials
@@ -278,6 +279,22 @@ class Project:
     def probabilities_cell(self) -> dict[str, Any]:
         """What the probability tables depend on, the records apart."""
         return {"min_option_mass": self.config.thresholds.min_option_mass}
+
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """What readers must be told of where a model comes from, by model; most are not there."""
+        found = {
+            key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()
+        }
+        return {key: told for key, told in found.items() if told}
+
+    def analysis_cell(self) -> dict[str, Any]:
+        """What analyses and report say beside their numbers: origins, settings of experiment 1."""
+        sampled = "exp1" in self.config.experiments
+        return {
+            "origins": self.origins,
+            "generation": self.config.generation.model_dump() if sampled else {},
+        }
 
     def validation_cell(self) -> dict[str, Any]:
         """What validation depends on, the tables apart; `trials` is their number, by study."""

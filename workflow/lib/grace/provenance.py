@@ -18,6 +18,8 @@ PACKAGES = (
     *("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow", "jinja2", "pydantic"),
     "snakemake",
 )
+#: Tells a pod the name of its image.
+IMAGE_VARIABLE = "GRACE_IMAGE"
 
 
 def now() -> str:
@@ -44,28 +46,44 @@ def git_state(root: Path) -> dict[str, Any]:
 
 
 def visible_gpus() -> list[dict[str, Any]]:
-    """Name, memory in MiB and driver of each NVIDIA GPU; empty where there is none."""
+    """Name, memory in MiB and driver of each NVIDIA GPU; empty where there is none.
+
+    GPUs that CUDA_VISIBLE_DEVICES hides from this process are left out. Memory is None where the
+    driver does not tell it, as for GPUs that share the machine's.
+    """
     if shutil.which("nvidia-smi") is None:
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
         return []
     done = subprocess.run(
         [
             "nvidia-smi",
             "--query-gpu=name,memory.total,driver_version",
             "--format=csv,noheader,nounits",
+            *(["-i", visible] if visible else []),
         ],
         capture_output=True,
         text=True,
         check=False,
     )
-    rows = [line.split(", ") for line in done.stdout.splitlines() if done.returncode == 0]
-    return [{"name": n, "memory_mib": int(m), "driver": d} for n, m, d in rows]
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    rows = [line.rsplit(", ", 2) for line in lines if line.count(", ") >= 2]
+    return [
+        {"name": name, "memory_mib": int(memory) if memory.isdecimal() else None, "driver": driver}
+        for name, memory, driver in rows
+    ]
 
 
 def hardware(*, gpus: bool = True) -> dict[str, Any]:
-    """This machine: node, pod if any, processor, memory in GiB; its GPUs, if a job may use them."""
+    """This machine: node, pod and its image if any, processor, memory in GiB; its GPUs, if a job
+    may use them.
+    """
     return {
         "node": os.environ.get("NODE_NAME") or platform.node(),
         "pod": os.environ.get("POD_NAME"),
+        # As Kubernetes was told it: a pod cannot see what its image's tag stood for.
+        "image": os.environ.get(IMAGE_VARIABLE) or None,
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),

@@ -67,6 +67,7 @@ class VllmEngine:
             root=root,
             contents=contents,
         )
+        self._hardware = vllm_server.hardware_facts(model_key, entry, serving, root)
         self._open = contextlib.ExitStack()
         self._facts: dict[str, Any] = {}
 
@@ -176,6 +177,7 @@ class VllmEngine:
             "model": self._entry.name,
             "revision": self._entry.revision,
             "device": "cuda" if self._entry.gpus else "cpu",
+            **self._hardware,
             "dtype": self._entry.dtype,
             "quantization": self._entry.quantization,
             "max_model_len": limit,

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from grace.chat import model_source, tokenizer_source
 from grace.config import ModelEntry, ServingConfig
@@ -74,6 +74,43 @@ def server_arguments(
     arguments += ["--generation-config", "vllm", "--logprobs-mode", "raw_logprobs"]
     arguments += ["--seed", "0", "--disable-uvicorn-access-log"]
     return [*arguments, *serving.extra_args]
+
+
+def hardware_facts(
+    model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path
+) -> dict[str, Any]:
+    """GPUs that the server of a model computes with, and the CUDA runtime of its environment.
+
+    Raises `EngineError` where there is no vLLM.
+    """
+    arguments = server_arguments(model_key, entry, serving, root)
+    tensor = _size(arguments, "--tensor-parallel-size", "-tp")
+    copies = _size(arguments, "--pipeline-parallel-size", "-pp")
+    copies *= _size(arguments, "--data-parallel-size", "-dp")
+    return {
+        "gpus": tensor * copies if entry.gpus else 0,
+        "tensor_parallel_size": tensor,
+        "cuda": _cuda_version(serving, root) if entry.gpus else None,
+    }
+
+
+def _size(arguments: list[str], *names: str) -> int:
+    """What vLLM makes of an argument for a number of GPUs: of several the last, of none 1."""
+    size = 1
+    for index, argument in enumerate(arguments):
+        name, given, value = argument.partition("=")
+        if name.replace("_", "-") in names:
+            value = value if given else "".join(arguments[index + 1 : index + 2])
+            size = int(value) if value.isdecimal() else size
+    return size
+
+
+def _cuda_version(serving: ServingConfig, root: Path) -> str | None:
+    """CUDA's version in the serving environment's torch, read without starting its Python."""
+    for path in _environment(serving, root).glob("lib/python3*/site-packages/torch/version.py"):
+        found = re.search(r"^cuda\b[^=\n]*=\s*['\"]([^'\"\n]+)", path.read_text("utf-8"), re.M)
+        return found[1] if found else None
+    return None
 
 
 def server_environment(entry: ModelEntry, root: Path) -> dict[str, str]:
