@@ -179,8 +179,8 @@ checks_table <- function(records) {
         model = dig(record, "model_key"),
         replication = first_of(dig(record, "replication"), dig(record, "replication_index")),
         study = dig(check, "study"), experiment = dig(check, "experiment"),
-        check = dig(check, "name"), description = dig(check, "description"), value = dig(check, "value"),
-        threshold = dig(check, "threshold"), passed = isTRUE(check$passed),
+        check = dig(check, "name"), description = dig(check, "description"),
+        value = dig(check, "value"), threshold = dig(check, "threshold"), passed = isTRUE(check$passed),
         rows_to_review = total, rows_listed = listed
       )
     }))
