@@ -149,6 +149,7 @@ def runtime(wildcards, threads):
         "scoring": settings.scoring.model_dump(),
         "serving": settings.serving.model_dump(),
         "entry": PROJECT.models[wildcards.model].model_dump(),
+        "wanted": PROJECT.wanted,
         "root": str(ROOT),
         "journal_dir": settings.journal_dir,
         "journal_timeout_s": settings.journal_timeout_s,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from grace import provenance
+from grace import preflight, provenance
 from grace.chat import ChatTokenizer, tokenizer_of
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.digests import file_digest
@@ -71,6 +71,8 @@ def infer(
         PromptSet(runtime.root / "config" / "prompts" / variant) for variant in cell["prompts"]
     ]
     items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
+    # The prompts or the settings may be others than when the plan was made.
+    preflight.check(cell["model"], entry, settings["wanted"], runtime)
     tokenizer = tokenizer_of(model_key, entry, runtime.root)
     facts = {
         "started": started,

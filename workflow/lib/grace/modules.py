@@ -17,6 +17,7 @@ INERT = (
     "engines/journaled.py",  # gives back what an engine gave
     "errors.py",
     "modules.py",
+    "preflight.py",  # refuses, or lets pass
     "process_id.py",
     "progress.py",
     "provenance.py",

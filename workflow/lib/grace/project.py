@@ -30,6 +30,7 @@ from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
 from grace.modules import Code
 from grace.pico.settings import Settings
+from grace.preflight import check_tokenizers
 from grace.prompts import PromptSet
 from grace.provenance import model_digest
 from grace.stimuli import read_trials
@@ -141,6 +142,7 @@ class Project:
         assert self.prompt_digests
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
+        check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
@@ -158,6 +160,21 @@ class Project:
             }
             for study in self.config.studies
             for experiment in self.config.experiments
+        }
+
+    @cached_property
+    def wanted(self) -> dict[str, Any]:
+        """What the run asks of every model, for `grace.preflight`."""
+        config = self.config
+        return {
+            "stimuli": {study: self.stimuli_path(study) for study in config.studies},
+            "limit": config.limit,
+            "trials": self.stimuli_digests,
+            "variants": list(config.variants),
+            "prompts": self.prompt_digests,
+            "experiments": list(config.experiments),
+            "max_tokens": config.generation.max_tokens,
+            "surface_forms": list(config.scoring.surface_forms),
         }
 
     def seeds(self, replication: int) -> dict[str, int]:
