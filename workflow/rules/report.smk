@@ -24,6 +24,7 @@ rule report:
         runtime=JOBS["report"].minutes,
     params:
         cell=STATISTICS,
+        failed=failed_before,
         code=PROJECT.script_code("report.R", "report.Rmd", "lib/common.R", "lib/report.R"),
         commit=commit_now,
         versions=versions_now,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -270,6 +272,29 @@ def _probe(model_key: str, entry: ModelEntry, wanted: Json, runtime: Runtime) ->
                 logger.warning("model '%s': a first query failed: %s", model_key, score.error)
 
 
+def main() -> None:
+    """Check models before any is asked, and say what is wrong with which.
+
+    Reads a JSON list on standard input: each model's `cell`, its `runtime` settings, and whether
+    its `engine` is to be checked, too.
+    """
+    from grace.inference import runtime_of  # which checks with this module, too
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for told in json.load(sys.stdin):
+        cell, settings = told["cell"], told["runtime"]
+        entry = ModelEntry.model_validate(settings["entry"])
+        checking = check_all if told["engine"] else check
+        try:
+            checking(cell, entry, settings["wanted"], runtime_of(settings))
+        except GraceError as error:
+            print(f"Before the first request: {error}", file=sys.stderr)
+
+
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(". ") if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

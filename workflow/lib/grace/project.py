@@ -26,6 +26,7 @@ from grace.config import (
     load_models,
     select_models,
 )
+from grace.continuation import Failure, Replication, from_environment
 from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
 from grace.modules import Code
@@ -63,6 +64,8 @@ class Project:
         if environment.get(JOURNAL_VARIABLE):
             config = config.model_copy(update={"journal_dir": environment[JOURNAL_VARIABLE]})
         self.config: Config = config
+        #: What failed before the run went on without it.
+        self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
         self.entries: dict[str, ModelEntry] = select_models(
             config, load_models(root / "config" / "models.yaml")
@@ -71,6 +74,17 @@ class Project:
         self.wordings = {
             variant: PromptSet(root / "config" / "prompts" / variant) for variant in config.variants
         }
+
+    @property
+    def replications(self) -> list[Replication]:
+        """Models and replications of the run; those that failed before it went on are left out."""
+        failed = {failure.what for failure in self.failed}
+        return [
+            (model, index)
+            for model in self.config.models
+            for index in self.config.replication_indices
+            if (model, index) not in failed
+        ]
 
     @cached_property
     def clusters(self) -> dict[str, Cluster]:
