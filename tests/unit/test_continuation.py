@@ -103,7 +103,7 @@ def test_replications_whose_checks_failed_are_told_with_the_check(tmp_path):
     (one,) = found
     assert (one.model, one.replication, one.stage, one.study) == ("bad", 1, "validate", "study2")
     assert "rows: 1, must be == 2" in one.reason
-    assert one.reason.endswith("bad-1.json")
+    assert one.reason.endswith("; see its validation.json")
 
 
 def test_the_last_line_names_the_model_and_the_reason():
@@ -135,16 +135,15 @@ def test_only_the_command_is_run_again(program, is_command):
 def test_the_run_that_goes_on_forces_what_was_not_reached_and_ends_as_failed(
     tmp_path, monkeypatch, forced
 ):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".snakemake").mkdir()
-    (tmp_path / ".snakemake/grace-forced.json").write_text(json.dumps(forced))
+    told = tmp_path / "forced.json"
+    told.write_text(json.dumps(forced))
     arguments = ["-F", "--forcerun", "generate", "--config", "limit=3", "models=[a]"]
-    monkeypatch.setattr(sys, "argv", ["continuation.py", *arguments])
+    monkeypatch.setattr(sys, "argv", ["-c", *arguments])
     ran = []
     with pytest.raises(SystemExit) as ended:
-        continuation.main(lambda args, parser: ran.append(args) or True)
+        continuation.main(str(told), lambda args, parser: ran.append(args) or True)
     assert ended.value.code == 1
     (args,) = ran
     assert (args.forceall, args.force, set(args.forcerun)) == (False, False, set(forced))
     assert set(args.config) == {"limit=3", "models=[a]"}
-    assert not list((tmp_path / ".snakemake").iterdir())
+    assert not told.exists()

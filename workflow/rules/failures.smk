@@ -10,11 +10,13 @@ from grace import continuation
 from grace.continuation import Failure
 
 STARTED = time.time()
+# Where Snakemake keeps its state; at the end of the process this is no longer its folder.
+STATE = Path(".snakemake").absolute()
 # Failures of this process, and how it is to go on: files to make anew, or None for not at all.
 FAILED = []
 GOING_ON = {"forced": None}
-# Where these fail, so would the model's other replications.
-ASKING = ("plan", "generate", "score", "collect")
+# Where these fail, so would those of the model's other replications.
+ASKING = ("plan", "generate", "score")
 
 
 def check_models_first(jobs):
@@ -22,7 +24,7 @@ def check_models_first(jobs):
 
     What is wrong with one is told here, at once, and again where it stops that model's own jobs.
     """
-    asking = [job for job in jobs if job.rule.name in ("plan", "generate", "score")]
+    asking = [job for job in jobs if job.rule.name in ASKING]
     models = {job.wildcards.model: job for job in asking}
     if on_cluster() or len(models) < 2:
         return
@@ -58,7 +60,7 @@ def note_failures():
         if "model" in members[0].wildcards_dict:
             FAILED.append(failure_of(job, members))
         elif "merge" in {one.rule.name for one in members} and PROJECT.config.on_invalid == "fail":
-            found = continuation.invalid(validations())
+            found = continuation.invalid(validations(members))
             FAILED.extend(found)
             rest_is_whole &= bool(found)
         else:
@@ -139,13 +141,14 @@ def failed_before(wildcards):
     return continuation.encoded(PROJECT.failed)
 
 
-def validations():
-    """Where the validation of each replication is."""
-    results = Path(PROJECT.config.results)
-    return [
-        results / model / f"replication-{index}" / "validation.json"
-        for model, index in PROJECT.replications
-    ]
+def validations(members):
+    """The files that `merge` refused one of."""
+    merge = next(job for job in members if job.rule.name == "merge")
+    if workflow.storage_settings.default_storage_provider is not None:
+        workflow.async_run(
+            workflow.dag.retrieve_storage_inputs(jobs=[merge], also_missing_internal=True)
+        )
+    return [Path(str(file)) for file in merge.input.validations]
 
 
 def go_on_or_tell():
@@ -154,6 +157,6 @@ def go_on_or_tell():
         return
     failures = [*PROJECT.failed, *FAILED]
     if GOING_ON["forced"] is not None:
-        continuation.go_on(failures, GOING_ON["forced"], sys.argv[1:])
+        continuation.go_on(failures, GOING_ON["forced"], STATE, sys.argv[1:])
     if failures:
         print(f"\n{continuation.summary(failures)}", file=sys.stderr)

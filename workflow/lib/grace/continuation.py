@@ -27,8 +27,6 @@ from grace.validation import read_report
 
 #: Environment variable that says what has failed before, for the run that goes on and its pods.
 VARIABLE = "GRACE_FAILED"
-#: Where the run that goes on finds what it is to make anew.
-FORCED = Path(".snakemake/grace-forced.json")
 #: Characters of a reason that are kept, and of all reasons together: an environment is no place for
 #: more, and a server may have written them.
 MOST_REASON, MOST_REASONS = 1000, 12_000
@@ -124,6 +122,7 @@ def invalid(validations: Iterable[Path]) -> list[Failure]:
         failed = [check for check in report.checks if not check.passed]
         if failed:
             more = f" (and {len(failed) - 1} more checks)" if len(failed) > 1 else ""
+            first = f"{report.failures()[0]}{more}"
             found.append(
                 Failure(
                     model=report.model_key,
@@ -131,7 +130,7 @@ def invalid(validations: Iterable[Path]) -> list[Failure]:
                     study=failed[0].study,
                     experiment=failed[0].experiment,
                     stage="validate",
-                    reason=f"validation failed: {report.failures()[0]}{more}; see {path}",
+                    reason=f"validation failed: {first}; see its validation.json",
                 )
             )
     return found
@@ -168,25 +167,30 @@ def summary(failures: Sequence[Failure]) -> str:
     )
 
 
-def go_on(failures: Sequence[Failure], forced: Sequence[str], arguments: Sequence[str]) -> None:
+#: The process that goes on: this library's, whatever another environment has under its name.
+_GOES_ON = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1));"
+    " from grace.continuation import main; main(sys.argv.pop(1))"
+)
+
+
+def go_on(
+    failures: Sequence[Failure], forced: Sequence[str], state: Path, arguments: Sequence[str]
+) -> None:
     """Become a run of the rest; `forced` are files that the run was told to make anew, and has not.
 
-    `arguments` are Snakemake's, as the user gave them. Returns where that cannot be, which it says.
+    `state` is Snakemake's folder, `arguments` are Snakemake's, as the user gave them. Returns where
+    that cannot be, which it says.
     """
     print("\nThe run goes on without:", *lines(failures), "", sep="\n", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     logging.shutdown()
-    path = os.environ.get("PYTHONPATH")
-    environment = {
-        **os.environ,
-        VARIABLE: encoded(failures),
-        "PYTHONPATH": os.pathsep.join([str(LIBRARY.parent), *([path] if path else [])]),
-    }
-    command = [sys.executable, "-m", "grace.continuation", *arguments]
+    told = state / "grace-forced.json"
+    command = [sys.executable, "-P", "-c", _GOES_ON, str(LIBRARY.parent), str(told), *arguments]
     try:
-        FORCED.write_text(json.dumps(list(forced)), encoding="utf-8")
-        os.execve(sys.executable, command, environment)
+        told.write_text(json.dumps(list(forced)), encoding="utf-8")
+        os.execve(sys.executable, command, {**os.environ, VARIABLE: encoded(failures)})
     except OSError as error:
         print(f"It cannot: {error}.", file=sys.stderr)
 
@@ -196,8 +200,8 @@ def started_by_command(program: str) -> bool:
     return "snakemake" in (Path(program).name, Path(program).parent.name)
 
 
-def main(run: Callable[[Any, Any], object] | None = None) -> NoReturn:
-    """Snakemake with this process's arguments, in which nothing but what was forced is forced.
+def main(told: str, run: Callable[[Any, Any], object] | None = None) -> NoReturn:
+    """Snakemake with this process's arguments, but only the files that `told` lists are forced.
 
     Exits as a failed run does, whatever becomes of the rest.
     """
@@ -206,8 +210,8 @@ def main(run: Callable[[Any, Any], object] | None = None) -> NoReturn:
 
     sys.argv[0] = "snakemake"
     try:
-        forced = json.loads(FORCED.read_text(encoding="utf-8"))
-        FORCED.unlink()
+        forced = json.loads(Path(told).read_text(encoding="utf-8"))
+        Path(told).unlink()
         parser, args = parse_args(sys.argv[1:])
         args.force = args.forceall = False
         args.forcerun = set(forced)
@@ -215,7 +219,3 @@ def main(run: Callable[[Any, Any], object] | None = None) -> NoReturn:
     except Exception as error:
         print_exception(error)
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
