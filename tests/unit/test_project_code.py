@@ -52,6 +52,8 @@ def codes(monkeypatch, tmp_path):
         ("engines/sampling.py", {"exp1", "exp2"}),
         ("engines/vllm.py", set()),
         ("config.py", set()),
+        ("preflight.py", set()),
+        ("continuation.py", set()),
     ],
 )
 def test_an_edit_makes_stale_what_it_can_change(codes, module, stale):

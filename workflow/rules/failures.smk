@@ -2,7 +2,6 @@
 # the run goes on without it (grace.continuation), and ends as a failed one, with the reason.
 
 import json
-import os
 import subprocess
 import time
 
@@ -15,6 +14,8 @@ STATE = Path(".snakemake").absolute()
 # Failures of this process, and how it is to go on: files to make anew, or None for not at all.
 FAILED = []
 GOING_ON = {"forced": None}
+# Seconds that the checks of all models before the first job may take.
+CHECKS_S = 300
 # Where these fail, so would those of the model's other replications.
 ASKING = ("plan", "generate", "score")
 
@@ -26,7 +27,7 @@ def check_models_first(jobs):
     """
     asking = [job for job in jobs if job.rule.name in ASKING]
     models = {job.wildcards.model: job for job in asking}
-    if on_cluster() or len(models) < 2:
+    if on_cluster() or workflow.touch or len(models) < 2:
         return
     planned = {job.wildcards.model for job in asking if job.rule.name == "plan"}
     told = [
@@ -38,14 +39,21 @@ def check_models_first(jobs):
         }
         for model, job in models.items()
     ]
-    library = str(ROOT / "workflow" / "lib")
-    subprocess.run(
-        [sys.executable, "-m", "grace.preflight"],
-        input=json.dumps(told),
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([library, *sys.path])},
-    )
+    main = "import sys; sys.path.insert(0, sys.argv[1]); from grace.preflight import main; main()"
+    try:
+        # In a process of its own: torch is large, and this one lives as long as the run.
+        subprocess.run(
+            [sys.executable, "-P", "-c", main, str(ROOT / "workflow" / "lib")],
+            input=json.dumps(told),
+            text=True,
+            check=False,
+            timeout=CHECKS_S,
+        )
+    except subprocess.TimeoutExpired:
+        print(
+            f"The models' checks took more than {CHECKS_S} s; each is checked in its own job.",
+            file=sys.stderr,
+        )
 
 
 def note_failures():
