@@ -32,7 +32,7 @@ from grace.measurement import query_key, tokenised
 from grace.prompts import PromptSet
 from grace.records import write_json
 from grace.stimuli import read_trials
-from grace.studies import STUDIES
+from grace.studies import DESIGNS
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def _prompts(wanted: Json, root: Path) -> Iterator[tuple[_Place, Any]]:
     """
     wordings = [PromptSet(root / "config" / "prompts" / name) for name in wanted["variants"]]
     for name, path in wanted["stimuli"].items():
-        study, seen = STUDIES[name], set()
+        study, seen = DESIGNS[name], set()
         for index, trial in enumerate(read_trials(Path(path), study, wanted["limit"])):
             for wording in wordings:
                 place = (name, wording.variant, Path(path), index)
