@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_experiments import DECODING, items_of, run_of
+from test_journaled_engine import journaled
 
 from grace.digests import digest
+from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Generation, GenerationRequest
-from grace.engines.journaled import JournaledEngine
 from grace.foreign_text import MOST_IN_NAME, message, plain_name, writable
 from grace.generation import run_generation
 from grace.journal import Journal
@@ -94,9 +94,7 @@ def tables(records: list[dict[str, Any]], folder: Path) -> tuple[list[dict[str, 
 def test_every_text_goes_through_records_and_tables_to_the_last_row(tmp_path: Path) -> None:
     run = run_of("study2", "exp1")
     with Journal(tmp_path / "journal") as journal:
-        engine = JournaledEngine(
-            answering(*HOSTILE.values()), journal, identity={}, session={}, label="test"
-        )
+        engine = journaled(answering(*HOSTILE.values()), journal)
         records = list(
             run_generation(run, items_of(run, 40), CharacterTokenizer(), engine, DECODING)
         )
@@ -135,8 +133,8 @@ def test_an_answer_kept_before_it_was_cleaned_heals_when_it_is_read(tmp_path: Pa
         "completed_at": None, "processing_time_ms": 1.0, "error": None, "of_a_later_version": 1,
     }  # fmt: skip
     with Journal(tmp_path / "journal") as journal:
-        engine = JournaledEngine(Silent(), journal, identity={}, session={}, label="test")  # type: ignore[arg-type]
-        key = digest([digest({}), {**asdict(request), "key": None}])
+        engine = journaled(Silent(), journal)
+        key = AnswerKeys("transformers", "exp1", {}).of(request)
         journal.add(key, {"kind": "generation", "session": digest({}), "answer": old})
         (answer,) = engine.generate([request])
     assert (answer.text, answer.reasoning) == ("good \ufffd", "a\ufffdb")
@@ -147,13 +145,13 @@ def test_an_answer_kept_before_it_was_cleaned_heals_when_it_is_read(tmp_path: Pa
 
 def test_an_answer_comes_back_from_the_journal_as_it_was_kept(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal") as journal:
-        kept = JournaledEngine(answering("good"), journal, identity={}, session={}, label="test")
+        kept = journaled(answering("good"), journal)
         request = GenerationRequest("k", ({"role": "user", "content": "?"},), (1,), DECODING, 7)
         (first,) = kept.generate([request])
     segment = next((tmp_path / "journal").glob("*.jsonl"))
     assert "reported_model" in segment.read_text()
     with Journal(tmp_path / "journal") as journal:
-        again = JournaledEngine(Silent(), journal, identity={}, session={}, label="test")  # type: ignore[arg-type]
+        again = journaled(Silent(), journal)
         assert list(again.generate([request])) == [first]
 
 

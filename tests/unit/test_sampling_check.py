@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
+from test_journaled_engine import journaled
 
 from grace.config import ModelEntry, RequestsConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest
 from grace.engines.endpoint import EndpointEngine
-from grace.engines.journaled import JournaledEngine
 from grace.engines.sampling_check import PROMPT, Sampling
 from grace.errors import EngineError
 from grace.journal import Journal
@@ -137,7 +137,7 @@ def run(
     engine: EndpointEngine, folder: Path, requests: list[GenerationRequest]
 ) -> tuple[list[Generation], dict[str, Any]]:
     with Journal(folder) as journal:
-        kept = JournaledEngine(engine, journal, identity={}, session={}, label="test")
+        kept = journaled(engine, journal, name="endpoint")
         return list(kept.generate(requests)), kept.describe()
 
 

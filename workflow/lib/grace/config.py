@@ -343,6 +343,9 @@ class ModelEntry(Strict):
         None, description="`endpoint` only: the model's name in answers, where `name` is an alias."
     )
     tokenizer: str | None = Field(None, description="Hub id or folder, where it is not `name`.")
+    tokenizer_revision: str | None = Field(
+        None, description="Hub commit or tag of `tokenizer`; null takes the newest."
+    )
     reasoning_end: str | None = Field(
         None, description="Tag that closes a reasoning trace, for example `</think>`."
     )
