@@ -74,7 +74,8 @@ def test_arguments_of_a_hub_model_on_gpus(root: Path) -> None:
     assert option(arguments, "--model") == "org/model"
     assert option(arguments, "--revision") == "abc123"
     assert option(arguments, "--tokenizer") == "org/tokenizer"
-    assert "--tokenizer-revision" not in arguments
+    # Without it vLLM would look for the model's revision among the tokeniser's.
+    assert option(arguments, "--tokenizer-revision") == "main"
     assert option(arguments, "--quantization") == "awq"
     assert option(arguments, "--tensor-parallel-size") == "2"
     assert arguments[-2:] == ["--gpu-memory-utilization", "0.8"]
@@ -124,6 +125,12 @@ def test_the_digest_tells_servers_apart_that_answer_differently(root: Path) -> N
     assert digest(extra_args=["--seed", "1"]) != same
     (root / "resources/models/pico/config.json").write_text("{ }")
     assert digest() != same, "a retrained model is another model"
+    (root / "words").mkdir()
+    (root / "words/chat_template.jinja").write_text("{{ messages }}")
+    entry = PICO.model_copy(update={"tokenizer": "words"})
+    with_words = digest(entry)
+    (root / "words/chat_template.jinja").write_text("{{ messagez }}")
+    assert digest(entry) != with_words, "a living server keeps the template that it has read"
 
 
 def test_a_missing_environment_says_how_to_build_it(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ from typing import Any
 
 import psutil
 
-from grace.digests import digest, stamp
-
 #: Packages whose version can change a result.
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow", "jinja2", "pydantic"),
@@ -102,33 +100,3 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     return found
-
-
-def model_files(folder: Path) -> dict[str, str]:
-    """Stamps of a local model's files, by name (`grace.digests.stamp`)."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
-    return {path.relative_to(folder).as_posix(): stamp(path) for path in files}
-
-
-def model_digest(folder: Path) -> str:
-    """Digest of a local model's files: content of ordinary ones, size of very large ones."""
-    return digest(model_files(folder))
-
-
-def hub_files(name: str, revision: str | None) -> dict[str, Any]:
-    """Commit of a hub model's cached snapshot, and the digests that the hub names its files by.
-
-    Those are SHA-256 for weights and git's SHA-1 for small files. Nulls where this machine has no
-    snapshot, as with a server that is elsewhere.
-    """
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(name, "config.json", revision=revision)
-    if not isinstance(config, str):
-        return {"revision": None, "files": None}
-    snapshot = Path(config).parent
-    files = sorted(path for path in snapshot.rglob("*") if path.is_file())
-    return {
-        "revision": snapshot.name,
-        "files": {path.relative_to(snapshot).as_posix(): path.resolve().name for path in files},
-    }

