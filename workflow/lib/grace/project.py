@@ -28,6 +28,8 @@ from grace.config import (
 )
 from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
+from grace.fields import folder
+from grace.folders import check_places
 from grace.modules import Code
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
@@ -60,7 +62,7 @@ class Project:
         self.root = root
         config = load_config(values, "config")
         if environment.get(JOURNAL_VARIABLE):
-            config = config.model_copy(update={"journal_dir": environment[JOURNAL_VARIABLE]})
+            config = config.model_copy(update={"journal_dir": _journal(environment)})
         self.config: Config = config
         #: As they stand in models.yaml, before a GPU is chosen.
         self.entries: dict[str, ModelEntry] = select_models(
@@ -138,6 +140,7 @@ class Project:
 
     def check(self) -> None:
         """Read all that the run will read, so that bad input stops it before it starts."""
+        check_places(self.config.results, self.config.journal_dir, self.root)
         assert self.prompt_digests
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
@@ -298,3 +301,11 @@ class Project:
             "trials": {study: len(trials) for study, trials in self.trials.items()},
             "variants": list(self.config.variants),
         }
+
+
+def _journal(environment: Mapping[str, str]) -> str:
+    """The folder of the journal that a pod is told. Raises `ConfigError`."""
+    try:
+        return folder(environment[JOURNAL_VARIABLE])
+    except ValueError as error:
+        raise ConfigError(f"{JOURNAL_VARIABLE}: {error}.") from None
