@@ -50,6 +50,9 @@ def check_entries(entries: Iterable[str]) -> None:
                 f"{source}: `{key}` is empty: is it a shell variable that is not set? Leave"
                 f" `{key}` out{off}."
             )
+        if "\n" in value and not value.lstrip().startswith(("{", "[")):
+            # YAML would make it a space.
+            raise ConfigError(f"{source}: `{key}` holds a new line.")
         if len(value) > MAX_VALUE:
             raise ConfigError(f"{source}: a value of {len(value):,} characters.")
         _merge(known, {key: parse_argument(value, source)}, ())
