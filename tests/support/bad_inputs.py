@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from bad_values import ARGUMENTS, FOLDERS, NAMES, NO_NUMBER, NUMBERS, SETTINGS, SOURCES, URLS
 
 ROOT = Path(__file__).parents[2]
 CONFIG, MODELS, CLUSTERS = "config/config.yaml", "config/models.yaml", "config/clusters.yaml"
@@ -156,21 +157,6 @@ def no_mapping(rng: random.Random) -> BadInput:
 
 # --- values of config.yaml ------------------------------------------------------------------------
 
-NUMBERS = (
-    "limit", "base_seed", "journal_timeout_s", "generation.temperature", "generation.top_p",
-    "generation.max_tokens", "requests.concurrency", "requests.timeout_s", "requests.attempts",
-    "requests.backoff_s", "scoring.max_batch_tokens", "scoring.max_batch_mib", "serving.idle_s",
-    "serving.start_timeout_s", "serving.port", "thresholds.max_failure_rate",
-    "thresholds.min_schema_pass", "thresholds.probability_tolerance",
-    "thresholds.percentage_tolerance", "thresholds.min_option_mass", "thresholds.max_low_mass_rate",
-    "thresholds.max_bounds_rate", "replications",
-)  # fmt: skip
-NO_NUMBER = (
-    -1, -(10**6), 10**19, 1e300, float("nan"), float("inf"), float("-inf"), "many", "", " ",
-    "1,000",
-    "9" * 5000, "0x10", "1e999", "one", True, {"a": 1}, [[1]], "½", "1 2", "NaN", "-Infinity",
-)  # fmt: skip
-
 
 def number(rng: random.Random) -> BadInput:
     key, value = rng.choice(NUMBERS), rng.choice(NO_NUMBER)
@@ -191,24 +177,6 @@ def replications(rng: random.Random) -> BadInput:
     return with_file(
         f"replications {str(value)[:30]}", CONFIG, dumped({"replications": value}), "replications"
     )
-
-
-FOLDERS = (
-    "", " ", ".", "..", "/", "//", "./", "../results", "results/..", "a/../../b", "results/",
-    "./results",
-    "results//a", "~", "~/results", "-rf", "--help", "a/-x", ".git", ".git/hooks", ".snakemake",
-    ".snakemake/locks", "config", "config/prompts/seed", "workflow", "workflow/lib",
-    "workflow/lib/grace",
-    "resources", "resources/stimuli", "tests", "tests/unit", "scripts", "envs", "docs", "profiles",
-    ".venv", ".venv-serve/bin", "{model}", "a{b}", "<results>", "a<b", "*", "a?", "[a]", "a;b",
-    "a|b",
-    "a&b", "$HOME", "`id`", "$(id)", 'a"b', "a'b", "a\\b", "a\tb", "a\nb", "\n", "a\n", " a", "a ",
-    "a/ b", "a /b", "x" * 256, "x" * 5000, "/".join(["x"] * 900), "/etc", "/etc/grace",
-    "/usr/share", "/proc/self",
-    "/dev/null", "/sys", "/bin", "a%b", "a#b", "a!b", "http://x.org/a", "s3://bucket/a", "a\u202eb",
-    "a\u200bb", "a\u2028b", "😀", "\ufeff", "results\u00a0", "Snakefile", "Snakefile/a",
-    "config/config.yaml",
-)  # fmt: skip
 
 
 def folder(rng: random.Random) -> BadInput:
@@ -239,15 +207,6 @@ def both_folders(rng: random.Random) -> BadInput:
     )  # fmt: skip
 
 
-NAMES = (
-    "", " ", ".", "..", "./seed", "seed/", "seed/.", "../seed", "/seed", "seed/../seed", "-seed",
-    "se ed",
-    "seed\n", "\nseed", "se\x07ed", "{seed}", "*", "x" * 300, "sééd", "se;ed", "~seed",
-    "../../../etc",
-    "'seed'", "seed,mine", "<seed>", ".seed",
-)  # fmt: skip
-
-
 def name(rng: random.Random) -> BadInput:
     key, value = rng.choice(["variants", "models", "gpus", "cluster"]), rng.choice(NAMES)
     listed = value if key == "cluster" or rng.random() < 0.5 else [value]
@@ -255,38 +214,7 @@ def name(rng: random.Random) -> BadInput:
 
 
 def choice(rng: random.Random) -> BadInput:
-    key, value = rng.choice(
-        [
-            ("studies", "study3"), ("studies", []), ("studies", [None]), ("studies", ["study1",
-            "study1"]),
-            ("experiments", "exp3"), ("experiments", [False]), ("engine", "vlm"), ("engine", False),
-            ("engine", ["vllm"]), ("engine", ""), ("on_invalid", "ignore"), ("on_invalid", None),
-            ("on_invalid", True),
-            ("shuffle", "perhaps"), ("shuffle", 2), ("shuffle", None), ("extraction.method", "llm"),
-            ("models", []), ("models", None), ("models", {"pico": 1}), ("models", ["pico", "pico"]),
-            ("models", ["nobody"]), ("models", [1]), ("variants", []), ("variants", ["seed",
-            "seed"]),
-            ("variants", "nowhere"), ("gpus", "z9"), ("gpus", None), ("cluster", "nowhere"),
-            ("cluster", None),
-            ("stimuli", "a.csv"), ("stimuli", ["a"]), ("stimuli.study3", "a"), ("stimuli.study1",
-            None),
-            ("stimuli.study1", ""), ("stimuli.study1", "\n"), ("stimuli.study2", "a\0b"),
-            ("stimuli.study1", "nowhere.csv"),
-            ("stimuli.study1", "."), ("stimuli.study2", "x" * 5000), ("stimuli.study1", "{a}.csv"),
-            ("stimuli.study1", "/dev/zero"), ("study1_csv", None), ("study1_csv", ""),
-            ("study2_csv", 5),
-            ("study1_csv", ["a"]), ("study2_csv", "config"), ("study3_csv", "a"),
-            ("serving.environment", ""),
-            ("serving.environment", " "), ("serving.environment", "a\nb"),
-            ("scoring.surface_forms", []),
-            ("scoring.surface_forms", ["{}", "{}"]), ("scoring.surface_forms", "{"),
-            ("scoring.surface_forms", [""]),
-            ("scoring.surface_forms", ["{}" + "x" * 999]), ("scoring", 5), ("generation", []),
-            ("thresholds", "none"),
-            ("requests", None), ("pathvars", {"results": "x"}), ("__use_yte__", True),
-            ("zz\x1b[31m", 1), ("x" * 3000, 1),
-        ]
-    )  # fmt: skip
+    key, value = rng.choice(SETTINGS)
     return with_file(
         f"{key[:20]} is {str(value)[:20]!r}", CONFIG, dumped(nested(key,
         value) if "." in key else {key: value}),
@@ -299,26 +227,6 @@ def unknown_key(rng: random.Random) -> BadInput:
     section = rng.choice(["", "generation.", "requests.", "serving.", "thresholds.", "scoring."])
     key = section + "".join(rng.choices("abcdefgxyz_", k=rng.randint(1, 12)))
     return with_file(f"unknown {key}", CONFIG, dumped(nested(key, 1)), f"unknown key '{key}'")
-
-
-ARGUMENTS = (
-    "--api-key=a", "--api-k=a", "--api_key=a", "--api_ke", "--a=b", "--hf-token=a", "--hf-tok=a",
-    "--hf_token",
-    "--model=a", "--mode", "--served-model-name=a", "--served_model", "--host=0.0.0.0",
-    "--ho=0.0.0.0", "--port=1",
-    "--por", "--dtype=half", "--dty=half", "--max-model-len=9", "--max_model_len", "--max-model=9",
-    "--revision=a",
-    "--tokenizer=a", "--tokenizer-rev=a", "--quantization=awq", "--quant", "-q", "-qawq", "-q=awq",
-    "-tp", "-tp=2",
-    "-t", "-pp", "--tensor-parallel-size=2", "--tensor-par=2", "--seed=3", "--see=3",
-    "--trust-remote-code",
-    "--trust_remote", "--trust", "--middleware=a.b", "--worker-cls=a", "--config=a.yaml",
-    "--conf=a", "--uds=a",
-    "--generation-config=auto", "--logprobs-mode=processed_logprobs", "--", "", " ", "a", "--x\n",
-    "--x\0y",
-    " --api-key", "--x" * 9000, "--worker-ext=a", "--reasoning-parser-plug=a",
-    "--logits-processors=a",
-)  # fmt: skip
 
 
 def argument(rng: random.Random) -> BadInput:
@@ -339,29 +247,6 @@ def argument(rng: random.Random) -> BadInput:
 def model_name(rng: random.Random) -> BadInput:
     key = rng.choice([*NAMES, "logs", "analysis", "benchmarks", "manifests", "report.html"])
     return with_file(f"a model {key[:20]!r}", MODELS, dumped({key: {"name": "x"}}), "models.yaml")
-
-
-SOURCES = (
-    "", " ", ".", "..", "../../../etc", "a/../b", "/", "//a", "a//b", "a/", "./a", "~/a", "-a",
-    "--help",
-    "a\nb", "a\0b", "a\\b", " a", "a ", "x" * 2000, "a\u202eb", None, 5, True, ["a"], {"a": 1},
-)  # fmt: skip
-URLS = (
-    "", " ", "x.org", "ftp://x.org", "file:///etc/passwd", "http://", "http:///v1",
-    "https://:8000/v1",
-    "http://x.org:99999/v1", "http://x.org:0/v1", "http://x.org:-1", "http://x.org:a",
-    "http://x.org:/v1",
-    "http://me:pw@x.org", "http://me@x.org", "http://x.org/?k=1", "http://x.org/#a",
-    " http://x.org",
-    "http://x.org ", "http://x.org\n", "http://x\n.org", "http://x .org/v1", "http://x.org/a b",
-    "http://[::1",
-    "http://[::zz]/v1", "http://1.2.3/v1", "http://1.2.3.400/v1", "http://-x.org", "http://x..org",
-    "http://.",
-    "http://x.org/../v1", "http://x.org\\v1", "javascript:alert(1)", "http://x_\0.org",
-    "https://münchen.de/v1",
-    "HTTP://x.org", "http:x.org", "http://" + "x" * 300 + ".org", 5, ["http://x.org"],
-    "http://x.org/<a>",
-)  # fmt: skip
 
 
 def entry(rng: random.Random) -> BadInput:
