@@ -167,7 +167,7 @@ def test_snakemake_refuses_a_bad_file(project, dry_runs, path, content, words):
     [
         (["limit="], "`limit` is empty: is it a shell variable that is not set?"),
         (["study1_csv="], "`study1_csv` is empty"),
-        (["limit=3", "limit=4"], "`limit` is given twice"),
+        (["generation={top_p: 1, top_p: 0.5}"], "the key 'top_p' stands there again"),
         (["results=workflow/lib"], "workflow is the project's own"),
         (["replications=1000000"], "must be 1000 or less"),
     ],

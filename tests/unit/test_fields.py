@@ -92,9 +92,6 @@ def test_other_arguments_of_the_server_are_the_users(arguments):
                      " Leave `limit` out, or write limit=null for none."),
         (["study1_csv= "], "--config study1_csv: `study1_csv` is empty: is it a shell variable that"
                            " is not set? Leave `study1_csv` out."),
-        (["limit=3", "limit=3"], "--config limit: `limit` is given twice."),
-        (["generation={top_p: 1}", "generation={top_p: 0.5}"],
-         "--config generation: `generation.top_p` is given twice."),
         (["generation={top_p: 1, top_p: 0.5}"],
          "--config generation: line 1: the key 'top_p' stands there again; it is in line 1 already."
          " Remove one of them."),
@@ -111,6 +108,7 @@ def test_arguments_that_are_meant():
     check_entries(
         ["limit=3", "models=[a, b]", "generation={top_p: 1}", "generation={temperature: 0}"]
     )
+    check_entries(["limit=3", "limit=4"])  # the last wins, as with any option
     check_entries(["results='my results'", "engine=null", "study1_csv=a=b.csv"])
 
 

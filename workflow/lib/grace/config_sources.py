@@ -1,6 +1,6 @@
 """Config files and `--config`, checked before what Snakemake made of them is used.
 
-Snakemake lets the last of two equal keys win, takes an empty `--config` value for none, and runs
+Snakemake lets the last of two equal keys in a file win, takes an empty `--config` value for none, and runs
 code that stands in a config file.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from grace.config import Config
 from grace.errors import ConfigError
@@ -39,8 +39,10 @@ def check_files(paths: Iterable[Path]) -> None:
 
 
 def check_entries(entries: Iterable[str]) -> None:
-    """Raise `ConfigError` for an empty value, a key named twice, a value that no reader takes."""
-    known: dict[str, Any] = {}
+    """Raise `ConfigError` for a value that is empty or that no reader takes.
+
+    Of entries for one key the last wins, as options of a command line do.
+    """
     for entry in [entries] if isinstance(entries, str) else entries:
         key, _, value = entry.partition("=")
         source = f"--config {key}"
@@ -55,17 +57,4 @@ def check_entries(entries: Iterable[str]) -> None:
             raise ConfigError(f"{source}: `{key}` holds a new line.")
         if len(value) > MAX_VALUE:
             raise ConfigError(f"{source}: a value of {len(value):,} characters.")
-        _merge(known, {key: parse_argument(value, source)}, ())
-
-
-def _merge(known: dict[str, Any], values: Mapping[str, Any], place: tuple[str, ...]) -> None:
-    for key, value in values.items():
-        here = (*place, key)
-        before = known.get(key)
-        if key not in known:
-            known[key] = dict(value) if isinstance(value, Mapping) else value
-        elif isinstance(before, dict) and isinstance(value, Mapping):
-            _merge(before, value, here)
-        else:
-            name = ".".join(here)
-            raise ConfigError(f"--config {place[0] if place else key}: `{name}` is given twice.")
+        parse_argument(value, source)
