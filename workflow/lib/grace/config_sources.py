@@ -1,7 +1,7 @@
 """Config files and `--config`, checked before what Snakemake made of them is used.
 
-Snakemake lets the last of two equal keys in a file win, takes an empty `--config` value for none, and runs
-code that stands in a config file.
+Snakemake lets the last of two equal keys in a file win, takes an empty `--config` value for none,
+and runs code that stands in a config file.
 """
 
 from __future__ import annotations
