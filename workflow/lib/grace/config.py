@@ -323,6 +323,9 @@ class ModelEntry(Strict):
         None, description="`endpoint` only: environment variable that holds the key, in capitals."
     )
     tokenizer: Source | None = Field(None, description="Hub id or folder, where it is not `name`.")
+    tokenizer_revision: Revision | None = Field(
+        None, description="Hub commit or tag of `tokenizer`; null takes the newest."
+    )
     reasoning_end: Text | None = Field(
         None, description="Tag that closes a reasoning trace, for example `</think>`."
     )
