@@ -186,6 +186,43 @@ def test_a_second_crash_is_an_error_with_the_last_log_lines(farm: Farm) -> None:
     gone(farm)
 
 
+def test_a_server_killed_while_it_starts_is_started_again_once(farm: Farm) -> None:
+    job = farm.job(farm.spec("never-ready"))
+    wait_until(farm.starts, PATIENCE_S, "the server process runs")
+    kill_dash_nine(farm.starts()[0])
+    wait_until(lambda: len(farm.starts()) == 2, PATIENCE_S, "restart")
+    kill_dash_nine(farm.starts()[1])
+    errors = job.failure()
+    again = "ended with exit code 137 while it was starting; it had been restarted once already"
+    assert again in errors
+    assert len(farm.starts()) == 2
+    gone(farm)
+
+
+def test_a_server_killed_while_it_starts_serves_at_the_second_start(farm: Farm) -> None:
+    spec = farm.spec("slow-at-first")
+    job = farm.job(spec)
+    wait_until(farm.starts, PATIENCE_S, "the server process runs")
+    kill_dash_nine(farm.starts()[0])
+    assert healthy(job.line())
+    assert len(farm.starts()) == 2
+
+
+def test_the_error_of_a_server_that_dies_twice_begins_with_the_first_cause(farm: Farm) -> None:
+    with lease_server(
+        farm.spec("once-broken"), journal_dir=farm.journal, log_dir=farm.logs
+    ) as lease:
+        crash(lease.wait_ready())
+        wait_until(lambda: not farm.supervisors(), PATIENCE_S, "the supervisor gives up")
+        with pytest.raises(EngineError) as caught:
+            lease.wait_ready()
+    first, _, then = str(caught.value).partition("It was started again.")
+    assert "ended with exit code 1 while it was in use" in first
+    assert "CUDA error: an illegal memory access" in first
+    assert "ended with exit code 3 while it was starting" in then
+    assert "weights are damaged" in then
+
+
 def test_after_a_failure_the_next_job_starts_afresh(farm: Farm) -> None:
     with pytest.raises(EngineError):
         hold(farm, farm.spec("broken"))

@@ -26,14 +26,16 @@ STUB = textwrap.dedent(
     print("stub: loading", flush=True)
     with (folder / "starts").open("a") as starts:
         starts.write(f"{os.getpid()}\\n")
-    if mode == "broken":
+    first = len((folder / "starts").read_text().split()) == 1
+    if mode == "broken" or (mode == "once-broken" and not first):
         print("stub: RuntimeError: weights are damaged", flush=True)
         sys.exit(3)
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", mark],
                      start_new_session=True)
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(503 if mode == "never-ready" else 200)
+            waits = mode == "never-ready" or (mode == "slow-at-first" and first)
+            self.send_response(503 if waits else 200)
             self.end_headers()
             if self.path == "/crash":
                 print("stub: CUDA error: an illegal memory access", flush=True)
