@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 from lease_helpers import Farm, kill_dash_nine
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 from grace.errors import EngineError
 from grace.serving import ServerSpec, lease_server

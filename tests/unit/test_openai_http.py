@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from pydantic import ValidationError
+from waiting import PATIENCE_S
 
 from grace.config import ModelEntry, RequestsConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest
@@ -338,3 +339,39 @@ def test_reasoning_is_told_from_the_answer(
     with EndpointEngine("remote", model, requests=RequestsConfig()) as engine:
         (answer,) = engine.generate([request()])
     assert (answer.reasoning, answer.text) == expected
+
+
+def test_a_dead_server_is_warned_of_once_for_all_requests_and_its_first_failure_is_named(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    together = threading.Barrier(8)
+
+    def die(_: Asked) -> Reply:
+        if together.wait(PATIENCE_S) == 0:  # all requests are under way when it dies
+            server.close()
+        together.wait(PATIENCE_S)
+        error = {"error": {"message": "out of memory"}}
+        return Reply(error, status=500, headers={"Connection": "close"})
+
+    server = start(die)
+    requests = RequestsConfig.model_validate({"backoff_s": 0, "attempts": 3, "concurrency": 8})
+    caplog.set_level(logging.INFO, "grace")
+    with EndpointEngine("remote", entry(server), requests=requests) as engine:
+        with pytest.raises(EngineError) as caught:
+            list(engine.generate([request(str(n)) for n in range(24)]))
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "out of memory" in warnings[0].getMessage()
+    assert "the first failure was:" in str(caught.value)
+    assert "out of memory" in str(caught.value)
+
+
+def test_a_server_that_answers_again_is_warned_of_anew(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "grace")
+    failure = Reply(status=503)
+    server = start(replies(failure, failure, chat_answer(), failure, chat_answer()))
+    ask(server, 2, concurrency=1)
+    assert sum("more are not logged until one succeeds" in text for text in caplog.messages) == 2
+    assert sum("answers again" in text for text in caplog.messages) == 2

@@ -151,7 +151,7 @@ class Supervisor:
         assert self._warden is not None
         code = self._warden.poll()
         if code is not None:
-            # By a signal: the program's, which the warden gives as 128 + signal, or the warden's own.
+            # By a signal; the warden gives its program's as 128 + signal.
             killed = code < 0 or code > 128
             ready = self._state.phase == "ready"
             raise _Died(f"ended with exit code {code} {when}", again=ready or killed)
