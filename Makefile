@@ -86,6 +86,7 @@ cluster-down: ## Stop all of Grace there; ARGS=--everything deletes volumes, rig
 	@scripts/cluster/down.sh $(ARGS)
 
 clean: ## Remove results, logs and caches; keeps the environments
-	rm -rf results sbom logs benchmarks .grace .snakemake .pytest_cache .mypy_cache .ruff_cache \
+	[ ! -d results ] || find results -mindepth 1 -maxdepth 1 -not -name README.md -exec rm -rf {} +
+	rm -rf sbom logs benchmarks .grace .snakemake .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis .coverage
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
