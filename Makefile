@@ -24,7 +24,7 @@ run: setup ## Set up what is missing and run the workflow: results/report.html
 # Coverage counts, and has to reach its limit, where no ARGS choose among the tests.
 test: setup-dev lint serve-env crate-env sbom-env ## Set up what is missing, lint, and run all tests
 	$(IN_VENV) pytest --numprocesses $(WORKERS) --dist loadfile $(if $(ARGS),$(ARGS),--cov)
-	@[ -n "$(ARGS)" ] || echo "Coverage of the tests: $$($(IN_VENV) coverage report --format=total) %"
+	@$(if $(ARGS),:,echo "Coverage of the tests: $$($(IN_VENV) coverage report --format=total) %")
 
 test-long: setup-dev ## Property tests with 100,000 generated inputs each module (50 minutes)
 	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/unit/test_journal_crashes.py tests/properties $(ARGS)
