@@ -165,3 +165,16 @@ def test_the_benchmark_of_the_steps_without_a_model_runs(project):
         *("exp1", "exp2"),
         *("tabulate", "structure", "probabilities", "validate", "merge"),
     ]
+
+
+def test_a_run_without_a_usable_answer_has_its_report_and_fails(project):
+    arguments = (
+        "--config", "limit=2", "replications=1", "studies=[study2]", "experiments=[exp1]",
+        "generation={max_tokens: 1}", "results=mute", "on_invalid=warn",
+    )  # fmt: skip
+    done = project.snakemake(*arguments)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert "no model of this run (pico) has a usable answer or measurement" in done.stdout
+    report = (project.folder / "mute/report.html").read_text(encoding="utf-8")
+    assert "No model of this run has a usable answer" in report
