@@ -45,8 +45,8 @@ ARGUMENTS = (
     "--por", "--dtype=half", "--dty=half", "--max-model-len=9", "--max_model_len", "--max-model=9",
     "--revision=a",
     "--tokenizer=a", "--tokenizer-rev=a", "--quantization=awq", "--quant", "-q", "-qawq", "-q=awq",
-    "-tp", "-tp=2",
-    "-t", "-pp", "--tensor-parallel-size=2", "--tensor-par=2", "--seed=3", "--see=3",
+    
+    "--seed=3", "--see=3",
     "--trust-remote-code",
     "--trust_remote", "--trust", "--middleware=a.b", "--worker-cls=a", "--config=a.yaml",
     "--conf=a", "--uds=a",
