@@ -45,7 +45,6 @@ ARGUMENTS = (
     "--por", "--dtype=half", "--dty=half", "--max-model-len=9", "--max_model_len", "--max-model=9",
     "--revision=a",
     "--tokenizer=a", "--tokenizer-rev=a", "--quantization=awq", "--quant", "-q", "-qawq", "-q=awq",
-    
     "--seed=3", "--see=3",
     "--trust-remote-code",
     "--trust_remote", "--trust", "--middleware=a.b", "--worker-cls=a", "--config=a.yaml",
