@@ -61,10 +61,10 @@ def repeated_draws(
         tables.setdefault(str(found["model_key"].iloc[0]), []).append((found, measured))
     for model, pairs in tables.items():
         if len(pairs) > 1:
-            measured = [table for _, table in pairs if table is not None]
+            known = [table for _, table in pairs if table is not None]
             checks = check_draws(
                 pd.concat([found for found, _ in pairs]),
-                pd.concat(measured) if measured else None,
+                pd.concat(known) if known else None,
                 study,
                 GenerationConfig.model_validate(decoding),
             )
@@ -90,7 +90,8 @@ def merge(
     ]
     merged = pd.concat(tables, ignore_index=True)
     with replacing(csv) as file:
-        merged.to_csv(CsvLines(file), index=False, lineterminator="\r\n")
+        lines: Any = CsvLines(file)  # all of a file that pandas needs
+        merged.to_csv(lines, index=False, lineterminator="\r\n")
     merged.to_parquet(parquet, index=False)
 
 
@@ -98,7 +99,7 @@ if __name__ == "__main__":
     from grace.scripting import job
 
     study = STUDIES[snakemake.wildcards.study]
-    tables = tuple(
+    structured, probabilities = (
         [Path(path) for path in snakemake.input.get(name, [])]
         for name in ("structured", "probabilities")
     )
@@ -106,10 +107,13 @@ if __name__ == "__main__":
         refuse_invalid(
             [Path(path) for path in snakemake.input.validations],
             snakemake.params.cell["on_invalid"],
-            list(repeated_draws(*tables, study, snakemake.params.cell["decoding"])),
+            list(
+                repeated_draws(structured, probabilities, study, snakemake.params.cell["decoding"])
+            ),
         )
         merge(
-            *tables,
+            structured,
+            probabilities,
             study,
             Path(snakemake.output.csv),
             Path(snakemake.output.parquet),

@@ -103,7 +103,7 @@ show_failed <- function(json) {
   step <- trimws(paste(failed$stage, ifelse(is.na(failed$study), "", failed$study)))
   show_table(
     data.frame(
-      Model = failed$model, Replication = failed$replication, "Failed at" = step,
+      Model = mark_keys(failed$model), Replication = failed$replication, "Failed at" = step,
       Reason = failed$reason, check.names = FALSE
     ),
     "Not in this report: what failed when it was made. The same command tries it again."
@@ -195,7 +195,8 @@ checks_table <- function(records) {
         replication = first_of(dig(record, "replication"), dig(record, "replication_index")),
         study = dig(check, "study"), experiment = dig(check, "experiment"),
         check = dig(check, "name"), description = dig(check, "description"),
-        value = dig(check, "value"), threshold = dig(check, "threshold"), passed = isTRUE(check$passed),
+        value = dig(check, "value"), threshold = dig(check, "threshold"),
+        passed = isTRUE(check$passed),
         rows_to_review = total, rows_listed = listed
       )
     }))
