@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from grace.draws import CHANCE, _most, draws_of
 from grace.studies import STUDIES
 from grace.validation import Check, check_draws
 
+ROOT = Path(__file__).parents[2]
 STUDY1, STUDY2 = STUDIES["study1"], STUDIES["study2"]
 OPTIONS = max(STUDY2.probability_groups().values(), key=len)
 WARM = GenerationConfig(temperature=0.7)
@@ -170,3 +173,25 @@ def test_the_bound_is_chernoffs() -> None:
     assert tail.mean() <= 10 * CHANCE
     assert 0.88 < bound < 0.96
     assert _most(0.999, 200) == 1.0
+
+
+def test_replications_that_repeat_each_other_are_seen_when_they_are_merged(tmp_path: Path) -> None:
+    """Each has too few draws to tell; a server that draws passes."""
+    repeated_draws = runpy.run_path(str(ROOT / "scripts/merge.py"))["repeated_draws"]
+    for share, lines in ((1.0, 1), (0.9, 0)):
+        dice = np.random.default_rng(7)
+        paths = []
+        for replication in range(2):
+            texts = [
+                (f"{prompt:016x}", form(prompt, 0 if dice.random() < share else 7))
+                for prompt in range(36)
+                for _ in range(8)
+            ]
+            found = table(texts).assign(model_key="big", replication=replication)
+            found["request_seed"] += 1000 * replication
+            assert not failed(check_draws(found, None, STUDY1, WARM))
+            paths.append(tmp_path / f"{replication}.csv")
+            found.to_csv(paths[-1], index=False)
+        told = list(repeated_draws(paths, [], STUDY1, WARM.model_dump()))
+        assert len(told) == lines
+        assert all("big, all 2 replications, study1_exp1: share of 540" in line for line in told)
