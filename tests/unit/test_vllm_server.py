@@ -79,6 +79,8 @@ def test_arguments_of_a_hub_model_on_gpus(root: Path) -> None:
     assert option(arguments, "--quantization") == "awq"
     assert option(arguments, "--tensor-parallel-size") == "2"
     assert arguments[-2:] == ["--gpu-memory-utilization", "0.8"]
+    assert "--no-trust-remote-code" in arguments
+    assert option(arguments, "--load-format") == "safetensors"
     assert "--enforce-eager" not in arguments
     assert "--block-size" not in arguments
     assert "--no-enable-chunked-prefill" not in arguments

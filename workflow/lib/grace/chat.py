@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from grace.config import ModelEntry
 from grace.digests import digest
 from grace.errors import EngineError
+from grace.model_files import advice
 from grace.studies.base import Message
 
 if TYPE_CHECKING:
@@ -65,13 +66,13 @@ class ChatTokenizer:
         source, revision = tokenizer_source(entry, root)
         try:
             self._tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
-                source, revision=revision
+                source, revision=revision, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
             raise EngineError(
                 f"model '{model_key}': no tokeniser to be had from '{name}':"
                 f" {str(error).splitlines()[0]} Check `name` and `revision` in"
-                " config/models.yaml, and HF_TOKEN for gated models."
+                f" config/models.yaml, and HF_TOKEN for gated models.{advice(str(error))}"
             ) from None
         if not self._tokenizer.chat_template:
             raise EngineError(

@@ -324,19 +324,30 @@ class Project:
 
     def analysis_cell(self) -> dict[str, Any]:
         """What analyses and report say beside their numbers: origins, settings of experiment 1."""
-        sampled = "exp1" in self.config.experiments
-        return {
-            "origins": self.origins,
-            "generation": self.config.generation.model_dump() if sampled else {},
-        }
+        return {"origins": self.origins, "generation": self._decoding() or {}}
 
-    def validation_cell(self) -> dict[str, Any]:
-        """What validation depends on, the tables apart; `trials` is their number, by study."""
+    def validation_cell(self, model: str) -> dict[str, Any]:
+        """What validation depends on, the tables apart.
+
+        `trials` is their number, by study; `answers_as` is how a server is to name the model.
+        """
+        entry = self.models[model]
+        own = {"endpoint": entry.reports_as or entry.name, "vllm": model}
         return {
+            "answers_as": own.get(entry.engine),
+            "decoding": self._decoding(),
             "thresholds": self.config.thresholds.model_dump(),
             "trials": {study: len(trials) for study, trials in self.trials.items()},
             "variants": list(self.config.variants),
         }
+
+    def merge_cell(self) -> dict[str, Any]:
+        """What merging depends on, the tables apart."""
+        return {"on_invalid": self.config.on_invalid, "decoding": self._decoding()}
+
+    def _decoding(self) -> dict[str, Any] | None:
+        """How answers are sampled; None where none are."""
+        return self.config.generation.model_dump() if "exp1" in self.config.experiments else None
 
 
 def _journal(environment: Mapping[str, str]) -> str:
