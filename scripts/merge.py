@@ -37,7 +37,7 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
         path,
         keep_default_na=False,
         na_values=[""],
-        dtype=dict.fromkeys((study.key_columns[0], "variant", "prompt_id"), "string"),
+        dtype=dict.fromkeys((*study.key_columns, "variant", "prompt_id"), "string"),
         low_memory=False,
     )
 

@@ -147,14 +147,8 @@ def test_open_quotation_mark(read: Read) -> None:
         (
             Study1(),
             {"priorQ": "How many?"},
-            "priorQ is 'How many?': must hold a question of the form 'How many of the 3 <things>"
+            "priorQ is 'How many?': must hold one question of the form 'How many of the 3 <things>"
             " do you think <have the property>?', from which the prompts take the property",
-        ),
-        (
-            Study2(),
-            {"Goal": "cheer up"},
-            "Goal is 'cheer up': must be one of informative, social, both, or a clause that"
-            " mentions being 'informative' or 'accurate', to 'feel good', or 'both'",
         ),
         (
             Study2(),

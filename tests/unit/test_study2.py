@@ -42,7 +42,7 @@ TRIAL = {
     ],
 )
 def test_goals_are_told_apart(goal: str, label: str | None) -> None:
-    assert simplify_goal(goal) == label
+    assert simplify_goal(goal, "Ivan", "Lin") == label
 
 
 @pytest.mark.parametrize(

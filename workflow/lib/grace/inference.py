@@ -21,6 +21,7 @@ from grace.generation import run_generation
 from grace.journal import Journal
 from grace.measurement import run_scoring
 from grace.modules import engine_code
+from grace.prompt_checks import check_control_tokens
 from grace.prompts import PromptSet
 from grace.records import write_json, write_records
 from grace.stimuli import read_trials
@@ -72,6 +73,8 @@ def infer(
     ]
     items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
     tokenizer = tokenizer_of(model_key, entry, runtime.root)
+    if tokenizer is not None:
+        check_control_tokens(stimuli, study, run.experiment, items, tokenizer)
     facts = {
         "started": started,
         "code": code,
@@ -134,6 +137,11 @@ def _origin(
     return {
         "model": model,
         "tokenizer": tokenizer.digests() if tokenizer is not None else None,
+        # None reaches a model from the text of a question: such text is refused.
+        "control_tokens": {
+            "in_text": "refused",
+            "known_by": "name" if tokenizer is None else "name and tokeniser",
+        },
         "seeds": {"replication": run.base_seed + run.replication, "experiment": run.seed},
         "files": files,
     }

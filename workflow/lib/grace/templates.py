@@ -311,8 +311,8 @@ class Templates:
         token = known_control_token(text)
         if token is not None:
             raise ConfigError(
-                f"{self._folder / name}: gives a message that holds {token[:80]}, a control token of"
-                " language models. Take away what makes it, here or in the stimuli."
+                f"{self._folder / name}: gives a message that holds {token[:80]}, a control token"
+                " of language models. Take away what makes it, here or in the stimuli."
             )
         return text
 

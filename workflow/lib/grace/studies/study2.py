@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from grace.distributions import entropy
+from grace.plain_text import shortened
 from grace.prompts import PromptSet
 from grace.studies.base import Message, Query, StructuredAnswer, Study, Trial
 
@@ -24,7 +25,7 @@ UTTERANCES = {
     for frame in FRAMES
     for assessment in ASSESSMENTS
 }
-_STATE = re.compile(r"([0-3])\s*(?:hearts?)?", re.IGNORECASE)
+_STATE = re.compile(r"([0-3])\s*(?a:hearts?)?", re.IGNORECASE)
 #: Used where a file gives a goal's bare label instead of a clause.
 _GOAL_CLAUSES = {
     "informative": "If {speaker} wanted to be as informative as possible",
@@ -33,20 +34,61 @@ _GOAL_CLAUSES = {
 }
 
 
-def simplify_goal(goal: str) -> Literal["informative", "social", "both"] | None:
-    """A goal's label, or None for a text that names none.
+# What a goal may say, after `_goal_words`: <s> stands for the speaker, <l> for the listener.
+_INFORMATIVE = r"(?:as )?(?:informative and accurate|accurate and informative|informative|accurate)"
+_GIVE = rf"(?:be {_INFORMATIVE}(?: as possible)?|give {_INFORMATIVE} feedback(?: as possible)?)"
+_PLEASE = r"(?:(?:make|help) <l> feel (?:good|better)|be (?:kind|social)(?: to <l>)?)"
+_L_PLEASED = r"<l> to feel (?:good|better)"
+_RATHER_THAN = r",? (?:rather than|instead of|(?:but )?not necessarily)"
+_FORMS: Mapping[Literal["informative", "social", "both"], str] = {
+    "informative": (
+        rf"to {_GIVE}(?:,? whether or not that pleased <l>"
+        rf"|{_RATHER_THAN} (?:to )?(?:{_PLEASE}|making <l> feel (?:good|better)|kind|social))?"
+    ),
+    "social": (
+        rf"(?:to {_PLEASE}|{_L_PLEASED})"
+        rf"(?:,? and being {_INFORMATIVE} did not matter|,? and did not mind being uninformative"
+        rf"|{_RATHER_THAN} (?:to )?(?:{_GIVE}|giving {_INFORMATIVE} feedback|{_INFORMATIVE}))?"
+    ),
+    "both": (
+        rf"(?:to both|both to) {_GIVE},? and (?:(?:to )?{_PLEASE}|{_L_PLEASED})"
+        rf"|(?:to both|both to) {_PLEASE},? and (?:to )?{_GIVE}"
+        rf"|both {_L_PLEASED},? and to {_GIVE}"
+    ),
+}
+_GOAL_FORMS = {
+    label: re.compile(rf"{label}|if <s> want(?:ed|s) (?:{form})") for label, form in _FORMS.items()
+}
+_GOALS_ALLOWED = (
+    "informative, social, both, or a clause of the form 'If <speaker> wanted to be as informative"
+    " and accurate as possible', 'If <speaker> wanted to make <listener> feel good, rather than"
+    " give informative feedback' or 'If <speaker> wanted BOTH to be informative AND to make"
+    " <listener> feel good'; config/README.md lists all forms"
+)
 
-    A goal that mentions both motives is `both` only if it says so: "feel good, rather than
-    informative" is `social`. What comes after "rather than" or "instead of" is not wanted.
+
+def _goal_words(goal: str, speaker: str, listener: str) -> str:
+    """A goal in small letters and single spaces, the names replaced by <s> and <l>."""
+    text = " ".join(goal.split()).rstrip(".,;: ")
+    parts = re.fullmatch(r"(if )(.+?)( wante?[ds]\b.*)", text, re.IGNORECASE)
+    if parts is not None:
+        who, rest = parts[2], parts[3]
+        who = "<s>" if who in {speaker, "he", "she", "they"} else who
+        names = rf"(?<= )(?:{re.escape(listener)}|him|her|them)(?=[ ,]|$)"
+        text = f"{parts[1]}{who}{re.sub(names, '<l>', rest)}"
+    return text.lower()
+
+
+def simplify_goal(
+    goal: str, speaker: str, listener: str
+) -> Literal["informative", "social", "both"] | None:
+    """A goal's label, or None for a text that says none of the known things and nothing else.
+
+    Nothing is guessed from single words: "informative, not kind" and "not social" are None.
     """
-    text = re.split(r"\brather than\b|\binstead of\b", goal.lower())[0]
-    if re.search(r"\bboth\b", text):
-        return "both"
-    if re.search(r"\bfeel (?:good|better)\b|\bkind\b|\bsocial\b", text):
-        return "social"
-    if re.search(r"\binformative\b|\baccurate\b", text):
-        return "informative"
-    return None
+    text = _goal_words(goal, speaker, listener)
+    found = [label for label, form in _GOAL_FORMS.items() if form.fullmatch(text)]
+    return found[0] if len(found) == 1 else None
 
 
 class Study2Trial(Trial):
@@ -62,16 +104,6 @@ class Study2Trial(Trial):
     SP_Name: str = Field(min_length=1)
     LS_Name: str = Field(min_length=1)
 
-    @field_validator("Goal")
-    @classmethod
-    def _known_goal(cls, value: str) -> str:
-        if simplify_goal(value) is None:
-            raise ValueError(
-                "must be one of informative, social, both, or a clause that mentions being"
-                " 'informative' or 'accurate', to 'feel good', or 'both'"
-            )
-        return value
-
     @field_validator("State")
     @classmethod
     def _known_state(cls, value: str) -> str:
@@ -79,10 +111,19 @@ class Study2Trial(Trial):
             raise ValueError("must be one of '0 hearts', '1 heart', '2 hearts', '3 hearts'")
         return value
 
+    @model_validator(mode="after")
+    def _known_goal(self) -> Study2Trial:
+        if simplify_goal(self.Goal, self.SP_Name, self.LS_Name) is None:
+            raise ValueError(
+                f"Goal is {shortened(self.Goal)}: must be one of {_GOALS_ALLOWED}. Here <speaker>"
+                f" is {shortened(self.SP_Name)} and <listener> {shortened(self.LS_Name)}"
+            )
+        return self
+
     @property
     def goal_simplified(self) -> Literal["informative", "social", "both"]:
         """informative, social or both."""
-        goal = simplify_goal(self.Goal)
+        goal = simplify_goal(self.Goal, self.SP_Name, self.LS_Name)
         assert goal is not None  # the validator saw to it
         return goal
 
@@ -107,6 +148,21 @@ class Study2Answer(StructuredAnswer):
 _UTTERANCE = re.compile(
     r"\bit\s+\[?(was\s+not|was|wasn(?:[^\w\s]|ʼ)?t)\]?\s+\[?(terrible|bad|good|amazing)\b"
     r"(?![ \t]*(?:/|or\b))",
+    re.IGNORECASE,
+)
+# What takes an utterance back: "would not say it was bad", "rather than it was bad".
+_TAKEN_BACK = re.compile(
+    r"(?:\b(?:not|never|cannot)|n(?:[^\w\s]|ʼ)?t)\s+(?:\w+\s+){0,2}"
+    r"(?:say|saying|said|claim|tell|write|answer|think|call|mean)\b[^.!?\n]{0,40}\Z"
+    r"|\b(?:rather\s+than|instead\s+of|avoid|without|neither|nor)\b[^.!?,;\n]{0,40}\Z",
+    re.IGNORECASE,
+)
+#: Characters before an utterance that are looked at.
+_BEFORE = 120
+# Another word right behind the first one: "good and bad", "bad, good", "terrible | bad".
+_ANOTHER = re.compile(
+    r"\]?[ \t]*(?:[,;|&–-]|(?:and|but|yet|to|nor)\b)+[ \t]*"
+    r"(?:(?:and|but|not|also|or|very)[ \t]+){0,2}\[?(?:terrible|bad|good|amazing)\b",
     re.IGNORECASE,
 )
 _FORM = re.compile(r"\s*It (?:was|wasn't) (?:terrible|bad|good|amazing)\.?\s*")
@@ -161,15 +217,28 @@ class Study2(Study):
 
     def parse(self, response: str | None) -> Study2Answer:
         text = re.sub(r"[*_`\"]+", "", response or "")
+        matches = list(_UTTERANCE.finditer(text))
         found = {
             (
-                "was" if re.fullmatch("was", frame, re.IGNORECASE) else "wasn't",
-                assessment.lower(),
+                "was" if re.fullmatch("was", match[1], re.IGNORECASE) else "wasn't",
+                match[2].lower(),
             )
-            for frame, assessment in _UTTERANCE.findall(text)
+            for match in matches
         }
-        if len(found) != 1:
-            problem = "no utterance of the form asked for" if not found else "several utterances"
+        if not found:
+            problem = "no utterance of the form asked for"
+        elif len(found) > 1:
+            problem = "several utterances"
+        elif any(
+            _TAKEN_BACK.search(text[max(0, match.start() - _BEFORE) : match.start()])
+            for match in matches
+        ):
+            problem = "an utterance that is taken back"
+        elif any(_ANOTHER.match(text, match.end()) for match in matches):
+            problem = "several words in one utterance"
+        else:
+            problem = None
+        if problem is not None:
             return Study2Answer(extraction_confidence=0.0, extraction_errors=problem)
         frame, assessment = next(iter(found))
         return Study2Answer.model_validate(
