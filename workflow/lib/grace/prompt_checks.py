@@ -47,10 +47,12 @@ def check_prompts(
             asked = []
             for index, trial in enumerate(trials):
                 try:
-                    asked.append(digest(chats(study, experiment, trial, prompts)))
+                    messages = chats(study, experiment, trial, prompts)
                 except ConfigError as error:
                     where = _place(stimuli, study, index)
                     raise ConfigError(f"{error} (for {where})") from None
+                if len(wordings) > 1:
+                    asked.append(digest(messages))
             found[variant] = digest(asked)
         for one, other in combinations(found, 2):
             if found[one] == found[other]:

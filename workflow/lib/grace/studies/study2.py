@@ -34,16 +34,16 @@ _GOAL_CLAUSES = {
 }
 
 
-# What a goal may say, after `_goal_words`: <s> stands for the speaker, <l> for the listener.
+# What a goal may say, after `_goal_words`: S stands for the speaker, L for the listener.
 _INFORMATIVE = r"(?:as )?(?:informative and accurate|accurate and informative|informative|accurate)"
 _GIVE = rf"(?:be {_INFORMATIVE}(?: as possible)?|give {_INFORMATIVE} feedback(?: as possible)?)"
-_PLEASE = r"(?:(?:make|help) <l> feel (?:good|better)|be (?:kind|social)(?: to <l>)?)"
-_L_PLEASED = r"<l> to feel (?:good|better)"
+_PLEASE = r"(?:(?:make|help) L feel (?:good|better)|be (?:kind|social)(?: to L)?)"
+_L_PLEASED = r"L to feel (?:good|better)"
 _RATHER_THAN = r",? (?:rather than|instead of|(?:but )?not necessarily)"
 _FORMS: Mapping[Literal["informative", "social", "both"], str] = {
     "informative": (
-        rf"to {_GIVE}(?:,? whether or not that pleased <l>"
-        rf"|{_RATHER_THAN} (?:to )?(?:{_PLEASE}|making <l> feel (?:good|better)|kind|social))?"
+        rf"to {_GIVE}(?:,? whether or not that pleased L"
+        rf"|{_RATHER_THAN} (?:to )?(?:{_PLEASE}|making L feel (?:good|better)|kind|social))?"
     ),
     "social": (
         rf"(?:to {_PLEASE}|{_L_PLEASED})"
@@ -57,7 +57,7 @@ _FORMS: Mapping[Literal["informative", "social", "both"], str] = {
     ),
 }
 _GOAL_FORMS = {
-    label: re.compile(rf"{label}|if <s> want(?:ed|s) (?:{form})") for label, form in _FORMS.items()
+    label: re.compile(rf"{label}|if S want(?:ed|s) (?:{form})") for label, form in _FORMS.items()
 }
 _GOALS_ALLOWED = (
     "informative, social, both, or a clause of the form 'If <speaker> wanted to be as informative"
@@ -68,15 +68,13 @@ _GOALS_ALLOWED = (
 
 
 def _goal_words(goal: str, speaker: str, listener: str) -> str:
-    """A goal in small letters and single spaces, the names replaced by <s> and <l>."""
-    text = " ".join(goal.split()).rstrip(".,;: ")
-    parts = re.fullmatch(r"(if )(.+?)( wante?[ds]\b.*)", text, re.IGNORECASE)
-    if parts is not None:
-        who, rest = parts[2], parts[3]
-        who = "<s>" if who in {speaker, "he", "she", "they"} else who
-        names = rf"(?<= )(?:{re.escape(listener)}|him|her|them)(?=[ ,]|$)"
-        text = f"{parts[1]}{who}{re.sub(names, '<l>', rest)}"
-    return text.lower()
+    """A goal in small letters and single spaces, the names replaced by S and L."""
+    text = " ".join(goal.lower().split()).rstrip(".,;: ")
+    parts = re.fullmatch(r"if (.+?)( want(?:ed|s)\b.*)", text)
+    if parts is None or parts[1] not in {speaker.lower(), "he", "she", "they"}:
+        return text
+    names = rf"(?<= )(?:{re.escape(listener.lower())}|him|her|them)(?=[ ,]|$)"
+    return f"if S{re.sub(names, 'L', parts[2])}"
 
 
 def simplify_goal(
