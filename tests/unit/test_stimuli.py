@@ -281,7 +281,8 @@ def test_open_quotation_mark(read: Read) -> None:
         (
             Study1(),
             {"priorQ": "How many of the 3 pots do you think leak? How many of the 3 lids fit?"},
-            "priorQ is 'How many of the 3 pots do you think leak? How many of the 3 lids fit?': must"
+            "priorQ is 'How many of the 3 pots do you think leak? How many of the 3 lids fit?':"
+            " must"
             " hold one question of the form 'How many of the 3 <things> do you"
             " think <have the property>?', from which the prompts take the property",
         ),

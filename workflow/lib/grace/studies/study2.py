@@ -19,7 +19,8 @@ from grace.studies.base import Message, Query, StructuredAnswer, Study, Trial
 
 FRAMES = ("was", "wasn't")
 ASSESSMENTS = ("terrible", "bad", "good", "amazing")
-GOALS = ("informative", "social", "both")
+GoalLabel = Literal["informative", "social", "both"]
+GOALS: tuple[GoalLabel, ...] = ("informative", "social", "both")
 UTTERANCES = {
     f"It {frame} {assessment}": (frame, assessment)
     for frame in FRAMES
@@ -40,7 +41,7 @@ _GIVE = rf"(?:be {_INFORMATIVE}(?: as possible)?|give {_INFORMATIVE} feedback(?:
 _PLEASE = r"(?:(?:make|help) L feel (?:good|better)|be (?:kind|social)(?: to L)?)"
 _L_PLEASED = r"L to feel (?:good|better)"
 _RATHER_THAN = r",? (?:rather than|instead of|(?:but )?not necessarily)"
-_FORMS: Mapping[Literal["informative", "social", "both"], str] = {
+_FORMS: Mapping[GoalLabel, str] = {
     "informative": (
         rf"to {_GIVE}(?:,? whether or not that pleased L"
         rf"|{_RATHER_THAN} (?:to )?(?:{_PLEASE}|making L feel (?:good|better)|kind|social))?"
@@ -77,9 +78,7 @@ def _goal_words(goal: str, speaker: str, listener: str) -> str:
     return f"if S{re.sub(names, 'L', parts[2])}"
 
 
-def simplify_goal(
-    goal: str, speaker: str, listener: str
-) -> Literal["informative", "social", "both"] | None:
+def simplify_goal(goal: str, speaker: str, listener: str) -> GoalLabel | None:
     """A goal's label, or None for a text that says none of the known things and nothing else.
 
     Nothing is guessed from single words: "informative, not kind" and "not social" are None.
@@ -119,7 +118,7 @@ class Study2Trial(Trial):
         return self
 
     @property
-    def goal_simplified(self) -> Literal["informative", "social", "both"]:
+    def goal_simplified(self) -> GoalLabel:
         """informative, social or both."""
         goal = simplify_goal(self.Goal, self.SP_Name, self.LS_Name)
         assert goal is not None  # the validator saw to it
