@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pydantic import PrivateAttr, model_validator
 
 from grace.studies.study1 import Study1Trial
-from grace.studies.study2 import GOALS, GoalLabel, Study2Trial
+from grace.studies.study2 import GOALS as GOAL_LABELS
+from grace.studies.study2 import GoalLabel, Study2Trial
 
 #: The cells of study 1: (access, observe).
 CELLS = ((1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3))
@@ -747,7 +748,7 @@ class ParaphrasedTrial(Study2Trial):
 
 def study2_trial(rng: random.Random) -> Study2Trial:
     """A scenario of study 2 in random words, its goal and its state drawn evenly."""
-    label = rng.choice(GOALS)
+    label = rng.choice(GOAL_LABELS)
     speaker, listener = _name(rng), _name(rng)
     while listener == speaker:
         listener = _name(rng)
