@@ -222,6 +222,7 @@ def test_a_template_with_an_unknown_value_names_the_known(folder: Path) -> None:
         ("{{ speaker | replace('i', 'a') }} {{ ['x', 'y'] | join('-') }}", "Lan x-y"),
         ("{% if spekaer is defined %}x{% endif %}{# a note #}y", "y"),
         ("\ufeffText", "Text"),
+        ("One.\r\nTwo.\rThree.\r\n", "One.\nTwo.\nThree."),
     ],
 )
 def test_what_templates_may_hold(folder: Path, template: str, text: str) -> None:

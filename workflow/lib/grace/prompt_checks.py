@@ -39,7 +39,8 @@ def check_prompts(
     """Render what every trial asks in every variant.
 
     Raises `ConfigError` for a template that fails or asks nothing, with the row that it fails for,
-    and for two variants that are one: their answers would count twice.
+    for one that asks two questions of a trial in the same words, and for two variants that are one:
+    their answers would count twice.
     """
     for experiment in experiments:
         found: dict[str, str] = {}
@@ -51,6 +52,12 @@ def check_prompts(
                 except ConfigError as error:
                     where = _place(stimuli, study, index)
                     raise ConfigError(f"{error} (for {where})") from None
+                if len({digest(chat) for chat in messages}) < len(messages):
+                    raise ConfigError(
+                        f"{prompts.folder}: two questions of {study.name}_{experiment} are the same"
+                        f" for one trial ({_place(stimuli, study, index)}). Put into the template"
+                        " what tells them apart, such as {{ state }}."
+                    )
                 if len(wordings) > 1:
                     asked.append(digest(messages))
             found[variant] = digest(asked)

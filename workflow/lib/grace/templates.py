@@ -224,7 +224,7 @@ class _Folder(jinja2.BaseLoader):
                 f" {MOST_BYTES:,}. Put what differs between trials into the stimuli."
             )
         try:
-            text = data.decode("utf-8-sig")
+            text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         except UnicodeDecodeError as error:
             line = data[: error.start].count(b"\n") + 1
             raise ConfigError(
