@@ -151,12 +151,18 @@ def test_a_control_token_in_a_surface_form_is_refused(any_chat: ChatTokenizer) -
 @pytest.mark.parametrize(
     ("template", "problem"),
     [
-        ("{{ raise_exception('Only roles of mine') }}", "its chat template fails: Only roles of"),
-        ("{{ messages[0].__class__.__mro__[1].__subclasses__() }}", "fails: .*unsafe"),
-        ("{{ messages.append(1) }}{{ 1 }}", "its chat template fails"),
-        ("{{ 1 / 0 }}", "its chat template fails: division by zero"),
-        ("{% for m in messages %}", "its chat template fails"),
-        ("{% for a in range(10000000000) %}{% endfor %}", "its chat template fails: Range too big"),
+        (
+            "{{ raise_exception('Only roles of mine') }}",
+            "its chat template refuses the prompt: Only roles of",
+        ),
+        ("{{ messages[0].__class__.__mro__[1].__subclasses__() }}", "refuses the prompt: .*unsafe"),
+        ("{{ messages.append(1) }}{{ 1 }}", "its chat template refuses the prompt"),
+        ("{{ 1 / 0 }}", "its chat template refuses the prompt: division by zero"),
+        ("{% for m in messages %}", "its chat template refuses the prompt"),
+        (
+            "{% for a in range(10000000000) %}{% endfor %}",
+            "its chat template refuses the prompt: Range too big",
+        ),
         # Templates for lists of parts give an empty question where the content is a text.
         (
             "{% for part in messages[0]['content'] %}{{ part['text'] }}{% endfor %}<|stop|>",

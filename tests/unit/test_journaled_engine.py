@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from engines_for_tests import ScriptedEngine
 from test_packed_scoring import trials
 
 from grace.config import ScoringConfig
+from grace.engines.answer_keys import ANSWER_VERSION, AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
+from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
 from grace.engines.scorer import COPIES, Scorer
 from grace.journal import Journal
@@ -53,10 +56,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def journaled(
-    engine: Any, journal: Journal, started: str = "today", **identity: Any
+    engine: Any,
+    journal: Journal,
+    started: str = "today",
+    name: str = "transformers",
+    former: FormerKeys | None = None,
+    **identity: Any,
 ) -> JournaledEngine:
     return JournaledEngine(
-        engine, journal, identity=identity, session={"started": started}, label="pico/test"
+        lambda: nullcontext(engine),
+        journal,
+        keys=AnswerKeys(name, "exp1", identity),
+        session={"started": started},
+        label="pico/test",
+        former=former,
     )
 
 
@@ -95,12 +108,51 @@ def test_another_request_is_asked(folder: Path, other: GenerationRequest) -> Non
     assert engine.keys == ["a", "a"]
 
 
-def test_another_model_version_or_code_is_asked(folder: Path) -> None:
+def test_another_model_version_or_answer_version_is_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Counting()
+
+    def ask(**identity: Any) -> None:
+        list(journaled(engine, journal, **identity).generate([generation("a")]))
+
     with Journal(folder) as journal:
-        for identity in ({"model": 1, "code": 1}, {"model": 2, "code": 1}, {"model": 1, "code": 2}):
-            list(journaled(engine, journal, **identity).generate([generation("a")]))
-    assert engine.keys == ["a"] * 3
+        for identity in ({"model": 1}, {"model": 2}, {"model": 1, "version": 2}, {"model": 1}):
+            ask(**identity)
+        assert engine.keys == ["a"] * 3
+        monkeypatch.setitem(ANSWER_VERSION["transformers"], "exp1", 99)
+        ask(model=1)
+    assert engine.keys == ["a"] * 4
+
+
+def test_an_engine_is_opened_at_the_first_answer_that_is_missing(folder: Path) -> None:
+    opened: list[str] = []
+
+    @contextmanager
+    def opening() -> Iterator[Any]:
+        opened.append("opened")
+        yield ScriptedEngine()
+        opened.append("closed")
+
+    def journaled_lazily() -> JournaledEngine:
+        keys = AnswerKeys("transformers", "exp1", {})
+        return JournaledEngine(opening, journal, keys=keys, session={}, label="pico/test")
+
+    with Journal(folder) as journal:
+        with journaled_lazily() as engine:
+            assert opened == []
+            answers = list(engine.generate([generation("a")]))
+            scores = list(engine.score([scoring("a")]))
+            assert engine.opened
+            assert opened == ["opened"]
+        assert opened == ["opened", "closed"]
+        with journaled_lazily() as engine:
+            assert list(engine.generate([generation("a")])) == answers
+            assert list(engine.score([scoring("a")])) == scores
+            # What is recorded of the engine is what answered then.
+            assert engine.describe() == {"engine": "scripted"}
+            assert not engine.opened
+        assert opened == ["opened", "closed"]
 
 
 def test_failures_are_asked_again(folder: Path) -> None:
@@ -117,7 +169,7 @@ def test_failures_are_asked_again(folder: Path) -> None:
 
 
 def test_scores_come_back_to_the_last_digit(folder: Path) -> None:
-    class Bounded:
+    class Bounded(ScriptedEngine):
         """Two kinds of score; both with numbers that JSON must not round."""
 
         def score(self, requests: Any, known: Any = frozenset()) -> Iterator[Score]:

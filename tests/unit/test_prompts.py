@@ -21,8 +21,10 @@ from grace.prompt_checks import chats as prompts_of
 from grace.prompts import PromptSet
 from grace.stimuli import read_trials
 from grace.studies import STUDIES
-from grace.studies.study1 import Study1, Study1Trial
-from grace.studies.study2 import UTTERANCES, Study2, Study2Trial
+from grace.studies.study1 import Study1Trial
+from grace.studies.study1_answers import Study1
+from grace.studies.study2 import UTTERANCES, Study2Trial
+from grace.studies.study2_answers import Study2
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"

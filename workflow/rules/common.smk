@@ -19,6 +19,7 @@ from grace.errors import GraceError
 from grace.project import Project
 from grace.provenance import git_state, versions
 from grace.runs import begin, check_writable, end_orphans
+from grace.usable import refuse_without_usable_answer
 from grace.weights import announced
 
 
@@ -81,6 +82,31 @@ def tell_unrecorded(dag):
             " change of config or code since then is not noticed (docs/staleness.md).",
             file=sys.stderr,
         )
+
+
+def fail_without_usable_answer(dag):
+    """After a run that has its report: if no model has a usable answer, the run has failed.
+
+    The report says so itself. It is another job's output than what fails here, so that it stays.
+    """
+    reports = [job for job in dag.jobs if job.rule.name == "report"]
+    tables = [
+        Path(plain_name(file))
+        for job in reports
+        for file in job.input
+        if plain_name(file).endswith("_quality.csv")
+    ]
+    if not all(path.exists() for path in tables):
+        print(
+            "Warning: the results are elsewhere, so that whether any model has a usable answer was"
+            " not looked at. The report says so in its first lines if none has.",
+            file=sys.stderr,
+        )
+    elif reports:
+        try:
+            refuse_without_usable_answer(tables, Path(plain_name(reports[0].output[0])))
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
 
 
 def tell_forecast():
@@ -149,6 +175,7 @@ def runtime(wildcards, threads):
         "scoring": settings.scoring.model_dump(),
         "serving": settings.serving.model_dump(),
         "entry": PROJECT.models[wildcards.model].model_dump(),
+        "wanted": PROJECT.wanted,
         "root": str(ROOT),
         "journal_dir": settings.journal_dir,
         "journal_timeout_s": settings.journal_timeout_s,
@@ -173,8 +200,9 @@ def per_run(name):
     """One file a model and replication."""
     return expand(
         f"<results>/{{model}}/replication-{{replication}}/{name}",
-        model=PROJECT.config.models,
-        replication=PROJECT.config.replication_indices,
+        zip,
+        model=[model for model, _ in PROJECT.replications],
+        replication=[replication for _, replication in PROJECT.replications],
         allow_missing=True,
     )
 
@@ -225,10 +253,11 @@ def every_output(wildcards):
             file
             for step in steps
             for output in step.output
+            for model, replication in PROJECT.replications
             for file in expand(
                 plain_name(output),
-                model=PROJECT.config.models,
-                replication=PROJECT.config.replication_indices,
+                model=model,
+                replication=replication,
                 study=PROJECT.config.studies,
             )
         }

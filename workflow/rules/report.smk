@@ -23,8 +23,13 @@ rule report:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell=STATISTICS,
-        code=PROJECT.script_code("report.R", "report.Rmd", "lib/common.R", "lib/report.R"),
+        cell={**STATISTICS, **PROJECT.analysis_cell()},
+        failed=failed_before,
+        code=PROJECT.script_code(
+            "report.R",
+            "report.Rmd",
+            *(f"lib/{name}" for name in ("common.R", "html.R", "report.R", "report_page.html")),
+        ),
         commit=commit_now,
         versions=versions_now,
     message:

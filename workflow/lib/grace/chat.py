@@ -49,6 +49,18 @@ def model_source(name: str, root: Path) -> str:
     return name
 
 
+def tokenizer_source(entry: ModelEntry, root: Path) -> tuple[str, str]:
+    """Folder or hub id of a model's tokeniser, and its revision there.
+
+    `revision` is the model's; where somebody else serves that, it can only be the tokeniser's.
+    Raises `EngineError` as `model_source` does.
+    """
+    revision = entry.tokenizer_revision
+    if entry.tokenizer is None or (entry.engine == "endpoint" and revision is None):
+        revision = entry.revision
+    return model_source(entry.tokenizer or entry.name, root), revision or "main"
+
+
 class ChatTokenizer:
     """A model's tokeniser and chat template.
 
@@ -59,12 +71,10 @@ class ChatTokenizer:
         import transformers
 
         name = entry.tokenizer or entry.name
-        source = model_source(name, root)
-        # A local folder has no revisions; a hub id without one takes the newest.
-        revision = entry.revision if source == name else None
+        source, revision = tokenizer_source(entry, root)
         try:
             self._tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
-                source, revision=revision or "main"
+                source, revision=revision
             )
         except Exception as error:  # files from outside may be broken in any way
             what = str(error).split("\n")[0][:400] or type(error).__name__
@@ -87,15 +97,13 @@ class ChatTokenizer:
         self._control = self._control_tokens()
         self._frames: dict[tuple[str, ...], list[int]] = {}
 
-    def _terminators(self, source: str, revision: str | None) -> tuple[int, ...]:
+    def _terminators(self, source: str, revision: str) -> tuple[int, ...]:
         """The tokens that end an answer: the generation config's, and the tokeniser's own."""
         import transformers
 
         found: set[int] = set()
         try:
-            config = transformers.GenerationConfig.from_pretrained(
-                source, revision=revision or "main"
-            )
+            config = transformers.GenerationConfig.from_pretrained(source, revision=revision)
         except (OSError, ValueError):
             config = None  # a model need not have one
         eos = config.eos_token_id if config is not None else None
@@ -268,8 +276,9 @@ class ChatTokenizer:
         except Exception as error:  # it comes with the model and may raise anything
             what = str(error).split("\n")[0].rstrip(". ")[:400] or type(error).__name__
             raise EngineError(
-                f"model '{self._model_key}': its chat template fails: {what}. Choose another"
-                " `revision` or `tokenizer` in config/models.yaml."
+                f"model '{self._model_key}': its chat template refuses the prompt: {what}."
+                " Choose another model, `revision` or `tokenizer` in config/models.yaml, or change"
+                " the prompt."
             ) from None
         assert isinstance(text, str)
         return text

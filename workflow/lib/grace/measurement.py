@@ -21,7 +21,7 @@ from grace.progress import progress
 from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
 from grace.scoring.joining import AS_ASKED, QueryPlan, plan_query
 from grace.scoring.records import BOUNDS, bounded_query, failed_query, measured_query
-from grace.studies.base import Query, Study
+from grace.studies.base import Query, StudyDesign
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +61,16 @@ def query_key(query: Query) -> str:
     return digest([list(query.messages), list(query.options)])
 
 
+def tokenised(query: Query, tokenizer: ChatTokenizer, forms: Sequence[str]) -> QueryPlan:
+    """A query's prompt and options as token ids. Raises `EngineError` where they are not usable."""
+    prompt = tokenizer.render(query.messages)
+    return plan_query(
+        tokenizer.continuing(prompt), prompt.text, prompt.token_ids, query.options, forms
+    )
+
+
 def plan_scoring(
-    study: Study,
+    study: StudyDesign,
     items: Sequence[Asked],
     tokenizer: ChatTokenizer,
     forms: Sequence[str] = AS_ASKED,
@@ -75,14 +83,7 @@ def plan_scoring(
         for query in study.queries(item.trial, item.prompts):
             key = query_key(query)
             if key not in known:
-                prompt = tokenizer.render(query.messages)
-                plan = known[key] = plan_query(
-                    tokenizer.continuing(prompt),
-                    prompt.text,
-                    prompt.token_ids,
-                    query.options,
-                    forms,
-                )
+                plan = known[key] = tokenised(query, tokenizer, forms)
                 requests.append(
                     ScoreRequest(
                         key,

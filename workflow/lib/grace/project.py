@@ -26,21 +26,19 @@ from grace.config import (
     load_models,
     select_models,
 )
+from grace.contents import Contents
+from grace.continuation import Failure, Replication, from_environment
 from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
+from grace.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
+from grace.pico.origin import origin
 from grace.pico.settings import Settings
+from grace.preflight import check_tokenizers
 from grace.prompt_checks import check_prompts
 from grace.prompts import PromptSet
-from grace.provenance import model_digest
 from grace.stimuli import read_trials
 from grace.studies import STUDIES, Trial
-
-#: Fields of a model's entry that cannot change an answer.
-PLACEMENT = {
-    "api_key_env", "cache_kib_per_token", "gpus", "parameters_b", "placements",
-    "replication_parallelism", "runtime_min", "tensor_parallel_size", "weights_gib",
-}  # fmt: skip
 
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
 MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster"}
@@ -63,6 +61,8 @@ class Project:
         if environment.get(JOURNAL_VARIABLE):
             config = config.model_copy(update={"journal_dir": environment[JOURNAL_VARIABLE]})
         self.config: Config = config
+        #: What failed before the run went on without it.
+        self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
         self.entries: dict[str, ModelEntry] = select_models(
             config, load_models(root / "config" / "models.yaml")
@@ -71,6 +71,17 @@ class Project:
         self.wordings = {
             variant: PromptSet(root / "config" / "prompts" / variant) for variant in config.variants
         }
+
+    @property
+    def replications(self) -> list[Replication]:
+        """Models and replications of the run; those that failed before it went on are left out."""
+        failed = {failure.what for failure in self.failed}
+        return [
+            (model, index)
+            for model in self.config.models
+            for index in self.config.replication_indices
+            if (model, index) not in failed
+        ]
 
     @cached_property
     def clusters(self) -> dict[str, Cluster]:
@@ -142,6 +153,7 @@ class Project:
         assert self.prompt_digests
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
+        check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
@@ -165,6 +177,21 @@ class Project:
             for experiment in self.config.experiments
         }
 
+    @cached_property
+    def wanted(self) -> dict[str, Any]:
+        """What the run asks of every model, for `grace.preflight`."""
+        config = self.config
+        return {
+            "stimuli": {study: self.stimuli_path(study) for study in config.studies},
+            "limit": config.limit,
+            "trials": self.stimuli_digests,
+            "variants": list(config.variants),
+            "prompts": self.prompt_digests,
+            "experiments": list(config.experiments),
+            "max_tokens": config.generation.max_tokens,
+            "surface_forms": list(config.scoring.surface_forms),
+        }
+
     def seeds(self, replication: int) -> dict[str, int]:
         """The replication's base seed and every experiment's."""
         base = self.config.base_seed
@@ -179,19 +206,12 @@ class Project:
     @cached_property
     def model_cells(self) -> dict[str, dict[str, Any]]:
         """What of each model's entry, and of its files if local, can change an answer."""
-        return {key: self._model_cell(key, entry) for key, entry in self.models.items()}
-
-    def _model_cell(self, key: str, entry: ModelEntry) -> dict[str, Any]:
-        folder = self.root / entry.name
-        cell = {
-            "key": key,
-            **entry.model_dump(exclude=PLACEMENT),
-            "weights": model_digest(folder) if folder.is_dir() else None,
+        contents = Contents(Path(self.config.journal_dir))
+        arguments = self.config.serving.extra_args
+        return {
+            key: {"key": key, **ModelIdentity(entry, arguments, self.root, contents).cell()}
+            for key, entry in self.models.items()
         }
-        if entry.engine == "vllm":
-            # Any of vLLM's arguments may change what it computes, as `--kv-cache-dtype` does.
-            cell["server_arguments"] = list(self.config.serving.extra_args)
-        return cell
 
     def plan_cell(self, model: str, replication: int) -> dict[str, Any]:
         """What a plan depends on.
@@ -238,7 +258,7 @@ class Project:
 
     def table_code(self, script: str, study: str) -> Code:
         """The code behind a study's table, by the script that writes it."""
-        return self.code(script, f"studies/{study}.py")
+        return self.code(script, f"studies/{study}_answers.py")
 
     def code(self, script: str, *names: str) -> Code:
         """A Python script, what it imports from the library, and modules by name."""
@@ -295,6 +315,22 @@ class Project:
     def probabilities_cell(self) -> dict[str, Any]:
         """What the probability tables depend on, the records apart."""
         return {"min_option_mass": self.config.thresholds.min_option_mass}
+
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """What readers must be told of where a model comes from, by model; most are not there."""
+        found = {
+            key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()
+        }
+        return {key: told for key, told in found.items() if told}
+
+    def analysis_cell(self) -> dict[str, Any]:
+        """What analyses and report say beside their numbers: origins, settings of experiment 1."""
+        sampled = "exp1" in self.config.experiments
+        return {
+            "origins": self.origins,
+            "generation": self.config.generation.model_dump() if sampled else {},
+        }
 
     def validation_cell(self) -> dict[str, Any]:
         """What validation depends on, the tables apart; `trials` is their number, by study."""

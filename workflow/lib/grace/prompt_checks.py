@@ -1,23 +1,20 @@
-"""Every prompt of a run, rendered before the first request; what no trial may ask is refused."""
+"""Every prompt of a run, rendered when the workflow is read; what no trial may ask is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from grace.chat import ChatTokenizer, ControlTokenError
 from grace.digests import digest
-from grace.errors import ConfigError, StimuliError
-from grace.experiments import Asked
+from grace.errors import ConfigError
 from grace.prompts import PromptSet
 from grace.stimuli import numbered_trials
-from grace.studies import Study, Trial
-from grace.studies.base import Message
+from grace.studies.base import Message, StudyDesign, Trial
 
 
 def chats(
-    study: Study, experiment: str, trial: Trial, prompts: PromptSet
+    study: StudyDesign, experiment: str, trial: Trial, prompts: PromptSet
 ) -> list[tuple[Message, ...]]:
     """The chats that one trial asks in one experiment. Raises `ConfigError`."""
     if experiment == "exp1":
@@ -25,13 +22,13 @@ def chats(
     return [query.messages for query in study.queries(trial, prompts)]
 
 
-def _place(stimuli: Path, study: Study, index: int) -> str:
+def _place(stimuli: Path, study: StudyDesign, index: int) -> str:
     return f"{stimuli}, row {numbered_trials(stimuli, study)[index][0]}"
 
 
 def check_prompts(
     stimuli: Path,
-    study: Study,
+    study: StudyDesign,
     experiments: Sequence[str],
     trials: Sequence[Trial],
     wordings: Mapping[str, PromptSet],
@@ -69,36 +66,3 @@ def check_prompts(
                     " count twice. Leave one of them out, change its templates, or leave out what"
                     " they have in common with `studies` and `experiments`."
                 )
-
-
-def check_control_tokens(
-    stimuli: Path,
-    study: Study,
-    experiment: str,
-    items: Sequence[Asked],
-    tokenizer: ChatTokenizer,
-) -> None:
-    """Tokenise all that is going to be asked, as it is going to be.
-
-    Raises `StimuliError` where the tokeniser finds a control token in a trial's text, with its row
-    and column, and what else `ChatTokenizer.render` raises.
-    """
-    known: set[tuple[str, ...]] = set()
-    for item in items:
-        for messages in chats(study, experiment, item.trial, item.prompts):
-            texts = tuple(message["content"] for message in messages)
-            if texts in known:
-                continue
-            known.add(texts)
-            try:
-                tokenizer.render(messages)
-            except ControlTokenError as error:
-                where = _place(stimuli, study, item.trial_index)
-                columns = ", ".join(_columns(item.trial, error.token)) or (
-                    f"variant {item.prompts.variant}, {study.name}_{experiment}"
-                )
-                raise StimuliError(f"{where}, {columns}: {error}") from None
-
-
-def _columns(trial: Trial, token: str) -> Iterator[str]:
-    return (name for name, value in trial.row().items() if token in str(value))

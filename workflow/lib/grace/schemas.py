@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from grace.cluster.settings import Clusters
 from grace.config import Config, Models
+from grace.metadata import Metadata
 from grace.studies import STUDIES
 from grace.validation import Report
 
@@ -26,6 +27,7 @@ def models() -> dict[str, type[BaseModel]]:
         "config": Config,
         "models": Models,
         "clusters": Clusters,
+        "metadata": Metadata,
         "validation": Report,
     }
     for name, study in STUDIES.items():

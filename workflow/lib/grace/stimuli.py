@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from grace.errors import StimuliError
 from grace.plain_text import is_blank, known_control_token, shortened, unusable_character
-from grace.studies import Study, Trial
+from grace.studies.base import StudyDesign, Trial
 
 #: Problems shown before the rest are only counted.
 SHOWN = 10
@@ -64,7 +64,7 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _header(path: Path, header: Sequence[str], study: Study) -> list[str]:
+def _header(path: Path, header: Sequence[str], study: StudyDesign) -> list[str]:
     """The header with aliases replaced; refuses missing and repeated columns."""
     names = [study.column_aliases.get(name.strip(), name.strip()) for name in header]
     repeated = sorted({name for name in names if name and names.count(name) > 1})
@@ -105,7 +105,7 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(findings)
 
 
-def _unfit(values: Mapping[str, str], study: Study) -> list[str]:
+def _unfit(values: Mapping[str, str], study: StudyDesign) -> list[str]:
     """What no column may hold, whatever it is for: by column, in words."""
     findings = []
     for name, value in values.items():
@@ -127,7 +127,7 @@ def _unfit(values: Mapping[str, str], study: Study) -> list[str]:
     return findings
 
 
-def read_trials(path: Path, study: Study, limit: int | None = None) -> list[Trial]:
+def read_trials(path: Path, study: StudyDesign, limit: int | None = None) -> list[Trial]:
     """The first `limit` trials of a CSV file, all of them by default, in file order.
 
     Columns that the study does not use are left out. The whole file is checked, whatever the
@@ -137,7 +137,7 @@ def read_trials(path: Path, study: Study, limit: int | None = None) -> list[Tria
     return trials if limit is None else trials[:limit]
 
 
-def numbered_trials(path: Path, study: Study) -> list[tuple[int, Trial]]:
+def numbered_trials(path: Path, study: StudyDesign) -> list[tuple[int, Trial]]:
     """All trials with their rows, counted as a spreadsheet does, the header being row 1.
 
     Raises `StimuliError`.

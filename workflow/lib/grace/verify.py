@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from grace.digests import file_digest, source_digest, stamp
-from grace.errors import GraceError, RecordError
+from grace import hub
+from grace.contents import Contents
+from grace.digests import file_digest, source_digest
+from grace.errors import EngineError, GraceError, RecordError
 from grace.sidecars import FOLDER, read_sidecar, sidecar
 
 State = Literal["intact", "changed since", "made by other code", "of unknown origin"]
@@ -43,8 +45,9 @@ class Chain:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._links: dict[Path, Link | None] = {}
-        self._stamps: dict[Path, str | None] = {}
+        self._digests: dict[Path, str | None] = {}
         self._sources: dict[str, str | None] = {}
+        self._hub: dict[tuple[str, str], dict[str, str] | str] = {}
 
     def broken(self, file: Path) -> Link | None:
         """The first broken link of a result's chain, itself included; None where it is intact."""
@@ -86,6 +89,9 @@ class Chain:
         inputs += [(self._root / name, found) for name, found in record.get("files", {}).items()]
         for path, expected in inputs:
             yield from self._differs(path, expected, f"when {place} was made from it")
+        model = record.get("model", {})
+        if model.get("files"):
+            yield from self._differs_from_hub(model)
         for name, expected in record["code"].items():
             found = self._source(name)
             if found != expected:
@@ -96,13 +102,35 @@ class Chain:
         yield from self._differs(file, record["sha256"], f"when it was made{whole}")
 
     def _differs(self, path: Path, expected: str, when: str) -> Iterator[Link]:
-        if path not in self._stamps:
-            self._stamps[path] = stamp(path) if path.is_file() else None
-        found = self._stamps[path]
-        if found is not None and found.endswith("bytes") and not expected.endswith("bytes"):
-            found = self._stamps[path] = file_digest(path)
+        if path not in self._digests:
+            self._digests[path] = file_digest(path) if path.is_file() else None
+        found = self._digests[path]
+        if found is not None and expected.endswith("bytes"):
+            # Written by Grace before issue 11: other contents of that size would not show.
+            yield Link(
+                "of unknown origin", path, f"its record knows it only by its size, {expected}"
+            )
+            return
         if found != expected:
             yield Link("changed since", path, f"{_digests(expected, found)} {when}")
+
+    def _differs_from_hub(self, model: dict[str, Any]) -> Iterator[Link]:
+        """What is wrong with a model's files in this machine's cache of the hub, if it has them."""
+        key = (model["name"], model["revision"])
+        if key not in self._hub:
+            try:
+                self._hub[key] = hub.files(*key, Contents())["files"] or {}
+            except EngineError as error:
+                self._hub[key] = str(error)
+        found = self._hub[key]
+        if isinstance(found, str):
+            yield Link("changed since", Path(model["name"]), found)
+            return
+        for name, expected in model["files"].items():
+            if found.get(name, expected) != expected:
+                yield Link(
+                    "changed since", Path(model["name"]) / name, _digests(expected, found[name])
+                )
 
     def _source(self, name: str) -> str | None:
         if name not in self._sources:
