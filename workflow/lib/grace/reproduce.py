@@ -21,13 +21,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from grace.archive import RUN_CONFIG
 from grace.digests import file_digest
 from grace.errors import GraceError
 from grace.sidecars import read_sidecar
 from grace.verify import results_in
+from grace.yaml_reader import read_yaml
 
 METADATA = "ro-crate-metadata.json"
 
@@ -73,7 +72,7 @@ def results_folder(crate: Path) -> str:
 
 def run_config(crate: Path) -> dict[str, Any]:
     """The recorded settings."""
-    config = yaml.safe_load((crate / RUN_CONFIG).read_text(encoding="utf-8"))
+    config = read_yaml(crate / RUN_CONFIG)
     if not isinstance(config, dict):
         raise CrateError(f"{RUN_CONFIG} in the crate is not a list of settings.")
     return config

@@ -23,8 +23,8 @@ from grace.sidecars import FOLDER, read_sidecar, sidecar
 State = Literal["intact", "changed since", "made by other code", "of unknown origin"]
 #: Folders of a results folder whose files are about a run, not made from it.
 ASIDE = ("logs", "benchmarks")
-#: What Snakemake itself writes where the README says so.
-NOT_OURS = ("snakemake-report.html", "snakemake-report.zip")
+#: What Snakemake itself writes where the README says so, and what git brings.
+NOT_OURS = ("snakemake-report.html", "snakemake-report.zip", "README.md")
 
 
 @dataclass(frozen=True)
