@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pandas as pd
 
@@ -41,7 +41,7 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
         path,
         keep_default_na=False,
         na_values=[""],
-        dtype=dict.fromkeys((study.key_columns[0], *TEXT_COLUMNS), "string"),
+        dtype=dict.fromkeys((*study.key_columns, *TEXT_COLUMNS), "string"),
         low_memory=False,
     )
 
@@ -90,7 +90,7 @@ def merge(
     ]
     merged = pd.concat(tables, ignore_index=True)
     with replacing(csv) as file:
-        merged.to_csv(CsvLines(file), index=False, lineterminator="\r\n")
+        merged.to_csv(cast("IO[str]", CsvLines(file)), index=False, lineterminator="\r\n")
     merged.to_parquet(parquet, index=False)
 
 
