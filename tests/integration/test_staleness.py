@@ -305,7 +305,7 @@ ROWS = {
     ),
     "how records are written and read": Row(
         change(f"{LIBRARY}/records.py", OPENING, STATEMENT),
-        jobs("plan collect tabulate structure probabilities reference") | CHECKS,
+        jobs("collect tabulate structure probabilities") | CHECKS,
     ),
     "the list of engines, in `engines/__init__.py`": Row(
         change(f"{LIBRARY}/engines/__init__.py", OPENING, STATEMENT),
