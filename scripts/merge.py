@@ -61,10 +61,10 @@ def repeated_draws(
         tables.setdefault(str(found["model_key"].iloc[0]), []).append((found, measured))
     for model, pairs in tables.items():
         if len(pairs) > 1:
-            measured = [table for _, table in pairs if table is not None]
+            scored = [table for _, table in pairs if table is not None]
             checks = check_draws(
                 pd.concat([found for found, _ in pairs]),
-                pd.concat(measured) if measured else None,
+                pd.concat(scored) if scored else None,
                 study,
                 GenerationConfig.model_validate(decoding),
             )
