@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from finished_run import facts_of_a_job
 
-from grace import sidecars, verify
-from grace.digests import source_digest
+from grace import provenance_chain, sidecars, verify
+from grace.digests import file_digest, source_digest
 from grace.errors import RecordError
 
 
@@ -29,17 +30,21 @@ def made(output: str, *inputs: str) -> None:
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"content of {output}\n")
-    facts = {
-        "rule": f"make_{path.stem}",
-        "inputs": sidecars.input_digests(inputs, "results"),
-        "code": {"step.py": source_digest(Path("step.py"))},
-    }
-    sidecars.write_sidecars([output], "results", facts)
+    recorded([output], *inputs)
+
+
+def recorded(outputs: list[str], *inputs: str) -> None:
+    facts = facts_of_a_job(
+        inputs=sidecars.input_digests(inputs, "results"),
+        input_records=sidecars.input_records(inputs),
+        code={"step.py": source_digest(Path("step.py"))},
+    )
+    sidecars.write_sidecars(outputs, "results", {**facts, "rule": f"make_{Path(outputs[0]).stem}"})
 
 
 def verdicts(results: str = "results") -> dict[str, tuple[str, str] | None]:
     """State and file of each result's first broken link."""
-    links = verify.verify(verify.results_in(Path(results)), Path())
+    links = verify.verify(provenance_chain.results_in(Path(results)), Path())
     return {
         file.relative_to(results).as_posix(): (link.state, link.file.name) if link else None
         for file, link in links.items()
@@ -76,8 +81,7 @@ def test_an_input_made_anew_leaves_what_was_made_from_the_old_one_behind(project
     made("results/a.json", "stimuli.csv")
     Path("results/a.json").write_text("another answer")
     sidecars.forget(["results/a.json"])
-    facts = {"rule": "again", "inputs": {}, "code": {}}
-    sidecars.write_sidecars(["results/a.json"], "results", facts)
+    recorded(["results/a.json"])
     behind = ("changed since", "a.json")
     assert verdicts() == {"a.json": None, "deep/b.csv": behind, "report.html": behind}
 
@@ -142,12 +146,11 @@ def test_a_job_refuses_an_input_that_is_not_what_was_made(project, content):
 
 
 def test_records_say_what_was_made_together(project):
-    facts = {"rule": "two", "inputs": {}, "code": {}}
     for name in ("results/x", "results/y"):
         Path(name).write_text(name)
-    sidecars.write_sidecars(["results/x", "results/y"], "results", facts)
+    recorded(["results/x", "results/y"])
     record = json.loads(sidecars.sidecar(Path("results/x")).read_text())
-    assert record["made_with"] == ["results/y"]
+    assert record["made_with"] == {"results/y": file_digest(Path("results/y"))}
     assert record["bytes"] == len("results/x")
 
 

@@ -22,8 +22,9 @@ import yaml
 from grace import provenance
 from grace.digests import file_digest
 from grace.errors import RecordError
+from grace.provenance_chain import Link
 from grace.sidecars import read_sidecar, sidecar
-from grace.verify import Link, summary, verify
+from grace.verify import summary, verify
 
 #: The settings of the run, at the crate's root.
 RUN_CONFIG = "run-config.yaml"

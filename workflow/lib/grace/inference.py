@@ -97,6 +97,7 @@ def infer(
         write_records(records_path, records)
         description = engine.describe()
         sessions = engine.sessions()
+        answer_keys = engine.answer_keys()
     if entry.engine != "endpoint" and not (runtime.root / entry.name).is_dir():
         # Only now: a first run fetches them.
         origin["model"] |= provenance.hub_files(entry.name, entry.revision)
@@ -111,6 +112,7 @@ def infer(
             "gpus": entry.gpus,
             **origin,
             "answers": sessions,
+            "answer_keys": answer_keys,
         },
     )
     return {"hardware": facts["hardware"], "engine": description, **origin}

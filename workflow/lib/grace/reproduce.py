@@ -26,8 +26,8 @@ import yaml
 from grace.archive import RUN_CONFIG
 from grace.digests import file_digest
 from grace.errors import GraceError
+from grace.provenance_chain import results_in
 from grace.sidecars import read_sidecar
-from grace.verify import results_in
 
 METADATA = "ro-crate-metadata.json"
 

@@ -44,6 +44,7 @@ class JournaledEngine:
         self._facts = dict(session)
         self._label = label
         self._answers: dict[str, int] = {}
+        self._answer_keys: dict[str, str] = {}
 
     def describe(self) -> dict[str, Any]:
         """Facts of the engine."""
@@ -57,6 +58,10 @@ class JournaledEngine:
             found.append({"session": session, "answers": count, **(facts or {})})
         return found
 
+    def answer_keys(self) -> dict[str, str]:
+        """The journal's key of each answer so far, by its request's key."""
+        return dict(self._answer_keys)
+
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         """What the journal holds first, then what the engine is asked, each kept at once."""
         asked = []
@@ -67,12 +72,14 @@ class JournaledEngine:
             if value is None:
                 asked.append(request)
             else:
-                yield Generation(request.key, **value["answer"])
+                self._answer_keys[request.key] = keys[request.key]
+                yield generation_of(request.key, value["answer"])
         for generation in self._engine.generate(asked):
             if generation.error is None:
                 answer = asdict(generation)
                 del answer["key"]
                 self._keep(keys[generation.key], "generation", answer)
+                self._answer_keys[generation.key] = keys[generation.key]
             yield generation
 
     def score(
@@ -91,10 +98,12 @@ class JournaledEngine:
             value = self._known(keys[request.key])
             if value is not None:
                 answered.add(request.key)
-                yield _score(request.key, value["answer"])
+                self._answer_keys[request.key] = keys[request.key]
+                yield score_of(request.key, value["answer"])
         for score in self._engine.score(requests, answered):
             if score.error is None:
                 self._keep(keys[score.key], "score", _answer(score))
+                self._answer_keys[score.key] = keys[score.key]
             yield score
 
     def _key(self, request: Mapping[str, Any]) -> str:
@@ -138,7 +147,16 @@ def _ends(interval: Interval) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in interval]
 
 
-def _score(key: str, answer: Value) -> Score:
+def generation_of(key: str, answer: Mapping[str, Any]) -> Generation:
+    """A sampled answer from what the journal holds of it. Raises `TypeError` for anything else."""
+    return Generation(key, **answer)
+
+
+def score_of(key: str, answer: Mapping[str, Any]) -> Score:
+    """A score from what the journal holds of it.
+
+    Raises `KeyError` or `TypeError` for anything else.
+    """
     tokens, ends, bounds = (
         answer[name] for name in ("token_logprobs", "terminator_logprobs", "bounds")
     )
