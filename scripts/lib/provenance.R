@@ -177,9 +177,12 @@ as_object <- function(values) {
 write_whole <- function(bytes, path) {
   dir.create(dirname(path), recursive = TRUE, showWarnings = FALSE)
   # Of jobs that were killed.
-  pattern <- sprintf("^[.]\\Q%s\\E[.][0-9]+[.]part$", basename(path))
+  pattern <- sprintf("^[.]\\Q%s\\E[.].*[.]part$", basename(path))
   unlink(list.files(dirname(path), pattern, all.files = TRUE, full.names = TRUE))
-  partial <- file.path(dirname(path), sprintf(".%s.%d.part", basename(path), Sys.getpid()))
+  # Whose it is: grace.leftovers.
+  host <- gsub("[^A-Za-z0-9_.-]", "_", Sys.info()[["nodename"]])
+  partial <- sprintf(".%s.@%s@%d@.part", basename(path), host, Sys.getpid())
+  partial <- file.path(dirname(path), partial)
   writeBin(bytes, partial)
   file.rename(partial, path)
 }

@@ -7,10 +7,10 @@ RO-Crate's words. Profiles: https://www.researchobject.org/workflow-run-crate/pr
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from typing import Any
 import yaml
 
 from grace import provenance
+from grace.crate import MANIFEST, METADATA, PREVIEW, RUN_CONFIG, digests_in, manifest_of
 from grace.digests import file_digest
 from grace.errors import RecordError
+from grace.leftovers import replaced, scratch_folder
 from grace.provenance_chain import Link
 from grace.sidecars import read_sidecar, sidecar
-from grace.verify import summary, verify
+from grace.verify import report_digest, summary, verify
 
-#: The settings of the run, at the crate's root.
-RUN_CONFIG = "run-config.yaml"
 #: What a checkout with uncommitted changes has beyond its commit, at the crate's root.
 UNCOMMITTED = "uncommitted.patch"
 PROFILES = {
@@ -177,8 +177,11 @@ def refuse_secrets(files: Mapping[str, Path]) -> None:
                 )
 
 
-def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) -> None:
-    """Write the crate of the run that ended in `report` as a zip file. Raises `RecordError`."""
+def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) -> str | None:
+    """Write the crate of the run that ended in `report` as a zip file. Raises `RecordError`.
+
+    Gives the digest that stands for the run (`grace.verify.report_digest`).
+    """
     if Path(report).is_absolute():
         raise RecordError(
             f"not archived: {report} lies outside of the project. Move the results into it and"
@@ -190,30 +193,43 @@ def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) 
     state = provenance.git_state(root)
     names = dict.fromkeys([*code_files(root), *sources(jobs, root), *outputs, *records])
     files = {name: root / name for name in names}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         written = {RUN_CONFIG: yaml.safe_dump(dict(run_config), sort_keys=False)}
         if state["dirty"]:
             written[UNCOMMITTED] = _git(root, "diff", "HEAD", "--binary")
         for name, text in written.items():
-            files[name] = Path(folder) / name
+            files[name] = folder / name
             files[name].write_text(text, encoding="utf-8")
         refuse_secrets(files)
         crate = _Crate(files, jobs, state, _git(root, "log", "-1", "--format=%an").strip())
-        crate.write(Path(folder))
-        for name in (crate.metadata, crate.preview):
-            files[name] = Path(folder) / name
-        partial = path.with_name(f".{path.name}.part")
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as bundle:
-            for name, source in sorted(files.items()):
-                bundle.write(source, name)
-        partial.replace(path)
+        crate.write(folder)
+        for name in (METADATA, PREVIEW):
+            files[name] = folder / name
+        files[MANIFEST] = folder / MANIFEST
+        files[MANIFEST].write_text(manifest_of(files), encoding="utf-8")
+        with replaced(path) as partial:
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as bundle:
+                for name, source in sorted(files.items()):
+                    bundle.write(source, name)
+            _refuse_changed(partial)
+    return report_digest(root / report)
+
+
+def _refuse_changed(bundle: Path) -> None:
+    """Raise `RecordError` where a file was edited between its digest and its copy."""
+    with zipfile.ZipFile(bundle) as archived:
+        expected = digests_in(archived.read(MANIFEST).decode())
+        for name, digest in expected.items():
+            with archived.open(name) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != digest:
+                raise RecordError(
+                    f"not archived: {name} was edited while the archive was written. Run again."
+                )
 
 
 class _Crate:
     """The crate's metadata: entities for files, workflow, scripts, rules and jobs."""
-
-    metadata = "ro-crate-metadata.json"
-    preview = "ro-crate-preview.html"
 
     def __init__(
         self, files: Mapping[str, Path], jobs: list[Job], state: Mapping[str, Any], author: str

@@ -16,6 +16,7 @@ INERT = (
     "config.py",  # its values enter through the cells
     "engines/journaled.py",  # gives back what an engine gave
     "errors.py",
+    "leftovers.py",
     "modules.py",
     "process_id.py",
     "progress.py",

@@ -111,7 +111,10 @@ class Chain:
             return Link("of unknown origin", file, f"its record is broken: {error}")
         if record is None:
             return Link("of unknown origin", file, f"there is no record {sidecar(file)}")
-        return next(self._breaks(file, record), None)
+        try:
+            return next(self._breaks(file, record), None)
+        except RecursionError:
+            return Link("of unknown origin", file, "its chain is longer than any of the workflow's")
 
     def _breaks(self, file: Path, record: dict[str, Any]) -> Iterator[Link]:
         """What is wrong with a file, from what lies furthest upstream to the file itself."""

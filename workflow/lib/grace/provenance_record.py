@@ -132,7 +132,7 @@ def parsed(content: bytes) -> dict[str, Any]:
     what its digest says.
     """
     try:
-        record = json.loads(content, object_pairs_hook=_once)
+        record = json.loads(content, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not whole JSON ({error})") from None
     found = record.get("format") if isinstance(record, dict) else None
@@ -150,7 +150,7 @@ def parsed(content: bytes) -> dict[str, Any]:
     return dict(record)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON. Raises `ValueError` where a key stands in it twice."""
     found: dict[str, Any] = {}
     for name, value in pairs:
