@@ -179,10 +179,7 @@ write_whole <- function(bytes, path) {
   # Of jobs that were killed.
   pattern <- sprintf("^[.]\\Q%s\\E[.].*[.]part$", basename(path))
   unlink(list.files(dirname(path), pattern, all.files = TRUE, full.names = TRUE))
-  # Whose it is: grace.leftovers.
-  host <- gsub("[^A-Za-z0-9_.-]", "_", Sys.info()[["nodename"]])
-  partial <- sprintf(".%s.@%s@%d@.part", basename(path), host, Sys.getpid())
-  partial <- file.path(dirname(path), partial)
+  partial <- file.path(dirname(path), sprintf(".%s.%d.part", basename(path), Sys.getpid()))
   writeBin(bytes, partial)
   file.rename(partial, path)
 }

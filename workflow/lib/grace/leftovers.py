@@ -1,16 +1,16 @@
 """Temporary files that say whose they are, so that those of dead processes can be removed.
 
-Nobody cleans up after `kill -9` but whoever comes next. A name holds the host and the process;
-a process of another host counts as dead after a day.
+Nobody cleans up after `kill -9` but whoever comes next. A name holds what tells the process from
+others; one that cannot be seen from here, on another host, counts as dead after a day.
 """
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,21 +19,23 @@ from pathlib import Path
 
 import psutil
 
+from grace.process_id import process_space
+
 #: How names of files end that are not whole yet.
 PARTIAL = ".part"
 #: Since when nothing was written to what a process of another host left behind. In seconds.
 LEFT_AFTER_S = 24 * 3600.0
 
-_OWNER = re.compile(r"@([\w.-]+)@(\d+)@")
+_OWNER = re.compile(r"@(\w+)@(\d+)@")
 _SCRATCH = "grace-scratch"
 
 
-def _host() -> str:
-    return re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)
+def _space() -> str:
+    return hashlib.sha256(process_space().encode()).hexdigest()[:12]
 
 
 def _owner() -> str:
-    return f"@{_host()}@{os.getpid()}@"
+    return f"@{_space()}@{os.getpid()}@"
 
 
 @contextmanager
@@ -82,6 +84,6 @@ def _is_left(path: Path) -> bool:
     if status.st_uid != os.geteuid():
         return False
     owner = _OWNER.search(path.name)
-    if owner and owner[1] == _host():
+    if owner and owner[1] == _space():
         return not psutil.pid_exists(int(owner[2]))
     return time.time() - status.st_mtime > LEFT_AFTER_S
