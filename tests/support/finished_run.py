@@ -7,6 +7,7 @@ one job made, and a report: the shape of a run of the workflow, by a step that i
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,19 @@ def rewritten(path: Path, content: dict[str, Any]) -> None:
         found = digest_of(text.encode())
         text = text.replace(content["digest"], found, 1)
     path.write_text(text)
+
+
+def archived(root: Path) -> Path:
+    """An archive of the run, as `snakemake archive` writes it. `root` is the working directory."""
+    from grace.archive import archive
+
+    (root / "Snakefile").write_text("open('it-ran', 'w')\n")
+    (root / "conftest.py").write_text("")
+    (root / "README.md").write_text("A run.\n")
+    (root / ".gitignore").write_text("/results/\n/.grace/\n/*.zip\n")
+    who = ("-c", "user.name=A. Person", "-c", "user.email=person@example.org")
+    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "As it ran")):
+        subprocess.run(["git", *who, *arguments], cwd=root, check=True)
+    crate = root / "crate.zip"
+    archive(root, REPORT, {"results": "results", "models": ["tiny"]}, crate)
+    return crate

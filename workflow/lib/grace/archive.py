@@ -205,8 +205,9 @@ def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) 
         crate.write(folder)
         for name in (METADATA, PREVIEW):
             files[name] = folder / name
+        manifest = manifest_of(files)
         files[MANIFEST] = folder / MANIFEST
-        files[MANIFEST].write_text(manifest_of(files), encoding="utf-8")
+        files[MANIFEST].write_text(manifest, encoding="utf-8")
         with replaced(path) as partial:
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as bundle:
                 for name, source in sorted(files.items()):

@@ -11,7 +11,9 @@ import os
 import re
 import shutil
 import stat
+import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +47,11 @@ LONGEST = 256 * 2**20
 #: What running or verifying in an unpacked crate leaves there; never taken over.
 BY_PRODUCTS = {"__pycache__", ".git", ".grace", ".snakemake", ".venv"}
 
+#: What unpacking raises on bytes that are no zip's.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError,
+    OverflowError, RuntimeError, ValueError,
+)  # fmt: skip
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _CHUNK = 2**20
 
@@ -84,7 +91,7 @@ def opened(crate: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(crate) as bundle:
                 _unpack(bundle, crate, folder)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
+        except _DAMAGE as error:
             raise CrateError(f"{crate}: damaged ({error}). Fetch the archive again.") from None
         yield _checked(folder)
 
@@ -139,8 +146,11 @@ def _unsafe(member: zipfile.ZipInfo) -> str | None:
         return "is a link, a device or otherwise no ordinary file"
     if name.endswith("/") and member.file_size:
         return "is a folder with content"
-    if member.flag_bits & 1:
-        return "is encrypted"
+    if member.flag_bits & 1 or member.compress_type not in (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    ):
+        return "is encrypted, or compressed in an unusual way"
     return None
 
 
