@@ -61,9 +61,7 @@ class Holder:
     def __str__(self) -> str:
         where = "on this machine"
         if not self.here:
-            where = (
-                f"on {_printable(self.host)}, whose last sign of life is {self.silent_s:.0f} s old"
-            )
+            where = f"on {_printable(self.host)}, last heard of {self.silent_s:.0f} s ago"
         return (
             f"process {self.pid} {where}, since {_printable(self.since)}:"
             f" {_printable(self.command)}"
@@ -114,7 +112,7 @@ def holders(folder: Path) -> list[Holder]:
     # The volume's clock, which may not be this machine's.
     now = _time_on(folder / FOLDER)
     for path in (folder / FOLDER).glob("*.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             if path.stat().st_size > _LONGEST:
                 continue
             facts = json.loads(path.read_text(encoding="utf-8"))
