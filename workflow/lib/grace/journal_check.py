@@ -121,7 +121,8 @@ def _fits(record: dict[str, Any], value: dict[str, Any]) -> bool:
 def _is_generation(record: dict[str, Any], answer: dict[str, Any]) -> bool:
     found: Generation = generation_of("", answer)
     return bool(
-        record["status"] == "ok"
+        _reported(record, found)
+        and record["status"] == "ok"
         and record["response"] == found.text
         and record["reasoning"] == found.reasoning
         and record["finish_reason"] == found.finish_reason
@@ -149,7 +150,13 @@ def _is_score(record: dict[str, Any], answer: dict[str, Any]) -> bool:
         made = measured_query(
             record["name"], names, plan, score.token_logprobs, score.terminator_logprobs
         )
-    return _close({**made, "messages": record["messages"]}, record)
+    return _reported(record, score) and all(_close(made[name], record[name]) for name in made)
+
+
+def _reported(record: dict[str, Any], answer: Generation | Score) -> bool:
+    """Whether what a server says of itself is what the answer holds, where it is recorded."""
+    names = [name for name in ("reported_model", "system_fingerprint") if name in record]
+    return all(record[name] == getattr(answer, name, None) for name in names)
 
 
 def _close(one: Any, other: Any) -> bool:

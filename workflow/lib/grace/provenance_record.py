@@ -71,6 +71,7 @@ class _Record(BaseModel):
     tokenizer: dict[str, Any] | None = None
     engine: dict[str, Any] | None = None
     seeds: dict[str, Any] | None = None
+    identity: dict[str, Any] | None = None
     files: dict[Name, Stamp] | None = None
 
     @model_validator(mode="after")
