@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def _answers(root: Path, name: str, records: list[Any], engine: JournaledEngine)
     )  # fmt: skip
 
 
-def forged(output: Path, edit: Any) -> None:
+def forged(output: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     """Edit an output's record, and make its own digest anew as a forger would."""
     path = sidecars.sidecar(output)
     content = json.loads(path.read_text())

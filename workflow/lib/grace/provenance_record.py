@@ -30,6 +30,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: Of files of models: in records of format 1 those over 64 MiB have their size instead.
 Stamp = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|[0-9]+ bytes)$")]
 Name = Annotated[str, Field(min_length=1)]
+#: R's numbers have no kind; it writes NA where it does not know.
+Count = Annotated[int, Field(ge=0, strict=False)]
 #: In UTC, to the millisecond.
 Time = Annotated[
     str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00$", examples=["2026-11-20T…"])
@@ -44,7 +46,7 @@ class Machine(BaseModel):
     node: str | None
     pod: str | None
     platform: Name
-    cpus: int | None
+    cpus: Count | Literal["NA"] | None
 
 
 class _Record(BaseModel):
@@ -54,7 +56,7 @@ class _Record(BaseModel):
     results: Name
     path: Name
     sha256: Sha256
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Count
     rule: Name
     wildcards: dict[Name, str]
     started: Time
