@@ -16,9 +16,22 @@ study1_numbers <- c(
 )
 model_keys <- c("label", "model_key", "model_name", "variant")
 
-#' One row an answer: bets b0-b3 in percent, `knows` (0/1 generated, or a probability).
-#'
-#' An answer is usable if its experiment's status is ok and all four bets are there.
+#' Which rows have bets that can be read: answered, with four percentages.
+readable_bets <- function(table, experiment) {
+  columns <- paste0(c(exp1 = "probability_", exp2 = "state")[[experiment]], states)
+  if (experiment == "exp2") columns <- paste0(columns, "_mean")
+  answered(table, experiment) & all_within(table[columns], 0, 100)
+}
+
+#' Which rows have bets that count: readable, and those of experiment 1 not flagged because they do
+#' not sum to 100. The four of experiment 2 are asked one by one and need not.
+usable_bets <- function(table, experiment) {
+  readable_bets(table, experiment) &
+    !(experiment == "exp1" & flagged(table$quality_flags, "exp1_out_of_range"))
+}
+
+#' One row an answer that can be read: bets b0-b3 in percent, `knows` (0/1 generated, or a
+#' probability), and whether the answer is `usable`.
 stack_bets <- function(table) {
   part <- function(experiment, columns, knows) {
     rows <- table[, c(
@@ -28,12 +41,12 @@ stack_bets <- function(table) {
     rows$experiment <- rep(experiment, nrow(rows))
     rows[paste0("b", states)] <- table[columns]
     rows$knows <- knows
-    status <- table[[paste0(experiment, "_status")]]
-    rows[!is.na(status) & status == "ok" & stats::complete.cases(table[columns]), , drop = FALSE]
+    rows$usable <- usable_bets(table, experiment)
+    rows[readable_bets(table, experiment), , drop = FALSE]
   }
-  answered <- c(yes = 1, no = 0)[tolower(table$Knowledge_A)]
+  knows <- c(yes = 1, no = 0)[tolower(table$Knowledge_A)]
   bind(list(
-    part("exp1", paste0("probability_", states), unname(answered)),
+    part("exp1", paste0("probability_", states), unname(knows)),
     part("exp2", paste0("state", states, "_mean"), table$prob_knowledge_yes)
   ))
 }
@@ -236,11 +249,13 @@ cancellation_row <- function(rows, plan, reference, draws, seed) {
   out
 }
 
-#' Generated against scored answers, prompt by prompt.
-experiment_agreement <- function(bets) {
-  by_group(bets, model_keys, function(piece) {
-    generated <- prompt_means(piece[piece$experiment == "exp1", , drop = FALSE])
-    scored <- prompt_means(piece[piece$experiment == "exp2", , drop = FALSE])
+#' Generated against scored answers, prompt by prompt. The sums of bets are those of all answers that
+#' can be read.
+experiment_agreement <- function(readable) {
+  by_group(readable, model_keys, function(piece) {
+    usable <- piece[piece$usable, , drop = FALSE]
+    generated <- prompt_means(usable[usable$experiment == "exp1", , drop = FALSE])
+    scored <- prompt_means(usable[usable$experiment == "exp2", , drop = FALSE])
     both <- intersect(generated$prompt_id, scored$prompt_id)
     why <- if (nrow(generated) == 0L) {
       "experiment 1 has no usable answer"
@@ -346,10 +361,9 @@ study1_columns <- function() {
 #' All tables of study 1 as a named list.
 study1_tables <- function(table, reference, published, draws, seed, margin) {
   table <- add_label(table)
-  bets <- stack_bets(table)
+  readable <- stack_bets(table)
+  bets <- readable[readable$usable, , drop = FALSE]
   message(sprintf("study 1: %d rows, %d usable answers", nrow(table), nrow(bets)))
-  usable <- function(columns) stats::complete.cases(table[columns])
-  ok <- function(status) !is.na(status) & status == "ok"
   masses <- do.call(pmin, c(
     as.list(table[c(paste0("state", states, "_option_mass"), "knowledge_option_mass")]),
     na.rm = TRUE
@@ -361,13 +375,10 @@ study1_tables <- function(table, reference, published, draws, seed, margin) {
     anova = state3_anova(bets),
     knowledge = knowledge_by_access(bets, draws, seed),
     cancellation = cancellation(bets, reference, draws, seed),
-    agreement = experiment_agreement(bets),
+    agreement = experiment_agreement(readable),
     quality = quality_table(
       table,
-      list(
-        exp1 = ok(table$exp1_status) & usable(paste0("probability_", states)),
-        exp2 = ok(table$exp2_status) & usable(paste0("state", states, "_mean"))
-      ),
+      list(exp1 = usable_bets(table, "exp1"), exp2 = usable_bets(table, "exp2")),
       masses
     )
   )
@@ -381,16 +392,20 @@ run_study1 <- function(input, output, params) {
     draws = params[["bootstrap_draws"]], seed = params[["seed"]],
     margin = params[["equivalence_margin"]]
   )
+  tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study1_columns()
   for (name in names(columns)) {
     write_result(tables[[name]], output[[name]], columns[[name]])
   }
   shown <- tables$cells$label[tables$cells$experiment != "reference"]
-  save_figure(plot_bets(tables$cells), output[["bets"]], 9.5, grown(7.5, shown))
-  save_figure(plot_state3(tables$cells), output[["state3"]], 9.5, grown(4.8, shown))
-  save_figure(plot_contrasts(tables$contrasts), output[["forest"]], 9.5, grown(6.5, shown, 0.5))
-  save_figure(plot_knowledge(tables$knowledge), output[["knows"]], 7.5, grown(5, shown))
-  save_figure(plot_agreement(tables$cells), output[["calibration"]], 7, grown(7.5, shown))
+  figure <- function(plot, name, width, height) {
+    save_figure(plot, output[[name]], width, height, notes_below(tables$cells, params))
+  }
+  figure(plot_bets(tables$cells), "bets", 9.5, grown(7.5, shown))
+  figure(plot_state3(tables$cells), "state3", 9.5, grown(4.8, shown))
+  figure(plot_contrasts(tables$contrasts), "forest", 9.5, grown(6.5, shown, 0.5))
+  figure(plot_knowledge(tables$knowledge), "knows", 7.5, grown(5, shown))
+  figure(plot_agreement(tables$cells), "calibration", 7, grown(7.5, shown))
 }
 
 if (exists("snakemake")) {

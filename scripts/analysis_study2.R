@@ -26,14 +26,29 @@ plain_frame <- function(frame) {
   unname(c(was = "was", wasnt = "wasn't")[gsub("[^a-z]", "", tolower(frame))])
 }
 
-#' One row an answer: u1-u8 are the eight utterances, 0/1 if generated, probabilities if scored.
+#' The number of the utterance that each generated answer is, or NA.
+said_utterance <- function(table) {
+  match(paste(plain_frame(table$Was_Wasnt), tolower(table$Assessment)), utterances$text)
+}
+
+#' Which rows count: answered, with one of the eight utterances or all eight probabilities.
+usable_choices <- function(table, experiment) {
+  answered(table, experiment) & if (experiment == "exp1") {
+    !is.na(said_utterance(table))
+  } else {
+    all_within(table[utterances$column], 0, 1)
+  }
+}
+
+#' One row a usable answer: u1-u8 are the eight utterances, 0/1 if generated, probabilities if
+#' scored.
 stack_choices <- function(table) {
   base <- table[, c(model_keys, "replication", "prompt_id")]
   base$participant <- table$Participant_ID
   base$item <- table$Domain
   base$goal <- tolower(table$Goal_simplified)
   base$state <- table$State_number
-  said <- match(paste(plain_frame(table$Was_Wasnt), tolower(table$Assessment)), utterances$text)
+  said <- said_utterance(table)
   one_hot <- function() {
     choice <- matrix(0, nrow(table), length(chosen))
     choice[cbind(seq_along(said), said)[!is.na(said), , drop = FALSE]] <- 1
@@ -44,8 +59,7 @@ stack_choices <- function(table) {
     rows <- base
     rows$experiment <- rep(experiment, nrow(rows))
     rows[chosen] <- as.data.frame(as.matrix(choice))
-    status <- table[[paste0(experiment, "_status")]]
-    rows[!is.na(status) & status == "ok" & stats::complete.cases(rows[chosen]), , drop = FALSE]
+    rows[usable_choices(table, experiment), , drop = FALSE]
   }
   bind(list(part("exp1", one_hot()), part("exp2", table[utterances$column])))
 }
@@ -418,8 +432,6 @@ study2_tables <- function(table, reference, draws, seed) {
   table <- add_label(table)
   choices <- stack_choices(table)
   message(sprintf("study 2: %d rows, %d usable answers", nrow(table), nrow(choices)))
-  said <- !is.na(table$Was_Wasnt) & !is.na(table$Assessment)
-  ok <- function(status) !is.na(status) & status == "ok"
   list(
     cells = utterance_cells(choices, reference, draws, seed),
     negation = negation_rates(choices, reference, draws, seed),
@@ -429,10 +441,7 @@ study2_tables <- function(table, reference, draws, seed) {
     agreement = experiment_agreement(choices),
     quality = quality_table(
       table,
-      list(
-        exp1 = ok(table$exp1_status) & said,
-        exp2 = ok(table$exp2_status) & stats::complete.cases(table[utterances$column])
-      ),
+      list(exp1 = usable_choices(table, "exp1"), exp2 = usable_choices(table, "exp2")),
       table$option_mass
     )
   )
@@ -447,16 +456,20 @@ run_study2 <- function(input, output, params) {
     table, reference,
     draws = params[["bootstrap_draws"]], seed = params[["seed"]]
   )
+  tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study2_columns()
   for (name in names(columns)) {
     write_result(tables[[name]], output[[name]], columns[[name]])
   }
   shown <- tables$cells$label[is_model(tables$cells)]
-  save_figure(plot_utterances(tables$cells), output[["utterances"]], 11, grown(8.5, shown))
-  save_figure(plot_negation(tables$negation), output[["negated"]], 9.5, grown(5, shown))
+  figure <- function(plot, name, width, height) {
+    save_figure(plot, output[[name]], width, height, notes_below(tables$cells, params))
+  }
+  figure(plot_utterances(tables$cells), "utterances", 11, grown(8.5, shown))
+  figure(plot_negation(tables$negation), "negated", 9.5, grown(5, shown))
   height <- 2.2 + 3.2 * max(1L, length(unique(shown)))
-  save_figure(plot_scatter(tables$cells, tables$human_comparison), output[["scatter"]], 8, height)
-  save_figure(plot_agreement(tables$cells), output[["calibration"]], 7, grown(7.5, shown))
+  figure(plot_scatter(tables$cells, tables$human_comparison), "scatter", 8, height)
+  figure(plot_agreement(tables$cells), "calibration", 7, grown(7.5, shown))
 }
 
 if (exists("snakemake")) {

@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from grace.studies.study1 import Study1
-from grace.studies.study2 import GOALS, Study2
+from grace.studies.study1_answers import Study1
+from grace.studies.study2 import GOALS
+from grace.studies.study2_answers import Study2
 
 Row = dict[str, str | int]
 

@@ -54,6 +54,62 @@ add_label <- function(table) {
   table
 }
 
+# What is said wherever it applies -----------------------------------------------------------------
+
+#' Stands after the label of a model that is not what a reader would take it for.
+mark <- "\u2020"
+
+#' Mark the labels of models with an entry in `origins` (what a model was made from, by its key),
+#' and of rows about all models where one of them is such a model.
+mark_labels <- function(table, origins) {
+  if (nrow(table) == 0L || length(origins) == 0L) return(table)
+  ours <- if ("experiment" %in% names(table)) !(table$experiment %in% "reference") else TRUE
+  marked <- ours & table$model_key %in% names(origins)
+  if (any(marked)) marked <- marked | (ours & is.na(table$model_key))
+  table$label <- ifelse(marked, paste(table$label, mark), table$label)
+  table
+}
+
+#' The note that the marks among these labels refer to; none where no label is marked.
+origin_notes <- function(labels, origins) {
+  if (length(origins) == 0L || !any(endsWith(as.character(labels), mark), na.rm = TRUE)) {
+    return(character(0))
+  }
+  texts <- unlist(origins)
+  different <- unique(texts)
+  if (length(different) == 1L) return(paste(mark, different))
+  vapply(different, function(text) {
+    sprintf("%s %s: %s", mark, toString(names(texts)[texts == text]), text)
+  }, character(1L), USE.NAMES = FALSE)
+}
+
+#' With which settings the two experiments were made, for wherever both are shown.
+settings_notes <- function(experiments, generation) {
+  if (length(generation) == 0L || !all(c("exp1", "exp2") %in% experiments)) return(character(0))
+  same <- generation[["temperature"]] == 1 && generation[["top_p"]] == 1
+  sprintf(
+    "Experiment 1 was sampled with %s; experiment 2 is measured at temperature 1, over all tokens%s.",
+    toString(sprintf("%s %s", gsub("_", " ", names(generation)), format_settings(generation))),
+    if (same) "" else ": the two differ by these settings, too"
+  )
+}
+
+format_settings <- function(values) {
+  vapply(values, function(value) {
+    if (is.null(value)) "none" else paste(format(unlist(value), digits = 15), collapse = " ")
+  }, character(1L))
+}
+
+#' What a figure or table of these rows must say beside them.
+#'
+#' @param params With `origins` and `generation`, as `Project.analysis_cell` gives them.
+notes_below <- function(rows, params) {
+  c(
+    settings_notes(rows$experiment, params[["generation"]]),
+    origin_notes(rows$label, params[["origins"]])
+  )
+}
+
 #' Split a table by key columns in sorted order, apply `fn`, and put the keys before the result.
 by_group <- function(table, keys, fn) {
   if (nrow(table) == 0L) return(data.frame())
@@ -67,10 +123,17 @@ by_group <- function(table, keys, fn) {
   }))
 }
 
-#' Stack tables; columns that a table lacks are NA.
+#' The rows of people or of a cognitive model; a language model may have the same name.
+reference_rows <- function(table, label) {
+  table[table$label == label & table$experiment == "reference", , drop = FALSE]
+}
+
+#' Stack tables; columns that a table lacks are NA. Tables without rows give one, with the columns of
+#' the first.
 bind <- function(tables) {
-  tables <- Filter(function(table) !is.null(table) && nrow(table) > 0L, unname(tables))
-  if (length(tables) == 0L) return(data.frame())
+  given <- Filter(Negate(is.null), unname(tables))
+  tables <- Filter(function(table) nrow(table) > 0L, given)
+  if (length(tables) == 0L) return(if (length(given) > 0L) given[[1L]] else data.frame())
   data.table::rbindlist(tables, fill = TRUE, use.names = TRUE, idcol = FALSE) |> as.data.frame()
 }
 
@@ -145,6 +208,26 @@ quality_table <- function(table, parsed, masses) {
       )
     })
   }))
+}
+
+#' Which rows have a flag of validation, such as `exp1_out_of_range`.
+flagged <- function(quality_flags, flag) {
+  vapply(strsplit(ifelse(is.na(quality_flags), "", quality_flags), ";", fixed = TRUE), function(own) {
+    flag %in% own
+  }, logical(1L))
+}
+
+#' Which rows hold numbers only, all of them from `low` to `high` but for rounding.
+all_within <- function(columns, low, high) {
+  values <- as.matrix(columns)
+  slack <- 1e-6 * (high - low)
+  rowSums(is.na(values) | values < low - slack | values > high + slack) == 0L
+}
+
+#' Which rows of an experiment were answered at all.
+answered <- function(table, experiment) {
+  status <- table[[paste0(experiment, "_status")]]
+  !is.na(status) & status == "ok"
 }
 
 mean_or_na <- function(values) {

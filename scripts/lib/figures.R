@@ -37,7 +37,11 @@ theme_grace <- function() {
     )
 }
 
-save_figure <- function(plot, path, width = 9, height = 6) {
+#' Write a figure, with notes below its own caption.
+save_figure <- function(plot, path, width = 9, height = 6, notes = character(0)) {
+  lines <- strwrap(notes, width = 13 * width)
+  plot <- plot + labs(caption = paste(c(plot$labels$caption, lines), collapse = "\n"))
+  height <- height + 0.17 * length(lines)
   dir.create(dirname(path), recursive = TRUE, showWarnings = FALSE)
   ggsave(path, plot, width = width, height = height, dpi = 150, bg = "white", limitsize = FALSE)
 }

@@ -1,5 +1,5 @@
 # What the report needs: rounded tables, sentences made from the result tables, and readers for
-# metadata.json and validation.json. Source after common.R; needs knitr and jsonlite.
+# metadata.json and validation.json. Source after common.R and html.R; needs knitr and jsonlite.
 
 #' A number as readers expect it; NA is an en dash.
 show_number <- function(values, digits = 2) {
@@ -31,25 +31,52 @@ show_text <- function(values) {
 experiment_short <- c(exp1 = "1 generated", exp2 = "2 scored", reference = "\u2013")
 show_experiment <- function(values) unname(experiment_short[values])
 
-#' A captioned table that scrolls sideways on small screens; a sentence where it has no row. A long
-#' table is folded under its caption.
+#' How many rows there are to look at, and how many of them are listed where not all are.
+show_listed <- function(total, listed) {
+  ifelse(listed < total, sprintf("%d (first %d of %d listed)", total, listed, total), total)
+}
+
+#' What the report shows tables and figures with: the facts that notes below them say.
+#'
+#' @param params As `notes_below` takes them.
+report_notes <- new.env()
+set_report_notes <- function(params) {
+  report_notes$origins <- params[["origins"]]
+  report_notes$generation <- params[["generation"]]
+}
+
+#' A model's key, marked as its label is.
+mark_keys <- function(keys) {
+  ifelse(keys %in% names(report_notes$origins), paste(keys, mark), keys)
+}
+
+#' A captioned table that scrolls sideways on small screens, with the notes that apply to the models
+#' and experiments in it; a sentence where it has no row. A long table is folded under its caption.
 show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L) {
   if (is.null(table) || nrow(table) == 0L) {
-    return(knitr::asis_output(sprintf("\n\n*%s: nothing to show for this run.*\n\n", caption)))
+    return(html_block(paragraphs(sprintf("%s: nothing to show for this run.", caption), "empty")))
   }
   empty <- vapply(table, function(column) all(as.character(column) == "\u2013"), logical(1L))
   drop <- names(table) %in% c("Note", "Variant") & empty
   table <- table[, !drop, drop = FALSE]
   if (is.null(align)) align <- ifelse(vapply(table, looks_numeric, logical(1L)), "r", "l")
-  html <- knitr::kable(
-    table, format = "html", caption = if (!fold) caption, row.names = FALSE, align = align,
-    escape = TRUE, table.attr = "class=\"grace\""
+  said <- table_notes(table)
+  html <- c(
+    "<div class=\"wide\">", table_html(table, align, if (!fold) caption), "</div>",
+    if (length(said) > 0L) paragraphs(said, "note")
   )
-  html <- paste0("\n\n<div class=\"wide\">\n", html, "\n</div>\n\n")
   if (fold) {
-    html <- paste0("\n\n<details><summary>", caption, "</summary>\n", html, "\n</details>\n\n")
+    summary <- sprintf("<summary>%s</summary>", literal(caption, longest = 2000L))
+    html <- c("<details>", summary, html, "</details>")
   }
-  knitr::asis_output(html)
+  html_block(html)
+}
+
+#' The notes for a table: its column Model has labels, Experiment what `show_experiment` gave.
+table_notes <- function(table) {
+  experiments <- names(experiment_short)[match(table[["Experiment"]], experiment_short)]
+  if ("Measure" %in% names(table)) experiments <- names(experiment_short)
+  notes_below(list(experiment = experiments, label = table[["Model"]]), report_notes)
 }
 
 looks_numeric <- function(column) {
@@ -57,34 +84,32 @@ looks_numeric <- function(column) {
   is.numeric(column) || all(grepl("^[<\u2212\u2013.0-9, /%()\\[\\]-]+$", text, perl = TRUE))
 }
 
-#' Figures of a study in the order given, each with its caption; those absent are left out.
-show_figures <- function(paths, wanted) {
-  parts <- vapply(names(wanted), function(name) {
+#' Figures of a study in the order given, each with its caption and the notes that apply to these
+#' rows; those absent are left out.
+show_figures <- function(paths, wanted, rows) {
+  said <- notes_below(rows, report_notes)
+  parts <- lapply(names(wanted), function(name) {
     path <- paths[basename(paths) == paste0(name, ".png")]
-    if (length(path) == 0L) return("")
-    sprintf(
-      "\n<figure><img src=\"%s\" alt=\"%s\"/><figcaption>%s</figcaption></figure>\n",
-      knitr::image_uri(path[1L]), gsub("\"", "&quot;", wanted[[name]]), wanted[[name]]
-    )
-  }, character(1L))
-  knitr::asis_output(paste(parts, collapse = "\n"))
+    if (length(path) > 0L) figure_html(path[1L], wanted[[name]], said)
+  })
+  if (length(unlist(parts)) > 0L) html_block(unlist(parts))
 }
 
 # JSON files ------------------------------------------------------------------------------------
 
-#' Read JSON files, leaving out those that cannot be read (named in the attribute `unread`).
+#' Read JSON files. One that cannot be read is an error: the report would pass over it in silence.
 read_json_files <- function(paths) {
-  unread <- character(0)
-  records <- lapply(paths, function(path) {
+  lapply(paths, function(path) {
     tryCatch(
       jsonlite::read_json(path, simplifyVector = FALSE),
       error = function(condition) {
-        unread <<- c(unread, path)
-        NULL
+        stop(sprintf(
+          "%s: cannot be read as JSON (%s). Delete it and run again to have it made anew.", path,
+          substr(gsub("\\s+", " ", conditionMessage(condition)), 1L, 200L)
+        ), call. = FALSE)
       }
     )
   })
-  structure(Filter(Negate(is.null), records), unread = unread)
 }
 
 #' A field along a path of names as one text; "" if a step is missing.
@@ -105,36 +130,42 @@ first_of <- function(...) {
   if (length(values) == 0L) "" else values[1L]
 }
 
-#' One row a model and replication: what ran, where, with which seeds.
+#' One row a job that gave answers to a model's replication: what ran, where, with which seeds, and
+#' the experiments that its answers are in.
 metadata_table <- function(records) {
   bind(lapply(records, function(record) {
-    seeds <- dig(record, "seeds")
-    data.frame(
+    jobs <- bind(lapply(names(record$runs), function(label) {
+      bind(lapply(record$runs[[label]]$answered_by, job_row, label = label))
+    }))
+    same <- setdiff(names(jobs), c("label", "answers"))
+    jobs <- by_group(jobs, same, function(piece) {
+      data.frame(
+        answers = sum(piece$answers), experiments = toString(gsub("_", " ", piece$label))
+      )
+    })
+    if (nrow(jobs) == 0L) return(NULL)
+    cbind(data.frame(
       model = first_of(dig(record, "model_key"), dig(record, "model_name")),
-      name = dig(record, "model_name"),
-      revision = dig(record, "revision"),
-      replication = first_of(dig(record, "replication_index"), dig(record, "replication")),
-      start = dig(record, "timestamps", "start"),
-      end = dig(record, "timestamps", "end"),
-      engine = trimws(paste(
-        dig(record, "deployment_info", "engine"),
-        first_of(
-          dig(record, "deployment_info", "engine_version"),
-          dig(record, "deployment_info", "version")
-        )
-      )),
-      gpu = first_of(
-        trimws(paste(
-          if (dig(record, "deployment_info", "gpu_count") %in% c("", "0")) "" else
-            paste0(dig(record, "deployment_info", "gpu_count"), " x"),
-          dig(record, "deployment_info", "gpu_type")
-        )), "none"
-      ),
-      seeds = seeds,
-      commit = first_of(dig(record, "git_commit"), dig(record, "commit")),
-      image = dig(record, "image_digest")
-    )
+      name = dig(record, "model_name"), revision = dig(record, "revision"),
+      replication = dig(record, "replication_index"), seeds = dig(record, "seeds")
+    ), jobs)
   }))
+}
+
+#' Facts of one job, as `grace.metadata.AnsweredBy` has them.
+job_row <- function(job, label) {
+  fact <- function(...) dig(job, "deployment_info", ...)
+  gpus <- fact("gpu_count")
+  data.frame(
+    label = label, answers = max(0, as.numeric(job$answers)),
+    started = dig(job, "started"), commit = dig(job, "commit"),
+    changed = isTRUE(job$dirty), node = first_of(fact("pod"), fact("node")),
+    engine = trimws(paste(fact("engine"), fact("engine_version"))),
+    gpu = if (gpus %in% "0") "none" else trimws(paste(
+      if (nzchar(gpus)) paste(gpus, "x"), fact("gpu_type")
+    )),
+    cuda = fact("cuda"), tensor = fact("tensor_parallel_size"), image = fact("image_digest")
+  )
 }
 
 #' One row a validation check.
@@ -142,15 +173,15 @@ checks_table <- function(records) {
   bind(lapply(records, function(record) {
     checks <- if (!is.null(record$checks)) record$checks else if (is.null(names(record))) record
     bind(lapply(checks, function(check) {
-      review <- check$rows_to_review
-      if (is.null(review)) review <- check$rows
+      listed <- length(check$rows_to_review)
+      total <- max(as.integer(check$rows_to_review_total), listed)
       data.frame(
         model = dig(record, "model_key"),
         replication = first_of(dig(record, "replication"), dig(record, "replication_index")),
         study = dig(check, "study"), experiment = dig(check, "experiment"),
-        check = dig(check, "name"), value = dig(check, "value"),
+        check = dig(check, "name"), description = dig(check, "description"), value = dig(check, "value"),
         threshold = dig(check, "threshold"), passed = isTRUE(check$passed),
-        rows_to_review = length(review)
+        rows_to_review = total, rows_listed = listed
       )
     }))
   }))
@@ -163,12 +194,15 @@ in_experiment <- c(
   exp2 = "in the scored probabilities (experiment 2)"
 )
 
-#' Findings of study 1, one Markdown bullet a model and experiment, all from the tables.
+no_answer <- "No usable answer in this run."
+
+#' Findings of study 1, one sentence a model and experiment, all from the tables, named by the
+#' model's label.
 findings_study1 <- function(tables) {
   distances <- tables$distances
-  if (is.null(distances) || nrow(distances) == 0L) return("- No usable answer in this run.")
+  if (is.null(distances) || nrow(distances) == 0L) return(no_answer)
   groups <- unique(distances[c("label", "experiment")])
-  vapply(seq_len(nrow(groups)), function(i) {
+  said <- vapply(seq_len(nrow(groups)), function(i) {
     mine <- function(table) {
       here <- table$label == groups$label[i] & table$experiment == groups$experiment[i]
       table[here, , drop = FALSE]
@@ -176,7 +210,7 @@ findings_study1 <- function(tables) {
     rsa <- mine(distances)
     rsa <- rsa[rsa$reference == "rsa" & !is.na(rsa$jsd_bits), , drop = FALSE]
     paste0(
-      sprintf("- **%s** %s: ", groups$label[i], in_experiment[[groups$experiment[i]]]),
+      sprintf("%s: ", in_experiment[[groups$experiment[i]]]),
       sprintf(
         "the favourite state is that of the RSA listener in %d of %d cells (mean JSD %s bits)",
         sum(rsa$same_favourite), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
@@ -185,6 +219,7 @@ findings_study1 <- function(tables) {
       sentence_knowledge(mine(tables$knowledge)), "."
     )
   }, character(1L))
+  stats::setNames(said, groups$label)
 }
 
 sentence_cancellation <- function(rows) {
@@ -225,21 +260,22 @@ sentence_knowledge <- function(rows) {
   )
 }
 
-#' Findings of study 2, one Markdown bullet a model and experiment.
+#' Findings of study 2, one sentence a model and experiment, named by the model's label.
 findings_study2 <- function(tables) {
   rows <- tables$human_comparison
-  if (is.null(rows)) return("- No usable answer in this run.")
-  human <- rows[rows$label == "human", , drop = FALSE]
+  if (is.null(rows)) return(no_answer)
+  human <- reference_rows(rows, "human")
   rows <- rows[rows$experiment %in% names(in_experiment), , drop = FALSE]
-  if (nrow(rows) == 0L) return("- No usable answer in this run.")
-  vapply(seq_len(nrow(rows)), function(i) {
+  if (nrow(rows) == 0L) return(no_answer)
+  said <- vapply(seq_len(nrow(rows)), function(i) {
     row <- rows[i, ]
     paste0(
-      sprintf("- **%s** %s: ", row$label, in_experiment[[row$experiment]]),
+      sprintf("%s: ", in_experiment[[row$experiment]]),
       sentence_distance(row), sentence_indirectness(row, human),
       sentence_primary(tables$tests, row), "."
     )
   }, character(1L))
+  stats::setNames(said, rows$label)
 }
 
 sentence_distance <- function(row) {
@@ -273,7 +309,7 @@ sentence_primary <- function(tests, row) {
   mine <- primary[primary$label == row$label & primary$experiment == row$experiment &
     !is.na(primary$proportion), , drop = FALSE]
   if (nrow(mine) == 0L) return("")
-  people <- primary[primary$label == "human", , drop = FALSE]
+  people <- reference_rows(primary, "human")
   against <- if (is.na(mine$p[1L])) {
     ""
   } else {
@@ -286,6 +322,30 @@ sentence_primary <- function(tests, row) {
   )
 }
 
+#' The models with a usable answer or measurement, by label.
+usable_models <- function(qualities) unique(qualities$label[which(qualities$usable > 0)])
+
+#' What a reader must know before anything else: whose answers are all unusable, or that all are.
+alarms <- function(qualities) {
+  none <- qualities[qualities$usable %in% 0, , drop = FALSE]
+  if (length(usable_models(qualities)) == 0L) {
+    c(
+      paste(
+        "No model of this run has a usable answer or measurement. This report says nothing about",
+        "any language model, and the run counts as failed."
+      ),
+      "Data quality, below, and validation.json of each replication say what went wrong."
+    )
+  } else if (nrow(none) > 0L) {
+    sprintf(
+      "None of the %s of %s in %s, experiment %s, is usable. Nothing below counts them.",
+      ifelse(none$experiment == "exp1", paste(none$trials, "answers"),
+        paste(none$trials, "measurements")),
+      none$label, none$study, sub("exp", "", none$experiment)
+    )
+  }
+}
+
 #' What readers should be warned of, from the checks, the notes and the rates.
 findings_quality <- function(qualities, checks) {
   qualities <- qualities[!is.na(qualities$usable_percent), , drop = FALSE]
@@ -294,14 +354,14 @@ findings_quality <- function(qualities, checks) {
   said <- c(
     if (nrow(qualities) > 0L) {
       sprintf(
-        "- %s of %s answers and measurements are usable (%s %%).",
+        "%s of %s answers and measurements are usable (%s %%).",
         show_number(sum(qualities$usable), 0), show_number(sum(qualities$trials), 0),
         show_number(100 * sum(qualities$usable) / sum(qualities$trials), 1)
       )
     },
     if (nrow(low) > 0L) {
       sprintf(
-        "- Fewer than 95 %% usable: %s.",
+        "Fewer than 95 %% usable: %s.",
         toString(sprintf(
           "%s %s experiment %s", low$label, low$study, sub("exp", "", low$experiment)
         ))
@@ -310,7 +370,7 @@ findings_quality <- function(qualities, checks) {
     if (nrow(weak) > 0L) {
       sprintf(
         paste(
-          "- Some prompts leave more than half of the probability outside the answer options:",
+          "Some prompts leave more than half of the probability outside the answer options:",
           "%s. Their scored distributions describe a small part of what the model would say."
         ),
         toString(sprintf("%s %s", weak$label, weak$study))
@@ -320,7 +380,7 @@ findings_quality <- function(qualities, checks) {
   if (nrow(checks) > 0L) {
     failed <- sum(!checks$passed)
     said <- c(said, sprintf(
-      "- %d of %d validation checks passed%s.", sum(checks$passed), nrow(checks),
+      "%d of %d validation checks passed%s.", sum(checks$passed), nrow(checks),
       if (failed > 0L) sprintf("; the %d that failed are listed under data quality", failed) else ""
     ))
   }

@@ -12,7 +12,7 @@ plot_bets <- function(cells) {
     rows$observe <- factor(observe_label(rows$observe), observe_label(1:3))
     rows
   }
-  rsa <- facets(cells[cells$label == "rsa", , drop = FALSE])
+  rsa <- facets(reference_rows(cells, "rsa"))
   void <- facets(data.frame(access = c(1, 1, 2), observe = c(2, 3, 3)))
   ggplot(facets(models), aes(x = .data$state, y = .data$bet)) +
     geom_col(data = rsa, fill = "grey85", width = 0.9) +
@@ -36,7 +36,8 @@ plot_state3 <- function(cells) {
   title <- "Bets on \"all 3\" by what the speaker saw"
   models <- cells[cells$experiment %in% c("exp1", "exp2") & cells$state == 3, , drop = FALSE]
   if (nrow(models) == 0L) return(empty_figure(title, "No usable answer"))
-  rsa <- cells[cells$label == "rsa" & cells$state == 3, , drop = FALSE]
+  rsa <- reference_rows(cells, "rsa")
+  rsa <- rsa[rsa$state == 3, , drop = FALSE]
   facets <- function(rows) {
     rows$observe <- factor(observe_label(rows$observe), observe_label(1:3))
     rows

@@ -22,7 +22,7 @@ plot_utterances <- function(cells) {
   title <- "What is said about a performance, by what it was worth and by the speaker's goal"
   if (!any(is_model(cells))) return(empty_figure(title, "No usable answer"))
   models <- facet_goal_state(cells[is_model(cells), , drop = FALSE])
-  human <- facet_goal_state(cells[cells$label == "human", , drop = FALSE])
+  human <- facet_goal_state(reference_rows(cells, "human"))
   group <- function(rows) interaction(rows$label, rows$experiment)
   models$series <- group(models)
   ggplot(models, aes(x = as.integer(.data$utterance), y = .data$proportion)) +
@@ -62,7 +62,7 @@ plot_negation <- function(negation) {
   }
   models <- facets(negation[is_model(negation), , drop = FALSE])
   models$series <- interaction(models$label, models$experiment)
-  human <- facets(negation[negation$label == "human", , drop = FALSE])
+  human <- facets(reference_rows(negation, "human"))
   ggplot(models, aes(x = .data$state, y = .data$negation)) +
     geom_ribbon(
       data = human, aes(ymin = .data$ci_low, ymax = .data$ci_high), fill = "grey80"

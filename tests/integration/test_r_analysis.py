@@ -66,7 +66,9 @@ def rscript(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
 
 
-def launch(folder: Path, study: int, rows: list[dict]) -> subprocess.CompletedProcess[str]:
+def launch(
+    folder: Path, study: int, rows: list[dict], **params
+) -> subprocess.CompletedProcess[str]:
     """Write the study's inputs, run its analysis, and leave its outputs in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / "ready.csv", index=False)
@@ -82,14 +84,14 @@ def launch(folder: Path, study: int, rows: list[dict]) -> subprocess.CompletedPr
             "published": str(PUBLISHED),
         },
         "output": output,
-        "params": {"bootstrap_draws": 2000, "seed": 7, "equivalence_margin": 10},
+        "params": {"bootstrap_draws": 2000, "seed": 7, "equivalence_margin": 10, **params},
     }
     (folder / "job.json").write_text(json.dumps(job))
     return rscript(DRIVER, str(folder / "job.json"))
 
 
-def analyse(folder: Path, study: int, rows: list[dict]) -> dict[str, pd.DataFrame]:
-    done = launch(folder, study, rows)
+def analyse(folder: Path, study: int, rows: list[dict], **params) -> dict[str, pd.DataFrame]:
+    done = launch(folder, study, rows, **params)
     assert done.returncode == 0, done.stderr
     for name in FIGURES[study]:
         picture = (folder / f"{name}.png").read_bytes()
@@ -667,3 +669,70 @@ def test_constant_answers_have_no_mixed_model(tmp_path, choices):
     rate = tables["negation"].query("model_key == 'm'")
     assert (rate["negation"] == 0).all()
     assert (rate["ci_low"] == 0).all()
+
+
+def test_bets_out_of_range_do_not_count(tmp_path, bets):
+    """Read, but not summing to 100 or not percentages: in the sums they are judged by, only."""
+    rows = study1_rows(bets, knows_made)
+    flags = {0: "exp1_out_of_range", 1: "exp1_unparsed;exp1_out_of_range", 2: "exp1_truncated"}
+    for i, flag in flags.items():
+        rows[i]["quality_flags"] = flag
+    for i in (0, 1):
+        rows[i] |= {"probability_0": 40, "probability_1": 40, "probability_2": 40}
+        rows[i]["probability_3"] = 40
+    rows[3]["probability_0"] = 140
+    rows[4]["state0_mean"] = -3
+    tables = analyse(tmp_path, 1, rows, bootstrap_draws=50)
+    quality = tables["quality"].set_index("experiment")
+    assert quality["usable"].to_dict() == {"exp1": 144 - 3, "exp2": 144 - 1}
+    cell = one(tables["cells"], model_key="m", experiment="exp1", access=1, observe=1, state=3)
+    assert cell["n_answers"] == 24 - 3
+    used = [row["probability_3"] for row in rows[2:24] if row is not rows[3]]
+    assert cell["bet"] == pytest.approx(np.mean(used))
+    shares = one(
+        tables["agreement"],
+        measure="generated bets adding up to 100 within 1 (share of answers)",
+    )
+    assert shares["n"] == 144 - 1
+    assert shares["value"] < 1
+
+
+@pytest.mark.parametrize("exps", [("exp1",), ("exp1", "exp2")])
+def test_answers_that_never_parse_leave_the_analyses_standing(tmp_path, bets, choices, exps):
+    rows = study1_rows(bets, knows_made, exps=exps, draws=1)
+    for row in rows:
+        row |= {f"probability_{state}": None for state in range(4)} | {"Knowledge_A": None}
+    tables = analyse(tmp_path / "1", 1, rows, bootstrap_draws=50)
+    assert one(tables["quality"], experiment="exp1")["usable"] == 0
+    assert set(tables["contrasts"]["experiment"]) == set(exps) - {"exp1"}
+    nothing = {(goal, state): [None] * 3 for goal in GOALS for state in range(4)}
+    tables = analyse(tmp_path / "2", 2, study2_rows(nothing, choices[1], exps), bootstrap_draws=50)
+    assert one(tables["quality"], experiment="exp1")["usable"] == 0
+    shown = tables["human_comparison"]
+    assert set(shown["experiment"]) - {"reference"} == set(exps) - {"exp1"}
+    assert set(shown["model_key"]) >= {"human", "polite_rsa"}
+
+
+def test_a_model_named_like_people_is_not_taken_for_them(tmp_path, choices):
+    code = """
+    source("scripts/lib/common.R")
+    rows <- data.frame(label = c("human", "human"), experiment = c("exp1", "reference"), x = 1:2)
+    cat(reference_rows(rows, "human")$x)
+    """
+    done = rscript(code)
+    assert done.stdout == "2", done.stderr
+
+
+def test_marking_a_model_changes_no_number(tmp_path, bets):
+    plain, marked = (
+        analyse(tmp_path / name, 1, study1_rows(bets, knows_made), origins=origins, **DRAWS)
+        for name, origins in (("plain", {}), ("marked", {"m": "made of something else"}))
+    )
+    for name in TABLES[1]:
+        own = marked[name]
+        assert set(own[own["model_key"] == "m"]["label"]) == {"m \u2020"}
+        own["label"] = own["label"].str.removesuffix(" \u2020")
+        pd.testing.assert_frame_equal(plain[name], own)
+
+
+DRAWS = {"bootstrap_draws": 50}

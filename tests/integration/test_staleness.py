@@ -30,6 +30,7 @@ twin:
   dtype: float32
   max_model_len: 1024
   gpus: 0
+  tokenizer: tokenizer
 """
 
 
@@ -221,6 +222,10 @@ ROWS = {
     "a local model's files": Row(
         append("resources/models/pico/generation_config.json", "\n"), EVERYTHING - {"reference"}
     ),
+    "the files of a folder in `tokenizer`": Row(
+        append("tokenizer/tokenizer_config.json", "\n"),
+        jobs(MODEL_JOBS, models=["twin"]) | END,
+    ),
     "a model's `gpus`": Row(
         change("config/models.yaml", "max_model_len: 1024\n  gpus: 0", "max_model_len: 1024"),
         NOTHING,
@@ -284,8 +289,31 @@ ROWS = {
         change(f"{LIBRARY}/generation.py", OPENING, STATEMENT), experiments(EXP1)
     ),
     "the parser of a study's answers": Row(
-        change(f"{LIBRARY}/studies/study1.py", "initial\\s+answer", "first\\s+answer"),
+        change(f"{LIBRARY}/studies/study1_answers.py", "initial\\s+answer", "first\\s+answer"),
+        jobs("tabulate structure probabilities", studies=["study1"]) | CHECKS,
+    ),
+    "what a study asks": Row(
+        change(f"{LIBRARY}/studies/study1.py", '"prior_question": trial', '"prior": trial'),
         experiments(f"{EXP1} {EXP2}", studies=["study1"]),
+    ),
+    "what makes tables of records": Row(
+        change(f"{LIBRARY}/tables.py", OPENING, STATEMENT),
+        jobs("tabulate structure probabilities") | CHECKS,
+    ),
+    "how records are written and read": Row(
+        change(f"{LIBRARY}/records.py", OPENING, STATEMENT),
+        jobs("plan collect tabulate structure probabilities reference") | CHECKS,
+    ),
+    "the list of engines, in `engines/__init__.py`": Row(
+        change(f"{LIBRARY}/engines/__init__.py", OPENING, STATEMENT),
+        experiments(f"{EXP1} {EXP2}"),
+    ),
+    "the list of studies, in `studies/__init__.py`": Row(
+        append(f"{LIBRARY}/studies/__init__.py", "\nEDITED = True\n"),
+        experiments(f"{EXP1} {EXP2}") | jobs("reference"),
+    ),
+    "how keys of answers are made": Row(
+        change(f"{LIBRARY}/engines/answer_keys.py", OPENING, STATEMENT), NOTHING
     ),
     "an engine that no model asked for uses": Row(
         change(f"{LIBRARY}/engines/vllm.py", OPENING, STATEMENT), NOTHING
@@ -393,6 +421,9 @@ def finished(tmp_path_factory) -> Project:
     project = Project.copied_to(tmp_path_factory.mktemp("finished") / "project")
     project.tells_jobs()
     append("config/models.yaml", TWIN)(project)
+    (project.folder / "tokenizer").mkdir()
+    for path in (project.folder / "resources/models/pico").glob("tokenizer*"):
+        shutil.copy(path, project.folder / "tokenizer")
     both(
         config("models: [pico]", "models: [pico, twin]\nlimit: 6"),
         config("replications: 2", "replications: 1"),

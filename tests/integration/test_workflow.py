@@ -151,3 +151,16 @@ def test_failed_thresholds_stop_the_analysis_with_a_readable_summary(project):
     # What was computed is there, to be looked at.
     assert (project.folder / "strict/pico/replication-0/validation.json").exists()
     assert not (project.folder / "strict/report.html").exists()
+
+
+def test_a_run_without_a_usable_answer_has_its_report_and_fails(project):
+    arguments = (
+        "--config", "limit=2", "replications=1", "studies=[study2]", "experiments=[exp1]",
+        "generation={max_tokens: 1}", "results=mute", "on_invalid=warn",
+    )  # fmt: skip
+    done = project.snakemake(*arguments)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert "no model of this run (pico) has a usable answer or measurement" in done.stdout
+    report = (project.folder / "mute/report.html").read_text(encoding="utf-8")
+    assert "No model of this run has a usable answer" in report

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from grace import sidecars
 from grace.digests import digest, file_digest, source_digest
+from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.journaled import JournaledEngine
 from grace.journal import Journal
@@ -120,8 +122,9 @@ def _write(root: Path, name: str, text: str) -> None:
 def _engine(journal: Journal, experiment: str) -> JournaledEngine:
     engine: Any = _Engine()
     return JournaledEngine(
-        engine, journal, identity={"engine": "test"}, session={"experiment": experiment},
-        label=experiment,
+        lambda: nullcontext(engine), journal,
+        keys=AnswerKeys("transformers", experiment, {"name": "tiny"}),
+        session={"experiment": experiment}, label=experiment,
     )  # fmt: skip
 
 
@@ -146,17 +149,20 @@ def _experiment_1(root: Path, stories: list[Any], journal: Journal) -> None:
 
 def _experiment_2(root: Path, stories: list[Any], journal: Journal) -> None:
     engine = _engine(journal, "exp2")
-    plan = QueryPlan((1, 2, 3), OPTIONS, ((4,), (5,)))
+    plans = [QueryPlan((1, 2, place), OPTIONS, ((4,), (5,))) for place in range(len(stories))]
     requests = [
-        ScoreRequest(request_key(story, OPTIONS), (1, 2, 3), ((4,), (5,)), (0,), None, tuple(story))
-        for story in stories
-    ]
+        ScoreRequest(
+            request_key(story, OPTIONS), plan.prompt_token_ids, plan.option_token_ids, (0,), None,
+            tuple(story),
+        )
+        for story, plan in zip(stories, plans, strict=True)
+    ]  # fmt: skip
     records = []
     for place, score in enumerate(engine.score(requests)):
         assert score.token_logprobs is not None
         assert score.terminator_logprobs is not None
         query = measured_query(
-            "knows", OPTIONS, plan, score.token_logprobs, score.terminator_logprobs
+            "knows", OPTIONS, plans[place], score.token_logprobs, score.terminator_logprobs
         )
         records.append(
             {
@@ -213,3 +219,10 @@ def archived(root: Path) -> Path:
     crate = root / "crate.zip"
     archive(root, REPORT, {"results": "results", "models": ["tiny"]}, crate)
     return crate
+
+
+def lowered(record: dict[str, Any]) -> None:
+    """Turn a record into one of the older format, which guards nothing."""
+    record["format"] = 1
+    record["made_with"] = list(record["made_with"])
+    del record["digest"], record["input_records"]

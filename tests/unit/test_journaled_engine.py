@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from engines_for_tests import ScriptedEngine
 from test_packed_scoring import trials
 
 from grace.config import ScoringConfig
+from grace.engines.answer_keys import ANSWER_VERSION, AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
+from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
 from grace.engines.scorer import COPIES, Scorer
 from grace.journal import Journal
@@ -53,10 +56,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def journaled(
-    engine: Any, journal: Journal, started: str = "today", **identity: Any
+    engine: Any,
+    journal: Journal,
+    started: str = "today",
+    name: str = "transformers",
+    former: FormerKeys | None = None,
+    **identity: Any,
 ) -> JournaledEngine:
     return JournaledEngine(
-        engine, journal, identity=identity, session={"started": started}, label="pico/test"
+        lambda: nullcontext(engine),
+        journal,
+        keys=AnswerKeys(name, "exp1", identity),
+        session={"started": started},
+        label="pico/test",
+        former=former,
     )
 
 
@@ -95,12 +108,51 @@ def test_another_request_is_asked(folder: Path, other: GenerationRequest) -> Non
     assert engine.keys == ["a", "a"]
 
 
-def test_another_model_version_or_code_is_asked(folder: Path) -> None:
+def test_another_model_version_or_answer_version_is_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Counting()
+
+    def ask(**identity: Any) -> None:
+        list(journaled(engine, journal, **identity).generate([generation("a")]))
+
     with Journal(folder) as journal:
-        for identity in ({"model": 1, "code": 1}, {"model": 2, "code": 1}, {"model": 1, "code": 2}):
-            list(journaled(engine, journal, **identity).generate([generation("a")]))
-    assert engine.keys == ["a"] * 3
+        for identity in ({"model": 1}, {"model": 2}, {"model": 1, "version": 2}, {"model": 1}):
+            ask(**identity)
+        assert engine.keys == ["a"] * 3
+        monkeypatch.setitem(ANSWER_VERSION["transformers"], "exp1", 99)
+        ask(model=1)
+    assert engine.keys == ["a"] * 4
+
+
+def test_an_engine_is_opened_at_the_first_answer_that_is_missing(folder: Path) -> None:
+    opened: list[str] = []
+
+    @contextmanager
+    def opening() -> Iterator[Any]:
+        opened.append("opened")
+        yield ScriptedEngine()
+        opened.append("closed")
+
+    def journaled_lazily() -> JournaledEngine:
+        keys = AnswerKeys("transformers", "exp1", {})
+        return JournaledEngine(opening, journal, keys=keys, session={}, label="pico/test")
+
+    with Journal(folder) as journal:
+        with journaled_lazily() as engine:
+            assert opened == []
+            answers = list(engine.generate([generation("a")]))
+            scores = list(engine.score([scoring("a")]))
+            assert engine.opened
+            assert opened == ["opened"]
+        assert opened == ["opened", "closed"]
+        with journaled_lazily() as engine:
+            assert list(engine.generate([generation("a")])) == answers
+            assert list(engine.score([scoring("a")])) == scores
+            # What is recorded of the engine is what answered then.
+            assert engine.describe() == {"engine": "scripted"}
+            assert not engine.opened
+        assert opened == ["opened", "closed"]
 
 
 def test_failures_are_asked_again(folder: Path) -> None:
@@ -117,7 +169,7 @@ def test_failures_are_asked_again(folder: Path) -> None:
 
 
 def test_scores_come_back_to_the_last_digit(folder: Path) -> None:
-    class Bounded:
+    class Bounded(ScriptedEngine):
         """Two kinds of score; both with numbers that JSON must not round."""
 
         def score(self, requests: Any, known: Any = frozenset()) -> Iterator[Score]:
@@ -161,3 +213,41 @@ def test_what_is_left_has_the_same_digits_as_if_all_were_asked(
         assert {score.key for score in found} == {request.key for request in left}
         assert all(score == whole[score.key] for score in found)
     assert list(Scorer("tiny", model, budget).score(requests, set(whole))) == []
+
+
+class NeverTheSame(Counting):
+    """Its numbers differ from one request to the next, as rounding in other company does."""
+
+    def generate(self, requests: Any) -> Iterator[Any]:
+        for place, answer in enumerate(super().generate(requests)):
+            yield dataclasses.replace(answer, text=f"{place}")
+
+    def score(self, requests: Any, known: Any = frozenset()) -> Iterator[Any]:
+        for place, request in enumerate(requests):
+            yield Score(request.key, ((-1.0 - place,), (-2.0, -3.0)), (-0.5, -0.5))
+
+
+def test_requests_that_are_one_to_the_model_have_the_answer_that_is_kept(folder: Path) -> None:
+    with Journal(folder) as journal, journaled(NeverTheSame(), journal) as engine:
+        answers = list(engine.generate([generation("a"), generation("b"), generation("c", "Who?")]))
+        assert [answer.text for answer in answers] == ["0", "0", "2"]
+        one, same, other = (engine.answer_keys()[name] for name in "abc")
+        assert one == same != other
+        assert {one, other} == set(engine.answer_keys().values())
+        for key, text in ((one, "0"), (other, "2")):
+            assert (journal.get(key) or {})["answer"]["text"] == text
+        scores = list(engine.score([scoring("d"), scoring("e")]))
+        assert scores[0].token_logprobs == scores[1].token_logprobs
+        assert journal.conflicts == 0
+
+
+def test_the_keys_of_answers_are_known_where_nothing_was_asked(folder: Path) -> None:
+    requests = [generation("a"), generation("b", "Who?")]
+    with Journal(folder) as journal, journaled(Counting(), journal) as engine:
+        list(engine.generate(requests))
+        first = engine.answer_keys()
+    with Journal(folder) as journal, journaled(Counting(), journal) as engine:
+        list(engine.generate(requests))
+        assert not engine.opened
+        assert engine.answer_keys() == first
+        assert first.keys() == {"a", "b"}

@@ -176,7 +176,8 @@ def test_what_a_pod_is_told() -> None:
 def test_pods_without_a_model_get_the_project_alone(group: str) -> None:
     plain = replace(REQUEST, rule=group, placement=None)
     assert [volume["name"] for volume in pod_of(plain)["volumes"]] == ["project"]
-    assert set(environment_of(plain)) == {"HOME", "USER", "NODE_NAME", "POD_NAME"}
+    names = {"HOME", "USER", "NODE_NAME", "POD_NAME", "GRACE_IMAGE"}
+    assert set(environment_of(plain)) == names
 
 
 def test_a_pod_that_shares_nothing_works_in_a_folder_of_its_own() -> None:

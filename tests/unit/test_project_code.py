@@ -8,6 +8,7 @@ from grace import digests, modules
 from grace.project import Project
 
 ROOT = Path(__file__).parents[2]
+TABLES = ("tables", "other tables")
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def codes(monkeypatch, tmp_path):
             "exp1": project.experiment_code("pico", "study1", "exp1"),
             "exp2": project.experiment_code("pico", "study1", "exp2"),
             "tables": project.table_code("structure.py", "study1"),
+            "other tables": project.table_code("structure.py", "study2"),
         }
         monkeypatch.setattr(Path, "read_text", read_text)
         modules.library.cache_clear()
@@ -45,13 +47,35 @@ def codes(monkeypatch, tmp_path):
         ("engines/row_scoring.py", {"exp2"}),
         ("scoring/forest.py", {"exp2"}),
         ("scoring/packing.py", {"exp2"}),
-        ("scoring/joining.py", {"exp2", "tables"}),
-        ("scoring/records.py", {"exp2", "tables"}),
+        ("scoring/joining.py", {"exp2", *TABLES}),
+        ("scoring/records.py", {"exp2", *TABLES}),
+        ("scoring/__init__.py", {"exp1", "exp2", *TABLES}),
         ("measurement.py", {"exp2"}),
         ("generation.py", {"exp1"}),
         ("engines/sampling.py", {"exp1", "exp2"}),
         ("engines/vllm.py", set()),
         ("config.py", set()),
+        # What lists engines and studies counts, and what they list only where it is used.
+        ("engines/__init__.py", {"exp1", "exp2"}),
+        ("studies/__init__.py", {"exp1", "exp2", *TABLES}),
+        ("serving/__init__.py", set()),
+        ("journal/__init__.py", set()),
+        ("journal/store.py", set()),
+        ("__init__.py", set()),
+        # What is asked, and what reads the answers.
+        ("studies/study1.py", {"exp1", "exp2", "tables"}),
+        ("studies/base.py", {"exp1", "exp2", *TABLES}),
+        ("prompts.py", {"exp1", "exp2", *TABLES}),
+        ("studies/study1_answers.py", {"tables"}),
+        ("studies/answers.py", set(TABLES)),
+        ("tables.py", set(TABLES)),
+        ("records.py", set(TABLES)),
+        ("stimuli.py", set()),
+        ("distributions.py", {"exp2", *TABLES}),
+        # Keys of answers and digests of files change no answer.
+        ("engines/answer_keys.py", set()),
+        ("engines/former_keys.py", set()),
+        ("contents.py", set()),
     ],
 )
 def test_an_edit_makes_stale_what_it_can_change(codes, module, stale):
@@ -112,7 +136,7 @@ def test_a_script_counts_without_its_comments_and_with_what_it_imports(tmp_path)
     assert code('"""What it does."""\n\nx  =  1  # a comment\n') == plain
     assert code("x = 2\n") != plain
     code("from grace.tables import raw_rows\nfrom grace.errors import GraceError\n")
-    assert digests.script_imports(script) == {"tables.py", "errors.py"}
+    assert digests.script_imports(script) == {"__init__.py", "tables.py", "errors.py"}
     assert project.code("made.py")["modules"] == ["tables.py"]
 
 

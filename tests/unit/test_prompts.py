@@ -15,8 +15,10 @@ import pytest
 from grace.errors import ConfigError
 from grace.prompts import PromptSet
 from grace.stimuli import read_trials
-from grace.studies.study1 import Study1, Study1Trial
-from grace.studies.study2 import UTTERANCES, Study2, Study2Trial
+from grace.studies.study1 import Study1Trial
+from grace.studies.study1_answers import Study1
+from grace.studies.study2 import UTTERANCES, Study2Trial
+from grace.studies.study2_answers import Study2
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"

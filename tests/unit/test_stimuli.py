@@ -12,8 +12,9 @@ import pytest
 from grace.errors import StimuliError
 from grace.stimuli import read_trials
 from grace.studies import Study
-from grace.studies.study1 import Study1, Study1Trial
-from grace.studies.study2 import Study2
+from grace.studies.study1 import Study1Trial
+from grace.studies.study1_answers import Study1
+from grace.studies.study2_answers import Study2
 
 BUNDLED = Path(__file__).parents[2] / "resources" / "stimuli"
 Table = list[list[str]]

@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 from grace.stimuli import read_trials
-from grace.studies.study1 import Study1, Study1Trial
-from grace.studies.study2 import Study2, Study2Trial
+from grace.studies.study1 import Study1Trial
+from grace.studies.study1_answers import Study1
+from grace.studies.study2 import Study2Trial
+from grace.studies.study2_answers import Study2
 
 ROOT = Path(__file__).parents[2]
 STIMULI = ROOT / "resources" / "stimuli"

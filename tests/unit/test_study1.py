@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from grace.studies.study1 import PERCENT_OPTIONS, Study1, Study1Trial
+from grace.studies.study1 import PERCENT_OPTIONS, Study1Trial
+from grace.studies.study1_answers import Study1
 
 STUDY = Study1()
 ANSWER = """Initial Answer: 2

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from grace.distributions import entropy
-from grace.studies.study2 import UTTERANCES, Study2, Study2Trial, simplify_goal
+from grace.studies.study2 import UTTERANCES, Study2Trial, simplify_goal
+from grace.studies.study2_answers import Study2
 
 STUDY = Study2()
 TRIAL = {

@@ -159,3 +159,17 @@ def test_a_table_with_other_columns_is_refused(tmp_path):
     write_rows(tmp_path / "raw.csv", [{"a": 1}], ["a"])
     with pytest.raises(RecordError, match=r"raw\.csv: its columns are not those"):
         list(read_rows(tmp_path / "raw.csv", raw_columns(STUDY2)))
+
+
+def test_an_answer_may_be_unparsed_and_out_of_range():
+    study = STUDIES["study1"]
+    bets = "Probabilities: 0: 40%, 1: 40%, 2: 40%, 3: 40%\n"
+    raw = {"status": "ok", "finish_reason": "stop", "replaced_characters": ""}
+    responses = {
+        f"Initial Answer: 2\n{bets}Knowledge: yes": "out_of_range",
+        bets: "unparsed;out_of_range",
+        "nothing": "unparsed",
+    }
+    rows = [{**raw, "model_response": response} for response in responses]
+    found = [row["quality_flags"] for row in structured_rows(rows, study, 1.0)]
+    assert found == list(responses.values())

@@ -193,6 +193,7 @@ FIELDS: list[tuple[str, str, Any]] = [
         ("engine", {"engine": "other"}),
         ("seeds", {"replication": 2}),
         ("files", {}),
+        ("identity", {"name": "other"}),
         ("extra", "a key that is none"),
     )
 ]
@@ -216,7 +217,7 @@ def test_an_edited_field_is_named_though_the_records_own_digest_was_made_anew(
 
 
 @pytest.mark.parametrize("forge", [False, True])
-@pytest.mark.parametrize("key", sorted({key for _, key, _ in FIELDS} - {"extra"}))
+@pytest.mark.parametrize("key", sorted({key for _, key, _ in FIELDS} - {"extra", "identity"}))
 def test_a_field_that_was_taken_out_is_named(project, key, forge):
     edit(run.ANSWERS, lambda record: record.pop(key), forge=forge and key != "digest")
     assert run.REPORT in broken()
@@ -253,16 +254,9 @@ def test_a_key_that_stands_twice_is_named_though_the_digest_was_made_anew(projec
     assert "'rule' stands there twice" in broken()[name].why
 
 
-def lowered(record: dict[str, Any]) -> None:
-    """To the older format, which guards nothing."""
-    record["format"] = 1
-    record["made_with"] = list(record["made_with"])
-    del record["digest"], record["input_records"]
-
-
 @pytest.mark.parametrize("name", [run.ANSWERS, run.TABLE, run.FIGURE, run.REPORT])
 def test_a_record_lowered_to_the_older_format_is_named(project, name):
-    edit(name, lowered)
+    edit(name, run.lowered)
     assert broken()[run.REPORT].state == "changed since"
     edit(name, put("hardware", {"node": "x", "pod": None, "platform": "y", "cpus": 1}))
     assert run.REPORT in broken()
@@ -321,7 +315,7 @@ def test_a_report_forged_with_its_record_has_another_digest(project):
 
 def test_results_with_older_records_are_intact_and_said_to_be_unchained(project, capsys):
     for name in run.FILES:
-        edit(name, lowered)
+        edit(name, run.lowered)
     assert broken() == {}
     assert verify.main([]) == 0
     told = capsys.readouterr().out
@@ -333,7 +327,7 @@ def test_results_with_older_records_are_intact_and_said_to_be_unchained(project,
 
 def test_new_records_chain_those_of_older_format_that_they_are_made_from(project):
     for name in run.FILES[:4]:
-        edit(name, lowered)
+        edit(name, run.lowered)
     run.record(Path(), [run.TABLE], run.ANSWERS, run.SCORES)
     run.record(Path(), [run.CELLS, run.FIGURE], run.TABLE)
     run.record(Path(), [run.REPORT], run.CELLS, run.FIGURE)

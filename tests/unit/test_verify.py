@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from finished_run import facts_of_a_job, forged
+from finished_run import facts_of_a_job, forged, lowered
 from pydantic import ValidationError
 
-from grace import provenance_chain, sidecars, verify
+from grace import hub, provenance_chain, sidecars, verify
 from grace.digests import file_digest, source_digest
 from grace.errors import RecordError
 
@@ -76,6 +76,40 @@ def test_a_changed_or_missing_input_spoils_all(project):
     assert set(verdicts().values()) == {("changed since", "stimuli.csv")}
     Path("stimuli.csv").unlink()
     assert set(verdicts().values()) == {("changed since", "stimuli.csv")}
+
+
+def record_with(facts: dict) -> None:
+    """results/a.json as inference records it, and what is made from it."""
+    forged(Path("results/a.json"), lambda record: record.update(facts))
+    made("results/deep/b.csv", "results/a.json")
+    made("results/report.html", "results/deep/b.csv")
+
+
+def test_a_model_file_counts_by_content_whatever_its_size(project):
+    weights = Path("weights")
+    with weights.open("wb") as file:
+        file.truncate(65 * 2**20)  # above what was once known by its size alone
+    record_with({"files": {"weights": file_digest(weights)}})
+    assert verdicts()["report.html"] is None
+    with weights.open("r+b") as file:
+        file.write(b"other")
+    assert verdicts()["report.html"] == ("changed since", "weights")
+    # An old record cannot tell.
+    forged(Path("results/a.json"), lowered)
+    record_with({"files": {"weights": f"{65 * 2**20} bytes"}})
+    assert verdicts()["report.html"] == ("of unknown origin", "weights")
+
+
+def test_a_hub_model_that_was_edited_in_the_cache_is_named(project, monkeypatch):
+    files = {"config.json": "a" * 40, "model.safetensors": "b" * 64}
+    record_with({"model": {"name": "org/model", "revision": "c" * 40, "files": files}})
+    found: list[dict[str, str] | None] = [None, files, {**files, "config.json": "d" * 40}]
+    states = []
+    for now in found:
+        monkeypatch.setattr(hub, "files", lambda *_, now=now: {"revision": None, "files": now})
+        states.append(verdicts()["report.html"])
+    # What this machine does not have can be neither right nor wrong.
+    assert states == [None, None, ("changed since", "config.json")]
 
 
 def test_an_input_made_anew_leaves_what_was_made_from_the_old_one_behind(project):

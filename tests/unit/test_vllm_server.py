@@ -10,7 +10,13 @@ import pytest
 from grace.config import ModelEntry, ServingConfig
 from grace.engines.vllm import preflight
 from grace.errors import EngineError
-from grace.serving.vllm_server import gpu_count, server_arguments, server_environment, server_spec
+from grace.serving.vllm_server import (
+    gpu_count,
+    hardware_facts,
+    server_arguments,
+    server_environment,
+    server_spec,
+)
 
 
 @pytest.fixture
@@ -68,7 +74,8 @@ def test_arguments_of_a_hub_model_on_gpus(root: Path) -> None:
     assert option(arguments, "--model") == "org/model"
     assert option(arguments, "--revision") == "abc123"
     assert option(arguments, "--tokenizer") == "org/tokenizer"
-    assert "--tokenizer-revision" not in arguments
+    # Without it vLLM would look for the model's revision among the tokeniser's.
+    assert option(arguments, "--tokenizer-revision") == "main"
     assert option(arguments, "--quantization") == "awq"
     assert option(arguments, "--tensor-parallel-size") == "2"
     assert arguments[-2:] == ["--gpu-memory-utilization", "0.8"]
@@ -118,6 +125,12 @@ def test_the_digest_tells_servers_apart_that_answer_differently(root: Path) -> N
     assert digest(extra_args=["--seed", "1"]) != same
     (root / "resources/models/pico/config.json").write_text("{ }")
     assert digest() != same, "a retrained model is another model"
+    (root / "words").mkdir()
+    (root / "words/chat_template.jinja").write_text("{{ messages }}")
+    entry = PICO.model_copy(update={"tokenizer": "words"})
+    with_words = digest(entry)
+    (root / "words/chat_template.jinja").write_text("{{ messagez }}")
+    assert digest(entry) != with_words, "a living server keeps the template that it has read"
 
 
 def test_a_missing_environment_says_how_to_build_it(tmp_path: Path) -> None:
@@ -193,3 +206,28 @@ def test_an_image_brings_its_own_environment_where_none_is_configured(
     configured.rename(of_image)
     found = server_spec("pico", PICO, ServingConfig(), root).command[0]
     assert found == str(of_image / "bin/python")
+
+
+@pytest.mark.parametrize(
+    ("own", "extra", "facts"),
+    [
+        ({"gpus": 4}, [], (4, 4)),
+        ({"gpus": 4, "tensor_parallel_size": 2}, [], (4, 2)),
+        ({"gpus": 4}, ["--tensor-parallel-size", "2", "--pipeline_parallel_size=2"], (4, 2)),
+        ({"gpus": 4}, ["-tp=2", "-dp", "2"], (4, 2)),
+        ({"gpus": 1}, [], (1, 1)),
+        ({"gpus": 0}, [], (0, 1)),
+    ],
+)
+def test_gpus_and_cuda_are_those_that_the_server_computes_with(
+    root: Path, own: dict, extra: list[str], facts: tuple[int, int]
+) -> None:
+    torch = root / ".venv-serve/lib/python3.11/site-packages/torch"
+    torch.mkdir()
+    (torch / "version.py").write_text("cuda: Optional[str] = '12.8'\nhip = None\n")
+    entry = PICO.model_copy(update=own)
+    found = hardware_facts("pico", entry, ServingConfig(extra_args=extra), root)
+    assert (found["gpus"], found["tensor_parallel_size"]) == facts
+    assert found["cuda"] == ("12.8" if entry.gpus else None)
+    (torch / "version.py").write_text("cuda: Optional[str] = None\n")
+    assert hardware_facts("pico", entry, ServingConfig(), root)["cuda"] is None

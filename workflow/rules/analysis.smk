@@ -57,7 +57,7 @@ rule analysis_study1:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell=STATISTICS,
+        cell={**STATISTICS, **PROJECT.analysis_cell()},
         inputs=PROJECT.input_digests("resources/reference/study1_published_tests.csv"),
         code=analysis_code("study1"),
     message:
@@ -113,7 +113,7 @@ rule analysis_study2:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell=STATISTICS,
+        cell={**STATISTICS, **PROJECT.analysis_cell()},
         code=analysis_code("study2"),
     message:
         "Analyse study 2"

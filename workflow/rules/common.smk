@@ -22,6 +22,7 @@ from grace.leftovers import remove_partials
 from grace.project import Project
 from grace.provenance import git_state, versions
 from grace.runs import begin, check_writable, end_orphans, in_use
+from grace.usable import refuse_without_usable_answer
 from grace.weights import announced
 
 
@@ -96,6 +97,31 @@ def tell_unrecorded(dag):
             " change of config or code since then is not noticed (docs/staleness.md).",
             file=sys.stderr,
         )
+
+
+def fail_without_usable_answer(dag):
+    """After a run that has its report: if no model has a usable answer, the run has failed.
+
+    The report says so itself. It is another job's output than what fails here, so that it stays.
+    """
+    reports = [job for job in dag.jobs if job.rule.name == "report"]
+    tables = [
+        Path(plain_name(file))
+        for job in reports
+        for file in job.input
+        if plain_name(file).endswith("_quality.csv")
+    ]
+    if not all(path.exists() for path in tables):
+        print(
+            "Warning: the results are elsewhere, so that whether any model has a usable answer was"
+            " not looked at. The report says so in its first lines if none has.",
+            file=sys.stderr,
+        )
+    elif reports:
+        try:
+            refuse_without_usable_answer(tables, Path(plain_name(reports[0].output[0])))
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
 
 
 def tell_forecast():

@@ -23,8 +23,12 @@ rule report:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell=STATISTICS,
-        code=PROJECT.script_code("report.R", "report.Rmd", "lib/common.R", "lib/report.R"),
+        cell={**STATISTICS, **PROJECT.analysis_cell()},
+        code=PROJECT.script_code(
+            "report.R",
+            "report.Rmd",
+            *(f"lib/{name}" for name in ("common.R", "html.R", "report.R", "report_page.html")),
+        ),
         commit=commit_now,
         versions=versions_now,
     message:

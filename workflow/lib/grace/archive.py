@@ -150,6 +150,8 @@ def sources(jobs: Iterable[Job], root: Path) -> list[str]:
         for name in [*read, *job.record.get("files", {})]:
             if model is not None and PurePosixPath(name).is_relative_to(model):
                 continue
+            if _foreign_weights(name):  # beside a tokeniser
+                continue
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise RecordError(
                     f"not archived: {name} lies outside of the project, where nobody who has the"

@@ -40,6 +40,18 @@ def model_source(name: str, root: Path) -> str:
     return name
 
 
+def tokenizer_source(entry: ModelEntry, root: Path) -> tuple[str, str]:
+    """Folder or hub id of a model's tokeniser, and its revision there.
+
+    `revision` is the model's; where somebody else serves that, it can only be the tokeniser's.
+    Raises `EngineError` as `model_source` does.
+    """
+    revision = entry.tokenizer_revision
+    if entry.tokenizer is None or (entry.engine == "endpoint" and revision is None):
+        revision = entry.revision
+    return model_source(entry.tokenizer or entry.name, root), revision or "main"
+
+
 class ChatTokenizer:
     """A model's tokeniser and chat template.
 
@@ -50,12 +62,10 @@ class ChatTokenizer:
         import transformers
 
         name = entry.tokenizer or entry.name
-        source = model_source(name, root)
-        # A local folder has no revisions; a hub id without one takes the newest.
-        revision = entry.revision if source == name else None
+        source, revision = tokenizer_source(entry, root)
         try:
             self._tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
-                source, revision=revision or "main"
+                source, revision=revision
             )
         except (OSError, ValueError) as error:
             raise EngineError(
@@ -75,15 +85,13 @@ class ChatTokenizer:
         self._backend = getattr(self._tokenizer, "backend_tokenizer", None)
         self.terminator_ids = self._terminators(source, revision)
 
-    def _terminators(self, source: str, revision: str | None) -> tuple[int, ...]:
+    def _terminators(self, source: str, revision: str) -> tuple[int, ...]:
         """The tokens that end an answer: the generation config's, and the tokeniser's own."""
         import transformers
 
         found: set[int] = set()
         try:
-            config = transformers.GenerationConfig.from_pretrained(
-                source, revision=revision or "main"
-            )
+            config = transformers.GenerationConfig.from_pretrained(source, revision=revision)
         except (OSError, ValueError):
             config = None  # a model need not have one
         eos = config.eos_token_id if config is not None else None

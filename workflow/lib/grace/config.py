@@ -325,6 +325,9 @@ class ModelEntry(Strict):
         None, description="`endpoint` only: environment variable that holds the key, in capitals."
     )
     tokenizer: str | None = Field(None, description="Hub id or folder, where it is not `name`.")
+    tokenizer_revision: str | None = Field(
+        None, description="Hub commit or tag of `tokenizer`; null takes the newest."
+    )
     reasoning_end: str | None = Field(
         None, description="Tag that closes a reasoning trace, for example `</think>`."
     )

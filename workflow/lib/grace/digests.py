@@ -12,8 +12,6 @@ from typing import Any
 LIBRARY = Path(__file__).parent
 #: Where the library lies in a project.
 LIBRARY_PATH = "workflow/lib/grace"
-#: Files up to this size have a digest for a stamp. In bytes.
-DIGESTED_WHOLE = 64 * 2**20
 
 
 def digest(value: Any) -> str:
@@ -26,12 +24,6 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes. 64 hex digits. Raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def stamp(path: Path) -> str:
-    """A file's SHA-256, or `<n> bytes` of one too large to be read at every start."""
-    size = path.stat().st_size
-    return file_digest(path) if size <= DIGESTED_WHOLE else f"{size} bytes"
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -48,20 +40,44 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _imported(tree: ast.Module) -> set[str]:
-    """The library's files that a module imports, wherever the import stands."""
+    """The library's files that a module imports, wherever the import stands.
+
+    Importing a module runs its packages' `__init__` files, so these are among them; what one of
+    them hands on is found where it comes from.
+    """
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    package = LIBRARY.name
-    paths = {
-        name.removeprefix(f"{package}.").replace(".", "/")
-        for name in names
-        if name.startswith(f"{package}.")
+    found: set[str] = set()
+    for name in names:
+        package, *parts = name.split(".")
+        if package == LIBRARY.name:
+            found |= _files_behind(parts)
+    return found
+
+
+def _files_behind(parts: list[str]) -> set[str]:
+    """The files that an import of `grace.<parts>` runs; the last part may be a name in a module."""
+    packages = ["/".join([*parts[:depth], "__init__.py"]) for depth in range(len(parts) + 1)]
+    found = {"/".join(parts) + ".py", *packages}
+    if parts:
+        found |= _handed_on(LIBRARY.joinpath(*parts[:-1], "__init__.py"), parts[-1])
+    return {path for path in found if (LIBRARY / path).is_file()}
+
+
+def _handed_on(package: Path, name: str) -> set[str]:
+    """The modules from which a package's `__init__` imports a name, to hand it on."""
+    if not package.is_file():
+        return set()
+    return {
+        node.module.partition(".")[2].replace(".", "/") + ".py"
+        for node in _parsed(package).body
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0
+        if any((alias.asname or alias.name) == name for alias in node.names)
     }
-    return {f"{path}.py" for path in paths if (LIBRARY / f"{path}.py").is_file()}
 
 
 def _parsed(path: Path) -> ast.Module:
@@ -107,9 +123,9 @@ def code_digests(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, s
     """Digests of library modules and of all that they import, by path from the project's root.
 
     Names are relative to the library, as in `studies/study1.py`. `inert` modules, which cannot
-    change an output, are left out with what only they import; so are packages' `__init__`
-    files, which only list what there is. Comments, docstrings and layout do not count: editing
-    them makes no result stale.
+    change an output, are left out with what only they import. A package's `__init__` counts, but
+    not all that it lists: only what is imported from it. Comments, docstrings and layout do not
+    count: editing them makes no result stale.
     """
     parts: dict[str, str] = {}
     pending = set(roots)
@@ -117,7 +133,7 @@ def code_digests(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, s
     while pending:
         name = pending.pop()
         tree = _parsed(LIBRARY / name)
-        imported = _imported(tree)
         parts[name] = _tree_digest(tree)
-        pending |= imported - left_out - parts.keys()
+        if not name.endswith("__init__.py"):
+            pending |= _imported(tree) - left_out - parts.keys()
     return {f"{LIBRARY_PATH}/{name}": parts[name] for name in sorted(parts)}

@@ -10,7 +10,7 @@ from grace import seeds
 from grace.digests import digest
 from grace.errors import EngineError
 from grace.prompts import PromptSet
-from grace.studies.base import Study, Trial
+from grace.studies.base import StudyDesign, Trial
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Run:
 
     model_key: str
     model_name: str
-    study: Study
+    study: StudyDesign
     experiment: str
     replication: int
     base_seed: int

@@ -17,7 +17,7 @@ from grace.experiments import Asked, Run, asked
 from grace.measurement import plan_scoring, query_key
 from grace.project import Project
 from grace.studies import STUDIES
-from grace.studies.base import Study
+from grace.studies.base import StudyDesign
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Row:
 
 
 def generation_requests(
-    study: Study, items: Sequence[Asked], decoding: GenerationConfig
+    study: StudyDesign, items: Sequence[Asked], decoding: GenerationConfig
 ) -> Requests:
     """Experiment 1. Sampled answers to identical prompts are all asked for."""
     different = len({digest(list(study.messages(item.trial, item.prompts))) for item in items})
@@ -73,14 +73,14 @@ def generation_requests(
     return Requests(len(items), len(items), different, sent)
 
 
-def scoring_requests(study: Study, items: Sequence[Asked]) -> Requests:
+def scoring_requests(study: StudyDesign, items: Sequence[Asked]) -> Requests:
     """Experiment 2. Identical queries are asked once."""
     keys = [query_key(query) for item in items for query in study.queries(item.trial, item.prompts)]
     return Requests(len(items), len(keys), len(set(keys)), len(set(keys)))
 
 
 def scoring_tokens(
-    study: Study, items: Sequence[Asked], tokenizer: ChatTokenizer, forms: Sequence[str]
+    study: StudyDesign, items: Sequence[Asked], tokenizer: ChatTokenizer, forms: Sequence[str]
 ) -> Tokens:
     """Experiment 2's tokens, by the planner that the measurement uses."""
     counts = plan_scoring(study, items, tokenizer, forms).counts()

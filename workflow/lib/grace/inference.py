@@ -5,39 +5,45 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from grace import provenance
 from grace.chat import ChatTokenizer, tokenizer_of
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
+from grace.contents import Contents
 from grace.digests import file_digest
-from grace.engines import Runtime, open_engine
+from grace.engines import Runtime, engine_version, opened
+from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, Engine
+from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
 from grace.errors import ConfigError
 from grace.experiments import Asked, Run, asked
 from grace.generation import run_generation
+from grace.identity import ModelIdentity
 from grace.journal import Journal
 from grace.measurement import run_scoring
-from grace.modules import engine_code
 from grace.prompts import PromptSet
 from grace.records import write_json, write_records
 from grace.stimuli import read_trials
-from grace.studies import STUDIES
+from grace.studies import DESIGNS
 
 
 def runtime_of(settings: dict[str, Any]) -> Runtime:
     """The settings of this machine and run that the rules pass as `runtime`."""
+    journal_dir = Path(settings["journal_dir"])
     return Runtime(
         requests=RequestsConfig.model_validate(settings["requests"]),
         scoring=ScoringConfig.model_validate(settings["scoring"]),
         serving=ServingConfig.model_validate(settings["serving"]),
         root=Path(settings["root"]),
-        journal_dir=Path(settings["journal_dir"]),
+        journal_dir=journal_dir,
         journal_timeout_s=settings["journal_timeout_s"],
         log_dir=Path(settings["log_dir"]),
         threads=settings["threads"],
+        contents=Contents(journal_dir),
     )
 
 
@@ -47,7 +53,8 @@ def infer(
 ) -> dict[str, Any]:  # fmt: skip
     """Run one experiment and write its records, then the facts of the run.
 
-    `cell` is what `Project.experiment_cell` gives, `settings` what cannot change an answer. Gives
+    `cell` is what `Project.experiment_cell` gives, `settings` what cannot change an answer. The
+    model is loaded, or its server held, at the first answer that the journal does not hold. Gives
     what the records were made from beside the stimuli. Raises `GraceError`.
     """
     # Threads that spin while they wait slow everything else on a shared machine down, themselves
@@ -57,7 +64,7 @@ def infer(
     model_key = cell["model"]["key"]
     entry = ModelEntry.model_validate(settings["entry"])
     runtime = runtime_of(settings)
-    study = STUDIES[cell["study"]]
+    study = DESIGNS[cell["study"]]
     run = Run(
         model_key=model_key,
         model_name=entry.name,
@@ -71,7 +78,12 @@ def infer(
         PromptSet(runtime.root / "config" / "prompts" / variant) for variant in cell["prompts"]
     ]
     items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
-    tokenizer = tokenizer_of(model_key, entry, runtime.root)
+    identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
+    identity.check_unchanged(cell["model"], "since this run was planned")
+    version = engine_version(entry, runtime)
+    keys = AnswerKeys(entry.engine, run.experiment, identity.answers(run.experiment, version))
+    pinned = identity.pinned()
+    tokenizer = tokenizer_of(model_key, pinned, runtime.root)
     facts = {
         "started": started,
         "code": code,
@@ -79,28 +91,35 @@ def infer(
         "versions": provenance.versions(),
         **provenance.git_state(runtime.root),
     }
-    origin = _origin(cell, entry, run, wordings, tokenizer, runtime.root)
-    # First the journal: where it cannot be written, no model need be loaded.
+    origin = _origin(entry, identity, version, run, wordings, tokenizer, runtime.root)
+    label = f"{model_key}/replication-{run.replication}/{run.label}"
     with (
+        # First the journal: where it cannot be written, no model need be loaded.
         Journal(runtime.journal_dir / "journal", timeout_s=runtime.journal_timeout_s) as journal,
-        open_engine(model_key, entry, runtime) as opened,
-    ):
-        engine = JournaledEngine(
-            opened,
+        JournaledEngine(
+            lambda: _unchanged(opened(model_key, pinned, runtime, version), identity, cell),
             journal,
-            identity=_identity(cell, opened),
-            session={**facts, "engine": opened.describe()},
-            label=f"{model_key}/replication-{run.replication}/{run.label}",
-        )
-        gc.freeze()  # libraries and the model stay: they need not be searched for garbage
+            keys=keys,
+            session=facts,
+            label=label,
+            former=FormerKeys(
+                entry,
+                run.experiment,
+                version,
+                server_arguments=runtime.serving.extra_args,
+                root=runtime.root,
+                commit=identity.model.get("commit"),
+            ),
+        ) as engine,
+    ):
         records = _records(run, items, tokenizer, engine, cell)
         write_records(records_path, records)
-        description = engine.describe()
+        description = engine.describe() or {"engine": entry.engine, "version": version}
         sessions = engine.sessions()
         answer_keys = engine.answer_keys()
-    if entry.engine != "endpoint" and not (runtime.root / entry.name).is_dir():
-        # Only now: a first run fetches them.
-        origin["model"] |= provenance.hub_files(entry.name, entry.revision)
+        asked_engine = engine.opened
+    # Only now: a first run fetches them.
+    origin["model"] |= identity.hub_files()
     write_json(
         provenance_path,
         {
@@ -109,6 +128,7 @@ def infer(
             "completed": provenance.now(),
             "requests": len(items),
             "engine": description,
+            "engine_opened": asked_engine,
             "gpus": entry.gpus,
             **origin,
             "answers": sessions,
@@ -118,38 +138,38 @@ def infer(
     return {"hardware": facts["hardware"], "engine": description, **origin}
 
 
+@contextmanager
+def _unchanged(
+    opening: AbstractContextManager[Engine], identity: ModelIdentity, cell: dict[str, Any]
+) -> Iterator[Engine]:
+    """An engine whose model, when it has been loaded, is what it was when its keys were made.
+
+    Raises `ConfigError` where it is not, `EngineError` for damaged files of the hub.
+    """
+    identity.hub_files()  # those that are here; the first run fetches them
+    with opening as engine:
+        identity.check_unchanged(cell["model"], "while it was loaded")
+        identity.hub_files()
+        gc.freeze()  # libraries and the model stay: they need not be searched for garbage
+        yield engine
+
+
 def _origin(
-    cell: dict[str, Any], entry: ModelEntry, run: Run, wordings: list[PromptSet],
-    tokenizer: ChatTokenizer | None, root: Path,
+    entry: ModelEntry, identity: ModelIdentity, version: str | None, run: Run,
+    wordings: list[PromptSet], tokenizer: ChatTokenizer | None, root: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Model, tokeniser, seeds and the files read, by path from the project's root."""
-    folder = root / entry.name
     files = {
         path.relative_to(root).as_posix(): file_digest(path)
         for wording in wordings
         for path in wording.files(run.study.templates[run.experiment])
     }
-    model: dict[str, Any] = {"name": entry.name, "weights": cell["model"]["weights"]}
-    if folder.is_dir():
-        for name, found in provenance.model_files(folder).items():
-            files[(Path(entry.name) / name).as_posix()] = found
     return {
-        "model": model,
+        "model": {"name": entry.name, "weights": identity.cell()["weights"]},
         "tokenizer": tokenizer.digests() if tokenizer is not None else None,
+        "identity": identity.values(version),
         "seeds": {"replication": run.base_seed + run.replication, "experiment": run.seed},
-        "files": files,
-    }
-
-
-def _identity(cell: dict[str, Any], engine: Engine) -> dict[str, Any]:
-    """What determines an answer beside the request."""
-    facts = engine.describe()
-    name = facts["engine"]
-    return {
-        "model": {field: value for field, value in cell["model"].items() if field != "key"},
-        "engine": name,
-        "version": facts["version"],
-        "code": engine_code(name, cell["experiment"]),
+        "files": files | identity.files(),
     }
 
 

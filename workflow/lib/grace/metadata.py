@@ -1,9 +1,97 @@
-"""metadata.json: a replication's seeds, times, hardware, versions and configuration."""
+"""metadata.json: a replication's seeds, times, machines, versions and configuration.
+
+Facts are those of the jobs that gave the answers, which may have been earlier ones: answers come
+from the journal, too. What all of them share is one value; where they differ it is the list of what
+there was, and `runs` says which answers are whose. What cannot be known is null, with the reason.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+NOT_RECORDED = "the version of Grace that got these answers did not record it"
+ELSEWHERE = "the model runs on a server elsewhere, which does not tell"
+NO_GPU = "the model was computed without a GPU"
+
+T = TypeVar("T")
+#: One value where all answers share it, else the different ones.
+Shared: TypeAlias = T | list[T | None] | None
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Deployment(_Facts):
+    """Where and with what answers were computed. `pod` and `node` are those of Grace's own job."""
+
+    pod: Shared[str] = None
+    node: Shared[str] = None
+    engine: Shared[str] = None
+    engine_version: Shared[str] = None
+    #: Version of the CUDA runtime that the engine computes with; the driver has one of its own.
+    cuda: Shared[str] = None
+    driver: Shared[str] = None
+    #: GPUs that the model was spread over.
+    gpu_count: Shared[int] = None
+    gpu_type: Shared[str] = None
+    #: Of those, how many shared every layer.
+    tensor_parallel_size: Shared[int] = None
+    #: Image of the pod as Kubernetes was told it, and its digest where that name holds one.
+    image: Shared[str] = None
+    image_digest: Shared[str] = None
+
+
+class AnsweredBy(_Facts):
+    """A job that gave answers: how many, when it began, of which commit, where and with what."""
+
+    session: str | None
+    answers: int
+    started: str | None
+    commit: str | None
+    dirty: bool | None
+    deployment_info: Deployment
+    #: Why a value of `deployment_info` is null, by its name.
+    unknown: dict[str, str]
+    hardware: dict[str, Any]
+    versions: dict[str, str | None]
+
+
+class RunFacts(_Facts):
+    """An experiment: the job that wrote its records, and those that gave its answers."""
+
+    started: str
+    completed: str
+    requests: int
+    code: Any
+    commit: str | None
+    dirty: bool | None
+    temperature: float
+    answered_by: list[AnsweredBy]
+
+
+class Metadata(_Facts):
+    """metadata.json."""
+
+    model_key: str
+    model_name: str
+    revision: str | None
+    weights_digest: Any
+    replication_index: int
+    replication_id: str
+    seeds: dict[str, int]
+    timestamps: dict[str, str]
+    deployment_info: Deployment
+    configuration: dict[str, Any]
+    git_commit: Shared[str]
+    git_dirty: Shared[bool]
+    image_digest: Shared[str]
+    #: Why values of `deployment_info` and `image_digest` are null, by their names.
+    unknown: dict[str, Shared[str]]
+    runs: dict[str, RunFacts]
 
 
 def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -12,37 +100,34 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
     `runs` maps labels such as `study1_exp1` to the content of their provenance files.
     """
     model = plan["model"]
-    first = next(iter(runs.values()), {})
     forms = [
         run["cell"]["surface_forms"] for run in runs.values() if "surface_forms" in run["cell"]
     ]
     decoding = [run["cell"]["decoding"] for run in runs.values() if "decoding" in run["cell"]]
-    hardware = first.get("hardware", {})
-    found_gpus = hardware.get("gpus", [])
-    return {
-        "model_key": model["key"],
-        "model_name": model["name"],
-        "revision": model["revision"],
-        "weights_digest": model["weights"],
-        "replication_index": plan["replication"],
-        "replication_id": f"replication-{plan['replication']}",
-        "seeds": plan["seeds"],
-        "timestamps": {
+    facts = {label: _run(run) for label, run in runs.items()}
+    jobs = [job for run in facts.values() for job in run.answered_by]
+    deployments = [job.deployment_info for job in jobs]
+    deployment = Deployment(
+        **{
+            name: shared(getattr(one, name) for one in deployments)
+            for name in Deployment.model_fields
+        }
+    )
+    return Metadata(
+        model_key=model["key"],
+        model_name=model["name"],
+        revision=model["revision"],
+        weights_digest=model["weights"],
+        replication_index=plan["replication"],
+        replication_id=f"replication-{plan['replication']}",
+        seeds=plan["seeds"],
+        timestamps={
             "start": min((run["started"] for run in runs.values()), default=plan["created"]),
             **{f"{label}_complete": run["completed"] for label, run in runs.items()},
             "end": max((run["completed"] for run in runs.values()), default=plan["created"]),
         },
-        "deployment_info": {
-            "pod": hardware.get("pod"),
-            "node": hardware.get("node"),
-            "engine": first.get("engine"),
-            "cuda": found_gpus[0]["driver"] if found_gpus else None,
-            "gpu_count": first.get("gpus"),
-            "gpu_type": found_gpus[0]["name"] if found_gpus else None,
-            "hardware": hardware,
-            "versions": first.get("versions"),
-        },
-        "configuration": {
+        deployment_info=deployment,
+        configuration={
             "temperatures": {
                 "exp1": decoding[0]["temperature"] if decoding else None,
                 "exp2": 1.0,
@@ -50,20 +135,117 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
             "decoding": decoding[0] if decoding else None,
             "surface_forms": forms[0] if forms else None,
             "max_model_len": model["max_model_len"],
-            "tensor_parallel_size": max(1, first.get("gpus", 0)),
+            "tensor_parallel_size": deployment.tensor_parallel_size,
             "dtype": model["dtype"],
             "quantization": model["quantization"],
             "prompts": {label: run["cell"]["prompts"] for label, run in runs.items()},
             "trials": {label: run["cell"]["limit"] for label, run in runs.items()},
         },
-        "git_commit": plan["commit"],
-        "git_dirty": plan["dirty"],
-        "image_digest": None,
-        "runs": {
-            label: {
-                key: run[key]
-                for key in ("started", "completed", "requests", "code", "commit", "dirty")
-            }
-            for label, run in runs.items()
+        git_commit=shared([job.commit for job in jobs]) if jobs else plan["commit"],
+        git_dirty=shared([job.dirty for job in jobs]) if jobs else plan["dirty"],
+        image_digest=deployment.image_digest,
+        unknown={
+            name: shared(job.unknown[name] for job in jobs if name in job.unknown)
+            for name in Deployment.model_fields
+            if any(name in job.unknown for job in jobs)
         },
+        runs=facts,
+    ).model_dump()
+
+
+def shared(values: Iterable[Any]) -> Any:
+    """The value that all share, None of none; else the different ones, in order."""
+    different = list(dict.fromkeys(values))
+    return different if len(different) > 1 else next(iter(different), None)
+
+
+def _run(run: Mapping[str, Any]) -> RunFacts:
+    cell = run["cell"]
+    # Where every request failed no job gave an answer; then it is the last that tried.
+    jobs = [job for job in run.get("answers") or [] if job["answers"]] or [
+        {**run, "answers": 0, "session": None}
+    ]
+    return RunFacts(
+        **{key: run[key] for key in ("started", "completed", "requests", "code")},
+        commit=run["commit"],
+        dirty=run["dirty"],
+        temperature=cell["decoding"]["temperature"] if "decoding" in cell else 1.0,
+        answered_by=[_answered_by(job) for job in jobs],
+    )
+
+
+def _answered_by(job: Mapping[str, Any]) -> AnsweredBy:
+    hardware = job.get("hardware") or {}
+    engine = job.get("engine") or {}
+    remote = engine.get("engine") == "endpoint"
+    found, unknown = (_elsewhere if remote else _here)(hardware, engine)
+    image = hardware.get("image")
+    digest = image.partition("@")[2] if image else None
+    if not digest:
+        unknown["image_digest"] = (
+            f"the pod's image was named by a tag, {image}, and a pod is not told its digest"
+            if image
+            else "not in a pod that Grace started"
+            if "image" in hardware
+            else NOT_RECORDED
+        )
+    return AnsweredBy(
+        session=job.get("session"),
+        answers=job["answers"],
+        started=job.get("started"),
+        commit=job.get("commit"),
+        dirty=job.get("dirty"),
+        deployment_info=Deployment(
+            pod=hardware.get("pod"),
+            node=hardware.get("node"),
+            engine=engine.get("engine"),
+            # What a server says is not of our making.
+            engine_version=None if engine.get("version") is None else str(engine["version"]),
+            image=image,
+            image_digest=digest or None,
+            **found,
+        ),
+        unknown=unknown,
+        hardware=hardware,
+        versions=job.get("versions") or {},
+    )
+
+
+def _elsewhere(
+    hardware: Mapping[str, Any], engine: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is known of the GPUs behind a remote server, and why it is not more."""
+    names = ("cuda", "driver", "gpu_count", "gpu_type", "tensor_parallel_size")
+    unknown = dict.fromkeys(names, ELSEWHERE)
+    if engine.get("version") is None:
+        unknown["engine_version"] = ELSEWHERE
+    return {}, unknown
+
+
+def _here(
+    hardware: Mapping[str, Any], engine: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is known of the GPUs that this machine computed with, and why it is not more."""
+    gpus = hardware.get("gpus") or []
+    used = engine.get("gpus")
+    if used is None and engine.get("device") == "cpu":
+        used = 0
+    found: dict[str, Any] = {
+        "gpu_count": used,
+        "tensor_parallel_size": engine.get("tensor_parallel_size"),
     }
+    unknown = {name: NOT_RECORDED for name, value in found.items() if value is None}
+    if used == 0:
+        unknown |= dict.fromkeys(("cuda", "driver", "gpu_type"), NO_GPU)
+        return found, unknown
+    types = {gpu["name"] for gpu in gpus}
+    found |= {
+        "cuda": engine.get("cuda"),
+        "driver": gpus[0]["driver"] if gpus else None,
+        # A machine may have GPUs of several kinds; the engine knows which one it took.
+        "gpu_type": engine.get("device_name") or (", ".join(sorted(types)) or None),
+    }
+    unknown |= {
+        name: NOT_RECORDED for name in ("cuda", "driver", "gpu_type") if found[name] is None
+    }
+    return found, unknown

@@ -13,9 +13,15 @@ from grace.engines import SCORING_MODULES
 
 #: Modules that every job imports and that cannot change a byte of a result.
 INERT = (
+    "__init__.py",  # Grace's version
     "config.py",  # its values enter through the cells
+    "contents.py",  # gives a file's digest, from wherever
+    "engines/answer_keys.py",  # a key only finds an answer again
+    "engines/former_keys.py",
     "engines/journaled.py",  # gives back what an engine gave
     "errors.py",
+    "journal/__init__.py",
+    "journal/store.py",
     "leftovers.py",
     "modules.py",
     "process_id.py",
@@ -30,6 +36,9 @@ INERT = (
 )
 #: The library's side of each experiment; counts only for its own.
 EXPERIMENTS = {"exp1": "generation.py", "exp2": "measurement.py"}
+#: What stands before and after the asking, and does not count for it: trials enter through the
+#: cells by their content, and records are read in whatever layout they were written.
+AROUND_ASKING = ("records.py", "stimuli.py")
 
 
 class Code(TypedDict):
@@ -47,7 +56,8 @@ class Code(TypedDict):
 def library(*roots: str) -> dict[str, str]:
     """Digests of library modules, by name, and of what they import, by path."""
     scoring = (module for modules in SCORING_MODULES.values() for module in modules)
-    return code_digests(roots, (*INERT, *EXPERIMENTS.values(), *scoring))
+    around = AROUND_ASKING if set(roots) & set(EXPERIMENTS.values()) else ()
+    return code_digests(roots, (*INERT, *EXPERIMENTS.values(), *scoring, *around))
 
 
 def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, str]:
@@ -70,13 +80,8 @@ def _engine(name: str, experiment: str) -> tuple[str, ...]:
     return ENGINE_MODULES[name] + (SCORING_MODULES[name] if experiment == "exp2" else ())
 
 
-def engine_code(name: str, experiment: str) -> str:
-    """One digest of what turns tokens into an experiment's answers."""
-    return digest(library(*_engine(name, experiment)))
-
-
 def experiment_modules(engine: str, study: str, experiment: str) -> tuple[str, ...]:
     """What is behind one experiment's records, its script apart."""
-    common = ("inference.py", "chat.py", "stimuli.py", "records.py")
+    common = ("inference.py", "chat.py")
     own = (EXPERIMENTS[experiment], f"studies/{study}.py")
     return (*own, *_engine(engine, experiment), *common)

@@ -26,20 +26,16 @@ from grace.config import (
     load_models,
     select_models,
 )
+from grace.contents import Contents
 from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
+from grace.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
+from grace.pico.origin import origin
 from grace.pico.settings import Settings
 from grace.prompts import PromptSet
-from grace.provenance import model_digest
 from grace.stimuli import read_trials
 from grace.studies import STUDIES, Trial
-
-#: Fields of a model's entry that cannot change an answer.
-PLACEMENT = {
-    "api_key_env", "cache_kib_per_token", "gpus", "parameters_b", "placements",
-    "replication_parallelism", "runtime_min", "tensor_parallel_size", "weights_gib",
-}  # fmt: skip
 
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
 MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster"}
@@ -174,19 +170,12 @@ class Project:
     @cached_property
     def model_cells(self) -> dict[str, dict[str, Any]]:
         """What of each model's entry, and of its files if local, can change an answer."""
-        return {key: self._model_cell(key, entry) for key, entry in self.models.items()}
-
-    def _model_cell(self, key: str, entry: ModelEntry) -> dict[str, Any]:
-        folder = self.root / entry.name
-        cell = {
-            "key": key,
-            **entry.model_dump(exclude=PLACEMENT),
-            "weights": model_digest(folder) if folder.is_dir() else None,
+        contents = Contents(Path(self.config.journal_dir))
+        arguments = self.config.serving.extra_args
+        return {
+            key: {"key": key, **ModelIdentity(entry, arguments, self.root, contents).cell()}
+            for key, entry in self.models.items()
         }
-        if entry.engine == "vllm":
-            # Any of vLLM's arguments may change what it computes, as `--kv-cache-dtype` does.
-            cell["server_arguments"] = list(self.config.serving.extra_args)
-        return cell
 
     def plan_cell(self, model: str, replication: int) -> dict[str, Any]:
         """What a plan depends on.
@@ -233,7 +222,7 @@ class Project:
 
     def table_code(self, script: str, study: str) -> Code:
         """The code behind a study's table, by the script that writes it."""
-        return self.code(script, f"studies/{study}.py")
+        return self.code(script, f"studies/{study}_answers.py")
 
     def code(self, script: str, *names: str) -> Code:
         """A Python script, what it imports from the library, and modules by name."""
@@ -290,6 +279,22 @@ class Project:
     def probabilities_cell(self) -> dict[str, Any]:
         """What the probability tables depend on, the records apart."""
         return {"min_option_mass": self.config.thresholds.min_option_mass}
+
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """What readers must be told of where a model comes from, by model; most are not there."""
+        found = {
+            key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()
+        }
+        return {key: told for key, told in found.items() if told}
+
+    def analysis_cell(self) -> dict[str, Any]:
+        """What analyses and report say beside their numbers: origins, settings of experiment 1."""
+        sampled = "exp1" in self.config.experiments
+        return {
+            "origins": self.origins,
+            "generation": self.config.generation.model_dump() if sampled else {},
+        }
 
     def validation_cell(self) -> dict[str, Any]:
         """What validation depends on, the tables apart; `trials` is their number, by study."""

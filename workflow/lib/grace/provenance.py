@@ -13,13 +13,13 @@ from typing import Any
 
 import psutil
 
-from grace.digests import digest, stamp
-
 #: Packages whose version can change a result.
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "numpy", "pandas", "pyarrow", "jinja2", "pydantic"),
     "snakemake",
 )
+#: Tells a pod the name of its image.
+IMAGE_VARIABLE = "GRACE_IMAGE"
 
 
 def now() -> str:
@@ -46,28 +46,44 @@ def git_state(root: Path) -> dict[str, Any]:
 
 
 def visible_gpus() -> list[dict[str, Any]]:
-    """Name, memory in MiB and driver of each NVIDIA GPU; empty where there is none."""
+    """Name, memory in MiB and driver of each NVIDIA GPU; empty where there is none.
+
+    GPUs that CUDA_VISIBLE_DEVICES hides from this process are left out. Memory is None where the
+    driver does not tell it, as for GPUs that share the machine's.
+    """
     if shutil.which("nvidia-smi") is None:
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
         return []
     done = subprocess.run(
         [
             "nvidia-smi",
             "--query-gpu=name,memory.total,driver_version",
             "--format=csv,noheader,nounits",
+            *(["-i", visible] if visible else []),
         ],
         capture_output=True,
         text=True,
         check=False,
     )
-    rows = [line.split(", ") for line in done.stdout.splitlines() if done.returncode == 0]
-    return [{"name": n, "memory_mib": int(m), "driver": d} for n, m, d in rows]
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    rows = [line.rsplit(", ", 2) for line in lines if line.count(", ") >= 2]
+    return [
+        {"name": name, "memory_mib": int(memory) if memory.isdecimal() else None, "driver": driver}
+        for name, memory, driver in rows
+    ]
 
 
 def hardware(*, gpus: bool = True) -> dict[str, Any]:
-    """This machine: node, pod if any, processor, memory in GiB; its GPUs, if a job may use them."""
+    """This machine: node, pod and its image if any, processor, memory in GiB; its GPUs, if a job
+    may use them.
+    """
     return {
         "node": os.environ.get("NODE_NAME") or platform.node(),
         "pod": os.environ.get("POD_NAME"),
+        # As Kubernetes was told it: a pod cannot see what its image's tag stood for.
+        "image": os.environ.get(IMAGE_VARIABLE) or None,
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
@@ -84,33 +100,3 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     return found
-
-
-def model_files(folder: Path) -> dict[str, str]:
-    """Stamps of a local model's files, by name (`grace.digests.stamp`)."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md")
-    return {path.relative_to(folder).as_posix(): stamp(path) for path in files}
-
-
-def model_digest(folder: Path) -> str:
-    """Digest of a local model's files: content of ordinary ones, size of very large ones."""
-    return digest(model_files(folder))
-
-
-def hub_files(name: str, revision: str | None) -> dict[str, Any]:
-    """Commit of a hub model's cached snapshot, and the digests that the hub names its files by.
-
-    Those are SHA-256 for weights and git's SHA-1 for small files. Nulls where this machine has no
-    snapshot, as with a server that is elsewhere.
-    """
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(name, "config.json", revision=revision)
-    if not isinstance(config, str):
-        return {"revision": None, "files": None}
-    snapshot = Path(config).parent
-    files = sorted(path for path in snapshot.rglob("*") if path.is_file())
-    return {
-        "revision": snapshot.name,
-        "files": {path.relative_to(snapshot).as_posix(): path.resolve().name for path in files},
-    }

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from grace.digests import file_digest, source_digest, stamp
-from grace.errors import RecordError
+from grace import hub
+from grace.contents import Contents
+from grace.digests import file_digest, source_digest
+from grace.errors import EngineError, RecordError
 from grace.journal_check import Answers, comparable, differences
 from grace.provenance_record import FORMAT
 from grace.sidecars import FOLDER, read_sidecar, record_digest, sidecar
@@ -47,8 +49,9 @@ class Chain:
         self._answers = answers
         self._links: dict[Path, Link | None] = {}
         self._records: dict[Path, dict[str, Any] | RecordError | None] = {}
-        self._stamps: dict[Path, str | None] = {}
+        self._digests: dict[Path, str | None] = {}
         self._sources: dict[str, str | None] = {}
+        self._hub: dict[tuple[str, str | None], dict[str, str] | str] = {}
 
     def record(self, file: Path) -> dict[str, Any] | None:
         """A result's record; None where there is none. Raises `RecordError` on a broken one."""
@@ -140,6 +143,9 @@ class Chain:
         inputs += [(self._root / name, found) for name, found in files.items()]
         for path, expected in inputs:
             yield from self._differs(path, expected, f"when {place} was made from it")
+        model = record.get("model") or {}
+        if model.get("files"):
+            yield from self._differs_from_hub(model)
         for name, path in results:
             yield from self._other_record(file, record, name, path)
         for name, expected in record["code"].items():
@@ -225,13 +231,35 @@ class Chain:
             yield Link("changed since", file, wrong)
 
     def _differs(self, path: Path, expected: str, when: str) -> Iterator[Link]:
-        if path not in self._stamps:
-            self._stamps[path] = stamp(path) if path.is_file() else None
-        found = self._stamps[path]
-        if found is not None and found.endswith("bytes") and not expected.endswith("bytes"):
-            found = self._stamps[path] = file_digest(path)
+        if path not in self._digests:
+            self._digests[path] = file_digest(path) if path.is_file() else None
+        found = self._digests[path]
+        if found is not None and expected.endswith("bytes"):
+            # Records of format 1 had no digest of a large file: other contents would not show.
+            yield Link(
+                "of unknown origin", path, f"its record knows it only by its size, {expected}"
+            )
+            return
         if found != expected:
             yield Link("changed since", path, f"{_digests(expected, found)} {when}")
+
+    def _differs_from_hub(self, model: dict[str, Any]) -> Iterator[Link]:
+        """What is wrong with a model's files in this machine's cache of the hub, if it has them."""
+        key = (model["name"], model.get("revision"))
+        if key not in self._hub:
+            try:
+                self._hub[key] = hub.files(*key, Contents())["files"] or {}
+            except (EngineError, OSError, ValueError) as error:
+                self._hub[key] = str(error)
+        found = self._hub[key]
+        if isinstance(found, str):
+            yield Link("changed since", Path(model["name"]), found)
+            return
+        for name, expected in model["files"].items():
+            if found.get(name, expected) != expected:
+                yield Link(
+                    "changed since", Path(model["name"]) / name, _digests(expected, found[name])
+                )
 
     def _source(self, name: str) -> str | None:
         if name not in self._sources:

@@ -27,7 +27,7 @@ LONGEST = 64 * 2**20
 _DIGEST = re.compile(rb'\{\s*"digest": "([0-9a-f]{64})"')
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-#: Of files of models: in records of format 1 those over 64 MiB have their size instead.
+#: Of a model's files over 64 MiB records of format 1 hold the size instead.
 Stamp = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|[0-9]+ bytes)$")]
 Name = Annotated[str, Field(min_length=1)]
 #: R's numbers have no kind; it writes NA where it does not know.
@@ -47,6 +47,16 @@ class Machine(BaseModel):
     pod: str | None
     platform: Name
     cpus: Count | Literal["NA"] | None
+
+
+class Model(BaseModel):
+    """What answered; more may be known of it. `files`: digests by the hub's names for them."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    name: Name
+    revision: str | None = None
+    files: dict[Name, str] | None = None
 
 
 class _Record(BaseModel):
@@ -69,12 +79,10 @@ class _Record(BaseModel):
     hardware: Machine
     versions: Annotated[dict[Name, str | None], Field(min_length=1)]
     #: Of the answers of models only.
-    model: dict[str, Any] | None = None
+    model: Model | None = None
     tokenizer: dict[str, Any] | None = None
     engine: dict[str, Any] | None = None
     seeds: dict[str, Any] | None = None
-    identity: dict[str, Any] | None = None
-    files: dict[Name, Stamp] | None = None
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -93,6 +101,8 @@ class ProvenanceRecord(_Record):
     input_records: dict[Name, Sha256]
     #: What the same job made, too.
     made_with: dict[Name, Sha256]
+    identity: dict[str, Any] | None = None
+    files: dict[Name, Sha256] | None = None
 
     @model_validator(mode="after")
     def _known_inputs(self) -> Self:
@@ -107,6 +117,7 @@ class OlderRecord(_Record):
 
     format: Literal[1]
     made_with: list[Name]
+    files: dict[Name, Stamp] | None = None
 
 
 def record_text(facts: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from grace.cluster.settings import Clusters
 from grace.config import Config, Models
+from grace.metadata import Metadata
 from grace.provenance_record import ProvenanceRecord
 from grace.studies import STUDIES
 from grace.validation import Report
@@ -27,6 +28,7 @@ def models() -> dict[str, type[BaseModel]]:
         "config": Config,
         "models": Models,
         "clusters": Clusters,
+        "metadata": Metadata,
         "validation": Report,
         "provenance_record": ProvenanceRecord,
     }

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from grace.errors import StimuliError
-from grace.studies import Study, Trial
+from grace.studies.base import StudyDesign, Trial
 
 #: Problems shown before the rest are only counted.
 SHOWN = 10
@@ -41,7 +41,7 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _header(path: Path, header: Sequence[str], study: Study) -> list[str]:
+def _header(path: Path, header: Sequence[str], study: StudyDesign) -> list[str]:
     """The header with aliases replaced; refuses missing and repeated columns."""
     names = [study.column_aliases.get(name.strip(), name.strip()) for name in header]
     repeated = sorted({name for name in names if name and names.count(name) > 1})
@@ -79,7 +79,7 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(findings)
 
 
-def read_trials(path: Path, study: Study, limit: int | None = None) -> list[Trial]:
+def read_trials(path: Path, study: StudyDesign, limit: int | None = None) -> list[Trial]:
     """The first `limit` trials of a CSV file, all of them by default, in file order.
 
     Columns that the study does not use are left out. The whole file is checked, whatever the

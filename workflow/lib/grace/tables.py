@@ -89,7 +89,8 @@ def structured_rows(
             flags.append("request_failed")
         elif answer["extraction_errors"] is not None:
             flags.append("unparsed")
-        elif study.answer_checks(answer, percentage_tolerance):
+        # What was read of an answer may be out of range although another part was not found.
+        if study.answer_checks(answer, percentage_tolerance):
             flags.append("out_of_range")
         if raw["finish_reason"] == "length":
             flags.append("truncated")

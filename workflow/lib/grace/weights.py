@@ -42,7 +42,8 @@ def wanted(models: Mapping[str, ModelEntry], root: Path) -> list[Wanted]:
             found.append(Wanted(key, entry.name, entry.revision, whole=True))
         tokenizer = entry.tokenizer
         if tokenizer is not None and model_source(tokenizer, root) == tokenizer:
-            found.append(Wanted(key, tokenizer, None if weights else entry.revision, whole=False))
+            revision = entry.tokenizer_revision or (None if weights else entry.revision)
+            found.append(Wanted(key, tokenizer, revision, whole=False))
     return found
 
 

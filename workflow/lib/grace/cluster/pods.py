@@ -14,6 +14,7 @@ from typing import Any
 
 from grace.cluster.placement import Placement
 from grace.cluster.settings import Cluster, Gpu, Toleration, Volume
+from grace.provenance import IMAGE_VARIABLE
 
 CONTAINER = "snakemake"
 """Name of the one container of our pods."""
@@ -210,6 +211,8 @@ def _environment(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
             plain[VARIABLES[volume.purpose]] = volume.mount
     if request.placement is not None:
         plain["GRACE_GPU_TAG"] = request.placement.tag
+    # Provenance tells in which image an answer was given.
+    plain[IMAGE_VARIABLE] = cluster.image(request.rule)
     plain |= request.environment
     found: list[dict[str, Any]] = [
         {"name": name, "value": value} for name, value in sorted(plain.items())

@@ -1,60 +1,92 @@
 """An engine that is never asked twice: what the journal holds is given back, the rest is kept.
 
-The key of an answer is a digest of everything that determines it: the model and what is done to
-it, the engine and its version, the code that reads it, and the request. Which machine answered is
-not among it, nor which trial, so that whoever asks the same again gets the same answer.
+The engine is opened at the first request that the journal does not hold, so that a job without any
+loads no model and takes no GPU.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from grace.digests import digest
+from grace.engines.answer_keys import AnswerKeys, Request
 from grace.engines.base import Engine, Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.former_keys import FormerKeys
 from grace.journal import Journal
 from grace.scoring.bounds import Bounds, Interval
+
+logger = logging.getLogger(__name__)
 
 Value = dict[str, Any]
 
 
 class JournaledEngine:
-    """What an open engine offers, through a journal.
+    """What an engine offers, through a journal. Use it as a context manager.
 
-    `identity` is what determines an answer beside the request; `session` are the facts of this
-    job, of which every answer keeps the digest; `label` says what it was asked for. Failures are
-    not kept. Raises `JournalError` where an answer cannot be kept.
+    `opened` gives the engine, which leaving this one closes. `keys` are those of its answers, and
+    `former` those that they once had; `session` are the facts of this job, of which every answer
+    keeps the digest; `label` says what it was asked for. Failures are not kept. Raises
+    `JournalError` where an answer cannot be kept, and what opening the engine raises.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        opened: Callable[[], AbstractContextManager[Engine]],
         journal: Journal,
         *,
-        identity: Mapping[str, Any],
+        keys: AnswerKeys,
         session: Mapping[str, Any],
         label: str,
+        former: FormerKeys | None = None,
     ) -> None:
-        self._engine = engine
+        self._opened = opened
         self._journal = journal
-        self._identity = digest(identity)
-        self._session = digest(session)
+        self._keys = keys
         self._facts = dict(session)
         self._label = label
+        self._former = former
+        self._stack = ExitStack()
+        self._engine: Engine | None = None
+        self._session: str | None = None
         self._answers: dict[str, int] = {}
         self._answer_keys: dict[str, str] = {}
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(exc_type, exc, traceback)
+        self._engine = None
+
     def describe(self) -> dict[str, Any]:
-        """Facts of the engine."""
-        return self._engine.describe()
+        """Facts of the engine; where it was not opened, of that which gave most of the answers."""
+        if self._engine is not None:
+            return self._engine.describe()
+        most = max(self.sessions(), key=lambda one: int(one["answers"]), default={})
+        facts: dict[str, Any] = most.get("engine", {})
+        return facts
+
+    @property
+    def opened(self) -> bool:
+        """Whether an answer was missing, so that the engine was needed."""
+        return self._engine is not None
 
     def sessions(self) -> list[dict[str, Any]]:
         """The jobs that gave the answers so far: their facts, and how many answers each gave."""
         found = []
         for session, count in self._answers.items():
-            facts = self._facts if session == self._session else self._journal.get(session)
+            facts = self._journal.get(session)
             found.append({"session": session, "answers": count, **(facts or {})})
         return found
 
@@ -67,19 +99,29 @@ class JournaledEngine:
         asked = []
         keys = {}
         for request in requests:
-            keys[request.key] = self._key({**asdict(request), "key": None})
-            value = self._known(keys[request.key])
+            keys[request.key] = self._keys.of(request)
+            value = self._known(keys[request.key], request)
             if value is None:
                 asked.append(request)
             else:
                 self._answer_keys[request.key] = keys[request.key]
                 yield generation_of(request.key, value["answer"])
-        for generation in self._engine.generate(asked):
+        self._tell(len(keys), len(asked))
+        if not asked:
+            return
+        for generation in self._open().generate(asked):
             if generation.error is None:
+                key = keys[generation.key]
+                self._answer_keys[generation.key] = key
+                # Two requests that are one to the model have one answer, that which is kept.
+                value = self._journal.get(key)
+                if value is not None:
+                    self._count(value["session"])
+                    yield generation_of(generation.key, value["answer"])
+                    continue
                 answer = asdict(generation)
                 del answer["key"]
-                self._keep(keys[generation.key], "generation", answer)
-                self._answer_keys[generation.key] = keys[generation.key]
+                self._keep(key, "generation", answer)
             yield generation
 
     def score(
@@ -93,31 +135,68 @@ class JournaledEngine:
             if request.key in known:
                 answered.add(request.key)
                 continue
-            # A request's company decides nothing but rounding.
-            keys[request.key] = self._key({**asdict(request), "key": None, "group": None})
-            value = self._known(keys[request.key])
+            keys[request.key] = self._keys.of(request)
+            value = self._known(keys[request.key], request)
             if value is not None:
                 answered.add(request.key)
                 self._answer_keys[request.key] = keys[request.key]
                 yield score_of(request.key, value["answer"])
-        for score in self._engine.score(requests, answered):
+        left = len(requests) - len(answered)
+        self._tell(len(keys), left)
+        if not left:
+            return
+        for score in self._open().score(requests, answered):
             if score.error is None:
-                self._keep(keys[score.key], "score", _answer(score))
-                self._answer_keys[score.key] = keys[score.key]
+                key = keys[score.key]
+                self._answer_keys[score.key] = key
+                value = self._journal.get(key)
+                if value is not None:
+                    self._count(value["session"])
+                    yield score_of(score.key, value["answer"])
+                    continue
+                self._keep(key, "score", _answer(score))
             yield score
 
-    def _key(self, request: Mapping[str, Any]) -> str:
-        return digest([self._identity, request])
+    def _open(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._stack.enter_context(self._opened())
+        return self._engine
 
-    def _known(self, key: str) -> Value | None:
+    def _tell(self, wanted: int, left: int) -> None:
+        if self._former is not None:
+            self._former.report(self._label)
+        if wanted and not left:
+            logger.info(
+                "%s: the journal holds all %d answers; no model is loaded", self._label, wanted
+            )
+        elif left < wanted:
+            logger.info(
+                "%s: the journal holds %d of %d answers", self._label, wanted - left, wanted
+            )
+
+    def _known(self, key: str, request: Request) -> Value | None:
         value = self._journal.get(key)
+        if value is None and self._former is not None:
+            value = self._taken_over(key, request, self._former)
         if value is not None:
             self._count(value["session"])
         return value
 
+    def _taken_over(self, key: str, request: Request, former: FormerKeys) -> Value | None:
+        """An answer that is kept under a former key, which gets its new one, too."""
+        for old in former.of(request):
+            value = self._journal.get(old)
+            if value is not None and former.accepts(self._journal.get(value["session"])):
+                self._journal.add(key, value)
+                return value
+        return None
+
     def _keep(self, key: str, kind: str, answer: Mapping[str, Any]) -> None:
-        if self._session not in self._answers:
-            self._journal.add(self._session, {"kind": "session", **self._facts})
+        if self._session is None:
+            # Only now: an engine knows how it reads log-probabilities when it has read some.
+            facts = {**self._facts, "engine": self._open().describe()}
+            self._session = digest(facts)
+            self._journal.add(self._session, {"kind": "session", **facts})
         self._count(self._session)
         self._journal.add(
             key,

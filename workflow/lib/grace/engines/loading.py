@@ -9,8 +9,11 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from grace import hub
+from grace.chat import tokenizer_source
 from grace.config import ModelEntry
 from grace.errors import EngineError
+from grace.hub import first_line
 
 #: Kinds of layers whose cache is keys and values a token, or nothing.
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}
@@ -32,32 +35,8 @@ def find(model_key: str, entry: ModelEntry, root: Path) -> str:
             f"{where}: there is no folder {folder}. Correct `name` in config/models.yaml, or put"
             " the model there."
         )
-    _fetch_config(entry, where, folder)
+    hub.commit(entry.name, entry.revision, where)
     return entry.name
-
-
-def _fetch_config(entry: ModelEntry, where: str, folder: Path) -> None:
-    """Fetch the model's config.json, a few kB, from the hub or its cache."""
-    from huggingface_hub import errors, hf_hub_download
-
-    revision = f" at revision '{entry.revision}'" if entry.revision else ""
-    try:
-        hf_hub_download(entry.name, "config.json", revision=entry.revision)
-    except errors.GatedRepoError:
-        raise EngineError(
-            f"{where} is gated on the Hugging Face hub. Accept its terms there and set HF_TOKEN."
-        ) from None
-    except errors.LocalEntryNotFoundError as error:
-        raise EngineError(
-            f"{where}: {folder} is no folder, and the Hugging Face hub cannot be reached"
-            f" ({first_line(error.__cause__ or error)}). Connect, or download the model first."
-        ) from None
-    except (errors.HfHubHTTPError, errors.HFValidationError) as error:
-        raise EngineError(
-            f"{where}: {folder} is no folder, and the Hugging Face hub has no such model"
-            f"{revision} for you ({first_line(error)}). Correct `name` or `revision` in"
-            " config/models.yaml, or set HF_TOKEN for a private model."
-        ) from None
 
 
 def device(model_key: str, entry: ModelEntry) -> str:
@@ -99,17 +78,13 @@ def load(
     import torch
     import transformers
 
-    tokenizer_source = source
-    if entry.tokenizer is not None:
-        folder = root / entry.tokenizer
-        tokenizer_source = str(folder) if folder.is_dir() else entry.tokenizer
+    tokenizer_name, tokenizer_revision = tokenizer_source(entry, root)
     bars: Any = transformers.utils.logging
     bars_before = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            tokenizer_source,
-            revision=entry.revision if tokenizer_source == source else None,
+            tokenizer_name, revision=tokenizer_revision
         )
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             source,
@@ -145,9 +120,3 @@ def _refuse_recurrent(model_key: str, model: Any) -> None:
             f"model '{model_key}': the engine `transformers` does not know layers of the"
             f" kind {', '.join(sorted(kinds - PLAIN_LAYERS))}. Set `engine: vllm`."
         )
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first, or its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(". ") if lines else type(error).__name__

@@ -20,6 +20,7 @@ from grace.engines import loading
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.reasoning import split_reasoning
 from grace.errors import EngineError
+from grace.hub import first_line
 
 if TYPE_CHECKING:
     from grace.engines.decoding import Answer
@@ -95,6 +96,9 @@ class TransformersEngine:
             "revision": getattr(model.config, "_commit_hash", None) or entry.revision,
             "device": device,
             "device_name": loading.device_name(device),
+            "gpus": int(device != "cpu"),
+            "tensor_parallel_size": 1,
+            "cuda": torch.version.cuda if device == "cuda" else None,
             "dtype": entry.dtype,
             "attention": model.config._attn_implementation,
             "threads": threads,
@@ -139,7 +143,7 @@ class TransformersEngine:
         except torch.OutOfMemoryError as error:
             raise EngineError(
                 f"model '{self._model_key}': out of GPU memory at {what}. Lower `{setting}` in"
-                f" config/config.yaml. {loading.first_line(error)}."
+                f" config/config.yaml. {first_line(error)}."
             ) from None
 
     def _prompt_problem(self, ids: Sequence[int], room: int) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from grace import serving as serving_lease
 from grace.config import ModelEntry, RequestsConfig, ServingConfig
+from grace.contents import Contents
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.openai_http import OpenAIClient, Stopwatch, only_choice, text_at, token_usage
 from grace.engines.pump import Pump
@@ -52,13 +53,21 @@ class VllmEngine:
         journal_dir: Path,
         log_dir: Path,
         root: Path = Path(),
+        contents: Contents | None = None,
     ) -> None:
         self._model_key = model_key
         self._entry = entry
         self._requests = requests
         self._lease_context = serving_lease.lease(
-            model_key, entry, serving, journal_dir=journal_dir, log_dir=log_dir, root=root
+            model_key,
+            entry,
+            serving,
+            journal_dir=journal_dir,
+            log_dir=log_dir,
+            root=root,
+            contents=contents,
         )
+        self._hardware = vllm_server.hardware_facts(model_key, entry, serving, root)
         self._open = contextlib.ExitStack()
         self._facts: dict[str, Any] = {}
 
@@ -168,6 +177,7 @@ class VllmEngine:
             "model": self._entry.name,
             "revision": self._entry.revision,
             "device": "cuda" if self._entry.gpus else "cpu",
+            **self._hardware,
             "dtype": self._entry.dtype,
             "quantization": self._entry.quantization,
             "max_model_len": limit,

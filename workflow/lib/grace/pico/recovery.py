@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from grace.distributions import jensen_shannon, normalised
 from grace.pico import simulator
 from grace.studies import STUDIES
-from grace.studies.study1 import STATES, Study1Answer, Study1Trial
-from grace.studies.study2 import UTTERANCES, Study2Answer, Study2Trial
+from grace.studies.study1 import STATES, Study1Trial
+from grace.studies.study1_answers import Study1Answer
+from grace.studies.study2 import UTTERANCES, Study2Trial
+from grace.studies.study2_answers import Study2Answer
 
 Array = NDArray[np.float64]
 Record = Mapping[str, Any]

@@ -20,6 +20,7 @@ from grace.serving.spec import ServerSpec
 
 if TYPE_CHECKING:
     from grace.config import ModelEntry, ServingConfig
+    from grace.contents import Contents
 
 __all__ = ["Lease", "ServerSpec", "lease", "lease_server"]
 
@@ -34,10 +35,12 @@ def lease(
     log_dir: Path,
     root: Path = Path(),
     workflow_pid: int | None = None,
+    contents: Contents | None = None,
 ) -> Iterator[Lease]:
     """Hold a model's vLLM server; see `lease_server`.
 
-    Folders in `entry` and `serving` are below `root`, the current folder by default.
+    Folders in `entry` and `serving` are below `root`, the current folder by default. `contents`
+    knows the digests of the model's files, if they were taken before.
 
     Raises `EngineError` at once where vLLM or a GPU is missing or the fixed port is taken, and
     with the server's last log lines where it does not start.
@@ -45,7 +48,7 @@ def lease(
     # Not at the top: supervisor and warden import this package too, and are to stay small.
     from grace.serving.vllm_server import server_spec
 
-    spec = server_spec(model_key, entry, serving, root)
+    spec = server_spec(model_key, entry, serving, root, contents)
     with lease_server(
         spec, journal_dir=journal_dir, log_dir=log_dir, workflow_pid=workflow_pid
     ) as held:

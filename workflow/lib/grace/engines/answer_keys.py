@@ -1,0 +1,65 @@
+"""The journal's key of an answer: a digest of what was asked, of which model, with which decoding.
+
+Code is not part of it. Where a change of code changes answers, `ANSWER_VERSION` is raised by hand;
+golden numbers in the tests say when that is due. Which machine answered is not in it either, nor
+which trial asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from grace.digests import digest
+from grace.engines.base import GenerationRequest, ScoreRequest
+
+#: By engine and experiment. Raise one where the same request now gets another answer.
+ANSWER_VERSION = {
+    "transformers": {"exp1": 1, "exp2": 1},
+    "vllm": {"exp1": 1, "exp2": 1},
+    "endpoint": {"exp1": 1, "exp2": 1},
+}
+
+Request = GenerationRequest | ScoreRequest
+
+
+class AnswerKeys:
+    """Keys of an engine's answers in one experiment.
+
+    `identity` is what determines them beside the request (`ModelIdentity.answers`).
+    """
+
+    def __init__(self, engine: str, experiment: str, identity: Mapping[str, Any]) -> None:
+        self._engine = engine
+        self._identity = digest(
+            {
+                "engine": engine,
+                "experiment": experiment,
+                "answers": ANSWER_VERSION[engine][experiment],
+                "model": identity,
+            }
+        )
+
+    def of(self, request: Request) -> str:
+        """64 hex digits, the same for whoever asks the same."""
+        return digest([self._identity, self._sent(request)])
+
+    def _sent(self, request: Request) -> dict[str, Any]:
+        """What of a request reaches the model; `key` and `group` only say who asks."""
+        remote = self._engine == "endpoint"
+        if isinstance(request, GenerationRequest):
+            # A remote server makes tokens of messages by itself.
+            prompt: dict[str, Any] = (
+                {"messages": list(request.messages)}
+                if remote
+                else {"prompt_token_ids": list(request.prompt_token_ids)}
+            )
+            return {**prompt, "decoding": asdict(request.decoding), "seed": request.seed}
+        return {
+            "prompt_token_ids": list(request.prompt_token_ids),
+            "continuations": [list(ids) for ids in request.continuations],
+            "terminator_ids": list(request.terminator_ids),
+            # Some answer through a chat alone.
+            **({"messages": list(request.messages)} if remote else {}),
+        }

@@ -1,0 +1,44 @@
+"""Which models are pico, by what is in their folders, and what a reader must be told of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from grace.digests import file_digest
+from grace.pico.settings import Settings
+
+#: Where the bundled weights are, from the project's root.
+BUNDLED = Path("resources/models/pico")
+#: Stands wherever a result of such a model is shown.
+ORIGIN = "trained on simulated people: shows the plumbing, not language models"
+
+
+def origin(folder: Path, root: Path) -> str | None:
+    """What a reader must be told of where a local model comes from; None where nothing is known.
+
+    A model is pico if a file in its folder has the content of the bundled weights, under whatever
+    name, or if `grace.pico.training` left its record there.
+    """
+    if _trained_here(folder / "training.json"):
+        return ORIGIN
+    weights = [path for path in (root / BUNDLED).glob("*.safetensors") if path.is_file()]
+    for path in folder.rglob("*"):
+        # Sizes first: the weights of other models are large.
+        if any(
+            path.is_file()
+            and path.stat().st_size == known.stat().st_size
+            and file_digest(path) == file_digest(known)
+            for known in weights
+        ):
+            return ORIGIN
+    return None
+
+
+def _trained_here(record: Path) -> bool:
+    """Whether a file is the trainer's record of how it made the weights beside it."""
+    try:
+        Settings.from_dict(json.loads(record.read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+    return True
