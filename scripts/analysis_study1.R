@@ -249,8 +249,8 @@ cancellation_row <- function(rows, plan, reference, draws, seed) {
   out
 }
 
-#' Generated against scored answers, prompt by prompt. The sums of bets are those of all answers that
-#' can be read.
+#' Generated against scored answers, prompt by prompt. The sums of bets are those of all answers
+#' that can be read.
 experiment_agreement <- function(readable) {
   by_group(readable, model_keys, function(piece) {
     usable <- piece[piece$usable, , drop = FALSE]

@@ -3,17 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from grace import provenance
+from grace import preflight, provenance
 from grace.config import ModelEntry
-from grace.engines import preflight
 from grace.inference import runtime_of
 from grace.records import write_json
 
 
 def plan(path: Path, cell: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Write plan.json. Raises `EngineError` where the model cannot run on this machine."""
+    """Write plan.json. Raises `EngineError` where the model cannot be asked, or not here."""
     entry = ModelEntry.model_validate(settings["entry"])
-    preflight(cell["model"]["key"], entry, runtime_of(settings))
+    preflight.check_all(cell["model"], entry, settings["wanted"], runtime_of(settings))
     write_json(
         path, {**cell, "created": provenance.now(), **provenance.git_state(Path(settings["root"]))}
     )

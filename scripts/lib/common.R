@@ -88,7 +88,10 @@ settings_notes <- function(experiments, generation) {
   if (length(generation) == 0L || !all(c("exp1", "exp2") %in% experiments)) return(character(0))
   same <- generation[["temperature"]] == 1 && generation[["top_p"]] == 1
   sprintf(
-    "Experiment 1 was sampled with %s; experiment 2 is measured at temperature 1, over all tokens%s.",
+    paste0(
+      "Experiment 1 was sampled with %s; experiment 2 is measured at temperature 1, over all",
+      " tokens%s."
+    ),
     toString(sprintf("%s %s", gsub("_", " ", names(generation)), format_settings(generation))),
     if (same) "" else ": the two differ by these settings, too"
   )
@@ -128,8 +131,8 @@ reference_rows <- function(table, label) {
   table[table$label == label & table$experiment == "reference", , drop = FALSE]
 }
 
-#' Stack tables; columns that a table lacks are NA. Tables without rows give one, with the columns of
-#' the first.
+#' Stack tables; columns that a table lacks are NA. Tables without rows give one, with the columns
+#' of the first.
 bind <- function(tables) {
   given <- Filter(Negate(is.null), unname(tables))
   tables <- Filter(function(table) nrow(table) > 0L, given)
@@ -212,9 +215,8 @@ quality_table <- function(table, parsed, masses) {
 
 #' Which rows have a flag of validation, such as `exp1_out_of_range`.
 flagged <- function(quality_flags, flag) {
-  vapply(strsplit(ifelse(is.na(quality_flags), "", quality_flags), ";", fixed = TRUE), function(own) {
-    flag %in% own
-  }, logical(1L))
+  flags <- strsplit(ifelse(is.na(quality_flags), "", quality_flags), ";", fixed = TRUE)
+  vapply(flags, function(own) flag %in% own, logical(1L))
 }
 
 #' Which rows hold numbers only, all of them from `low` to `high` but for rounding.

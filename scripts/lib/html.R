@@ -71,7 +71,8 @@ points <- function(texts) {
 table_html <- function(table, align, caption = NULL) {
   style <- c(l = "", r = " class=\"number\"")[align]
   row <- function(tag, cells) {
-    paste0("<tr>", paste0("<", tag, style, ">", cells, "</", sub(" .*", "", tag), ">", collapse = ""), "</tr>")
+    close <- sprintf("</%s>", sub(" .*", "", tag))
+    paste0("<tr>", paste0("<", tag, style, ">", cells, close, collapse = ""), "</tr>")
   }
   cells <- do.call(cbind, lapply(unname(table), literal))
   dim(cells) <- c(nrow(table), ncol(table))

@@ -95,6 +95,21 @@ show_figures <- function(paths, wanted, rows) {
   if (length(unlist(parts)) > 0L) html_block(unlist(parts))
 }
 
+#' What failed and is therefore not in the report, from the JSON that the workflow gives; nothing
+#' where nothing did.
+show_failed <- function(json) {
+  failed <- jsonlite::fromJSON(json)
+  if (length(failed) == 0L) return(invisible())
+  step <- trimws(paste(failed$stage, ifelse(is.na(failed$study), "", failed$study)))
+  show_table(
+    data.frame(
+      Model = failed$model, Replication = failed$replication, "Failed at" = step,
+      Reason = failed$reason, check.names = FALSE
+    ),
+    "Not in this report: what failed when it was made. The same command tries it again."
+  )
+}
+
 # JSON files ------------------------------------------------------------------------------------
 
 #' Read JSON files. One that cannot be read is an error: the report would pass over it in silence.
@@ -179,8 +194,8 @@ checks_table <- function(records) {
         model = dig(record, "model_key"),
         replication = first_of(dig(record, "replication"), dig(record, "replication_index")),
         study = dig(check, "study"), experiment = dig(check, "experiment"),
-        check = dig(check, "name"), description = dig(check, "description"), value = dig(check, "value"),
-        threshold = dig(check, "threshold"), passed = isTRUE(check$passed),
+        check = dig(check, "name"), description = dig(check, "description"),
+        value = dig(check, "value"), threshold = dig(check, "threshold"), passed = isTRUE(check$passed),
         rows_to_review = total, rows_listed = listed
       )
     }))

@@ -85,17 +85,20 @@ def test_a_refused_or_missing_key_stops_the_run_in_plain_words(project, monkeypa
         assert "wrong-key-77" not in done.stdout
 
 
-def test_experiment_2_needs_the_endpoints_tokeniser(project, monkeypatch):
+def test_experiment_2_needs_the_endpoints_tokeniser_before_experiment_1_is_asked(
+    project, monkeypatch
+):
     with closing(FakeOpenAI(chat_api)) as server:
         remote_model(project, server.url)
         monkeypatch.setenv("REMOTE_KEY", KEY)
-        done = project.snakemake(
-            "results/remote/replication-0/study2_exp2.json",
-            "--config", "models=[remote]", "limit=5",
-        )  # fmt: skip
+        done = project.snakemake("--config", "models=[remote]", "limit=5", "results=unpaid")
+        assert server.asked == []
     assert done.returncode != 0, done.stdout
-    assert "experiment 2 needs the tokeniser of 'remote'" in done.stdout
+    assert "config/models.yaml: model 'remote'" in done.stdout
+    assert "names no `tokenizer`" in done.stdout
+    assert "--config experiments=exp1" in done.stdout
     assert "Traceback" not in done.stdout
+    assert not (project.folder / "unpaid").exists()
 
 
 def chat_api_with_top_logprobs(asked: Asked) -> Reply:

@@ -54,6 +54,27 @@ def test_nothing_is_left_and_calls_are_few(finished):
     assert calls_per_second(finished.cluster.calls) < 5
 
 
+def test_a_model_that_fails_in_its_pod_is_named_in_the_others_report(finished):
+    """Only the failed model's pod and the report's run; the exit status is that of a failed run."""
+    project = finished.project
+    models = project.folder / "config/models.yaml"
+    text = models.read_text(encoding="utf-8")
+    entry = "absent:\n  name: resources/models/absent\n  engine: transformers\n  gpus: 0\n"
+    models.write_text(f"{text}\n{entry}", encoding="utf-8")
+    before = len(finished.cluster.runs)
+    status, _ = project.snakemake(config=("models=[absent, pico]",))
+    models.write_text(text, encoding="utf-8")
+    assert status == 1
+    groups = [run.labels["grace/rule"] for run in finished.cluster.runs[before:]]
+    assert groups == ["inference", "report"]
+    last = (project.folder.parent / "terminal.log").read_text().rstrip().splitlines()[-1]
+    assert last.startswith("model 'absent', replication 0: plan: ")
+    assert "there is no folder" in last
+    report = (project.folder / "results/report.html").read_text(encoding="utf-8")
+    assert "Not in this report" in report
+    assert project.leftovers() == []
+
+
 def test_a_dry_run_tells_what_the_policy_would_refuse(finished):
     before = len(finished.cluster.calls)
     config = ("models=[llama-70b]", "replications=20")

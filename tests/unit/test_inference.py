@@ -45,6 +45,7 @@ def settings(project: Project) -> dict[str, Any]:
         "root": str(project.root),
         "journal_dir": ".grace",
         "journal_timeout_s": 60,
+        "wanted": project.wanted,
         "log_dir": "logs",
         "threads": 1,
     }

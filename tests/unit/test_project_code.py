@@ -55,6 +55,8 @@ def codes(monkeypatch, tmp_path):
         ("engines/sampling.py", {"exp1", "exp2"}),
         ("engines/vllm.py", set()),
         ("config.py", set()),
+        ("preflight.py", set()),
+        ("continuation.py", set()),
         # What lists engines and studies counts, and what they list only where it is used.
         ("engines/__init__.py", {"exp1", "exp2"}),
         ("studies/__init__.py", {"exp1", "exp2", *TABLES}),

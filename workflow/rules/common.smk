@@ -190,6 +190,7 @@ def runtime(wildcards, threads):
         "scoring": settings.scoring.model_dump(),
         "serving": settings.serving.model_dump(),
         "entry": PROJECT.models[wildcards.model].model_dump(),
+        "wanted": PROJECT.wanted,
         "root": str(ROOT),
         "journal_dir": settings.journal_dir,
         "journal_timeout_s": settings.journal_timeout_s,
@@ -214,8 +215,9 @@ def per_run(name):
     """One file a model and replication."""
     return expand(
         f"<results>/{{model}}/replication-{{replication}}/{name}",
-        model=PROJECT.config.models,
-        replication=PROJECT.config.replication_indices,
+        zip,
+        model=[model for model, _ in PROJECT.replications],
+        replication=[replication for _, replication in PROJECT.replications],
         allow_missing=True,
     )
 
@@ -266,10 +268,11 @@ def every_output(wildcards):
             file
             for step in steps
             for output in step.output
+            for model, replication in PROJECT.replications
             for file in expand(
                 plain_name(output),
-                model=PROJECT.config.models,
-                replication=PROJECT.config.replication_indices,
+                model=model,
+                replication=replication,
                 study=PROJECT.config.studies,
             )
         }

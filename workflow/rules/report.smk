@@ -24,6 +24,7 @@ rule report:
         runtime=JOBS["report"].minutes,
     params:
         cell={**STATISTICS, **PROJECT.analysis_cell()},
+        failed=failed_before,
         code=PROJECT.script_code(
             "report.R",
             "report.Rmd",

@@ -1,6 +1,7 @@
 # Functions only: what rules ask of the machine or the cluster that they run on. None of it changes a
 # byte of an output.
 
+from grace import continuation
 from grace.cluster import demand, indexed, plugin, policy, table
 from grace.cluster.executor import Plan
 from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
@@ -34,6 +35,9 @@ def cluster_plan():
             model: demand.parallelism(PROJECT.entries[model], next(iter(placements), None))
             for model, placements in PROJECT.placements.items()
         },
+        environment=(
+            {continuation.VARIABLE: continuation.encoded(PROJECT.failed)} if PROJECT.failed else {}
+        ),
         secrets=sorted(keys) if PROJECT.cluster.hf_token else sorted({*keys, "HF_TOKEN"}),
     )
 

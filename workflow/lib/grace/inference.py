@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from grace import provenance
+from grace import preflight, provenance
 from grace.chat import ChatTokenizer, tokenizer_of
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.contents import Contents
@@ -83,6 +83,8 @@ def infer(
     version = engine_version(entry, runtime)
     keys = AnswerKeys(entry.engine, run.experiment, identity.answers(run.experiment, version))
     pinned = identity.pinned()
+    # The prompts or the settings may be others than when the plan was made.
+    preflight.check(cell["model"], pinned, settings["wanted"], runtime)
     tokenizer = tokenizer_of(model_key, pinned, runtime.root)
     facts = {
         "started": started,

@@ -66,6 +66,14 @@ def request_key(messages: Iterable[Message], options: Iterable[str]) -> str:
     return digest([list(messages), list(options)])
 
 
+def tokenised(query: Query, tokenizer: ChatTokenizer, forms: Sequence[str]) -> QueryPlan:
+    """A query's prompt and options as token ids. Raises `EngineError` where they are not usable."""
+    prompt = tokenizer.render(query.messages)
+    return plan_query(
+        tokenizer.continuing(prompt), prompt.text, prompt.token_ids, query.options, forms
+    )
+
+
 def plan_scoring(
     study: StudyDesign,
     items: Sequence[Asked],
@@ -80,14 +88,7 @@ def plan_scoring(
         for query in study.queries(item.trial, item.prompts):
             key = query_key(query)
             if key not in known:
-                prompt = tokenizer.render(query.messages)
-                plan = known[key] = plan_query(
-                    tokenizer.continuing(prompt),
-                    prompt.text,
-                    prompt.token_ids,
-                    query.options,
-                    forms,
-                )
+                plan = known[key] = tokenised(query, tokenizer, forms)
                 requests.append(
                     ScoreRequest(
                         key,

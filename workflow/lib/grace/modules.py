@@ -24,6 +24,7 @@ INERT = (
     "journal/store.py",
     "leftovers.py",
     "modules.py",
+    "preflight.py",  # refuses, or lets pass
     "process_id.py",
     "progress.py",
     "provenance.py",

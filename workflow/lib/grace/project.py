@@ -27,12 +27,14 @@ from grace.config import (
     select_models,
 )
 from grace.contents import Contents
+from grace.continuation import Failure, Replication, from_environment
 from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
 from grace.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
 from grace.pico.origin import origin
 from grace.pico.settings import Settings
+from grace.preflight import check_tokenizers
 from grace.prompts import PromptSet
 from grace.stimuli import read_trials
 from grace.studies import STUDIES, Trial
@@ -58,6 +60,8 @@ class Project:
         if environment.get(JOURNAL_VARIABLE):
             config = config.model_copy(update={"journal_dir": environment[JOURNAL_VARIABLE]})
         self.config: Config = config
+        #: What failed before the run went on without it.
+        self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
         self.entries: dict[str, ModelEntry] = select_models(
             config, load_models(root / "config" / "models.yaml")
@@ -66,6 +70,17 @@ class Project:
         self.wordings = {
             variant: PromptSet(root / "config" / "prompts" / variant) for variant in config.variants
         }
+
+    @property
+    def replications(self) -> list[Replication]:
+        """Models and replications of the run; those that failed before it went on are left out."""
+        failed = {failure.what for failure in self.failed}
+        return [
+            (model, index)
+            for model in self.config.models
+            for index in self.config.replication_indices
+            if (model, index) not in failed
+        ]
 
     @cached_property
     def clusters(self) -> dict[str, Cluster]:
@@ -137,6 +152,7 @@ class Project:
         assert self.prompt_digests
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
+        check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
@@ -154,6 +170,21 @@ class Project:
             }
             for study in self.config.studies
             for experiment in self.config.experiments
+        }
+
+    @cached_property
+    def wanted(self) -> dict[str, Any]:
+        """What the run asks of every model, for `grace.preflight`."""
+        config = self.config
+        return {
+            "stimuli": {study: self.stimuli_path(study) for study in config.studies},
+            "limit": config.limit,
+            "trials": self.stimuli_digests,
+            "variants": list(config.variants),
+            "prompts": self.prompt_digests,
+            "experiments": list(config.experiments),
+            "max_tokens": config.generation.max_tokens,
+            "surface_forms": list(config.scoring.surface_forms),
         }
 
     def seeds(self, replication: int) -> dict[str, int]:

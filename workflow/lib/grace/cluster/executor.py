@@ -51,8 +51,8 @@ class Plan:
 
     `results` is the folder of the results; `placements` are each model's GPUs, the first choice
     first; `parallelism` is how many of a model's pods may run at once. `secrets` are names of
-    environment variables that pods which ask a model get, where they are set here. `name` is the
-    cluster's.
+    environment variables that pods which ask a model get, where they are set here; `environment`
+    is what all pods get. `name` is the cluster's.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Plan:
     placements: Mapping[str, Sequence[Placement]]
     parallelism: Mapping[str, int] = field(default_factory=dict)
     secrets: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Executor(stock.Executor):
@@ -80,6 +81,8 @@ class Executor(stock.Executor):
 
     def __post_init__(self) -> None:
         self.wait = False  # the thread ends where this fails, or nothing is to be done
+        #: Of each job that failed: why, as far as the cluster knows, and its pod's log.
+        self.last_words: dict[Any, tuple[str, Path | None]] = {}
         try:
             self._begin()
             self.wait = bool(len(self.workflow.dag))
@@ -215,6 +218,7 @@ class Executor(stock.Executor):
         self.report_job_success(task.info)
 
     def _failed(self, task: Task, reason: str, log: Path | None) -> None:
+        self.last_words[task.info.job] = (reason, log)
         self.report_job_error(
             task.info, msg=f"{reason}\n", aux_logs=[str(log)] if log is not None else []
         )
@@ -264,7 +268,10 @@ class Executor(stock.Executor):
             disk_mb=sizes.get("disk_mb"),
             runtime_min=sizes.get("runtime"),
             attempt=job.attempt,
-            environment={"PYTHONPATH": f"{self._workdir()}/workflow/lib"},
+            environment={
+                "PYTHONPATH": f"{self._workdir()}/workflow/lib",
+                **self.plan.environment,
+            },
             secret_environment=self.secret.variables(rule),
             annotations={MAKES: " ".join(f"{output}:{makes[output]}" for output in outputs)},
             shared=self.shared,

@@ -35,6 +35,7 @@ Json = dict[str, Any]
 class Asked(Protocol):
     """Who asked for a Job, and knows it by this name: Snakemake's `SubmittedJobInfo`."""
 
+    job: Any
     external_jobid: str | None
 
 

@@ -1,0 +1,128 @@
+"""Models that fail, each in its way, do not keep another from its report, which says so."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
+from workflow_project import Project
+
+SMALL = ("studies=[study2]", "experiments=[exp1]", "limit=3", "replications=2")
+MODELS = ("absent", "good", "refused", "rambling")
+
+
+class Server:
+    """Answers to `good`, nothing readable to `rambling`, and nothing to `refused` until it may."""
+
+    def __init__(self) -> None:
+        self.refuses = True
+
+    def __call__(self, asked: Asked) -> Reply:
+        if asked.path.endswith("/models"):
+            return Reply({"data": [{"id": name} for name in MODELS]})
+        if asked.body["model"] == "refused" and self.refuses:
+            return Reply({"error": {"message": "out of order"}}, 400)
+        return chat_answer("Well." if asked.body["model"] == "rambling" else "It was good")
+
+
+def with_models(project: Project, url: str) -> None:
+    path = project.folder / "config/models.yaml"
+    models = yaml.safe_load(path.read_text(encoding="utf-8"))
+    remote = {"engine": "endpoint", "base_url": url, "gpus": 0}
+    models |= {name: {"name": name, **remote} for name in MODELS}
+    models["absent"] = {"name": "resources/models/absent", "engine": "transformers", "gpus": 0}
+    path.write_text(yaml.safe_dump(models), encoding="utf-8")
+
+
+def asked_of(server: FakeOpenAI) -> list[str]:
+    return [asked.body["model"] for asked in server.asked if "/chat/" in asked.path]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Iterator[SimpleNamespace]:
+    """A run in which three of four models fail, and one after two of them were mended."""
+    project = Project.copied_to(tmp_path_factory.mktemp("failed") / "project")
+    answers = Server()
+    report = project.folder / "results/report.html"
+    with closing(FakeOpenAI(answers)) as server:
+        with_models(project, server.url)
+        config = ("--config", f"models=[{', '.join(MODELS)}]", *SMALL)
+        first = project.snakemake(*config)
+        reported = report.read_text(encoding="utf-8") if report.exists() else ""
+        tables = models_in(project)
+        asked, again = asked_of(server), len(asked_of(server))
+        single = project.snakemake("results/absent/replication-0/plan.json", *config)
+        answers.refuses = False
+        second = project.snakemake(
+            "--config", "models=[good, refused, rambling]", *SMALL, "on_invalid=warn"
+        )
+        yield SimpleNamespace(
+            project=project, first=first, reported=reported, tables=tables, asked=asked,
+            single=single, second=second, asked_later=asked_of(server)[again:],
+            report=report,
+        )  # fmt: skip
+
+
+def models_in(project: Project) -> set[str]:
+    path: Path = project.folder / "results/analysis-ready/study2.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["model_key"] for row in csv.DictReader(file)}
+
+
+def test_the_good_models_report_is_written_and_names_what_is_not_in_it(runs):
+    assert runs.tables == {"good"}, runs.first.stdout
+    assert "Not in this report" in runs.reported
+    for model in ("absent", "refused", "rambling"):
+        assert f">{model}<" in runs.reported.replace(" ", "").replace("\n", ""), model
+    assert "out of order" in runs.reported
+    assert "validation failed" in runs.reported
+
+
+def test_the_run_ends_as_failed_and_its_last_lines_say_what_and_why(runs):
+    assert runs.first.returncode == 1
+    *_, told, absent, refused, first, second = runs.first.stdout.rstrip().splitlines()
+    assert told.startswith("What could be made without these is made")
+    assert absent.startswith("model 'absent', replication ")
+    assert "so that" in absent
+    assert "there is no folder" in absent
+    assert refused.startswith("model 'refused', replication ")
+    assert "generate study2: " in refused
+    assert "all 3 requests failed" in refused
+    for line in (first, second):
+        assert line.startswith("model 'rambling', replication ")
+        assert "validate study2: validation failed" in line
+
+
+def test_what_is_known_beforehand_is_told_before_the_first_request(runs):
+    told, _, rest = runs.first.stdout.partition("Select jobs to execute...")
+    assert "Before the first request: model 'absent'" in told
+    assert rest
+
+
+def test_no_answer_is_asked_twice_in_the_runs_that_go_on(runs):
+    """`refused` is asked in one of its replications, the others in both."""
+    assert {model: runs.asked.count(model) for model in MODELS} == {
+        "absent": 0, "good": 6, "refused": 3, "rambling": 6,
+    }  # fmt: skip
+
+
+def test_a_single_file_of_a_failed_model_gives_the_error_directly(runs):
+    assert runs.single.returncode == 1
+    assert "goes on" not in runs.single.stdout
+    last = runs.single.stdout.rstrip().splitlines()[-1]
+    assert last.startswith("model 'absent', replication 0: plan: ")
+
+
+def test_the_next_run_tries_what_failed_and_asks_nothing_else(runs):
+    assert runs.second.returncode == 0, runs.second.stdout
+    assert set(runs.asked_later) == {"refused"}
+    assert len(runs.asked_later) == 6
+    assert models_in(runs.project) == {"good", "refused", "rambling"}
+    assert "Not in this report" not in runs.report.read_text(encoding="utf-8")
+    assert "Sample study2's answers with good" not in runs.second.stdout

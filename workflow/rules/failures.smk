@@ -1,0 +1,170 @@
+# Functions only: what follows where jobs of a model failed. The report does not wait for that model:
+# the run goes on without it (grace.continuation), and ends as a failed one, with the reason.
+
+import json
+import subprocess
+import time
+
+from grace import continuation
+from grace.continuation import Failure
+
+STARTED = time.time()
+# Where Snakemake keeps its state; at the end of the process this is no longer its folder.
+STATE = Path(".snakemake").absolute()
+# Failures of this process, and how it is to go on: files to make anew, or None for not at all.
+FAILED = []
+GOING_ON = {"forced": None}
+# Seconds that the checks of all models before the first job may take.
+CHECKS_S = 300
+# Where these fail, so would those of the model's other replications.
+ASKING = ("plan", "generate", "score")
+
+
+def check_models_first(jobs):
+    """Where several models are to be asked on this machine, check all before any is.
+
+    What is wrong with one is told here, at once, and again where it stops that model's own jobs.
+    """
+    asking = [job for job in jobs if job.rule.name in ASKING]
+    models = {job.wildcards.model: job for job in asking}
+    if on_cluster() or workflow.touch or len(models) < 2:
+        return
+    planned = {job.wildcards.model for job in asking if job.rule.name == "plan"}
+    told = [
+        {
+            "cell": PROJECT.model_cells[model],
+            "runtime": runtime(job.wildcards, threads=1),
+            # An engine whose plan is there was checked with it, and may not be needed.
+            "engine": model in planned,
+        }
+        for model, job in models.items()
+    ]
+    main = "import sys; sys.path.insert(0, sys.argv[1]); from grace.preflight import main; main()"
+    try:
+        # In a process of its own: torch is large, and this one lives as long as the run.
+        subprocess.run(
+            [sys.executable, "-P", "-c", main, str(ROOT / "workflow" / "lib")],
+            input=json.dumps(told),
+            text=True,
+            check=False,
+            timeout=CHECKS_S,
+        )
+    except subprocess.TimeoutExpired:
+        print(
+            f"The models' checks took more than {CHECKS_S} s; each is checked in its own job.",
+            file=sys.stderr,
+        )
+
+
+def note_failures():
+    """After a failed run: whose jobs failed, and whether the run is to go on without."""
+    if not workflow.is_main_process:
+        return
+    scheduler = workflow.scheduler
+    known = {failure.what for failure in PROJECT.failed}
+    rest_is_whole = True
+    for job in scheduler.failed:
+        members = list(job.jobs) if job.is_group() else [job]
+        if "model" in members[0].wildcards_dict:
+            FAILED.append(failure_of(job, members))
+        elif "merge" in {one.rule.name for one in members} and PROJECT.config.on_invalid == "fail":
+            found = continuation.invalid(validations(members))
+            FAILED.extend(found)
+            rest_is_whole &= bool(found)
+        else:
+            rest_is_whole = False
+    if not workflow.execution_settings.keep_going:
+        FAILED.extend(given_up())
+    failed = {failure.what for failure in FAILED}
+    ended_by_itself = not (scheduler.running or scheduler._user_kill or scheduler._executor_error)
+    unfinished = list(workflow.dag.needrun_jobs())
+    if (
+        rest_is_whole
+        and ended_by_itself
+        and failed
+        and not failed & known
+        and set(PROJECT.replications) - failed
+        and any("model" not in job.wildcards_dict for job in unfinished)
+        and continuation.started_by_command(sys.argv[0])
+    ):
+        GOING_ON["forced"] = forced_still(unfinished, failed)
+
+
+def failure_of(job, members):
+    """Why a job failed, or a group of them in a pod: in its log's words, or its pod's."""
+    words, log = getattr(workflow.scheduler._executor, "last_words", {}).get(job, (None, None))
+    logs = [(one, Path(str(path))) for one in members for path in one.log]
+    told = [(one, continuation.reason_in(path, STARTED)) for one, path in logs]
+    culprit, reason = next(((one, why) for one, why in told if why), (members[0], None))
+    if reason is None and log is not None:
+        reason = continuation.reason_in(log)
+    study = culprit.wildcards_dict.get("study")
+    return Failure(
+        model=culprit.wildcards.model,
+        replication=int(culprit.wildcards.replication),
+        study=study,
+        experiment={"generate": "exp1", "score": "exp2"}.get(culprit.rule.name),
+        stage=culprit.rule.name,
+        reason=reason or words or f"it ended without a reason in its log, {culprit.log[0]}",
+    )
+
+
+def given_up():
+    """Replications of a model that were not asked, because another of its own had failed."""
+    models = {failure.model: failure for failure in FAILED if failure.stage in ASKING}
+    failed = {failure.what for failure in FAILED}
+    unfinished = {
+        (job.wildcards.model, int(job.wildcards.replication))
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name in ASKING
+    }
+    return [
+        Failure(
+            model=model,
+            replication=replication,
+            stage=continuation.NOT_ASKED,
+            reason=f"replication {models[model].replication} had failed",
+        )
+        for model, replication in sorted(unfinished - failed)
+        if model in models
+    ]
+
+
+def forced_still(jobs, failed):
+    """Files that the command line asks to make anew, of jobs that were not reached."""
+    asked = workflow.dag_settings
+    if not (asked.forceall or asked.forcetargets or asked.forcerun):
+        return []
+    return [
+        plain_name(file)
+        for job in jobs
+        if (job.wildcards_dict.get("model"), int(job.wildcards_dict.get("replication", -1)))
+        not in failed
+        for file in job.output
+    ]
+
+
+def failed_before(wildcards):
+    """What the report says is not in it, as JSON."""
+    return continuation.encoded(PROJECT.failed)
+
+
+def validations(members):
+    """The files that `merge` refused one of."""
+    merge = next(job for job in members if job.rule.name == "merge")
+    if workflow.storage_settings.default_storage_provider is not None:
+        workflow.async_run(
+            workflow.dag.retrieve_storage_inputs(jobs=[merge], also_missing_internal=True)
+        )
+    return [Path(str(file)) for file in merge.input.validations]
+
+
+def go_on_or_tell():
+    """At the very end, when Snakemake has let go of its folder."""
+    if not workflow.is_main_process:
+        return
+    failures = [*PROJECT.failed, *FAILED]
+    if GOING_ON["forced"] is not None:
+        continuation.go_on(failures, GOING_ON["forced"], STATE, sys.argv[1:])
+    if failures:
+        print(f"\n{continuation.summary(failures)}", file=sys.stderr)
