@@ -7,6 +7,7 @@ These files say who, and of runs on other hosts that share the volume, whether t
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
 import re
@@ -79,7 +80,9 @@ def hold(folder: Path, command: Sequence[str]) -> None:
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shown(command),
     }
-    path = folder.absolute() / FOLDER / f"{me.pid}-{secrets.token_hex(4)}.json"
+    # One name a process: a run that goes on as another command keeps its own.
+    space = hashlib.sha256(process_space().encode()).hexdigest()[:12]
+    path = folder.absolute() / FOLDER / f"{me.pid}-{space}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(facts), encoding="utf-8")
