@@ -38,6 +38,8 @@ FILES = (
 STIMULI = "resources/stimuli/study1.csv"
 PROMPT = "config/prompts/seed/study1.j2"
 STEP = "scripts/step.py"
+#: Of a model that lies in the project, and in no archive of it.
+WEIGHTS = "models/tiny/weights.safetensors"
 OPTIONS = ("yes", "no")
 
 
@@ -83,6 +85,7 @@ def build(root: Path) -> None:
     for name, text in (
         (STIMULI, "story\nIt rained.\nIt snowed.\n"),
         (PROMPT, "{{ story }} How sure are you?"),
+        (WEIGHTS, "numbers"),
         (STEP, "def f(x):\n    return x + 1\n"),
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -180,9 +183,9 @@ def _answers(root: Path, name: str, records: list[Any], engine: JournaledEngine)
     write_json(facts, {"answers": engine.sessions(), "answer_keys": engine.answer_keys()})
     record(
         root, [name, facts.relative_to(root).as_posix()], STIMULI,
-        model={"name": "tiny", "weights": digest("tiny")}, tokenizer=None,
+        model={"name": "models/tiny", "weights": digest("tiny")}, tokenizer=None,
         engine={"engine": "test"}, seeds={"replication": 1, "experiment": 1},
-        files={PROMPT: file_digest(root / PROMPT)},
+        files={name: file_digest(root / name) for name in (PROMPT, WEIGHTS)},
     )  # fmt: skip
 
 
@@ -212,7 +215,7 @@ def archived(root: Path) -> Path:
     (root / "Snakefile").write_text("open('it-ran', 'w')\n")
     (root / "conftest.py").write_text("")
     (root / "README.md").write_text("A run.\n")
-    (root / ".gitignore").write_text("/results/\n/.grace/\n/*.zip\n")
+    (root / ".gitignore").write_text("/results/\n/.grace/\n/models/\n/*.zip\n")
     who = ("-c", "user.name=A. Person", "-c", "user.email=person@example.org")
     for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "As it ran")):
         subprocess.run(["git", *who, *arguments], cwd=root, check=True)

@@ -79,6 +79,7 @@ def test_a_whole_archive_runs_and_says_its_digest(archived, ran, capsys):
     assert f"The digest of its report is {digest}." in capsys.readouterr().out
     assert not (ran[0] / "results").exists()
     assert (ran[0] / "conftest.py").exists()
+    assert not (ran[0] / run.WEIGHTS).exists()  # nor were they archived
 
 
 def test_its_manifest_is_one_that_sha256sum_reads(archived, tmp_path):
@@ -167,6 +168,20 @@ def record_edited(files: Files) -> None:
     files[name] = files[name].replace(b'"rule": "step"', b'"rule": "mine"')
 
 
+def names_what_is_outside(files: Files) -> None:
+    """A record of the report that has a file of the kernel's read, which has no end."""
+    name = sidecar(Path(run.REPORT)).as_posix()
+    record = json.loads(files[name])
+    record["inputs"]["/proc/kcore"] = "1" * 64
+    text = json.dumps({**record, "digest": "0" * 64}, indent=2) + "\n"
+    new = text.replace("0" * 64, sha(text.encode()), 1).encode()
+    files[crate.METADATA] = files[crate.METADATA].replace(
+        sha(files[name]).encode(), sha(new).encode()
+    )
+    files[name] = new
+    with_manifest(files)
+
+
 TAMPERINGS: dict[str, Callable[[Files], None]] = {
     "code changed": changed("Snakefile"),
     "code changed, manifest too": manifest_too(changed("Snakefile")),
@@ -195,6 +210,7 @@ TAMPERINGS: dict[str, Callable[[Files], None]] = {
     "a record removed": removed(sidecar(Path(run.TABLE)).as_posix()),
     "a result removed": removed(run.TABLE),
     "a result edited with record, manifest and metadata": edited_with_its_record,
+    "a record names a file outside": names_what_is_outside,
     "the workflow removed": removed("Snakefile"),
     "conftest.py changed": changed("conftest.py"),
     "sitecustomize.py added": added("sitecustomize.py"),
@@ -285,6 +301,8 @@ MEMBERS: dict[str, Callable[..., None]] = {
     "pipe": member("pipe", stat.S_IFIFO),
     "a file twice": member("Snakefile"),
     "a folder in a file's place": member("README.md/x"),
+    "a compiled module": member("scripts/__pycache__/step.pyc"),
+    "a hook": member(".git/hooks/post-checkout"),
     "zip bomb": bomb,
 }
 

@@ -20,7 +20,16 @@ from typing import Any
 import yaml
 
 from grace import provenance
-from grace.crate import MANIFEST, METADATA, PREVIEW, RUN_CONFIG, digests_in, manifest_of
+from grace.crate import (
+    MANIFEST,
+    METADATA,
+    PREVIEW,
+    RUN_CONFIG,
+    digests_in,
+    foreign_weights,
+    left_out,
+    manifest_of,
+)
 from grace.digests import file_digest
 from grace.errors import RecordError
 from grace.leftovers import replaced, scratch_folder
@@ -55,9 +64,6 @@ FORMATS = {
     ".yaml": "application/yaml",
 }
 OTHER_FORMAT = "text/plain"
-#: Model weights. Those of pico belong to the project; others have their own terms and homes.
-WEIGHTS = {".bin", ".gguf", ".pt", ".pth", ".safetensors"}
-PICO = "resources/models/pico/"
 #: Environment variables whose values must be in no crate, and the shortest that is looked for.
 SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL")
 SHORTEST_SECRET = 8
@@ -130,11 +136,7 @@ def _git(root: Path, *arguments: str) -> str:
 def code_files(root: Path) -> list[str]:
     """What git tracks and is there, without weights of models other than pico."""
     names = [name for name in _git(root, "ls-files", "-z").split("\0") if name]
-    return [name for name in names if (root / name).is_file() and not _foreign_weights(name)]
-
-
-def _foreign_weights(name: str) -> bool:
-    return PurePosixPath(name).suffix in WEIGHTS and not name.startswith(PICO)
+    return [name for name in names if (root / name).is_file() and not foreign_weights(name)]
 
 
 def sources(jobs: Iterable[Job], root: Path) -> list[str]:
@@ -145,12 +147,9 @@ def sources(jobs: Iterable[Job], root: Path) -> list[str]:
     made = {name for job in jobs for name in job.outputs}
     found = set()
     for job in jobs:
-        model = job.record.get("model", {}).get("name")
         read = [name for name in job.record["inputs"] if name not in made]
-        for name in [*read, *job.record.get("files", {})]:
-            if model is not None and PurePosixPath(name).is_relative_to(model):
-                continue
-            if _foreign_weights(name):  # beside a tokeniser
+        for name in [*read, *(job.record.get("files") or {})]:
+            if left_out(name, job.record):
                 continue
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise RecordError(

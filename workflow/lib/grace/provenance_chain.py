@@ -6,7 +6,7 @@ upstream, since what comes after it follows from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -19,6 +19,8 @@ from grace.journal_check import Answers, comparable, differences
 from grace.provenance_record import FORMAT
 from grace.sidecars import FOLDER, read_sidecar, record_digest, sidecar
 
+#: Whether an archive need not hold a file of a record, by its name there.
+LeftOut = Callable[[str, Mapping[str, Any]], bool]
 State = Literal["intact", "changed since", "made by other code", "of unknown origin"]
 #: Folders of a results folder whose files are about a run, not made from it.
 ASIDE = ("logs", "benchmarks")
@@ -39,14 +41,18 @@ class Chain:
     """Verdicts on results and on all that they were made from; each file is read once.
 
     `root` is the project whose code, stimuli, prompts and models count. `answers`, if there is a
-    journal, is what records of answers are compared with.
+    journal, is what records of answers are compared with. Of an archived run `left_out` says
+    which files an archive need not hold; nothing outside of it is looked at.
     """
 
-    def __init__(self, root: Path, answers: Answers | None = None) -> None:
+    def __init__(
+        self, root: Path, answers: Answers | None = None, left_out: LeftOut | None = None
+    ) -> None:
         #: Files of answers that were not compared with the journal.
         self.not_compared: list[Path] = []
         self._root = root
         self._answers = answers
+        self._left_out = left_out
         self._links: dict[Path, Link | None] = {}
         self._records: dict[Path, dict[str, Any] | RecordError | None] = {}
         self._digests: dict[Path, str | None] = {}
@@ -130,6 +136,11 @@ class Chain:
         inputs: list[tuple[Path, str]] = []
         results: list[tuple[str, Path]] = []
         for name, expected in record["inputs"].items():
+            if self._left_out and _leads_out(name):
+                yield Link(
+                    "of unknown origin", file, f"its record names {name}, outside of the run"
+                )
+                return
             if PurePosixPath(name).is_relative_to(then):
                 path = from_here(now / PurePosixPath(name).relative_to(then))
                 link = self.broken(path) if path.exists() or path.is_symlink() else None
@@ -140,7 +151,15 @@ class Chain:
                 path = self._root / name
             inputs.append((path, expected))
         files = record.get("files") or {}
-        inputs += [(self._root / name, found) for name, found in files.items()]
+        out = [one for one in files if _leads_out(one) and not self._may_be_missing(one, record)]
+        if self._left_out and out:
+            yield Link("of unknown origin", file, f"its record names {out[0]}, not of the run")
+            return
+        inputs += [
+            (self._root / name, found)
+            for name, found in files.items()
+            if not self._may_be_missing(name, record)
+        ]
         for path, expected in inputs:
             yield from self._differs(path, expected, f"when {place} was made from it")
         model = record.get("model") or {}
@@ -149,7 +168,7 @@ class Chain:
         for name, path in results:
             yield from self._other_record(file, record, name, path)
         for name, expected in record["code"].items():
-            found = self._source(name)
+            found = None if self._left_out and _leads_out(name) else self._source(name)
             if found != expected:
                 yield Link("made by other code", file, f"{name} {_digests(expected, found)}")
         if file.is_symlink():
@@ -160,6 +179,12 @@ class Chain:
         yield from self._differs(file, record["sha256"], f"when it was made{whole}")
         yield from self._other_siblings(file, record, then, now)
         yield from self._other_answers(file, record, then)
+
+    def _may_be_missing(self, name: str, record: dict[str, Any]) -> bool:
+        if self._left_out is None:
+            return False
+        missing = _leads_out(name) or not (self._root / name).exists()
+        return missing and self._left_out(name, record)
 
     def _other_record(
         self, file: Path, record: dict[str, Any], name: str, path: Path
@@ -276,6 +301,10 @@ _OWN = ("digest", "path", "sha256", "bytes", "made_with")
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in _OWN}
+
+
+def _leads_out(name: str) -> bool:
+    return PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
 
 
 def _place(record: Mapping[str, Any]) -> PurePosixPath:
