@@ -1,7 +1,8 @@
 # The commands a person types. `make` alone lists them. Set-up lives in scripts/setup/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-cluster lint bench soak setup setup-dev serve-env crate-env \
+.PHONY: help run test test-long test-cluster lint bench soak sbom setup setup-dev serve-env crate-env \
+	sbom-env \
 	clean cluster-up cluster-prefetch cluster-run cluster-status cluster-fetch cluster-down
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
@@ -20,8 +21,10 @@ help: ## This list
 run: setup ## Set up what is missing and run the workflow: results/report.html
 	$(IN_VENV) snakemake $(ARGS)
 
-test: setup-dev lint serve-env crate-env ## Set up what is missing, lint, and run all tests
-	$(IN_VENV) pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+# Coverage counts, and has to reach its limit, where no ARGS choose among the tests.
+test: setup-dev lint serve-env crate-env sbom-env ## Set up what is missing, lint, and run all tests
+	$(IN_VENV) pytest --numprocesses $(WORKERS) --dist loadfile $(if $(ARGS),$(ARGS),--cov)
+	@$(if $(ARGS),:,echo "Coverage of the tests: $$($(IN_VENV) coverage report --format=total) %")
 
 test-long: setup-dev ## Property tests with 100,000 generated inputs each module (50 minutes)
 	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/unit/test_journal_crashes.py tests/properties $(ARGS)
@@ -46,6 +49,9 @@ bench: serve-env ## Measure Grace's speed beside other ways: results/benchmarks/
 	@scripts/setup/python.sh --bench
 	PYTHONPATH=scripts .venv-bench/bin/python -m bench $(ARGS)
 
+sbom: setup sbom-env ## What Grace consists of here, as CycloneDX: sbom/
+	.venv-sbom/bin/python scripts/sbom.py $(ARGS)
+
 setup: ## The environment that `make run` needs: .venv and R
 	@scripts/setup/python.sh
 	@scripts/setup/r.sh
@@ -59,6 +65,9 @@ serve-env: ## The model server vLLM in .venv-serve, for --config engine=vllm
 
 crate-env: # roc-validator in .venv-crate, which the tests check an archive with
 	@scripts/setup/python.sh --crate
+
+sbom-env: # cyclonedx-bom in .venv-sbom
+	@scripts/setup/python.sh --sbom
 
 cluster-up: ## Kubernetes: apply volumes, rights and Secret of config.yaml's `cluster`
 	@scripts/cluster/up.sh $(ARGS)
@@ -79,6 +88,7 @@ cluster-down: ## Stop all of Grace there; ARGS=--everything deletes volumes, rig
 	@scripts/cluster/down.sh $(ARGS)
 
 clean: ## Remove results, logs and caches; keeps the environments
-	rm -rf results logs benchmarks .grace .snakemake .pytest_cache .mypy_cache .ruff_cache \
+	[ ! -d results ] || find results -mindepth 1 -maxdepth 1 -not -name README.md -exec rm -rf {} +
+	rm -rf sbom logs benchmarks .grace .snakemake .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis .coverage
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

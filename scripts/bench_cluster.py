@@ -111,11 +111,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=500)
     parser.add_argument("--lasts", type=float, default=240.0, metavar="SECONDS")
     parser.add_argument("--pods", type=int, default=5)
+    parser.add_argument("--work", type=float, default=5.0, metavar="SECONDS", help="of a real pod")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "many").mkdir()
         (Path(folder) / "few").mkdir()
-        print(json.dumps(overhead(Path(folder) / "few", given.pods, 5.0), indent=1), flush=True)
+        print(
+            json.dumps(overhead(Path(folder) / "few", given.pods, given.work), indent=1), flush=True
+        )
         print(json.dumps(many(Path(folder) / "many", given.jobs, given.lasts), indent=1))
 
 

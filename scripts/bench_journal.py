@@ -119,7 +119,7 @@ def write(name: str, folder: Path, first: int, count: int) -> None:
 
 
 def writer(name: str, folder: Path, first: int, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--writer", name, folder, str(first), str(count)]
+    command = [sys.executable, __file__, "--writer", name, str(folder), str(first), str(count)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pipesize=2**20
     )
@@ -159,7 +159,7 @@ def opening(base: Path, answers: int) -> None:
                 f"s=b.STORES[{name!r}](Path(sys.argv[1]));"
                 "print(time.time()-t,time.process_time()-c,resource.getrusage(0).ru_maxrss-m)"
             )
-            command = [sys.executable, "-c", code, folder]
+            command = [sys.executable, "-c", code, str(folder)]
             for _ in range(3):
                 done = subprocess.run(
                     command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
@@ -252,7 +252,7 @@ def power_cuts(base: Path, rounds: int) -> None:
                 with image.open("wb") as file:
                     file.truncate(64 * 2**20)
                 subprocess.run(["mkfs.ext4", "-qF", image], check=True)
-                mount = ["mount", "-o", "loop", image, volume]
+                mount = ["mount", "-o", "loop", str(image), str(volume)]
                 subprocess.run(mount, check=True)
                 (volume / "journal").mkdir()
                 os.sync()
@@ -293,6 +293,8 @@ def main() -> None:
     parser.add_argument("what", nargs="*", help=f"of {', '.join(measurements)} (default: all)")
     parser.add_argument("--folder", type=Path, default=Path(), help="on the disk to measure")
     parser.add_argument("--answers", type=int, default=1_000_000, help="in the journal opened")
+    parser.add_argument("--commits", type=int, default=2424, help="answers that are committed")
+    parser.add_argument("--writers", type=int, default=64, help="processes that write at once")
     parser.add_argument("--rounds", type=int, default=25, help="of kills and of power cuts")
     parser.add_argument("--writer", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -305,9 +307,9 @@ def main() -> None:
         if what == "open":
             opening(base, options.answers)
         elif what == "commits":
-            commits(base, 2424)
+            commits(base, options.commits)
         elif what == "writers":
-            writers(base, 64, 20)
+            writers(base, options.writers, 20)
         elif what == "kills":
             kills(base, options.rounds)
         elif what == "cuts":

@@ -11,32 +11,73 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import json
+import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from grace.config import Thresholds
 from grace.records import read_records, write_records
 from grace.studies import STUDIES
 
-HERE = Path(__file__).parent
+STUDY = STUDIES["study2"]
+
+
+def _tabulate(folder: Path) -> None:
+    from tabulate_responses import tabulate
+
+    tabulate(folder / "exp1.json", folder / "raw.csv", STUDY.name)
+
+
+def _structure(folder: Path) -> None:
+    from structure import structure
+
+    structure(folder / "raw.csv", folder / "structured.csv", STUDY.name, 1.0)
+
+
+def _probabilities(folder: Path) -> None:
+    from probabilities import probabilities
+
+    probabilities(folder / "exp2.json", folder / "probabilities.csv", STUDY.name, 0.5)
+
+
+def _validate(folder: Path) -> None:
+    from validate import validate
+
+    with (folder / "structured.csv").open(encoding="utf-8", newline="") as file:
+        trials = sum(1 for _ in csv.DictReader(file))
+    validate(
+        {STUDY.name: folder / "structured.csv"},
+        {STUDY.name: folder / "probabilities.csv"},
+        folder / "validation.json",
+        "pico",
+        0,
+        {
+            "trials": {STUDY.name: trials},
+            "variants": ["seed"],
+            "thresholds": Thresholds().model_dump(),
+        },
+    )
+
+
+def _merge(folder: Path) -> None:
+    from merge import merge
+
+    tables = [folder / "structured.csv"], [folder / "probabilities.csv"]
+    merge(*tables, STUDY, folder / "merged.csv", folder / "merged.parquet")
+
+
+#: Each imports its script itself: what one needs is no part of another's memory.
 STEPS = {
-    "tabulate": "from tabulate_responses import tabulate as step;"
-    "step(p/'exp1.json', p/'raw.csv', 'study2')",
-    "structure": "from structure import structure as step;"
-    "step(p/'raw.csv', p/'structured.csv', 'study2', 1.0)",
-    "probabilities": "from probabilities import probabilities as step;"
-    "step(p/'exp2.json', p/'probabilities.csv', 'study2', 0.5)",
-    "validate": "from validate import validate as step; from grace.config import Thresholds;"
-    "step({'study2': p/'trials.csv'}, {'study2': p/'structured.csv'},"
-    " {'study2': p/'probabilities.csv'}, p/'validation.json', 'pico', 0,"
-    " {'thresholds': Thresholds().model_dump(), 'limit': None, 'variants': ['seed']})",
-    "merge": "from merge import merge as step; from grace.studies import STUDIES;"
-    "step([p/'structured.csv'], [p/'probabilities.csv'], STUDIES['study2'], p/'merged.csv',"
-    " p/'merged.parquet')",
+    "tabulate": _tabulate,
+    "structure": _structure,
+    "probabilities": _probabilities,
+    "validate": _validate,
+    "merge": _merge,
 }
 
 
@@ -53,22 +94,31 @@ def repeated(records: Path, trials: int) -> Iterator[dict[str, Any]]:
 
 
 def measured(step: str, folder: Path) -> tuple[float, float]:
-    """Peak memory in MiB and seconds of a step."""
-    code = (
-        "import resource,sys,time;from pathlib import Path;p=Path(sys.argv[1]);t=time.time();"
-        f"{STEPS[step]};print(resource.getrusage(0).ru_maxrss/1024, time.time()-t)"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
-    done = subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.PIPE, text=True)
+    """Peak memory in MiB and seconds of a step, in a process of its own."""
+    command = [sys.executable, __file__, "--step", step, str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     memory, seconds = map(float, done.stdout.split())
     return memory, seconds
+
+
+def run_step(step: str, folder: Path) -> None:
+    """Run a step here; print peak memory in MiB and seconds."""
+    began = time.monotonic()
+    STEPS[step](folder)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(memory, time.monotonic() - began)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--like", type=Path, default=Path("results/pico/replication-0"))
     parser.add_argument("--trials", type=int, default=100_000)
+    parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.step:
+        step, given = options.step
+        run_step(step, Path(given))
+        return
     with tempfile.TemporaryDirectory(prefix="grace-limits-") as name:
         folder = Path(name)
         for experiment in ("exp1", "exp2"):
@@ -76,12 +126,6 @@ def main() -> None:
             write_records(folder / f"{experiment}.json", records)
             size = (folder / f"{experiment}.json").stat().st_size / 2**20
             print(f"{experiment}: {options.trials} records, {size:.0f} MiB", flush=True)
-        with (folder / "trials.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, STUDIES["study2"].input_columns())
-            writer.writeheader()
-            with (folder / "exp1.json").open(encoding="utf-8") as lines:
-                for line in itertools.islice(lines, 1, options.trials + 1):
-                    writer.writerow(json.loads(line.rstrip(",\n"))["trial"])
         for step in STEPS:
             memory, seconds = measured(step, folder)
             print(f"{step}: {memory:.0f} MiB at most, {seconds:.0f} s", flush=True)

@@ -1,30 +1,130 @@
-"""Show the logs of jobs that failed in the last run or, if none did, of those that ended last."""
+"""Show the logs of jobs that failed and were not made since or, where none did, the last logs."""
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 LINES = 40
 """Last lines of a log that are shown."""
 LATEST = 3
 """Logs that are shown where nothing failed."""
-FAILED = re.compile(r"(?m)^\s+log: (.+) \(check log file\(s\) for error details\)$")
-OWN = re.compile(r"(?m)^inspect_logs +1$")
+STAMP = re.compile(r"^ *\[\w{3} \w{3} [\d :]+\]")
+RULE = re.compile(r"^ *(?:Error in )?rule (\w+):$")
+GROUP = re.compile(r"^ +message: Error in group ")
+FACT = re.compile(
+    r"^ +(?:(jobid|output): (.+)|(log): (.+) \(check log file\(s\) for error details\))$"
+)
+FINISHED = re.compile(r"^Finished jobid: (\d+) \(Rule: (\w+)\)$")
+FAILED = "Exiting because a job execution failed"
+OWN = re.compile(r"(?m)^inspect_logs +1$|^  Command: .*\binspect_logs\b")
 
 
-def last_run(state: Path) -> tuple[Path, str] | None:
-    """Snakemake's record of the last run that had jobs, this one left out, and what it holds."""
+@dataclass
+class Failure:
+    """A job that failed in a run, as Snakemake's record of that run tells it."""
+
+    rule: str
+    jobid: str = ""
+    outputs: list[str] = field(default_factory=list)
+    logs: list[Path] = field(default_factory=list)
+
+    def stands(self, finished_since: set[str]) -> bool:
+        """Whether it was not made since; Snakemake removes the outputs of a job that fails.
+
+        Where it has no output on this machine, a job of its rule in a later run has to do.
+        """
+        if self.outputs and not any("://" in name for name in self.outputs):
+            return not all(Path(name).exists() for name in self.outputs)
+        return self.rule not in finished_since
+
+
+@dataclass
+class Run:
+    """What Snakemake's record of a run says of its jobs."""
+
+    record: Path
+    failures: list[Failure] = field(default_factory=list)
+    finished: set[str] = field(default_factory=set)
+    """Rules of which a job finished."""
+    failed: bool = False
+    """Whether a job failed at last; with `--quiet` the record does not name it."""
+
+
+def runs(state: Path) -> list[Run]:
+    """The runs that Snakemake keeps records of, this kind left out, the latest first."""
+    found = []
     for path in sorted((state / "log").glob("*.snakemake.log"), reverse=True):
         text = path.read_text(encoding="utf-8", errors="replace")
-        if "Job stats:" in text and not OWN.search(text):
-            return path, text
-    return None
+        if not OWN.search(text) and ("Job stats:" in text or FAILED in text):
+            found.append(read_run(path, text, state))
+    return found
 
 
-def failed_logs(text: str) -> list[Path]:
-    """Log files of the jobs that failed in a run, in order."""
-    named = (name for line in FAILED.findall(text) for name in line.split(", "))
-    return [Path(name) for name in dict.fromkeys(named)]
+def read_run(path: Path, text: str, state: Path) -> Run:
+    """A run from the text of its record; a job that was tried again and finished did not fail."""
+    run = Run(path, failed=FAILED in text)
+    job: Failure | None = None
+    of_the_group: list[Path] = []
+    in_error = False
+    for line in _without_logs(text.splitlines()):
+        if finished := FINISHED.match(line):
+            run.finished.add(finished[2])
+            made = (finished[2], finished[1])
+            run.failures = [one for one in run.failures if (one.rule, one.jobid) != made]
+        elif STAMP.match(line) or not line.startswith(" "):
+            job, of_the_group, in_error = None, [], False
+        if rule := RULE.match(line):
+            job, in_error = Failure(rule[1], logs=list(of_the_group)), True
+            run.failures.append(job)
+        elif GROUP.match(line):
+            in_error = True
+        elif in_error and (fact := FACT.match(line)):
+            if fact[3]:
+                logs = [here(Path(name), state) for name in fact[4].split(", ")]
+                (of_the_group if job is None else job.logs).extend(logs)
+            elif job is not None and fact[1] == "output":
+                job.outputs += fact[2].split(", ")
+            elif job is not None:
+                job.jobid = fact[2]
+    run.failures = [one for one in run.failures if one.logs]
+    return run
+
+
+def _without_logs(lines: list[str]) -> Iterator[str]:
+    """The record's own lines: Snakemake copies failed jobs' logs into it, a pod's records too."""
+    rule = ""
+    before = ""
+    for line in lines:
+        if rule:
+            rule = "" if line == rule else rule
+        elif before.startswith("Logfile ") and line and not line.strip("="):
+            rule = line
+        else:
+            yield line
+        before = line
+
+
+def standing(found: list[Run]) -> Iterator[tuple[Run, list[Path]]]:
+    """Runs, the latest first, with the logs of those of their jobs that were not made since.
+
+    Of an earlier run only logs that are still there.
+    """
+    finished: set[str] = set()
+    told: set[Path] = set()
+    for run in found:
+        logs = [
+            log
+            for failure in run.failures
+            if failure.stands(finished)
+            for log in failure.logs
+            if run is found[0] or log.is_file()
+        ]
+        new = [log for log in dict.fromkeys(logs) if log not in told]
+        told.update(new)
+        finished |= run.finished
+        if new:
+            yield run, new
 
 
 def latest_logs(logs: Path) -> list[Path]:
@@ -50,20 +150,32 @@ def shown(path: Path) -> str:
 
 def inspect(logs: Path, state: Path) -> Iterator[str]:
     """Parts of what is shown."""
-    run = last_run(state)
-    if run is None:
+    found = runs(state)
+    if not found:
         yield (
             f"There is no record of a run in this folder ({state / 'log'}), so that nobody knows"
             " whether a job failed. `make cluster-fetch` brings that of a run on a cluster."
         )
-        failed, heading = [], "The last logs:"
-    else:
-        path, text = run
-        yield f"The last run, by {path}:"
-        failed = [here(log, state) for log in failed_logs(text)]
-        heading = "No job failed. The last logs:"
-    yield f"{len(failed)} logs of jobs that failed:" if failed else heading
-    yield from map(shown, failed or latest_logs(logs))
+        yield "The last logs:"
+        yield from map(shown, latest_logs(logs))
+        return
+    last = found[0]
+    yield f"The last run, by {last.record}:"
+    failures = list(standing(found))
+    for run, failed in failures:
+        earlier = f" in an earlier run, by {run.record}, and were not made since"
+        yield f"{len(failed)} logs of jobs that failed{'' if run is last else earlier}:"
+        yield from map(shown, failed)
+    if last.failed and not last.failures:
+        yield (
+            "A job failed in it, but its record does not name a log of it, as after `--quiet`."
+            " The last logs:"
+        )
+        yield from map(shown, latest_logs(logs))
+    elif not failures:
+        made = "What failed in it was made since." if last.failures else "No job failed."
+        yield f"{made} The last logs:"
+        yield from map(shown, latest_logs(logs))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from grace.studies.study1_answers import Study1
 from grace.studies.study2 import GOALS
 from grace.studies.study2_answers import Study2
+from grace.yaml_reader import read_yaml
 
 Row = dict[str, str | int]
 
@@ -104,7 +103,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
 
 def make_stimuli(stories: Path, study1: Path, study2: Path) -> None:
     """Read `stories` and write both trial files."""
-    material = yaml.safe_load(stories.read_text(encoding="utf-8"))
+    material = read_yaml(stories)
     write_csv(study1, Study1().input_columns(), study1_trials(material))
     write_csv(study2, Study2().input_columns(), study2_trials(material))
 

@@ -16,7 +16,7 @@ def train_pico(prompts: Path, folder: Path, settings: dict[str, Any]) -> None:
     `prompts` is a variant's folder of templates; `settings` is what
     `grace.pico.settings.Settings.as_dict` gives.
     """
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     build(PromptSet(prompts), folder, Settings.from_dict(settings))
 
 

@@ -27,12 +27,13 @@ for folder in "$@"; do
     esac
 done
 
-# A file of a folder that was made here. Looking at logs makes one, which counts for nothing.
+# A file of a folder that was made here. Looking at logs makes one, which counts for nothing, as does
+# the page that git brings.
 made_here() { # FOLDER
     if [ -e "$1/$MARK" ]; then
-        find "$1" -type f -newer "$1/$MARK" -not -path "$1/logs/*"
+        find "$1" -type f -newer "$1/$MARK" -not -path "$1/logs/*" -not -path "$1/README.md"
     else
-        find "$1" -type f
+        find "$1" -type f -not -path "$1/README.md"
     fi | sed -n 1p
 }
 for folder in "$@"; do
@@ -50,9 +51,8 @@ part=$(mktemp)
 for try in 1 2 3; do
     # gzip's checksum tells whether all of it has arrived: connections of exec may end early.
     if at_desk bash -s -- "$@" >"$part" <<'END' && gzip --test "$part"; then
-# Snakemake's log of the last run, and those of pods that failed.
-runs=(.snakemake/log/*.snakemake.log)
-for more in "${runs[-1]}" .snakemake/auxiliary/kubernetes-logs; do
+# Snakemake's records of runs, and the logs of pods that failed.
+for more in .snakemake/log .snakemake/auxiliary/kubernetes-logs; do
     [ ! -e "$more" ] || set -- "$@" "$more"
 done
 exec tar --create --gzip --file - -- "$@"

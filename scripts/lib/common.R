@@ -8,17 +8,31 @@
 #' @param numbers Columns read as numbers, NA where an experiment was not run.
 read_ready <- function(path, text, numbers) {
   if (!file.exists(path)) stop(sprintf("%s: no such file", path), call. = FALSE)
-  header <- names(data.table::fread(path, nrows = 0L))
+  header <- names(read_csv(path, nrows = 0L))
   missing <- setdiff(c(text, numbers), header)
   if (length(missing) > 0L) {
     stop(sprintf("%s: missing column(s): %s", path, paste(missing, collapse = ", ")), call. = FALSE)
   }
-  table <- data.table::fread(
-    path,
-    select = c(text, numbers), colClasses = list(character = text),
-    na.strings = c("", "NA"), data.table = FALSE, showProgress = FALSE
-  )
+  table <- read_csv(path, select = c(text, numbers), colClasses = list(character = text))
   for (name in numbers) table[[name]] <- as_number(table[[name]], name, path)
+  table
+}
+
+#' Read a CSV file whole: what fread would only warn of, such as lines that it leaves out, is an
+#' error. Empty cells alone are NA; a name may be "NA".
+read_csv <- function(path, ...) {
+  table <- withCallingHandlers(
+    data.table::fread(
+      path, ...,
+      na.strings = "", data.table = FALSE, showProgress = FALSE, integer64 = "numeric"
+    ),
+    warning = function(condition) {
+      stop(sprintf("%s: %s", path, conditionMessage(condition)), call. = FALSE)
+    }
+  )
+  # fread leaves doubled quotes inside a quoted field as they are.
+  words <- vapply(table, is.character, logical(1L))
+  table[words] <- lapply(table[words], function(text) gsub("\"\"", "\"", text, fixed = TRUE))
   table
 }
 
@@ -27,7 +41,7 @@ as_number <- function(values, name, path) {
   if (is.numeric(values)) return(as.numeric(values))
   values <- as.character(values)
   numbers <- suppressWarnings(as.numeric(values))
-  wrong <- which(!is.na(values) & is.na(numbers) & toupper(values) != "NAN")
+  wrong <- which(!is.na(values) & is.na(numbers) & !toupper(values) %in% c("NA", "NAN"))
   if (length(wrong) > 0L) {
     stop(sprintf(
       "%s, row %d: %s is '%s', not a number", path, wrong[1L] + 1L, name, values[wrong[1L]]
@@ -39,7 +53,7 @@ as_number <- function(values, name, path) {
 #' Read a small reference table.
 read_reference <- function(path) {
   if (!file.exists(path)) stop(sprintf("%s: no such file", path), call. = FALSE)
-  data.table::fread(path, na.strings = c("", "NA"), data.table = FALSE, showProgress = FALSE)
+  read_csv(path)
 }
 
 #' Add `label`, what figures and sentences call a model: its key, with the prompt variant
@@ -166,13 +180,7 @@ write_result <- function(table, path, columns) {
 read_result <- function(paths, name) {
   path <- paths[basename(paths) == paste0(name, ".csv")]
   if (length(path) == 0L) return(NULL)
-  table <- data.table::fread(
-    path[1L],
-    na.strings = "", data.table = FALSE, showProgress = FALSE, integer64 = "numeric"
-  )
-  # fread leaves doubled quotes inside a quoted field as they are.
-  words <- vapply(table, is.character, logical(1L))
-  table[words] <- lapply(table[words], function(text) gsub("\"\"", "\"", text, fixed = TRUE))
+  table <- read_csv(path[1L])
   if ("note" %in% names(table)) table$note <- ifelse(is.na(table$note), "", table$note)
   table
 }

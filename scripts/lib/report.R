@@ -195,7 +195,8 @@ checks_table <- function(records) {
         replication = first_of(dig(record, "replication"), dig(record, "replication_index")),
         study = dig(check, "study"), experiment = dig(check, "experiment"),
         check = dig(check, "name"), description = dig(check, "description"),
-        value = dig(check, "value"), threshold = dig(check, "threshold"), passed = isTRUE(check$passed),
+        value = dig(check, "value"), threshold = dig(check, "threshold"),
+        passed = isTRUE(check$passed),
         rows_to_review = total, rows_listed = listed
       )
     }))

@@ -78,6 +78,21 @@ stamp() {
     checksum "$@" >"$stamp"
 }
 
+# The pins of lock file $1 as constraints for the step of torch, which has no hashes: with theirs, pip
+# would ask for one of everything.
+pins_of() { sed -n 's/^\([A-Za-z0-9][^ ]*==[^ ]*\).*/\1/p' "$1"; }
+
+# Install the packages of lock file $2, and no others, in environment $1; each file is held to the
+# hashes in the lock.
+install_lock() { pip_install "$1" --no-deps --require-hashes -r "$2"; }
+
+# Install torch in environment $1, after the packages of lock file $2, so that it brings only what the
+# lock does not have.
+install_torch() {
+    pins_of "$2" >"$1/constraints.txt"
+    pip_install "$1" -r envs/torch.txt -c "$1/constraints.txt"
+}
+
 # pip without questions, notices or progress bars.
 pip_install() {
     local venv=$1

@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
-# Renew envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock and python.yaml from pyproject.toml:
-# resolve the newest versions that it allows in throw-away environments and write them down whole.
+# Renew envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock and python.yaml from
+# pyproject.toml: resolve the newest versions that it allows in throw-away environments and write
+# them down whole, with the hashes of all files that are published of them, for any platform.
+#   scripts/setup/lock.sh             all of that
+#   scripts/setup/lock.sh --hashes    only the hashes, of every lock file, envs/serve.lock and
+#                                     serve-cpu.lock too, whose versions are set by hand
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -8,6 +12,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$(find_python)" -m venv "$work/main"
 python="$work/main/bin/python"
+"$(find_python)" -m venv "$work/lock"
+
+# The pins on standard input with their hashes. Without a note of the index that they came from.
+hashed() {
+    "$work/lock/bin/uv" pip compile --quiet --no-config --no-deps --generate-hashes --no-annotate \
+        --no-header -
+}
 
 requirements() {
     "$python" - "$1" <<'END'
@@ -29,6 +40,17 @@ pins() {
     "$work/$1/bin/python" -m pip freeze |
         grep -viE '^(pip|torch|triton|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*)='
 }
+
+requirements lock >"$work/lock.in"
+pip_install "$work/lock" -r "$work/lock.in"
+if [ "${1:-}" = --hashes ]; then
+    for lock in envs/*.lock; do
+        { grep '^#' "$lock" && pins_of "$lock" | hashed; } >"$work/new"
+        cp "$work/new" "$lock"
+    done
+    say "Renewed the hashes in envs/*.lock"
+    exit
+fi
 
 say "Resolving the main packages"
 pip_install "$work/main" -r envs/torch.txt
@@ -61,20 +83,22 @@ pip_install "$work/bench" -r envs/torch.txt
 pip_install "$work/bench" --no-deps -r "$work/main.pins"
 resolve bench bench
 
-say "Resolving what checks archives"
-"$python" -m venv "$work/crate"
-requirements crate >"$work/crate.in"
-pip_install "$work/crate" -r "$work/crate.in"
-"$work/crate/bin/python" -m pip check
-pins crate >"$work/crate.pins"
+say "Resolving what checks archives, and what lists components"
+for group in crate sbom; do
+    "$python" -m venv "$work/$group"
+    requirements "$group" >"$work/$group.in"
+    pip_install "$work/$group" -r "$work/$group.in"
+    "$work/$group/bin/python" -m pip check
+    pins "$group" >"$work/$group.pins"
+done
 
 write() {
     {
         printf '# %s\n' "$2" \
             "Written by scripts/setup/lock.sh from pyproject.toml; complete, so install it with" \
-            "  pip install --no-deps -r $1" \
-            "${4-after envs/torch.txt, which is a step of its own.}"
-        cat "$3"
+            "  pip install --no-deps --require-hashes -r $1" \
+            "${4-and then envs/torch.txt, which is a step of its own.}"
+        hashed <"$3"
     } >"$1"
 }
 write envs/main.lock "Grace's main environment: the library, Snakemake, transformers." "$work/main.pins"
@@ -85,12 +109,15 @@ write envs/bench.lock "What \`make bench\` compares with, beyond envs/main.lock.
 write envs/crate.lock \
     "What checks archives against RO-Crate's profiles, in an environment of its own." \
     "$work/crate.pins" "without torch."
+write envs/sbom.lock "What lists Grace's components, in an environment of its own: make sbom." \
+    "$work/sbom.pins" "without torch."
 
 {
     echo "# The packages of envs/torch.txt and envs/main.lock as a conda environment, for \`--sdm conda\`."
     echo "# Written by scripts/setup/lock.sh. The pins are pip's in both, so both run the same code."
+    echo "# Without hashes: conda gives pip one list, and torch, which cannot have them, is in it."
     printf '%s\n' "name: grace" "channels:" "  - conda-forge" "  - nodefaults" "dependencies:" \
         "  - python =$OLDEST_PYTHON" "  - pip" "  - pip:"
-    sed 's/^/      - /' envs/torch.txt "$work/main.pins"
+    sed '/^#/d; s/^/      - /' envs/torch.txt "$work/main.pins"
 } >envs/python.yaml
-say "Wrote envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock and python.yaml. Now: make test"
+say "Wrote envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock and python.yaml. Now: make test"

@@ -6,38 +6,47 @@
 #   scripts/setup/python.sh --bench   what `make bench` needs, in an environment of its own, since
 #                                     transformers takes other paths where some of it is installed
 #   scripts/setup/python.sh --crate   what checks archives, in an environment of its own
+#   scripts/setup/python.sh --sbom    what lists components, in an environment of its own
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 venv=.venv
 locks=(envs/main.lock)
+torch=yes
 case "${1:-}" in
     --s3) locks+=(envs/s3.lock) ;;
     --dev) locks+=(envs/s3.lock envs/dev.lock) ;;
     --bench) venv=.venv-bench && locks+=(envs/bench.lock) ;;
-    --crate) venv=.venv-crate && locks=(envs/crate.lock) ;;
+    --crate) venv=.venv-crate && locks=(envs/crate.lock) && torch=no ;;
+    --sbom) venv=.venv-sbom && locks=(envs/sbom.lock) && torch=no ;;
 esac
 
 ensure_venv "$venv"
 
+stale=()
+for lock in "${locks[@]}"; do
+    if ! fresh "$venv/.stamp-$(basename "$lock")" "$lock" envs/torch.txt; then
+        say "Installing the packages of $lock"
+        install_lock "$venv" "$lock"
+        stale+=("$lock")
+    fi
+done
+
 # torch is a step of its own, with dependencies: the build that a machine takes decides which
 # further packages it needs, so those are not in the lock.
-if [ "$venv" != .venv-crate ] && ! fresh "$venv/.stamp-torch" envs/torch.txt; then
-    say "Installing $(cat envs/torch.txt)"
-    pip_install "$venv" -r envs/torch.txt -c envs/main.lock
+if [ $torch = yes ] && ! fresh "$venv/.stamp-torch" envs/torch.txt; then
+    say "Installing $(grep -v '^#' envs/torch.txt)"
+    install_torch "$venv" envs/main.lock
     stamp "$venv/.stamp-torch" envs/torch.txt
 fi
 
-for lock in "${locks[@]}"; do
-    mark="$venv/.stamp-$(basename "$lock")"
-    if ! fresh "$mark" "$lock" envs/torch.txt; then
-        say "Installing the packages of $lock"
-        pip_install "$venv" --no-deps -r "$lock"
-        "$venv/bin/python" -m pip check ||
-            die "the packages of $lock do not fit together; please report this."
-        stamp "$mark" "$lock" envs/torch.txt
-    fi
-done
+if [ ${#stale[@]} -gt 0 ]; then
+    "$venv/bin/python" -m pip check ||
+        die "the packages of ${stale[*]} do not fit together; please report this."
+    for lock in "${stale[@]}"; do
+        stamp "$venv/.stamp-$(basename "$lock")" "$lock" envs/torch.txt
+    done
+fi
 
 # The library is used from the checkout, never installed (pyproject.toml says why).
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

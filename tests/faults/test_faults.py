@@ -22,7 +22,7 @@ from grace.engines.base import Decoding, Generation, GenerationRequest, Score, S
 from grace.engines.endpoint import EndpointEngine
 
 COUNT = 8
-REQUESTS = RequestsConfig(concurrency=4, timeout_s=2, attempts=3, backoff_s=0)
+REQUESTS = RequestsConfig(concurrency=4, timeout_s=4, attempts=3, backoff_s=0)
 Fault = Callable[[faults.Asked], Spoil | None]
 Answers = dict[str, Any]
 

@@ -261,7 +261,8 @@ def test_results_come_with_the_logs_of_their_run(cluster):
     assert done.returncode == 0, done.stderr
     assert report(cluster).read_text() == "the cluster's"
     here = cluster.checkout / ".snakemake"
-    assert [path.name for path in (here / "log").iterdir()] == ["2.snakemake.log"]
+    records = sorted(path.name for path in (here / "log").iterdir())
+    assert records == ["1.snakemake.log", "2.snakemake.log"]
     assert (here / "auxiliary/kubernetes-logs/a.log").exists()
     assert "files of the same name were replaced" in done.stdout
 
@@ -274,6 +275,14 @@ def test_the_folder_is_that_of_the_config(cluster):
     assert report(cluster, "of mine").read_text() == "the cluster's"
     cluster.configure("results: [of mine]")
     assert "config/config.yaml, `results` must be a text" in cluster.run("fetch").stderr
+
+
+def test_the_page_in_a_fresh_clone_is_no_result_of_this_machine(cluster):
+    report(cluster).parent.mkdir()
+    (report(cluster).parent / "README.md").write_text("# What will be here")
+    for _ in range(2):
+        done = cluster.run("fetch")
+        assert done.returncode == 0, done.stderr
 
 
 def test_results_of_this_machine_are_not_lost(cluster):

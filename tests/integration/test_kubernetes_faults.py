@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from kube_project import KubeProject
 from kube_standin import Cluster, calls_per_second
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -42,12 +42,14 @@ def broken(tmp_path_factory):
         run = toy.want(
             "ok-oom", "fails-plain", "waits-pod", "gpu-first-0", arguments=("--keep-going",)
         )
-        wait_until(lambda: running(toy, "waits"), 60, "the pod that waits")
+        wait_until(lambda: running(toy, "waits"), PATIENCE_S, "the pod that waits")
         first = toy.cluster.pods_of(rule="waits")[0]["metadata"]["name"]
         cluster.remove("pods", first)
-        wait_until(lambda: len(pods_run(toy, "waits")) == 2, 60, "its second try")
+        wait_until(lambda: len(pods_run(toy, "waits")) == 2, PATIENCE_S, "its second try")
         cluster.remove("jobs", cluster.pods_of(rule="waits")[0]["metadata"]["labels"]["job-name"])
-        wait_until(lambda: "waits" not in str(cluster.names("jobs")), 60, "the Job to be gone")
+        wait_until(
+            lambda: "waits" not in str(cluster.names("jobs")), PATIENCE_S, "the Job to be gone"
+        )
         status = run.wait()
         yield SimpleNamespace(toy=toy, status=status, output=run.output(), cluster=cluster)
 
@@ -125,7 +127,7 @@ def test_two_pods_of_one_job(toy):
 def test_the_api_has_every_fault_in_one_run(toy):
     cluster = toy.cluster
     run = toy.want("waits-1")
-    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
 
     def calls():
         return len(cluster.calls)
@@ -133,19 +135,19 @@ def test_the_api_has_every_fault_in_one_run(toy):
     for fault in ({"status": 500}, {"status": 429, "headers": {"Retry-After": "1"}}):
         cluster.fails(**fault, times=4)
         before = calls()
-        wait_until(lambda: calls() > before + 6, 60, f"calls after {fault}")  # noqa: B023
+        wait_until(lambda: calls() > before + 6, PATIENCE_S, f"calls after {fault}")  # noqa: B023
     cluster.fails(200, times=1, hang_s=4)
     before = calls()
-    wait_until(lambda: calls() > before + 2, 60, "calls after one that hangs")
+    wait_until(lambda: calls() > before + 2, PATIENCE_S, "calls after one that hangs")
     cluster.token = "renewed"
-    wait_until(lambda: cluster.calls[-1].status == 401, 60, "a refused call")
+    wait_until(lambda: cluster.calls[-1].status == 401, PATIENCE_S, "a refused call")
     cluster.kubeconfig(toy.kubeconfig)
-    wait_until(lambda: cluster.calls[-1].status == 200, 60, "a call with the new token")
+    wait_until(lambda: cluster.calls[-1].status == 200, PATIENCE_S, "a call with the new token")
     cluster.fails(0)
     begun = time.monotonic()
-    wait_until(lambda: time.monotonic() - begun > 30, 60, "half a minute without the API")
+    wait_until(lambda: time.monotonic() - begun > 30, PATIENCE_S, "half a minute without the API")
     (toy.folder / "go").touch()
-    wait_until(lambda: not running(toy, "waits"), 60, "the pod's end while nobody looks")
+    wait_until(lambda: not running(toy, "waits"), PATIENCE_S, "the pod's end while nobody looks")
     cluster.works()
     assert run.wait() == 0, run.output()
     assert toy.made() == {"waits-1"}
@@ -158,16 +160,16 @@ def test_an_api_that_stays_away_ends_the_run(tmp_path):
     with Cluster() as cluster:
         toy = KubeProject.toy(cluster, tmp_path, api_patience_s=1)
         run = toy.want("waits-1")
-        wait_until(lambda: running(toy, "waits"), 60, "its pod")
+        wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
         cluster.fails(0)
         # It is back when the run ends, which leaves its pods alone as it has said.
-        wait_until(lambda: "The run ends here" in words(run.output()), 60, "its last words")
+        wait_until(lambda: "The run ends here" in words(run.output()), PATIENCE_S, "its last words")
         cluster.works()
         assert run.wait() == 1
         assert "the same command again takes them up" in words(run.output())
         assert running(toy, "waits")
         again = toy.want("waits-1")
-        wait_until(lambda: "adopted" in again.output(), 60, "the adoption")
+        wait_until(lambda: "adopted" in again.output(), PATIENCE_S, "the adoption")
         (toy.folder / "go").touch()
         assert again.wait() == 0, again.output()
         assert len(pods_run(toy, "waits")) == 1
@@ -178,21 +180,21 @@ def test_an_api_that_stays_away_ends_the_run(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_and_its_pods(toy, number):
     run = toy.want("waits-1", "waits-2")
-    wait_until(lambda: running(toy, "waits", 2), 60, "both pods")
+    wait_until(lambda: running(toy, "waits", 2), PATIENCE_S, "both pods")
     run.signal(number)
-    assert run.wait(60) != 0
+    assert run.wait() != 0
     assert toy.leftovers() == []
     assert all(one.ended is not None for one in toy.cluster.runs)
 
 
 def test_a_killed_controller_adopts_its_pods(toy):
     run = toy.want("waits-1", "ok-1")
-    wait_until(lambda: running(toy, "waits"), 60, "its pod")
-    wait_until(lambda: "ok-1" in toy.made(), 60, "the other's end")
+    wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
+    wait_until(lambda: "ok-1" in toy.made(), PATIENCE_S, "the other's end")
     run.signal(signal.SIGKILL)
     run.wait()
     again = toy.want("waits-1", "ok-1", arguments=("--rerun-incomplete", "--nolock"))
-    wait_until(lambda: "adopted" in again.output(), 60, "the adoption")
+    wait_until(lambda: "adopted" in again.output(), PATIENCE_S, "the adoption")
     (toy.folder / "go").touch()
     assert again.wait() == 0, again.output()
     assert len(pods_run(toy, "waits")) == 1
@@ -203,11 +205,11 @@ def test_a_killed_controller_adopts_its_pods(toy):
 def test_a_killed_controller_s_jobs_go_when_nothing_is_left_to_do(toy):
     toy.environment["TOY_SECRET"] = "a-canary"
     run = toy.want("waits-1")
-    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
     run.signal(signal.SIGKILL)
     run.wait()
     (toy.folder / "go").touch()
-    wait_until(lambda: not running(toy, "waits"), 60, "the pod's end")
+    wait_until(lambda: not running(toy, "waits"), PATIENCE_S, "the pod's end")
     assert toy.leftovers() != []
     again = toy.want("waits-1", arguments=("--rerun-triggers", "mtime", "--nolock"))
     assert again.wait() == 0
@@ -220,9 +222,9 @@ def test_a_killed_controller_s_jobs_go_when_nothing_is_left_to_do(toy):
 def test_what_another_work_left_running_is_ended_first(toy, rule, file):
     """The pair's first half is done by then, so that the second Job has another name."""
     run = toy.want(file)
-    wait_until(lambda: running(toy, rule), 60, "its pod")
+    wait_until(lambda: running(toy, rule), PATIENCE_S, "its pod")
     if rule == "pair":
-        wait_until((toy.folder / "begun").exists, 60, "its second half")
+        wait_until((toy.folder / "begun").exists, PATIENCE_S, "its second half")
     run.signal(signal.SIGKILL)
     run.wait()
     snakefile = toy.folder / "Snakefile"
@@ -235,7 +237,7 @@ def test_what_another_work_left_running_is_ended_first(toy, rule, file):
     assert edited != text
     snakefile.write_text(edited, encoding="utf-8")
     again = toy.want(file, arguments=("--rerun-incomplete", "--nolock"))
-    wait_until(lambda: len(pods_run(toy, rule)) == 2, 60, "a pod that does the new work")
+    wait_until(lambda: len(pods_run(toy, rule)) == 2, PATIENCE_S, "a pod that does the new work")
     (toy.folder / "go").touch()
     assert again.wait() == 0, again.output()
     assert "adopted" not in again.output()
@@ -258,7 +260,7 @@ def test_jobs_stay_where_that_is_asked_for(toy):
 def test_secrets_come_from_the_environment_and_are_removed(toy):
     toy.environment["TOY_SECRET"] = "a-canary"
     run = toy.want("waits-1")
-    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
     (pod,) = toy.cluster.pods_of(rule="waits")
     assert "a-canary" not in str(pod)
     (container,) = pod["spec"]["containers"]
@@ -301,15 +303,15 @@ def test_nothing_waits_for_a_cluster_that_never_answered(toy):
 def test_a_secret_goes_even_if_jobs_cannot_be_deleted(toy):
     toy.environment["TOY_SECRET"] = "a-canary"
     run = toy.want("waits-1")
-    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
     toy.cluster.fails(500, method="DELETE", path="/jobs")
     run.signal(signal.SIGINT)
-    assert run.wait(60) != 0
+    assert run.wait() != 0
     assert "What is left of this run in the cluster shows" in words(run.output())
     assert toy.cluster.names("secrets") == []
     toy.cluster.works()
     again = toy.want("waits-1", arguments=("--nolock",))
-    wait_until(lambda: "adopted" in again.output(), 60, "the adoption")
+    wait_until(lambda: "adopted" in again.output(), PATIENCE_S, "the adoption")
     (toy.folder / "go").touch()
     assert again.wait() == 0, again.output()
     assert toy.leftovers() == []
@@ -317,12 +319,12 @@ def test_a_secret_goes_even_if_jobs_cannot_be_deleted(toy):
 
 def test_a_signal_ends_a_run_whose_cluster_is_away(toy):
     run = toy.want("waits-1")
-    wait_until(lambda: running(toy, "waits"), 60, "its pod")
+    wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
     toy.cluster.fails(0)
     before = len(toy.cluster.calls)
-    wait_until(lambda: len(toy.cluster.calls) > before, 60, "a call that nobody answers")
+    wait_until(lambda: len(toy.cluster.calls) > before, PATIENCE_S, "a call that nobody answers")
     run.signal(signal.SIGINT)
-    assert run.wait(60) != 0
+    assert run.wait() != 0
     assert "What is left of this run in the cluster shows" in words(run.output())
 
 

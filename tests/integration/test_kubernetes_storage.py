@@ -13,7 +13,7 @@ import pytest
 from kube_project import KubeProject
 from kube_standin import Cluster
 from moto.server import ThreadedMotoServer
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 from grace.journal.segments import scan, segments_in
 from grace.verify import summary, verify
@@ -57,7 +57,7 @@ def finished(tmp_path_factory):
             "SNAKEMAKE_STORAGE_S3_SECRET_KEY": KEYS["aws_secret_access_key"],
         }
         run = laptop.start(*STORAGE)
-        wait_until(lambda: written(cluster.claims["journal"]), 120, "the first answers")
+        wait_until(lambda: written(cluster.claims["journal"]), PATIENCE_S, "the first answers")
         known = set(written(cluster.claims["journal"]))
         (pod,) = cluster.pods_of(rule="inference")
         cluster.remove("pods", pod["metadata"]["name"])

@@ -16,7 +16,7 @@ from kills import journaled
 from kube_project import KubeProject
 from kube_standin import Cluster
 from stub_environment import stub_environment
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 from workflow_project import Project
 
 CONFIG = (
@@ -95,16 +95,16 @@ def test_no_answer_is_asked_again_when_pods_and_controllers_die(grace):
     dam = grace.folder / "stub" / "dam"
     dam.write_text("2")
     run = grace.start(*metadata(1))
-    wait_until(lambda: len(answered(grace)) == 2, 120, "two answers")
+    wait_until(lambda: len(answered(grace)) == 2, PATIENCE_S, "two answers")
     run.signal(signal.SIGKILL)
     run.wait()
     again = grace.start(*metadata(1))
-    wait_until(lambda: "adopted" in again.output(), 120, "the adoption")
+    wait_until(lambda: "adopted" in again.output(), PATIENCE_S, "the adoption")
     before = len(numbers(grace, "asked"))
     known = answered(grace)
     (pod,) = grace.cluster.pods_of(rule="inference")
     grace.cluster.remove("pods", pod["metadata"]["name"])
-    wait_until(lambda: len(pods(grace)) == 2, 120, "another pod")
+    wait_until(lambda: len(pods(grace)) == 2, PATIENCE_S, "another pod")
     dam.unlink()
     assert again.wait() == 0, again.output()
     assert known

@@ -735,4 +735,25 @@ def test_marking_a_model_changes_no_number(tmp_path, bets):
         pd.testing.assert_frame_equal(plain[name], own)
 
 
+def test_tables_are_read_whole_and_as_they_are(tmp_path):
+    """A name may be "NA" or hold quotes; a row too many is no warning."""
+    path = tmp_path / "table.csv"
+    names = ["NA", 'a "b"', None, 'c ""d""', "e\nf,"]
+    table = pd.DataFrame({"name": names, "n": [1, None, 3, 4, 5]})
+    table.to_csv(path, index=False)
+    code = """
+    source("scripts/lib/common.R")
+    path <- commandArgs(TRUE)[1]
+    cat(jsonlite::toJSON(read_ready(path, "name", "n"), na = "null"))
+    cat("1\\n2,3,4,5\\nNA,9", file = path, append = TRUE)
+    invisible(read_ready(path, "name", "n"))
+    """
+    done = rscript(code, str(path))
+    rows = json.loads(done.stdout)
+    assert [row.get("name") for row in rows] == names
+    assert [row.get("n") for row in rows] == [1, None, 3, 4, 5]
+    assert done.returncode != 0
+    assert str(path) in done.stderr
+
+
 DRAWS = {"bootstrap_draws": 50}

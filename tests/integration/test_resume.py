@@ -23,8 +23,10 @@ from kills import (
     remote_model,
 )
 from stub_environment import stub_environment
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 from workflow_project import Project
+
+from grace.serving.processes import running
 
 COMMON = ("replications=1", "on_invalid=warn", "studies=[study2]", "limit=12")
 REMOTE = (
@@ -80,7 +82,9 @@ def test_answers_of_an_endpoint_outlive_a_kill(tmp_path, kill, uninterrupted):
     with remote(project, api):
         run = Started(project, *REMOTE)
         wait_until(
-            lambda: len(marks_in_journal(project)) == 5 or not run.running(), 120, "five answers"
+            lambda: len(marks_in_journal(project)) == 5 or not run.running(),
+            PATIENCE_S,
+            "five answers",
         )
         kill(run)
         known = marks_in_journal(project)
@@ -100,7 +104,7 @@ def test_answers_of_an_endpoint_outlive_a_kill(tmp_path, kill, uninterrupted):
 def test_answers_of_a_model_in_process_outlive_a_kill(tmp_path, kill, uninterrupted):
     project = Project.copied_to(tmp_path / "project")
     run = Started(project, *PICO)
-    wait_until(lambda: counted(project) >= 3 or not run.running(), 120, "three answers")
+    wait_until(lambda: counted(project) >= 3 or not run.running(), PATIENCE_S, "three answers")
     kill(run)
     known = journaled(project)
     project.run(*PICO)
@@ -117,7 +121,9 @@ def counted(project: Project) -> int:
 
 def until_three_answers(project: Project, run: Started) -> None:
     wait_until(
-        lambda: len(marks_in_journal(project)) == 3 or not run.running(), 120, "three answers"
+        lambda: len(marks_in_journal(project)) == 3 or not run.running(),
+        PATIENCE_S,
+        "three answers",
     )
 
 
@@ -129,11 +135,11 @@ def test_a_job_that_outlived_its_snakemake_is_ended_by_the_next_run(tmp_path):
         until_three_answers(project, run)
         (job,) = run.jobs()
         run.kill_snakemake()
-        assert job.is_running(), "it goes on alone, and what it is answered is kept"
+        assert running(job), "it goes on alone, and what it is answered is kept"
         second = Started(project, *REMOTE)
-        wait_until(lambda: not job.is_running(), 120, "the old job ends")
+        wait_until(lambda: not running(job), PATIENCE_S, "the old job ends")
         dam.open()
-        assert second.process.wait(120) == 0, second.output()
+        assert second.process.wait(PATIENCE_S) == 0, second.output()
     assert f"what it had left running is ended (process {job.pid})" in second.output()
 
 
@@ -151,7 +157,7 @@ def test_a_second_run_is_told_who_holds_the_folder_and_nothing_of_unlocking(tmp_
         assert "unlock" not in second.stdout
         assert run.running(), run.output()
         dam.open()
-        assert run.process.wait(120) == 0, run.output()
+        assert run.process.wait(PATIENCE_S) == 0, run.output()
 
 
 VLLM = (
@@ -192,7 +198,7 @@ def test_answers_outlive_their_server(tmp_path):
         asked_before = len((stub / "asked").read_text().split())
         os.kill(starts()[-1], signal.SIGKILL)
         (stub / "dam").write_text(str(asked_before + 4))
-    assert run.process.wait(120) != 0
+    assert run.process.wait(PATIENCE_S) != 0
     assert "ended with exit code 137 while it was in use" in run.output()
     (stub / "dam").unlink()
     project.run(*VLLM)

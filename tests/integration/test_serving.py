@@ -14,12 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lease_helpers import Farm, kill_dash_nine
+from lease_helpers import Farm, command_line, kill_dash_nine
 from tiny_model import build_tiny_model
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 from grace.config import ModelEntry, ServingConfig
 from grace.serving import ServerSpec
+from grace.serving.processes import running
 from grace.serving.vllm_server import server_spec
 
 pytestmark = pytest.mark.vllm
@@ -48,7 +49,7 @@ def real_spec(model_dir: Path, idle_s: float = 2, max_model_len: int = 256) -> S
 
 def healthy(base_url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{base_url}/health", timeout=10) as answer:
+        with urllib.request.urlopen(f"{base_url}/health", timeout=60) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -64,18 +65,18 @@ def api_server(processes: list[psutil.Process]) -> psutil.Process:
     (found,) = [
         p
         for p in processes
-        if "vllm.entrypoints.openai.api_server" in p.cmdline()
-        and "grace.serving.warden" not in p.cmdline()
+        if "vllm.entrypoints.openai.api_server" in command_line(p)
+        and "grace.serving.warden" not in command_line(p)
     ]
     return found
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in processes if running(process)]
 
 
-def assert_gone(processes: list[psutil.Process], timeout_s: float) -> None:
-    wait_until(lambda: not alive(processes), timeout_s, f"no orphan: {alive(processes)}")
+def assert_gone(processes: list[psutil.Process]) -> None:
+    wait_until(lambda: not alive(processes), PATIENCE_S, f"no orphan: {alive(processes)}")
 
 
 def test_jobs_share_a_server_that_is_restarted_once(farm: Farm, model_dir: Path) -> None:
@@ -90,20 +91,22 @@ def test_jobs_share_a_server_that_is_restarted_once(farm: Farm, model_dir: Path)
     first.kill()
     server = api_server(processes)
     kill_dash_nine(server.pid)
-    assert_gone(processes[2:], 30)  # vLLM's engine outlives its API server by itself
-    wait_until(lambda: farm.log().count("starting the server on") == 2, 10, "restart")
+    assert_gone(processes[2:])  # vLLM's engine outlives its API server by itself
+    wait_until(lambda: farm.log().count("starting the server on") == 2, PATIENCE_S, "restart")
     second.order("again")
     url = second.line()
     assert healthy(url), "restarted once"
 
     processes = family(farm)
     kill_dash_nine(api_server(processes).pid)
-    wait_until(lambda: "it had been restarted once" in farm.log(), 10, "the supervisor gives up")
+    wait_until(
+        lambda: "it had been restarted once" in farm.log(), PATIENCE_S, "the supervisor gives up"
+    )
     second.order("again")
     errors = second.failure()
     assert "ended with exit code 137 while it was in use; it had been restarted once" in errors
     assert "Application startup complete" in errors, "the server's last lines"
-    assert_gone(processes, 30)
+    assert_gone(processes)
 
 
 def test_kill_of_the_workflow_and_its_jobs_leaves_no_orphan(farm: Farm, model_dir: Path) -> None:
@@ -114,18 +117,18 @@ def test_kill_of_the_workflow_and_its_jobs_leaves_no_orphan(farm: Farm, model_di
     workflow.kill()
     workflow.wait()
     job.kill()
-    assert_gone(processes, 30)
+    assert_gone(processes)
 
 
 def test_kill_of_the_supervisor_leaves_no_orphan(farm: Farm, model_dir: Path) -> None:
     job = farm.job(real_spec(model_dir))
-    wait_until(farm.supervisors, 30, "supervisor")
+    wait_until(farm.supervisors, PATIENCE_S, "supervisor")
     wait_until(lambda: len(family(farm)) >= 5, START_S, "vLLM has started its engine process")
     processes = family(farm)
     kill_dash_nine(processes[0].pid)
     job.kill()
-    assert_gone(processes, 30)
-    wait_until(lambda: not farm.supervisors(), 30, "one that the job may have started anew")
+    assert_gone(processes)
+    wait_until(lambda: not farm.supervisors(), PATIENCE_S, "one that the job may have started anew")
 
 
 def test_a_server_that_cannot_start_says_why(farm: Farm, model_dir: Path) -> None:

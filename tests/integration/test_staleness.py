@@ -293,7 +293,7 @@ ROWS = {
         jobs("tabulate structure probabilities", studies=["study1"]) | CHECKS,
     ),
     "what a study asks": Row(
-        change(f"{LIBRARY}/studies/study1.py", '"prior_question": trial', '"prior": trial'),
+        change(f"{LIBRARY}/studies/study1.py", "flags=re.I", "flags=re.IGNORECASE"),
         experiments(f"{EXP1} {EXP2}", studies=["study1"]),
     ),
     "what makes tables of records": Row(

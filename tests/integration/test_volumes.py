@@ -19,7 +19,7 @@ from kills import (
     mark_of,
     remote_model,
 )
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 from workflow_project import Project
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts volumes, which only root may")
@@ -97,11 +97,11 @@ def test_a_volume_that_vanishes_costs_no_answer_that_was_on_it(project, mount):
     with closing(FakeOpenAI(api)) as server:
         remote_model(project, server.url)
         run = Started(project, *REMOTE)
-        wait_until(lambda: len(marks()) == 5 or not run.running(), 120, "five answers")
+        wait_until(lambda: len(marks()) == 5 or not run.running(), PATIENCE_S, "five answers")
         known = marks()
         subprocess.run(["umount", "-l", journal], check=True)
         dam.open()
-        assert run.process.wait(120) != 0
+        assert run.process.wait(PATIENCE_S) != 0
         assert "its volume vanished during the run" in run.output()
         mount(journal, "--bind", str(disk))
         project.run(*REMOTE)

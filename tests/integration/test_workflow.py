@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -151,6 +153,18 @@ def test_failed_thresholds_stop_the_analysis_with_a_readable_summary(project):
     # What was computed is there, to be looked at.
     assert (project.folder / "strict/pico/replication-0/validation.json").exists()
     assert not (project.folder / "strict/report.html").exists()
+
+
+def test_the_benchmark_of_the_steps_without_a_model_runs(project):
+    like = project.folder / "results" / "pico" / "replication-0"
+    command = [sys.executable, ROOT / "scripts" / "bench_limits.py", "--trials", "20"]
+    done = subprocess.run([*command, "--like", like], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        *("exp1", "exp2"),
+        *("tabulate", "structure", "probabilities", "validate", "merge"),
+    ]
 
 
 def test_a_run_without_a_usable_answer_has_its_report_and_fails(project):

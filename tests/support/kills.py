@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import yaml
 from fake_openai import Asked, Reply
+from waiting import PATIENCE_S
 from workflow_project import Project
 
 from grace.journal.__main__ import answers
@@ -184,16 +185,16 @@ class Started:
         self.kill_snakemake()
         for child in children:
             _kill(child)
-        psutil.wait_procs(children, 10)
+        psutil.wait_procs(children, PATIENCE_S)
 
     def kill_snakemake(self) -> list[psutil.Process]:
         """SIGKILL to Snakemake alone; what it started and what may run on."""
         children = self._children()
         _kill(self.process)
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
         return children
 
-    def kill_a_job(self, timeout_s: float = 120) -> bool:
+    def kill_a_job(self, timeout_s: float = PATIENCE_S) -> bool:
         """SIGKILL to a rule's script, and wait for Snakemake to end; False where none runs."""
         jobs = self.jobs()
         for job in jobs[:1]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 from grace.serving.spec import ServerSpec
 
@@ -26,14 +28,17 @@ STUB = textwrap.dedent(
     print("stub: loading", flush=True)
     with (folder / "starts").open("a") as starts:
         starts.write(f"{os.getpid()}\\n")
-    if mode == "broken":
+    first = len((folder / "starts").read_text().split()) == 1
+    if mode == "broken" or (mode == "once-broken" and not first):
         print("stub: RuntimeError: weights are damaged", flush=True)
         sys.exit(3)
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", mark],
                      start_new_session=True)
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(503 if mode == "never-ready" else 200)
+            waits = mode == "never-ready" or (mode == "slow-at-first" and first)
+            waits = waits or (mode == "ready-when-told" and not (folder / "go").exists())
+            self.send_response(503 if waits else 200)
             self.end_headers()
             if self.path == "/crash":
                 print("stub: CUDA error: an illegal memory access", flush=True)
@@ -82,7 +87,7 @@ class Farm:
             "name": "stub",
             "command": (*command, self.mark, mode),
             "idle_s": 1.0,
-            "start_timeout_s": 30.0,
+            "start_timeout_s": PATIENCE_S,
         }
         return ServerSpec(**{**values, **changes})
 
@@ -108,7 +113,7 @@ class Farm:
 
     def processes(self, word: str) -> list[psutil.Process]:
         """Living processes of this farm whose command line holds `word` too."""
-        return [p for p in self.everything() if word in " ".join(_command_line(p))]
+        return [p for p in self.everything() if word in " ".join(command_line(p))]
 
     def supervisors(self) -> list[psutil.Process]:
         states = [json.loads(p.read_text()) for p in self.journal.glob("serving/*/*/state.json")]
@@ -120,7 +125,7 @@ class Farm:
         marked = {
             process.pid
             for process in psutil.process_iter()
-            if self.mark in _command_line(process) and process.pid not in jobs
+            if self.mark in command_line(process) and process.pid not in jobs
         }
         return _living(marked | {process.pid for process in self.supervisors()})
 
@@ -158,26 +163,35 @@ class Job:
     def leave(self) -> None:
         self.order("leave")
         assert self.line() == "left"
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate()
 
-    def failure(self, timeout_s: float = 60) -> str:
+    def failure(self, timeout_s: float = PATIENCE_S) -> str:
         """What a failed job wrote to standard error."""
         _, errors = self.process.communicate(timeout=timeout_s)
         assert self.process.returncode != 0
         return errors
 
 
+def free_port() -> int:
+    """A port that nobody else takes by chance: below those that the kernel deals out."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free between 20000 and 30000")
+
+
 def kill_dash_nine(pid: int) -> None:
     """Kill, and wait for the death: the kernel closes a process's files a moment before it ends."""
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not _living({pid}), 10, f"process {pid} is dead")
+    wait_until(lambda: not _living({pid}), PATIENCE_S, f"process {pid} is dead")
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def command_line(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
     except psutil.Error:

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+PATIENCE_S = 300.0
+"""Seconds that a wait for an event may take: enough on a machine that is busy with much else."""
+
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> float:
     """Wait for a condition; the seconds it took. Fails the test when it does not come true."""

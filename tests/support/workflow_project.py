@@ -91,8 +91,25 @@ class DryRuns:
 
     def jobs(self, project: Project, *arguments: str) -> set[str]:
         """The jobs that would run, such as `score pico/0/study1`; `all` left out."""
-        told, output = project.folder / "jobs.json", project.folder / "dry-run.txt"
+        told = project.folder / "jobs.json"
         told.unlink(missing_ok=True)
+        status, output = self._dry_run(project, *arguments)
+        assert status == "0\n", output
+        return {
+            f"{rule} {'/'.join(wildcards.values())}".strip()
+            for rule, wildcards in json.loads(told.read_text(encoding="utf-8"))
+            if rule != "all"
+        }
+
+    def refused(self, project: Project, *arguments: str) -> str:
+        """The output of a dry-run that must fail in plain words."""
+        status, output = self._dry_run(project, *arguments)
+        assert status == "1\n", output
+        assert "Traceback" not in output, output
+        return output
+
+    def _dry_run(self, project: Project, *arguments: str) -> tuple[str, str]:
+        output = project.folder / "dry-run.txt"
         request = {
             "folder": str(project.folder),
             "arguments": ["-n", *arguments],
@@ -101,12 +118,7 @@ class DryRuns:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
-        assert self._process.stdout.readline() == "0\n", output.read_text(encoding="utf-8")
-        return {
-            f"{rule} {'/'.join(wildcards.values())}".strip()
-            for rule, wildcards in json.loads(told.read_text(encoding="utf-8"))
-            if rule != "all"
-        }
+        return self._process.stdout.readline(), output.read_text(encoding="utf-8")
 
     def close(self) -> None:
         """End the process, which reads its last line now."""

@@ -191,13 +191,11 @@ def test_a_list_that_expires_between_two_pages_is_begun_anew(standin, monkeypatc
 
 def test_nothing_is_waited_for_once_it_is_over(standin):
     stop = threading.Event()
-    calls = api.Api(Cluster(**{**QUICK, "api_backoff_s": 60}), stop=stop, tell=lambda line: None)
+    calls = api.Api(Cluster(**{**QUICK, "api_backoff_s": 3600}), stop=stop, tell=lambda line: None)
     standin.fails(503)
     threading.Timer(0.2, stop.set).start()
-    begun = time.monotonic()
-    with pytest.raises(api.ApiError):
+    with pytest.raises(api.ApiError):  # and not in an hour
         calls.jobs("run=a")
-    assert time.monotonic() - begun < 20
 
 
 def test_calls_are_few(standin):

@@ -294,4 +294,4 @@ def test_the_log_states_the_plan_before_anything_runs(caplog):
     entry = load_models(ROOT / "config/models.yaml")["pico"]
     with caplog.at_level("INFO"), pytest.raises(Stopped):
         list(run_scoring(run, items, ChatTokenizer("pico", entry, ROOT), Idle()))
-    assert "1500 queries of 300 trials, 1320 of them repeated: 180 to measure, in 36" in caplog.text
+    assert "1500 queries of 300 trials, 1320 of them repeated: 180 distinct, in 36" in caplog.text

@@ -126,3 +126,14 @@ def test_gpus_hidden_from_a_job_are_not_its_own(monkeypatch, tmp_path):
     assert [gpu["name"] for gpu in provenance.visible_gpus()] == ["NVIDIA B, with a comma"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert provenance.visible_gpus() == []
+
+
+def test_the_revision_is_the_commit_that_was_asked():
+    asked = {"identity": {"model": {"hub": "org/model", "commit": "c" * 40}}}
+    of_hub = {label: one | asked for label, one in runs().items()}
+    assert metadata(plan(), of_hub)["revision"] == "c" * 40
+    # The hub moved between two experiments: neither commit is claimed for both.
+    first = next(iter(of_hub))
+    of_hub[first] |= {"identity": {"model": {"hub": "org/model", "commit": "d" * 40}}}
+    assert metadata(plan(), of_hub)["revision"] == ["d" * 40, "c" * 40]
+    assert metadata(plan(), runs())["revision"] == plan()["model"]["revision"]

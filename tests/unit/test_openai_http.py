@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from pydantic import ValidationError
+from waiting import PATIENCE_S, wait_until
 
 from grace.config import ModelEntry, RequestsConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest
@@ -52,7 +53,7 @@ def request(key: str = "k") -> GenerationRequest:
 
 
 def ask(server: FakeOpenAI, count: int = 1, **settings: object) -> dict[str, Generation]:
-    requests = RequestsConfig.model_validate({"backoff_s": 0, "timeout_s": 5, **settings})
+    requests = RequestsConfig.model_validate({"backoff_s": 0, "timeout_s": 60, **settings})
     with EndpointEngine("remote", entry(server), requests=requests) as engine:
         answers = list(engine.generate([request(str(n)) for n in range(count)]))
     return {answer.key: answer for answer in answers}
@@ -111,7 +112,7 @@ def test_a_request_has_a_time_limit(start: Start) -> None:
     over = threading.Event()
 
     def reply(_: Asked) -> Reply:
-        over.wait(30)
+        over.wait(PATIENCE_S)
         return chat_answer()
 
     answer = ask(start(reply), timeout_s=0.2, attempts=2)["0"]
@@ -220,7 +221,7 @@ def test_requests_in_flight_are_bounded_and_there_is_no_barrier(start: Start) ->
     now: set[str] = set()
     most = 0
     slow = threading.Event()
-    full = threading.Barrier(3, timeout=10)
+    full = threading.Barrier(3, timeout=PATIENCE_S)
 
     def reply(asked: Asked) -> Reply:
         nonlocal most
@@ -232,7 +233,7 @@ def test_requests_in_flight_are_bounded_and_there_is_no_barrier(start: Start) ->
         if number <= 3:
             full.wait()  # three are in flight together
         if name == "How many, 0?":
-            assert slow.wait(10)  # answered last, though asked first
+            assert slow.wait(PATIENCE_S)  # answered last, though asked first
         with lock:
             now.discard(name)
         return chat_answer()
@@ -255,10 +256,7 @@ def test_requests_go_on_while_the_caller_is_busy(start: Start) -> None:
     with EndpointEngine("remote", entry(server), requests=requests) as engine:
         answers = engine.generate([request(str(n)) for n in range(10)])
         next(answers)
-        deadline = time.monotonic() + 10
-        while len(server.asked) < 10 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(server.asked) == 10
+        wait_until(lambda: len(server.asked) == 10, PATIENCE_S, "all are asked")
         assert len(list(answers)) == 9
 
 
@@ -338,3 +336,39 @@ def test_reasoning_is_told_from_the_answer(
     with EndpointEngine("remote", model, requests=RequestsConfig()) as engine:
         (answer,) = engine.generate([request()])
     assert (answer.reasoning, answer.text) == expected
+
+
+def test_a_dead_server_is_warned_of_once_for_all_requests_and_its_first_failure_is_named(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    together = threading.Barrier(8)
+
+    def die(_: Asked) -> Reply:
+        if together.wait(PATIENCE_S) == 0:  # all requests are under way when it dies
+            server.close()
+        together.wait(PATIENCE_S)
+        error = {"error": {"message": "out of memory"}}
+        return Reply(error, status=500, headers={"Connection": "close"})
+
+    server = start(die)
+    requests = RequestsConfig.model_validate({"backoff_s": 0, "attempts": 3, "concurrency": 8})
+    caplog.set_level(logging.INFO, "grace")
+    with EndpointEngine("remote", entry(server), requests=requests) as engine:
+        with pytest.raises(EngineError) as caught:
+            list(engine.generate([request(str(n)) for n in range(24)]))
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "out of memory" in warnings[0].getMessage()
+    assert "the first failure was:" in str(caught.value)
+    assert "out of memory" in str(caught.value)
+
+
+def test_a_server_that_answers_again_is_warned_of_anew(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "grace")
+    failure = Reply(status=503)
+    server = start(replies(failure, failure, chat_answer(), failure, chat_answer()))
+    ask(server, 2, concurrency=1)
+    assert sum("more are not logged until one succeeds" in text for text in caplog.messages) == 2
+    assert sum("answers again" in text for text in caplog.messages) == 2

@@ -58,6 +58,12 @@ def test_an_untouched_chain_is_intact(project):
     assert verify.main([]) == 0
 
 
+def test_the_page_that_git_brings_is_no_result(project):
+    Path("results/README.md").write_text("# What will be here\n")
+    assert verdicts() == {"a.json": None, "deep/b.csv": None, "report.html": None}
+    assert verify.main([]) == 0
+
+
 def test_a_changed_result_spoils_itself_and_what_follows(project):
     Path("results/deep/b.csv").write_text("mended by hand")
     changed = ("changed since", "b.csv")

@@ -8,13 +8,6 @@ from pathlib import Path
 from snakemake import exceptions
 from snakemake.exceptions import LockException, WorkflowError
 
-ROOT = (
-    Path(workflow.basedir).parent
-    if Path(workflow.basedir).name == "workflow"
-    else Path(workflow.basedir)
-)
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-
 from grace.cluster.storage import plain_name
 from grace.errors import GraceError
 from grace.holders import hold

@@ -6,13 +6,13 @@ one `ConfigError` that names the file, the key, the value and what is allowed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,8 +23,30 @@ from pydantic import (
     model_validator,
 )
 
+from grace import server_arguments
 from grace.errors import ConfigError
-from grace.explain import NAME, explain, nearest
+from grace.explain import explain, nearest
+from grace.fields import (
+    MAX_REPLICATIONS,
+    BaseUrl,
+    Billions,
+    CsvPath,
+    Devices,
+    Folder,
+    Gib,
+    Kib,
+    Length,
+    ModelKey,
+    Name,
+    Replications,
+    Revision,
+    Seconds,
+    Source,
+    SurfaceForms,
+    Text,
+    Variable,
+)
+from grace.yaml_reader import read_sheet
 
 StudyName = Literal["study1", "study2"]
 ExperimentName = Literal["exp1", "exp2"]
@@ -44,18 +66,31 @@ class Strict(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
+    def _as_it_is_meant(cls, value: object, info: ValidationInfo) -> object:
+        allowed = _types(cls.model_fields[info.field_name or ""].annotation)
+        lists = any(get_origin(part) is list for part in allowed)
+        if isinstance(value, bool) and {int, float} & allowed and not lists:
             raise ValueError("must be a number")
+        # `--config` hands over `null` as a text.
+        if value == "null" and type(None) in allowed and str not in allowed:
+            return None
         return value
+
+
+def _types(annotation: Any) -> set[Any]:
+    """The types of which a value may be one."""
+    if get_origin(annotation) is Annotated:
+        return _types(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*map(_types, get_args(annotation)))
+    return {annotation}
 
 
 class Stimuli(Strict):
     """Where each study's trials are read from."""
 
-    study1: str = "resources/stimuli/study1.csv"
-    study2: str = "resources/stimuli/study2.csv"
+    study1: CsvPath = "resources/stimuli/study1.csv"
+    study2: CsvPath = "resources/stimuli/study2.csv"
 
 
 class GenerationConfig(Strict):
@@ -63,17 +98,20 @@ class GenerationConfig(Strict):
 
     temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature; 0 is greedy.")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; 1 switches it off.")
-    max_tokens: int = Field(256, ge=1, description="Most tokens in one answer.")
+    max_tokens: int = Field(256, ge=1, le=1_000_000, description="Most tokens in one answer.")
 
 
 class RequestsConfig(Strict):
     """How requests travel. None of these can change an answer."""
 
-    concurrency: int = Field(64, ge=1, description="Requests in flight at once.")
-    timeout_s: float = Field(300, gt=0, description="Seconds one request may take.")
+    concurrency: int = Field(64, ge=1, le=10_000, description="Requests in flight at once.")
+    timeout_s: Seconds = Field(300, description="Seconds one request may take.")
     attempts: int = Field(4, ge=1, le=20, description="Tries per request, the first included.")
     backoff_s: float = Field(
-        1.0, ge=0, description="First wait between tries in seconds; doubles, with jitter."
+        1.0,
+        ge=0,
+        le=3600,
+        description="First wait between tries in seconds; doubles, with jitter.",
     )
 
 
@@ -84,62 +122,36 @@ class ScoringConfig(Strict):
     rounding of sums.
     """
 
-    surface_forms: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+    surface_forms: Annotated[SurfaceForms, BeforeValidator(_as_list)] = Field(
         ["{}"],
         min_length=1,
+        max_length=20,
         description="Ways of writing an option, `{}`, whose probabilities are summed.",
     )
 
     max_batch_tokens: int = Field(
-        8192, ge=1, description="Tokens in one forward pass, padding included."
+        8192, ge=1, le=100_000_000, description="Tokens in one forward pass, padding included."
     )
     max_batch_mib: int = Field(
         1024,
         ge=1,
+        le=100_000_000,
         description="MiB that a pass may take: masks, attention, logits, copies of its cache.",
     )
-
-    @field_validator("surface_forms")
-    @classmethod
-    def _hold_the_option_once(cls, forms: list[str]) -> list[str]:
-        for form in forms:
-            if form.count("{}") != 1:
-                raise ValueError(
-                    f"every form must hold {{}}, the option, exactly once, as in ' {{}}'; {form!r}"
-                    " does not"
-                )
-        if len(set(forms)) < len(forms):
-            raise ValueError("names a form more than once, which would count it twice")
-        return forms
 
 
 class ServingConfig(Strict):
     """The model server that `engine: vllm` starts on this machine."""
 
-    environment: str = Field(
+    environment: Text = Field(
         ".venv-serve", description="Virtual environment that holds vLLM (`make serve-env`)."
     )
-    idle_s: float = Field(
-        60, gt=0, description="Seconds without a user after which the server stops."
-    )
-    start_timeout_s: float = Field(900, gt=0, description="Seconds a start may take.")
+    idle_s: Seconds = Field(60, description="Seconds without a user after which the server stops.")
+    start_timeout_s: Seconds = Field(900, description="Seconds a start may take.")
     port: int | None = Field(None, ge=1, le=65535, description="Fixed port; null takes a free one.")
-    extra_args: list[str] = Field(
+    extra_args: Annotated[list[str], AfterValidator(server_arguments.check)] = Field(
         default_factory=list, description="Further arguments for the vLLM server; no secrets."
     )
-
-    @field_validator("extra_args")
-    @classmethod
-    def _hold_no_secret(cls, arguments: list[str]) -> list[str]:
-        for argument in arguments:
-            name = argument.partition("=")[0].strip().replace("_", "-")
-            if name in {"--api-key", "--hf-token"}:
-                raise ValueError(
-                    f"must not hold {name}: everybody on a machine can read the arguments of its"
-                    " processes. Export HF_TOKEN instead; the server needs no key of its own, as it"
-                    " listens on this machine alone"
-                )
-        return arguments
 
 
 class ExtractionConfig(Strict):
@@ -158,10 +170,10 @@ class Thresholds(Strict):
         0.95, ge=0, le=1, description="Least share of answers that parse and are in range."
     )
     probability_tolerance: float = Field(
-        0.01, ge=0, description="How far a distribution may sum from 1."
+        0.01, ge=0, le=1, description="How far a distribution may sum from 1."
     )
     percentage_tolerance: float = Field(
-        1.0, ge=0, description="How far four percentages may sum from 100."
+        1.0, ge=0, le=100, description="How far four percentages may sum from 100."
     )
     min_option_mass: float = Field(
         0.5, ge=0, le=1, description="Below this summed option mass a query is flagged."
@@ -179,8 +191,8 @@ class Config(Strict):
 
     SHORT_FORMS: ClassVar[tuple[str, ...]] = tuple(f"{study}_csv" for study in STUDIES)
 
-    models: Annotated[list[str], BeforeValidator(_as_list)] = Field(["pico"], min_length=1)
-    replications: int | list[int] = Field(
+    models: Annotated[list[Name], BeforeValidator(_as_list)] = Field(["pico"], min_length=1)
+    replications: Replications = Field(
         2, description="A number of replications, or a list of their indices."
     )
     studies: Annotated[list[StudyName], BeforeValidator(_as_list)] = Field(
@@ -189,23 +201,27 @@ class Config(Strict):
     experiments: Annotated[list[ExperimentName], BeforeValidator(_as_list)] = Field(
         ["exp1", "exp2"], min_length=1
     )
-    variants: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+    variants: Annotated[list[Name], BeforeValidator(_as_list)] = Field(
         ["seed"], min_length=1, description="Prompt wordings: folders of config/prompts."
     )
     stimuli: Stimuli = Stimuli()
-    limit: int | None = Field(None, ge=1, description="Only the first so many trials.")
-    results: str = Field("results", min_length=1, description="Folder that all results go to.")
+    limit: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="Only the first so many trials."
+    )
+    results: Folder = Field("results", description="Folder that all results go to.")
     engine: EngineName | None = Field(
         None, description="Overrides every model's own engine when set."
     )
-    gpus: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+    gpus: Annotated[list[Name], BeforeValidator(_as_list)] = Field(
         default_factory=list,
         description="GPU tags in order of preference; models take their placement on the first.",
     )
-    cluster: str = Field(
+    cluster: Name = Field(
         "nrp", description="Entry of config/clusters.yaml that says what tags are."
     )
-    base_seed: int = Field(1000, ge=0, description="Replication n starts from base_seed + n.")
+    base_seed: int = Field(
+        1000, ge=0, le=2**53, description="Replication n starts from base_seed + n."
+    )
     shuffle: bool = Field(True, description="Shuffle the trial order with the experiment's seed.")
     generation: GenerationConfig = GenerationConfig()
     requests: RequestsConfig = RequestsConfig()
@@ -216,13 +232,12 @@ class Config(Strict):
     on_invalid: Literal["fail", "warn"] = Field(
         "fail", description="What a failed threshold does to the run."
     )
-    journal_dir: str = Field(
+    journal_dir: Folder = Field(
         ".grace",
-        min_length=1,
         description="Folder of the journal of answers, and of servers' state.",
     )
-    journal_timeout_s: float = Field(
-        300, gt=0, description="Seconds that the journal's volume may take to save answers."
+    journal_timeout_s: Seconds = Field(
+        300, description="Seconds that the journal's volume may take to save answers."
     )
 
     @field_validator("models", "studies", "experiments", "variants", "gpus")
@@ -232,28 +247,6 @@ class Config(Strict):
         if repeated:
             raise ValueError(f"names {', '.join(repeated)} more than once")
         return values
-
-    @field_validator("replications", mode="before")
-    @classmethod
-    def _number_or_list(cls, value: object) -> object:
-        parts = value if isinstance(value, list) else [value]
-        if not all(
-            (isinstance(part, int) and not isinstance(part, bool))
-            or (isinstance(part, str) and part.isdigit())
-            for part in parts
-        ):
-            raise ValueError("must be a number such as 3, or a list of indices such as [0, 1]")
-        return value
-
-    @field_validator("replications")
-    @classmethod
-    def _replications(cls, value: int | list[int]) -> int | list[int]:
-        if isinstance(value, int):
-            if value < 1:
-                raise ValueError("must be 1 or more, or a list of indices such as [0, 1]")
-        elif not value or min(value) < 0 or len(set(value)) < len(value):
-            raise ValueError("as a list must hold distinct indices from 0, at least one")
-        return value
 
     @property
     def replication_indices(self) -> list[int]:
@@ -273,86 +266,69 @@ QUANTISATIONS = (
 class PlacementEntry(Strict):
     """How a model runs on one kind of GPU. What is left out is as in the model's entry."""
 
-    gpus: int | None = Field(None, ge=1, description="GPUs of one pod or machine.")
-    tensor_parallel_size: int | None = Field(
-        None, ge=1, description="GPUs that share every layer; null for all of them."
+    gpus: Devices | None = Field(None, description="GPUs of one pod or machine.")
+    tensor_parallel_size: Devices | None = Field(
+        None, description="GPUs that share every layer; null for all of them."
     )
-    name: str | None = Field(None, description="Hub id of weights in this quantisation.")
-    revision: str | None = None
+    name: Source | None = Field(None, description="Hub id of weights in this quantisation.")
+    revision: Revision | None = None
     dtype: Dtype | None = None
-    quantization: str | None = None
-    max_model_len: int | None = Field(None, ge=64)
-    cpu: int | None = Field(None, ge=1, description="Cores of the pod.")
+    quantization: Name | None = None
+    max_model_len: Length | None = None
+    cpu: Devices | None = Field(None, description="Cores of the pod.")
     memory_mib: int | None = Field(
-        None, ge=1024, description="MiB of memory of the pod, without /dev/shm."
+        None, ge=1024, le=100_000_000, description="MiB of memory of the pod, without /dev/shm."
     )
-    shm_mib: int | None = Field(None, ge=0, description="MiB of /dev/shm, on top of memory.")
+    shm_mib: int | None = Field(
+        None, ge=0, le=100_000_000, description="MiB of /dev/shm, on top of memory."
+    )
 
 
 class ModelEntry(Strict):
     """One entry of config/models.yaml."""
 
-    name: str = Field(description="Hub id, or a folder below the project's root.")
+    name: Source = Field(description="Hub id, or a folder below the project's root.")
     engine: EngineName = "vllm"
-    revision: str | None = Field(None, description="Hub commit or tag; null takes the newest.")
+    revision: Revision | None = Field(None, description="Hub commit or tag; null takes the newest.")
     dtype: Dtype = "bfloat16"
-    quantization: str | None = Field(None, description="For example `awq`; null for none.")
-    max_model_len: int = Field(4096, ge=64, description="Prompt and answer together, in tokens.")
-    gpus: int = Field(1, ge=0, description="GPUs needed; 0 runs on a CPU.")
-    tensor_parallel_size: int | None = Field(
-        None, ge=1, description="GPUs that share every layer; null for all of them."
+    quantization: Name | None = Field(None, description="For example `awq`; null for none.")
+    max_model_len: Length = Field(4096, description="Prompt and answer together, in tokens.")
+    gpus: int = Field(1, ge=0, le=1024, description="GPUs needed; 0 runs on a CPU.")
+    tensor_parallel_size: Devices | None = Field(
+        None, description="GPUs that share every layer; null for all of them."
     )
-    placements: dict[str, PlacementEntry] = Field(
+    placements: dict[Name, PlacementEntry] = Field(
         default_factory=dict, description="How it runs on other kinds of GPU, by tag."
     )
     replication_parallelism: int | None = Field(
-        None, ge=1, description="Replications at once on a cluster; null: 3 on one GPU, else 1."
+        None,
+        ge=1,
+        le=MAX_REPLICATIONS,
+        description="Replications at once on a cluster; null: 3 on one GPU, else 1.",
     )
     runtime_min: int = Field(
-        480, ge=30, description="Minutes that one replication may take on a cluster."
+        480, ge=30, le=100_000, description="Minutes that one replication may take on a cluster."
     )
-    parameters_b: float | None = Field(
-        None, gt=0, description="Parameters in billions; says whether it fits a GPU."
+    parameters_b: Billions | None = Field(
+        None, description="Parameters in billions; says whether it fits a GPU."
     )
-    weights_gib: float | None = Field(
-        None, gt=0, description="GiB of weights, where they are published quantised."
+    weights_gib: Gib | None = Field(
+        None, description="GiB of weights, where they are published quantised."
     )
-    cache_kib_per_token: float | None = Field(
-        None, gt=0, description="KiB of key-value cache for a token, at 16 bits a number."
+    cache_kib_per_token: Kib | None = Field(
+        None, description="KiB of key-value cache for a token, at 16 bits a number."
     )
-    base_url: str | None = Field(None, description="`endpoint` only: the API's base URL.")
-    api_key_env: str | None = Field(
+    base_url: BaseUrl | None = Field(None, description="`endpoint` only: the API's base URL.")
+    api_key_env: Variable | None = Field(
         None, description="`endpoint` only: environment variable that holds the key, in capitals."
     )
-    tokenizer: str | None = Field(None, description="Hub id or folder, where it is not `name`.")
-    tokenizer_revision: str | None = Field(
+    tokenizer: Source | None = Field(None, description="Hub id or folder, where it is not `name`.")
+    tokenizer_revision: Revision | None = Field(
         None, description="Hub commit or tag of `tokenizer`; null takes the newest."
     )
-    reasoning_end: str | None = Field(
+    reasoning_end: Text | None = Field(
         None, description="Tag that closes a reasoning trace, for example `</think>`."
     )
-
-    @field_validator("base_url")
-    @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        if value is not None and re.search(r"[@?#]", value):
-            raise ValueError(
-                "must hold no user, password, query or fragment, as it is written into results."
-                " Put the key into an environment variable and name that in `api_key_env`"
-            )
-        return value.rstrip("/") if value else value
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_a_name(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
-            raise ValueError(
-                "must name an environment variable, in capitals, such as OPENAI_API_KEY, and not"
-                " be the key itself"
-            )
-        return value
 
     @field_validator("placements", mode="before")
     @classmethod
@@ -408,7 +384,7 @@ class ModelEntry(Strict):
 class Models(Strict):
     """config/models.yaml: model keys and their entries."""
 
-    models: dict[Annotated[str, Field(pattern=NAME)], ModelEntry]
+    models: dict[ModelKey, ModelEntry]
 
 
 def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
@@ -419,37 +395,24 @@ def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
     """
     merged = dict(values)
     for study in STUDIES:
-        short = merged.pop(f"{study}_csv", None)
-        if short is not None:
-            stimuli = merged.get("stimuli") or {}
+        key = f"{study}_csv"
+        if key in merged:
+            short, stimuli = merged.pop(key), merged.get("stimuli") or {}
+            if not isinstance(short, str):
+                shown = "empty" if short is None else repr(short)
+                raise ConfigError(
+                    f"{source}: key '{key}' is {shown}, but: must be text, the path of a CSV file."
+                )
             if not isinstance(stimuli, Mapping):
                 raise ConfigError(
                     f"{source}: key 'stimuli' is {stimuli!r}, but: must map study1 and study2 to"
                     " CSV files."
                 )
-            merged["stimuli"] = {**stimuli, study: str(short)}
+            merged["stimuli"] = {**stimuli, study: short}
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
         raise explain(source, error, Config) from None
-
-
-def read_sheet(path: Path, lists: str) -> Mapping[str, Any]:
-    """A YAML file that maps names to entries; `lists` says of what. Raises `ConfigError`."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; it lists the {lists}s.") from None
-    except yaml.MarkedYAMLError as error:
-        # What else the error holds shows the file's lines, which may hold a secret.
-        mark, problem = error.problem_mark, error.problem or error.context
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{path}: not readable as YAML: {where}{problem}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{path}: must map {lists} keys to entries; see config/README.md.")
-    return values
 
 
 def load_models(path: Path) -> dict[str, ModelEntry]:

@@ -21,15 +21,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-import yaml
-
 from grace.digests import file_digest
-from grace.errors import GraceError
+from grace.errors import ConfigError, GraceError
 from grace.leftovers import scratch_folder
 from grace.provenance_chain import Chain, results_in
 from grace.provenance_record import FORMAT, unique_keys
 from grace.sidecars import read_sidecar
 from grace.verify import summary
+from grace.yaml_reader import read_yaml
 
 METADATA = "ro-crate-metadata.json"
 PREVIEW = "ro-crate-preview.html"
@@ -202,9 +201,9 @@ def files_in(folder: Path) -> list[str]:
 def run_config(crate: Path) -> dict[str, Any]:
     """The recorded settings. Raises `CrateError`."""
     try:
-        config = yaml.safe_load(_text(crate / RUN_CONFIG))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise CrateError(f"{RUN_CONFIG} in the crate is no YAML ({error}).") from None
+        config = read_yaml(crate / RUN_CONFIG)
+    except ConfigError as error:
+        raise CrateError(f"the crate's settings cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise CrateError(f"{RUN_CONFIG} in the crate is not a list of settings.")
     return config

@@ -61,7 +61,7 @@ def run_generation(
     asked_as = _asked_as(requests)
     distinct = [requests[place] for place in dict.fromkeys(asked_as)]
     logger.info(
-        "%s: %d prompts, %d of them joined to an identical one at temperature 0: %d to ask",
+        "%s: %d prompts, %d of them joined to an identical one at temperature 0: %d distinct",
         run.label,
         len(requests),
         len(requests) - len(distinct),

@@ -135,10 +135,10 @@ def run_scoring(
     """
     started = provenance.now()
     plan = plan_scoring(run.study, items, tokenizer, forms)
-    # State what is going to be measured, and how many tokens that takes, before it is.
+    # State what is measured, and how many tokens that takes; the journal may hold some of it.
     logger.info(
         "%(label)s: %(queries)d queries of %(trials)d trials, %(repeated)d of them repeated:"
-        " %(distinct)d to measure, in %(forests)d forests. Tokens to read: %(tokens_one_by_one)d"
+        " %(distinct)d distinct, in %(forests)d forests. Tokens to read: %(tokens_one_by_one)d"
         " with one pass an option, %(tokens_without_repeats)d without repeats,"
         " %(tokens_in_forests)d with every prefix once a trial",
         {"label": run.label, **plan.counts()},

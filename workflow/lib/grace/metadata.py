@@ -78,7 +78,8 @@ class Metadata(_Facts):
 
     model_key: str
     model_name: str
-    revision: str | None
+    #: The hub's commit that was asked, also where the entry leaves `revision` out.
+    revision: Shared[str]
     weights_digest: Any
     replication_index: int
     replication_id: str
@@ -116,7 +117,7 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
     return Metadata(
         model_key=model["key"],
         model_name=model["name"],
-        revision=model["revision"],
+        revision=shared(_commit(run) for run in runs.values()) or model["revision"],
         weights_digest=model["weights"],
         replication_index=plan["replication"],
         replication_id=f"replication-{plan['replication']}",
@@ -151,6 +152,12 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
         },
         runs=facts,
     ).model_dump()
+
+
+def _commit(run: Mapping[str, Any]) -> str | None:
+    """The hub's commit of the model that was asked; None for a folder and an endpoint."""
+    commit: str | None = run.get("identity", {}).get("model", {}).get("commit")
+    return commit
 
 
 def shared(values: Iterable[Any]) -> Any:

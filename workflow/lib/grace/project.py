@@ -30,6 +30,8 @@ from grace.contents import Contents
 from grace.continuation import Failure, Replication, from_environment
 from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
+from grace.fields import folder
+from grace.folders import check_places
 from grace.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
 from grace.pico.origin import origin
@@ -58,7 +60,7 @@ class Project:
         self.root = root
         config = load_config(values, "config")
         if environment.get(JOURNAL_VARIABLE):
-            config = config.model_copy(update={"journal_dir": environment[JOURNAL_VARIABLE]})
+            config = config.model_copy(update={"journal_dir": _journal(environment)})
         self.config: Config = config
         #: What failed before the run went on without it.
         self.failed: list[Failure] = from_environment(environment)
@@ -149,6 +151,7 @@ class Project:
 
     def check(self) -> None:
         """Read all that the run will read, so that bad input stops it before it starts."""
+        check_places(self.config.results, self.config.journal_dir, self.root)
         assert self.prompt_digests
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
@@ -334,3 +337,11 @@ class Project:
             "trials": {study: len(trials) for study, trials in self.trials.items()},
             "variants": list(self.config.variants),
         }
+
+
+def _journal(environment: Mapping[str, str]) -> str:
+    """The folder of the journal that a pod is told. Raises `ConfigError`."""
+    try:
+        return folder(environment[JOURNAL_VARIABLE])
+    except ValueError as error:
+        raise ConfigError(f"{JOURNAL_VARIABLE}: {error}.") from None

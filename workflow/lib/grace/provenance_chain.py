@@ -24,8 +24,8 @@ LeftOut = Callable[[str, Mapping[str, Any]], bool]
 State = Literal["intact", "changed since", "made by other code", "of unknown origin"]
 #: Folders of a results folder whose files are about a run, not made from it.
 ASIDE = ("logs", "benchmarks")
-#: What Snakemake itself writes where the README says so.
-NOT_OURS = ("snakemake-report.html", "snakemake-report.zip")
+#: What Snakemake itself writes where the README says so, and what git brings.
+NOT_OURS = ("snakemake-report.html", "snakemake-report.zip", "README.md")
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,8 @@ def results_in(folder: Path) -> list[Path]:
     found = set()
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if parts[0] in ASIDE or path.name in NOT_OURS or (path.is_dir() and not path.is_symlink()):
+        aside = parts[0] in ASIDE or (len(parts) == 1 and path.name in NOT_OURS)
+        if aside or (path.is_dir() and not path.is_symlink()):
             continue
         if path.parent.name == FOLDER and path.name[0] != ".":
             record = path.suffix == ".json"

@@ -6,42 +6,59 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from grace.config import Strict, read_sheet
+from grace.config import Strict
 from grace.errors import ConfigError
-from grace.explain import ABSOLUTE, DNS_LABEL, NAME, RESOURCE, TOKEN, explain, nearest
+from grace.explain import (
+    ABSOLUTE,
+    DNS_LABEL,
+    DNS_SUBDOMAIN,
+    IMAGE,
+    LABEL,
+    RESOURCE,
+    TOKEN,
+    explain,
+    nearest,
+)
+from grace.fields import Name, Seconds, Text, folder
+from grace.yaml_reader import read_sheet
 
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL)]
+DnsSubdomain = Annotated[str, Field(pattern=DNS_SUBDOMAIN)]
+Resource = Annotated[str, Field(pattern=RESOURCE, max_length=300)]
+Label = Annotated[str, Field(pattern=LABEL)]
+Image = Annotated[str, Field(pattern=IMAGE, max_length=500)]
+Mount = Annotated[str, Field(pattern=ABSOLUTE), AfterValidator(folder)]
+MAX_ID = 2**31 - 1
+"""Of a user, and of seconds: Kubernetes keeps them in 32 bits."""
 Purpose = Literal["project", "weights", "journal", "other"]
 
 
 class Toleration(Strict):
     """A taint that pods may run beside, as Kubernetes writes it."""
 
-    key: str | None = None
+    key: Resource | None = None
     operator: Literal["Exists", "Equal"] = "Exists"
-    value: str | None = None
+    value: Label | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
 class Gpu(Strict):
     """A kind of GPU, by its tag."""
 
-    resource: str = Field(
-        "nvidia.com/gpu",
-        pattern=RESOURCE,
-        description="The extended resource that a pod requests.",
+    resource: Resource = Field(
+        "nvidia.com/gpu", description="The extended resource that a pod requests."
     )
-    labels: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
+    labels: dict[Resource, Annotated[list[Label], Field(min_length=1)]] = Field(
         default_factory=dict, description="Node labels, each with the values that will do."
     )
-    memory_gib: float = Field(gt=0, description="Memory of one GPU in GiB.")
+    memory_gib: float = Field(gt=0, le=100_000, description="Memory of one GPU in GiB.")
     compute_capability: float = Field(
-        gt=0, description="NVIDIA's number for what it can compute; bfloat16 needs 8.0."
+        gt=0, le=1000, description="NVIDIA's number for what it can compute; bfloat16 needs 8.0."
     )
     tolerations: list[Toleration] = Field(default_factory=list)
-    priority_class: str | None = None
+    priority_class: DnsSubdomain | None = None
 
 
 class Volume(Strict):
@@ -51,56 +68,61 @@ class Volume(Strict):
     controller shares it with them; `weights` becomes HF_HOME, `journal` GRACE_JOURNAL_DIR.
     """
 
-    claim: str = Field(min_length=1, description="Name of the PersistentVolumeClaim.")
-    mount: str = Field(pattern=ABSOLUTE, description="Where pods see it; absolute.")
+    claim: DnsSubdomain = Field(description="Name of the PersistentVolumeClaim.")
+    mount: Mount = Field(description="Where pods see it; absolute.")
     purpose: Purpose = "other"
-    storage_class: str | None = Field(None, description="Checked against the policy.")
+    storage_class: DnsSubdomain | None = Field(None, description="Checked against the policy.")
     read_only: bool = False
 
 
 class SecretKey(Strict):
     """A key of a Secret that exists."""
 
-    name: str = Field(min_length=1)
-    key: str = Field(min_length=1)
+    name: DnsSubdomain
+    key: Label = Field(min_length=1)
 
 
 class RunAs(Strict):
     """Who containers run as: numbers, as Kubernetes takes them."""
 
-    user: int = Field(1000, ge=1)
-    group: int = Field(1000, ge=1)
-    fs_group: int | None = Field(1000, ge=1, description="Group that owns mounted volumes.")
+    user: int = Field(1000, ge=1, le=MAX_ID)
+    group: int = Field(1000, ge=1, le=MAX_ID)
+    fs_group: int | None = Field(
+        1000, ge=1, le=MAX_ID, description="Group that owns mounted volumes."
+    )
 
 
 class Policy(Strict):
     """The cluster's rules, and the budget of a run. What is left out is not checked."""
 
     max_limit_ratio: float | None = Field(
-        None, ge=1, description="Most that a limit may be, as a multiple of its request."
+        None, ge=1, le=1000, description="Most that a limit may be, as a multiple of its request."
     )
     equal_limits_above_jobs: int | None = Field(
-        None, ge=0, description="With more Jobs than this, limits must equal requests."
+        None, ge=0, le=MAX_ID, description="With more Jobs than this, limits must equal requests."
     )
-    max_gpus_per_pod: int | None = Field(None, ge=1)
-    reserved_resources: list[str] = Field(
+    max_gpus_per_pod: int | None = Field(None, ge=1, le=MAX_ID)
+    reserved_resources: list[Resource] = Field(
         default_factory=list,
         description="GPU resources with a quota of 0; opportunistic pods get around it.",
     )
-    opportunistic_classes: list[str] = Field(
+    opportunistic_classes: list[DnsSubdomain] = Field(
         default_factory=list, description="Priority classes that no quota binds."
     )
-    priority_classes: list[str] = Field(
+    priority_classes: list[DnsSubdomain] = Field(
         default_factory=list, description="Priority classes that may be set; empty for any."
     )
-    forbidden_storage_classes: list[str] = Field(default_factory=list)
-    one_node_storage_classes: list[str] = Field(
+    forbidden_storage_classes: list[DnsSubdomain] = Field(default_factory=list)
+    one_node_storage_classes: list[DnsSubdomain] = Field(
         default_factory=list, description="Classes whose volumes one node mounts at a time."
     )
     forbid_sleep: bool = Field(False, description="No `sleep infinity`, no command ending so.")
-    max_hours_per_pod: float | None = Field(None, gt=0)
+    max_hours_per_pod: float | None = Field(None, gt=0, le=MAX_ID)
     max_gpu_hours: float | None = Field(
-        None, gt=0, description="GPU-hours of a whole run, if every pod takes its full time."
+        None,
+        gt=0,
+        le=MAX_ID,
+        description="GPU-hours of a whole run, if every pod takes its full time.",
     )
 
 
@@ -108,47 +130,55 @@ class Cluster(Strict):
     """An entry of config/clusters.yaml."""
 
     namespace: DnsLabel = "default"
-    context: str | None = Field(None, description="Context of the kubeconfig; null, its current.")
-    images: dict[str, str] = Field(
+    context: Text | None = Field(None, description="Context of the kubeconfig; null, its current.")
+    images: dict[Name, Image] = Field(
         default_factory=lambda: {"default": "grace:latest"},
         description="Container image by rule or group; `default` for the rest.",
     )
-    gpus: dict[str, Gpu] = Field(default_factory=dict, description="Kinds of GPU, by tag.")
+    gpus: dict[Name, Gpu] = Field(default_factory=dict, description="Kinds of GPU, by tag.")
     tolerations: list[Toleration] = Field(default_factory=list, description="Of every pod.")
     volumes: dict[DnsLabel, Volume] = Field(default_factory=dict)
     hf_token: SecretKey | None = Field(
         None, description="Secret that holds HF_TOKEN; null takes it from the environment."
     )
-    service_account: str | None = Field(None, description="Of the pods; they use no API.")
+    service_account: DnsSubdomain | None = Field(None, description="Of the pods; they use no API.")
     run_as: RunAs | None = Field(None, description="Run containers as this user, not as root.")
     policy: Policy = Policy()
-    patience_s: float = Field(900, gt=0, description="Seconds that a pod may stay unscheduled.")
-    start_patience_s: float = Field(
-        900, gt=0, description="Seconds from being scheduled to running: pulling images, mounting."
+    patience_s: Seconds = Field(900, description="Seconds that a pod may stay unscheduled.")
+    start_patience_s: Seconds = Field(
+        900, description="Seconds from being scheduled to running: pulling images, mounting."
     )
-    grace_s: float = Field(60, gt=0, description="Seconds after which a Job that is gone counts.")
-    removal_s: float = Field(180, gt=0, description="Seconds that deleted Jobs may take to go.")
-    poll_s: float = Field(5.0, gt=0, description="Seconds between two looks at all pods.")
+    grace_s: Seconds = Field(60, description="Seconds after which a Job that is gone counts.")
+    removal_s: Seconds = Field(180, description="Seconds that deleted Jobs may take to go.")
+    poll_s: Seconds = Field(5.0, description="Seconds between two looks at all pods.")
     api_calls_per_s: float = Field(4.0, gt=0, lt=5, description="Most API calls in a second.")
     api_attempts: int = Field(
         6, ge=1, le=20, description="Tries for each API call, the first included."
     )
     api_backoff_s: float = Field(
-        1.0, ge=0, description="Seconds before the second try; doubles, with jitter."
+        1.0, ge=0, le=3600, description="Seconds before the second try; doubles, with jitter."
     )
-    api_timeout_s: float = Field(30.0, gt=0, description="Seconds that an API call may take.")
-    api_patience_s: float = Field(
-        1800, gt=0, description="Seconds that the API may be away before the run ends."
+    api_timeout_s: Seconds = Field(30.0, description="Seconds that an API call may take.")
+    api_patience_s: Seconds = Field(
+        1800, description="Seconds that the API may be away before the run ends."
     )
     tries: int = Field(
-        3, ge=1, description="Tries of a Job that the cluster ended: evicted, deleted, OOMKilled."
+        3,
+        ge=1,
+        le=1000,
+        description="Tries of a Job that the cluster ended: evicted, deleted, OOMKilled.",
     )
     more_memory: float = Field(
-        1.5, gt=1, description="Times as much memory for a Job that was OOMKilled."
+        1.5, gt=1, le=16, description="Times as much memory for a Job that was OOMKilled."
     )
-    ttl_s: int = Field(86400, ge=0, description="Seconds that finished Jobs stay by themselves.")
+    ttl_s: int = Field(
+        86400, ge=0, le=MAX_ID, description="Seconds that finished Jobs stay by themselves."
+    )
     peak_gpus: int | None = Field(
-        None, ge=1, description="GPUs in use at once; a pod with more runs alone. null: no limit."
+        None,
+        ge=1,
+        le=MAX_ID,
+        description="GPUs in use at once; a pod with more runs alone. null: no limit.",
     )
     models_in_sequence: bool = Field(True, description="One model after the other.")
 
@@ -198,7 +228,7 @@ class Cluster(Strict):
 class Clusters(Strict):
     """config/clusters.yaml: names and entries."""
 
-    clusters: dict[Annotated[str, Field(pattern=NAME)], Cluster]
+    clusters: dict[Name, Cluster]
 
 
 def load_clusters(path: Path) -> dict[str, Cluster]:

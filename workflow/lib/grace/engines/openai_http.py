@@ -87,6 +87,8 @@ class OpenAIClient:
         self._key = key
         self._key_env = key_env
         self._url: str | None = None
+        self._locating = asyncio.Lock()
+        self._first_failure: str | None = None  # since the last answer
         self._repeats_ids: set[str] = set()  # paths whose answers have repeated an id
         logging.getLogger("httpx").setLevel(logging.WARNING)  # one line a request otherwise
         self._http = httpx.AsyncClient(
@@ -126,15 +128,18 @@ class OpenAIClient:
             tries = self._requests.attempts
             text = f"{failure} ({tries} tries)" if tries > 1 else str(failure)
             if failure.unreachable:
+                if self._first_failure not in (None, str(failure)):
+                    text += f"; the first failure was: {self._first_failure}"
                 raise EngineError(f"model '{self._model_key}': {text}") from None
             raise RequestError(text) from None
         return answer
 
     async def _try(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         """One try: the answer, `_TransientError`, `RequestError` or `EngineError`."""
-        if self._url is None:
-            self._url = (await self._base_url()).rstrip("/")
-        url = f"{self._url}{path}"
+        async with self._locating:  # all that failed at once ask once
+            if self._url is None:
+                self._url = (await self._base_url()).rstrip("/")
+            url = f"{self._url}{path}"
         name = f"grace-{uuid.uuid4().hex}"
         try:
             async with asyncio.timeout(self._requests.timeout_s):
@@ -155,6 +160,9 @@ class OpenAIClient:
             ) from None
         answer = self._read(response, public_url(url))
         self._check_id(path, name, response, answer)
+        if self._first_failure is not None:
+            self._first_failure = None
+            logger.info("%s: answers again", public_url(url))
         return answer
 
     def _check_id(
@@ -233,10 +241,14 @@ class OpenAIClient:
         )
 
     def _log_retry(self, retry: tenacity.RetryCallState) -> None:
+        """One warning, of the first failure, for all requests until the server answers again."""
         failure = retry.outcome.exception() if retry.outcome else None
+        if self._first_failure is not None:
+            return
+        self._first_failure = str(failure)
         wait_s = retry.next_action.sleep if retry.next_action else 0
         logger.warning(
-            "try %d of %d failed, next in %.1f s: %s",
+            "try %d of %d failed, next in %.1f s; more are not logged until one succeeds: %s",
             retry.attempt_number,
             self._requests.attempts,
             wait_s,

@@ -76,7 +76,6 @@ class VllmEngine:
             self._lease = stack.enter_context(self._lease_context)
             self._pump = Pump()
             stack.callback(self._pump.close)
-            self._asking = asyncio.Lock()
             self._asked = False
             self._client = OpenAIClient(
                 self._model_key, self._base_url, self._requests, use_proxies=False
@@ -158,11 +157,10 @@ class VllmEngine:
 
     async def _base_url(self) -> str:
         """The lease's server; after a failure, once the supervisor has seen to it."""
-        async with self._asking:
-            if self._asked:
-                await asyncio.sleep(_NOTICE_S)
-            self._asked = True
-            return await asyncio.to_thread(self._lease.wait_ready)
+        if self._asked:
+            await asyncio.sleep(_NOTICE_S)
+        self._asked = True
+        return await asyncio.to_thread(self._lease.wait_ready)
 
     def _ask_facts(self) -> dict[str, Any]:
         try:

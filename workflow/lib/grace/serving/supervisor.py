@@ -34,7 +34,7 @@ from grace.serving.rundir import RunDir, State
 from grace.serving.spec import HOST, Task
 
 RESTARTS = 1
-"""How often a server that was ready and died is started again."""
+"""How often a server that was ready and died, or was killed while starting, is started again."""
 _POLL_S = 0.2
 _STOP_S = 20.0
 
@@ -44,7 +44,14 @@ class _Stop(Exception):
 
 
 class _Died(Exception):
-    """The server ended by itself, or never became ready; the text says how."""
+    """The server ended without being asked, or never became ready; the text says how.
+
+    `again` is false where another start would end in the same way.
+    """
+
+    def __init__(self, text: str, *, again: bool) -> None:
+        super().__init__(text)
+        self.again = again
 
 
 class Supervisor:
@@ -58,6 +65,7 @@ class Supervisor:
         self._idle_since: float | None = None
         self._signalled = False
         self._warden: subprocess.Popen[bytes] | None = None
+        self._first_death = ""
         self._state = State(ProcessId.of(psutil.Process()), "starting", task.log_file)
 
     def run(self) -> None:
@@ -77,7 +85,10 @@ class Supervisor:
             self._say("stopping the server")
         except _Died as death:
             # The state first: who has read of it in the log finds it so.
-            self._publish(phase="failed", port=None, base_url=None, reason=self._explain(death))
+            reason = self._explain(death)
+            if self._first_death:
+                reason = f"{self._first_death}\nIt was started again. {reason}"
+            self._publish(phase="failed", port=None, base_url=None, reason=reason)
             self._say(str(death))
         finally:
             self._stop_server()
@@ -89,14 +100,18 @@ class Supervisor:
     def _serve(self) -> None:
         """Start, watch, and start again for as long as that is allowed."""
         while True:
-            self._start()
             try:
+                self._start()
                 self._watch()
             except _Died as death:
+                if not death.again:
+                    raise
                 self._stop_server()
                 if self._state.restarts >= RESTARTS:
                     times = "once" if RESTARTS == 1 else f"{RESTARTS} times"
-                    raise _Died(f"{death}; it had been restarted {times} already") from None
+                    text = f"{death}; it had been restarted {times} already"
+                    raise _Died(text, again=False) from None
+                self._first_death = self._first_death or self._explain(death)
                 self._publish(
                     phase="starting", port=None, base_url=None, restarts=self._state.restarts + 1
                 )
@@ -119,7 +134,8 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise _Died(
                     f"was not ready after {self._task.start_timeout_s:.0f} s"
-                    " (`serving.start_timeout_s`)"
+                    " (`serving.start_timeout_s`)",
+                    again=False,
                 )
         self._say("the server is ready")
         self._publish(phase="ready", base_url=f"http://{HOST}:{port}")
@@ -135,7 +151,10 @@ class Supervisor:
         assert self._warden is not None
         code = self._warden.poll()
         if code is not None:
-            raise _Died(f"ended with exit code {code} {when}")
+            # By a signal; the warden gives its program's as 128 + signal.
+            killed = code < 0 or code > 128
+            ready = self._state.phase == "ready"
+            raise _Died(f"ended with exit code {code} {when}", again=ready or killed)
         if self._signalled:
             self._publish(phase="stopping")
             raise _Stop

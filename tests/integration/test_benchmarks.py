@@ -1,0 +1,72 @@
+"""The scripts that measure run to their end on very little; `python -m bench` has tests of its own.
+
+What docs quote is what they print. `bench_limits.py` is in test_workflow.py, which has its records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
+
+
+def output(script: str, *arguments: str, folder: Path) -> str:
+    """What a script prints; it must succeed."""
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / script, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_journal_is_measured(tmp_path):
+    sizes = ("--answers", "50", "--commits", "20", "--writers", "2", "--rounds", "1")
+    printed = output(
+        "bench_journal.py", *sizes, "open", "commits", "writers", "kills", folder=tmp_path
+    )
+    assert len(re.findall(r"(?m)^open, .*: \d+ bytes an answer, opened in [\d.]+ s", printed)) == 9
+    assert len(re.findall(r"(?m)^commits, .*: [\d.]+ ms an answer", printed)) == 6
+    assert "2 writers, lines: " in printed
+    assert re.search(r"kill -9, lines: 4 kills, \d+ saved, 0 lost", printed)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0
+    or shutil.which("mkfs.ext4") is None
+    or not Path("/dev/loop-control").exists(),
+    reason="power cuts need root, mkfs.ext4 and loop devices",
+)
+def test_power_cuts_are_measured(tmp_path):
+    printed = output("bench_journal.py", "--rounds", "1", "cuts", folder=tmp_path)
+    assert re.search(r"power cut, lines: 1 cuts, \d+ saved, 0 lost, 0 corrupt files", printed)
+
+
+def test_the_executor_is_measured(tmp_path):
+    sizes = ("--jobs", "2", "--lasts", "1", "--pods", "1", "--work", "0.1")
+    printed = output("bench_cluster.py", *sizes, folder=tmp_path)
+    few, many = re.split(r"(?<=\})\n(?=\{)", printed.strip())
+    assert json.loads(few)["pods"] == 1
+    found = json.loads(many)
+    assert (found["jobs"], found["left behind"]) == (2, 0)
+    assert found["API calls"] > 4
+
+
+def test_what_the_journal_and_the_records_cost_is_measured(tmp_path):
+    run = ("results/pico/replication-0/study1_exp1.json", "--config", "limit=2", "replications=1")
+    printed = output("bench_overhead.py", "--rounds", "1", "--", *run, folder=tmp_path)
+    assert re.search(r"round 1, with: [\d.]+ s, CPU [\d.]+ s", printed)
+    assert re.search(r"by the clock: with [\d.]+ s, without [\d.]+ s", printed)

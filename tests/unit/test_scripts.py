@@ -1,0 +1,53 @@
+"""Every script: a function that imports without Snakemake, which appears below `__main__` alone."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from grace.pico.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+#: Typed by hand, and tested in the files named.
+BY_HAND = {
+    "bench_cluster": "integration/test_benchmarks.py",
+    "bench_journal": "integration/test_benchmarks.py",
+    "bench_limits": "integration/test_workflow.py",
+    "bench_overhead": "integration/test_benchmarks.py",
+    "make_stimuli": "unit/test_stimuli_bundled.py",
+    "sbom": "integration/test_sbom.py",
+}
+
+
+def test_every_script_is_a_rules_or_is_typed_by_hand_and_tested():
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    named = set(re.findall(r"scripts/(\w+)\.py", rules))
+    assert named | set(BY_HAND) == {path.stem for path in SCRIPTS}
+    for name, file in BY_HAND.items():
+        assert name in (ROOT / "tests" / file).read_text()
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_is_a_module_that_knows_of_snakemake_below_main_alone(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    main = [node for node in tree.body if isinstance(node, ast.If)]
+    allowed = {id(node) for one in main for node in ast.walk(one)}
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    assert [one.lineno for one in names if one.id == "snakemake" and id(one) not in allowed] == []
+    if path.stem != "sbom":  # its library is in .venv-sbom
+        importlib.import_module(path.stem)
+
+
+def test_pico_is_trained_with_the_settings_given(monkeypatch, tmp_path):
+    script = importlib.import_module("train_pico")
+    given = []
+    monkeypatch.setattr(script, "build", lambda *arguments: given.append(arguments))
+    prompts = ROOT / "config" / "prompts" / "seed"
+    script.train_pico(prompts, tmp_path, Settings(seed=7).as_dict())
+    ((_, folder, settings),) = given
+    assert (folder, settings) == (tmp_path, Settings(seed=7))
