@@ -103,7 +103,7 @@ show_failed <- function(json) {
   step <- trimws(paste(failed$stage, ifelse(is.na(failed$study), "", failed$study)))
   show_table(
     data.frame(
-      Model = failed$model, Replication = failed$replication, "Failed at" = step,
+      Model = mark_keys(failed$model), Replication = failed$replication, "Failed at" = step,
       Reason = failed$reason, check.names = FALSE
     ),
     "Not in this report: what failed when it was made. The same command tries it again."

@@ -168,6 +168,7 @@ def render(
     validation=(),
     origins=None,
     versions=None,
+    failed=(),
 ) -> Path:
     """The report on the analyses in `tables`, folders by study."""
     folder.mkdir(exist_ok=True)
@@ -193,7 +194,12 @@ def render(
         "scripts": str(ROOT / "scripts"),
         "output": str(folder / "report.html"),
         "input": {name: [str(path) for path in paths] for name, paths in given.items()},
-        "params": {"cell": cell, "commit": "abc", "versions": versions or {"python": "3"}},
+        "params": {
+            "cell": cell,
+            "commit": "abc",
+            "versions": versions or {"python": "3"},
+            "failed": json.dumps(failed),
+        },
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     done = rscript(DRIVER, str(folder / "job.json"))
@@ -260,6 +266,10 @@ def attacked(tmp_path_factory):
         validation=[hostile_validation(text) for text in HOSTILE],
         origins={said: said},
         versions={text: text for text in HOSTILE},
+        failed=[
+            {"model": text, "replication": 0, "stage": text, "study": text, "reason": text}
+            for text in HOSTILE
+        ],
     )
 
 

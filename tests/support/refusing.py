@@ -18,8 +18,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bad_inputs import ROOT, BadInput, bad_input, shipped
+from snakemake.cli import parse_config
+from snakemake.common.configfile import load_configfile
+from snakemake.utils import update_config
+
+from grace.config_sources import check_entries, check_files
+from grace.errors import GraceError
+from grace.project import Project
 
 LIMIT_S = 10
+"""Of computing; a busy machine makes none of it longer."""
+WAIT_S = 120
+"""In all, for what waits without computing."""
 LIMIT_BYTES = 6 * 2**30
 """Of address space, of which torch takes much."""
 
@@ -54,13 +64,6 @@ def project_folder(folder: Path) -> None:
 
 def read(entries: list[str]) -> None:
     """As workflow/Snakefile does, up to the first job. Raises what it raises."""
-    from snakemake.cli import parse_config
-    from snakemake.common.configfile import load_configfile
-    from snakemake.utils import update_config
-
-    from grace.config_sources import check_entries, check_files
-    from grace.project import Project
-
     check_files([Path("config/config.yaml")])
     check_entries(entries)
     values = load_configfile("config/config.yaml")
@@ -70,16 +73,16 @@ def read(entries: list[str]) -> None:
 
 def outcome(bad: BadInput) -> tuple[str, str]:
     """What became of an input in the present folder, which is as it was afterwards."""
-    from grace.errors import GraceError
-
     before = {path: Path(path).read_bytes() if Path(path).exists() else None for path in bad.files}
     try:
         for path, content in bad.files.items():
             Path(path).write_bytes(content.encode("latin-1"))
         try:
-            signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+            signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
+            signal.setitimer(signal.ITIMER_REAL, WAIT_S)
             read(bad.entries)
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
     except GraceError as error:
         return "refused", str(error)
@@ -101,10 +104,12 @@ def serve() -> None:
         raise Hang
 
     signal.signal(signal.SIGALRM, over)
+    signal.signal(signal.SIGPROF, over)
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
     with tempfile.TemporaryDirectory() as folder:
         project_folder(Path(folder) / "project")
         os.chdir(Path(folder) / "project")
+        Project(Path.cwd(), {}, {}).check()  # imports what is imported late
         for line in sys.stdin:
             request = json.loads(line)
             bad = bad_input(request) if isinstance(request, int) else BadInput(**request)

@@ -106,6 +106,14 @@ def test_replications_whose_checks_failed_are_told_with_the_check(tmp_path):
     assert one.reason.endswith("; see its validation.json")
 
 
+def test_a_model_that_merge_refuses_as_a_whole_is_left_out_in_all_replications():
+    text = "validation failed (1 checks):\nbad, all 2 replications, study1_exp1: the same answers"
+    found = continuation.refused_models(text, [("bad", 0), ("badly", 0), ("bad", 1), ("good", 0)])
+    assert [one.what for one in found] == [("bad", 0), ("bad", 1)]
+    assert {one.stage for one in found} == {"merge"}
+    assert "the same answers" in found[0].reason
+
+
 def test_the_last_line_names_the_model_and_the_reason():
     told = [
         failure(replication=0, stage="generate", study="study1"),

@@ -79,6 +79,7 @@ def test_identical_prompts_are_asked_once_at_temperature_0(caplog):
     items, records = greedy(engine)
     assert len(engine.generated) == 36
     assert "study1_exp1: 300 prompts, 264 of them joined to an identical one" in caplog.text
+    assert "to ask" not in caplog.text, "only the journal knows"
     assert [record["trial"] for record in records] == [item.trial.row() for item in items]
     assert len({record["request_seed"] for record in records}) == 300
     assert len({record["asked_as"] for record in records}) == 36

@@ -66,7 +66,7 @@ def test_what_is_no_address(url):
 
 @pytest.mark.parametrize(
     "argument", ["--api-k=x", "--api_key", "--a", "--hf-tok=x", "--port=1", "--po=1", "--trust",
-                 "--trust_remote_code", "--max_model_len=3", "-q", "-qawq", "-t", "-tp=2",
+                 "--trust_remote_code", "--max_model_len=3", "-q", "-qawq",
                  "--see=1",
                  "--conf=x.yaml"],
 )  # fmt: skip
@@ -77,7 +77,8 @@ def test_arguments_of_the_server_are_known_by_their_beginnings(argument):
 
 @pytest.mark.parametrize(
     "arguments", [[], ["--gpu-memory-utilization", "0.8"], ["--kv-cache-dtype=fp8"], ["-O3"],
-                  ["--tokenizer-mode", "slow"], ["--model-impl=transformers"], ["-dp", "-1"],
+                  ["--tokenizer-mode", "slow"], ["--model-impl=transformers"],
+                  ["-tp=2", "-dp", "2"],
                   ["--speculative-config", '{"model": "x", "num_speculative_tokens": 3}'],
                   ["--config-format", "hf"], ["--no-enable-prefix-caching"]],
 )  # fmt: skip

@@ -125,6 +125,19 @@ def test_another_model_version_or_answer_version_is_asked(
     assert engine.keys == ["a"] * 4
 
 
+def test_how_much_the_journal_holds_is_logged_once_it_was_looked_up(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "grace")
+    with Journal(folder) as journal:
+        list(journaled(Counting(), journal).generate([generation("a")]))
+        assert "the journal holds" not in caplog.text
+        list(journaled(Counting(), journal).generate([generation("a"), generation("b", seed=2)]))
+        assert "pico/test: the journal holds 1 of 2 answers" in caplog.text
+        list(journaled(Counting(), journal).generate([generation("a")]))
+    assert "pico/test: the journal holds all 1 answers" in caplog.text
+
+
 def test_an_engine_is_opened_at_the_first_answer_that_is_missing(folder: Path) -> None:
     opened: list[str] = []
 

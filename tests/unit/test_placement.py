@@ -327,7 +327,7 @@ def test_answers_leave_room_for_prompts(root: Path) -> None:
     remote = {"name": "theirs", "engine": "endpoint", "base_url": "https://x.org/v1"}
     path = root / "config/models.yaml"
     path.write_text(path.read_text() + yaml.safe_dump({"remote": remote}))
-    project(root, models=["remote"], **too_long).check()
+    project(root, models=["remote"], experiments=["exp1"], **too_long).check()
 
 
 @pytest.mark.parametrize(

@@ -241,3 +241,14 @@ def test_one_query_that_fails_in_passing_refuses_no_endpoint(checked, caplog):
     with closing(FakeOpenAI(reply)) as server:
         checked(remote(server.url), preflight.check_all)
     assert "a first query failed" in caplog.text
+
+
+def test_a_pass_is_noted_for_one_commit_of_the_hub():
+    entries = [
+        ModelEntry(
+            name="org/model", revision=model, tokenizer="org/words", tokenizer_revision=words
+        )
+        for model, words in (("a" * 40, "b" * 40), ("c" * 40, "b" * 40), ("a" * 40, "c" * 40))
+    ]
+    wanted = {"stimuli": {}}
+    assert len({preflight._key({"key": "same"}, entry, wanted) for entry in entries}) == 3

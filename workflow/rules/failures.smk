@@ -68,8 +68,11 @@ def note_failures():
         if "model" in members[0].wildcards_dict:
             FAILED.append(failure_of(job, members))
         elif "merge" in {one.rule.name for one in members} and PROJECT.config.on_invalid == "fail":
-            found = continuation.invalid(validations(members))
-            FAILED.extend(found)
+            found = continuation.invalid(validations(members)) or continuation.refused_models(
+                failure_text(job, members), PROJECT.replications
+            )
+            told = {failure.what for failure in FAILED}  # by the merge of another study
+            FAILED.extend(failure for failure in found if failure.what not in told)
             rest_is_whole &= bool(found)
         else:
             rest_is_whole = False
@@ -107,6 +110,14 @@ def failure_of(job, members):
         stage=culprit.rule.name,
         reason=reason or words or f"it ended without a reason in its log, {culprit.log[0]}",
     )
+
+
+def failure_text(job, members):
+    """What the log of a failed merge says."""
+    _, log = getattr(workflow.scheduler._executor, "last_words", {}).get(job, (None, None))
+    logs = [Path(str(path)) for one in members if one.rule.name == "merge" for path in one.log]
+    told = [continuation.reason_in(path, STARTED) for path in logs]
+    return "\n".join(filter(None, [*told, continuation.reason_in(log) if log else None]))
 
 
 def given_up():

@@ -136,6 +136,19 @@ def invalid(validations: Iterable[Path]) -> list[Failure]:
     return found
 
 
+def refused_models(text: str, replications: Sequence[Replication]) -> list[Failure]:
+    """Models that `merge` refuses although each of their replications passed alone.
+
+    A line of its `text` then begins with `<model>, all`; all replications are left out.
+    """
+    found = []
+    for model, index in replications:
+        line = next((one for one in text.splitlines() if one.startswith(f"{model}, all ")), None)
+        if line is not None:
+            found.append(Failure(model=model, replication=index, stage="merge", reason=line))
+    return found
+
+
 def lines(failures: Sequence[Failure]) -> list[str]:
     """A line for what failed with its reason; replications that went with it are only named."""
     after: dict[str, list[Failure]] = {}

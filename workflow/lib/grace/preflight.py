@@ -28,6 +28,7 @@ from grace.engines import preflight as check_engine
 from grace.engines.base import ScoreRequest
 from grace.errors import ConfigError, EngineError, GraceError
 from grace.experiments import prompt_id
+from grace.identity import ModelIdentity
 from grace.measurement import query_key, tokenised
 from grace.prompts import PromptSet
 from grace.records import write_json
@@ -62,10 +63,11 @@ def check_tokenizers(config: Config, models: Mapping[str, ModelEntry]) -> None:
 def check(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime: Runtime) -> None:
     """Check every prompt of the run, unless a note says that they passed.
 
-    `cell` is `Project.model_cell`'s, `wanted` what `Project.wanted` gives. Raises `EngineError`
-    with the first prompts that cannot be put to the model, and what to do.
+    `cell` is `Project.model_cell`'s, `entry` has the hub's commits, `wanted` is what
+    `Project.wanted` gives. Raises `EngineError` with the first prompts that cannot be put to the
+    model, and what to do.
     """
-    note = runtime.journal_dir / NOTES / f"{_key(cell, wanted)}.json"
+    note = runtime.journal_dir / NOTES / f"{_key(cell, entry, wanted)}.json"
     if note.is_file():
         return
     # Not all of them: a template that refuses a prompt takes its time.
@@ -84,16 +86,20 @@ def check_all(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime:
     that tells no log-probabilities is known before it is paid for answers. Raises `EngineError`.
     """
     check_engine(cell["key"], entry, runtime)
+    identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
+    entry = identity.pinned()
     check(cell, entry, wanted, runtime)
     if entry.engine == "endpoint" and "exp2" in wanted["experiments"]:
         _probe(cell["key"], entry, wanted, runtime)
 
 
-def _key(cell: Mapping[str, Any], wanted: Json) -> str:
+def _key(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json) -> str:
     """Digest of all that decides whether the prompts pass."""
     return digest(
         [
             dict(cell),
+            # Commits of the hub, which a cell does not know.
+            [entry.revision, entry.tokenizer_revision],
             wanted,
             modules.library(
                 "preflight.py",

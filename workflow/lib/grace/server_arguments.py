@@ -21,8 +21,7 @@ REFUSED = {
     _OWN: (
         "--model", "--served-model-name", "--host", "--port", "--uds", "--dtype", "--max-model-len",
         "--revision", "--tokenizer-revision", "--tokenizer", "--quantization", "-q",
-        "--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--generation-config",
-        "--logprobs-mode", "--seed",
+        "--generation-config", "--logprobs-mode", "--seed",
     ),
     _CODE: (
         "--trust-remote-code", "--middleware", "--logits-processors", "--tool-parser-plugin",
