@@ -118,6 +118,7 @@ def infer(
         write_records(records_path, records)
         description = engine.describe() or {"engine": entry.engine, "version": version}
         sessions = engine.sessions()
+        answer_keys = engine.answer_keys()
         asked_engine = engine.opened
     # Only now: a first run fetches them.
     origin["model"] |= identity.hub_files()
@@ -133,6 +134,7 @@ def infer(
             "gpus": entry.gpus,
             **origin,
             "answers": sessions,
+            "answer_keys": answer_keys,
         },
     )
     return {"hardware": facts["hardware"], "engine": description, **origin}

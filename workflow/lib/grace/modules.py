@@ -22,6 +22,7 @@ INERT = (
     "errors.py",
     "journal/__init__.py",
     "journal/store.py",
+    "leftovers.py",
     "modules.py",
     "plain_text.py",  # refuses, or lets pass
     "preflight.py",
