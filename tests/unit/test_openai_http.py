@@ -5,7 +5,6 @@ from __future__ import annotations
 import email.utils
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
