@@ -1,20 +1,24 @@
 """Merge a study's tables over models and replications, if they are valid."""
 
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any, cast
 
 import pandas as pd
 
+from grace.config import GenerationConfig
 from grace.errors import RecordError
 from grace.records import read_json, replacing
 from grace.studies import STUDIES, Study
-from grace.tables import analysis_ready
-from grace.validation import read_report
+from grace.tables import TEXT_COLUMNS, CsvLines, analysis_ready
+from grace.validation import check_draws, read_report
 
 
-def refuse_invalid(validations: list[Path], on_invalid: str) -> None:
+def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[str] = ()) -> None:
     """Raise `RecordError` with a readable summary of failed checks, or only log it."""
     failures = [line for path in validations for line in read_report(read_json(path)).failures()]
+    failures += also
     if not failures:
         return
     summary = "\n".join(
@@ -37,9 +41,35 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
         path,
         keep_default_na=False,
         na_values=[""],
-        dtype=dict.fromkeys((study.key_columns[0], "variant", "prompt_id"), "string"),
+        dtype=dict.fromkeys((*study.key_columns, *TEXT_COLUMNS), "string"),
         low_memory=False,
     )
+
+
+def repeated_draws(
+    structured: list[Path], probabilities: list[Path], study: Study,
+    decoding: Mapping[str, Any] | None,
+) -> Iterator[str]:  # fmt: skip
+    """A line for each model whose replications repeat each other, which none of them shows alone.
+
+    The lists are those of `merge`; `decoding` is None where no answers were sampled.
+    """
+    tables: dict[str, list[tuple[pd.DataFrame, pd.DataFrame | None]]] = {}
+    for index, path in enumerate(structured):
+        found = read_table(path, study)
+        measured = read_table(probabilities[index], study) if probabilities else None
+        tables.setdefault(str(found["model_key"].iloc[0]), []).append((found, measured))
+    for model, pairs in tables.items():
+        if len(pairs) > 1:
+            scored = [table for _, table in pairs if table is not None]
+            checks = check_draws(
+                pd.concat([found for found, _ in pairs]),
+                pd.concat(scored) if scored else None,
+                study,
+                GenerationConfig.model_validate(decoding),
+            )
+            whose = f"{model}, all {len(pairs)} replications"
+            yield from (check.failure(whose) for check in checks if not check.passed)
 
 
 def merge(
@@ -60,22 +90,28 @@ def merge(
     ]
     merged = pd.concat(tables, ignore_index=True)
     with replacing(csv) as file:
-        merged.to_csv(file, index=False)
+        merged.to_csv(cast("IO[str]", CsvLines(file)), index=False, lineterminator="\r\n")
     merged.to_parquet(parquet, index=False)
 
 
 if __name__ == "__main__":
     from grace.scripting import job
 
+    study = STUDIES[snakemake.wildcards.study]
+    structured = [Path(path) for path in snakemake.input.get("structured", [])]
+    probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):
         refuse_invalid(
             [Path(path) for path in snakemake.input.validations],
             snakemake.params.cell["on_invalid"],
+            list(
+                repeated_draws(structured, probabilities, study, snakemake.params.cell["decoding"])
+            ),
         )
         merge(
-            [Path(path) for path in snakemake.input.get("structured", [])],
-            [Path(path) for path in snakemake.input.get("probabilities", [])],
-            STUDIES[snakemake.wildcards.study],
+            structured,
+            probabilities,
+            study,
             Path(snakemake.output.csv),
             Path(snakemake.output.parquet),
         )

@@ -7,10 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from grace.config import Thresholds
+from grace.config import GenerationConfig, Thresholds
 from grace.records import write_json
 from grace.studies import STUDIES
-from grace.validation import Check, check_probabilities, check_structured, report
+from grace.tables import TEXT_COLUMNS
+from grace.validation import (
+    Check,
+    check_draws,
+    check_models,
+    check_probabilities,
+    check_structured,
+    report,
+)
 
 
 def validate(
@@ -27,22 +35,36 @@ def validate(
     """
     thresholds = Thresholds.model_validate(cell["thresholds"])
     checks: list[Check] = []
-    for study, trials in cell["trials"].items():
-        expected = trials * len(cell["variants"])
-        for tables, check in (
-            (structured, check_structured),
-            (probabilities, check_probabilities),
-        ):
-            if study in tables:
-                # An answer "NA" or "null" is an answer, not a missing value.
-                table = pd.read_csv(tables[study], keep_default_na=False, na_values=[""])
-                checks += check(table, STUDIES[study], expected, thresholds)
+    for name, trials in cell["trials"].items():
+        study, expected = STUDIES[name], trials * len(cell["variants"])
+        answers, measured = _read(structured.get(name)), _read(probabilities.get(name))
+        if answers is not None:
+            checks += check_structured(answers, study, expected, thresholds)
+            checks += check_models(answers, study, "exp1", cell["answers_as"])
+            decoding = GenerationConfig.model_validate(cell["decoding"])
+            checks += check_draws(answers, measured, study, decoding)
+        if measured is not None:
+            checks += check_probabilities(measured, study, expected, thresholds)
+            checks += check_models(measured, study, "exp2", cell["answers_as"])
     found = report(model_key, replication, checks)
     for line in found.failures():
         logging.warning("%s", line)
     if found.passed:
         logging.info("all %d checks passed", len(found.checks))
     write_json(output, found.model_dump())
+
+
+def _read(path: Path | None) -> pd.DataFrame | None:
+    """A table; an answer "NA" or "null" is an answer, not a missing value."""
+    if path is None:
+        return None
+    return pd.read_csv(
+        path,
+        keep_default_na=False,
+        na_values=[""],
+        dtype=dict.fromkeys(TEXT_COLUMNS, "string"),
+        low_memory=False,
+    )
 
 
 if __name__ == "__main__":

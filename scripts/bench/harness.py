@@ -53,7 +53,7 @@ def _watched() -> Any:
 
 
 def _open(model: Any, batch_size: int) -> Any:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(ROOT / PICO)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(ROOT / PICO, trust_remote_code=False)
     return _watched()(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
 
 

@@ -63,7 +63,10 @@ class BenchModel:
         auto: Any = transformers.AutoModelForCausalLM
         dtype = getattr(torch, self.dtype)
         if self.config is None:
-            return auto.from_pretrained(ROOT / PICO, dtype=dtype).to(self.device).eval()
+            model = auto.from_pretrained(
+                ROOT / PICO, dtype=dtype, trust_remote_code=False, use_safetensors=True
+            )
+            return model.to(self.device).eval()
         torch.manual_seed(SEED)
         with torch.device(self.device):
             return auto.from_config(self.config(), dtype=dtype).eval()

@@ -132,6 +132,8 @@ FAULTS = {
     "hang": faults.hang,
     "drip": faults.drip,
     "truncate": faults.truncate,
+    "oversize": faults.oversize,
+    "bomb": faults.bomb,
     "misname_encoding": faults.misname_encoding,
     "nest": faults.nest,
     "not_a_number": faults.not_a_number,
@@ -147,6 +149,8 @@ FAULTS = {
 }
 #: Answers of a kind that asking again seldom mends, so that it is not tried.
 NOT_ASKED_AGAIN = {
+    "oversize",
+    "bomb",
     "not_a_number",
     "no_choice",
     "two_choices",

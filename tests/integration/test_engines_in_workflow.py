@@ -13,6 +13,8 @@ import yaml
 from fake_openai import Asked, FakeOpenAI, Reply
 from workflow_project import ROOT, Project
 
+from grace.engines.sampling_check import PROMPT
+
 KEY = "canary-5f0c1e"
 
 
@@ -64,6 +66,9 @@ def test_an_endpoint_answers_and_its_key_is_nowhere(project, monkeypatch):
     assert [record["response"] for record in records] == ["It was good"] * 5
     assert all(record["prompt_token_ids"] is None for record in records)
     chats = [asked for asked in server.asked if asked.path.endswith("/chat/completions")]
+    # Before the first trial, two requests that look at how the server draws.
+    assert [PROMPT in str(asked.body) for asked in chats] == [True] * 2 + [False] * 5
+    del chats[:2]
     assert sorted(a.body["seed"] for a in chats) == sorted(r["request_seed"] for r in records)
     assert KEY not in shown
     for file in project.folder.rglob("*"):

@@ -65,16 +65,20 @@ def test_weights_arrive_once_in_one_form(tmp_path, hub):
     plan = project.run("prefetch", "-n", "--config", "models=[pico,gemma-2b,gemma-9b]")
     listed = "Fetch to HF_HOME: google/gemma-2-2b-it (about 5 GiB), old/pickled (about 17 GiB)"
     assert listed in plan
-    done = prefetch(project, hub, tmp_path / "home", "pico,gemma-2b,gemma-9b")
+    refused = prefetch(project, hub, tmp_path / "home", "gemma-9b")
+    assert refused.returncode != 0
+    assert "old/pickled: its weights are pickled (pytorch_model.bin), which can" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    done = prefetch(project, hub, tmp_path / "home", "pico,gemma-2b")
     assert done.returncode == 0, done.stderr
-    assert listed in done.stdout + done.stderr
+    assert "google/gemma-2-2b-it (about 5 GiB)" in done.stdout + done.stderr
     snapshot = tmp_path / "home/hub/models--google--gemma-2-2b-it/snapshots" / COMMIT
     there = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*")}
     assert there == {"config.json", "tokenizer.json", "model.safetensors"}
     assert (snapshot / "model.safetensors").read_bytes() == FILES["model.safetensors"]
-    assert "old/pickled/pytorch_model.bin" in hub.served
+    assert not [name for name in hub.served if name.endswith((".bin", ".pth"))]
     sent = list(hub.served)
-    again = prefetch(project, hub, tmp_path / "home", "pico,gemma-2b,gemma-9b")
+    again = prefetch(project, hub, tmp_path / "home", "pico,gemma-2b")
     assert again.returncode == 0, again.stderr
     assert hub.served == sent
 

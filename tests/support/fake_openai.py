@@ -23,7 +23,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer; a status of 0 closes the connection without a word."""
+    """What to answer: bytes or text as they are, all else as JSON.
+
+    A status of 0 closes the connection without a word. The header `Transfer-Encoding: chunked`
+    leaves out how long the body is.
+    """
 
     body: Any = field(default_factory=dict)
     status: int = 200
@@ -49,14 +53,17 @@ class FakeOpenAI:
                 if answer.status == 0:
                     self.close_connection = True
                     return
-                payload = (
-                    answer.body.encode()
-                    if isinstance(answer.body, str)
-                    else json.dumps(answer.body).encode()
-                )
+                payload = answer.body
+                if not isinstance(payload, bytes):
+                    text = payload if isinstance(payload, str) else json.dumps(payload)
+                    payload = text.encode()
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
+                if answer.headers.get("Transfer-Encoding") == "chunked":
+                    self.end_headers()
+                    self.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(payload), payload))
+                    return
                 self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
                 self.wfile.write(payload)

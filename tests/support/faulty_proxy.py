@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import http.server
 import json
@@ -141,7 +142,7 @@ def hang(proxy: FaultyProxy, answer: Answer) -> None:
 
 def drip(proxy: FaultyProxy, answer: Answer) -> Answer:
     """A byte at a time, so that something always comes, for ever."""
-    answer.declared = 10**9
+    answer.declared = 10**6  # less than an answer may have
     answer.drips = True
     return answer
 
@@ -162,6 +163,19 @@ def cut(proxy: FaultyProxy, answer: Answer) -> Answer:
 def truncate(proxy: FaultyProxy, answer: Answer) -> Answer:
     """Half of the JSON, as if that were all."""
     answer.body = answer.body[: len(answer.body) // 2]
+    return answer
+
+
+def oversize(proxy: FaultyProxy, answer: Answer) -> Answer:
+    """More than any answer to such a request can be."""
+    answer.body += b" " * 12_000_000
+    return answer
+
+
+def bomb(proxy: FaultyProxy, answer: Answer) -> Answer:
+    """The same, compressed to almost nothing."""
+    answer.body = gzip.compress(oversize(proxy, answer).body)
+    answer.headers["Content-Encoding"] = "gzip"
     return answer
 
 

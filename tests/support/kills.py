@@ -25,6 +25,7 @@ from fake_openai import Asked, Reply
 from waiting import PATIENCE_S
 from workflow_project import Project
 
+from grace.engines.sampling_check import PROMPT
 from grace.journal.__main__ import answers
 
 #: What two runs may differ in: when things were asked, and how long it took.
@@ -60,6 +61,8 @@ class CountingApi:
             return Reply({"data": [{"id": "somebodys-model"}]})
         mark = int(hashlib.sha256(json.dumps(asked.body, sort_keys=True).encode()).hexdigest(), 16)
         mark %= 2**40
+        if PROMPT in json.dumps(asked.body):
+            return self._chat(mark)  # no trial's: it looks at how we draw
         with self._lock:
             self.asked[mark] += 1
             number = self.asked.total()

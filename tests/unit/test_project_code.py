@@ -94,7 +94,7 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
             "exp2": project.experiment_cell("pico", 0, "study1", "exp2"),
             "structure": project.structure_cell(),
             "probabilities": project.probabilities_cell(),
-            "validation": project.validation_cell(),
+            "validation": project.validation_cell("pico"),
         }
 
     before, after = cells(), cells(scoring={"surface_forms": ["{}", " {}"]})
@@ -105,7 +105,8 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
 def test_a_limit_past_the_last_trial_is_none():
     def cells(limit) -> list:
         project = Project(ROOT, {"limit": limit})
-        return [project.experiment_cell("pico", 0, "study1", "exp1"), project.validation_cell()]
+        experiment = project.experiment_cell("pico", 0, "study1", "exp1")
+        return [experiment, project.validation_cell("pico")]
 
     whole = cells(None)
     assert whole[0]["limit"] == 300

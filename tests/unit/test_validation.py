@@ -6,7 +6,7 @@ from test_tables import STUDY2, probabilities, structured
 
 from grace.config import Thresholds
 from grace.studies import STUDIES
-from grace.validation import check_probabilities, check_structured, report
+from grace.validation import check_models, check_probabilities, check_structured, report
 
 STRICT = Thresholds()
 LENIENT = Thresholds(min_schema_pass=0.5, min_option_mass=0, max_low_mass_rate=1)
@@ -107,3 +107,45 @@ def test_the_summary_names_model_check_value_and_limit(answers):
     assert line.startswith("pico, replication 1, study2_exp1: share of answers that parse")
     assert "must be > 0.95" in line
     assert "rows to review)" in line
+
+
+def reporting(table: pd.DataFrame, *names: str | None) -> pd.DataFrame:
+    """The table with these models behind its answers, in turns."""
+    return table.assign(reported_model=[names[n % len(names)] for n in range(len(table))])
+
+
+def test_answers_of_another_model_fail_with_how_many_came_from_which(answers, measured):
+    names = ("gpt-4o-2024-08-06", "gpt-4o-mini", "gpt-4o-2024-08-06", "llama", "gpt-4o-mini")
+    (other, versions) = check_models(reporting(answers, *names), STUDY2, "exp1", "gpt-4o")
+    assert (other.name, other.passed, other.value) == ("reported_model", False, 24)
+    assert "'gpt-4o' (16 from 'gpt-4o-mini', 8 from 'llama')" in other.description
+    assert other.rows_to_review_total == 24
+    assert (versions.name, versions.passed) == ("model_versions", True)
+    queries = reporting(measured, "gpt-4o-2024-08-06;llama", "gpt-4o-2024-08-06")
+    (other, _) = check_models(queries, STUDY2, "exp2", "gpt-4o")
+    assert (other.passed, other.value) == (False, 20)
+
+
+def test_a_dated_version_passes_and_two_of_them_do_not(answers):
+    dated = reporting(answers, "gpt-4o-2024-08-06", "GPT-4o-2024-08-06", None)
+    assert failed(check_models(dated, STUDY2, "exp1", "openai/gpt-4o")) == {}
+    mixed = reporting(answers, "gpt-4o-2024-08-06", "gpt-4o-2024-05-13")
+    found = check_models(mixed, STUDY2, "exp1", "gpt-4o")
+    assert set(failed(found)) == {"model_versions"}
+    assert "20 from 'gpt-4o-2024-05-13'" in found[1].description
+
+
+def test_engines_that_name_no_model_are_not_checked(answers):
+    assert check_models(reporting(answers, None), STUDY2, "exp1", "gpt-4o") == []
+    assert check_models(reporting(answers, "x"), STUDY2, "exp1", None) == []
+
+
+def test_replaced_characters_are_shown_and_fail_nothing(answers):
+    assert "replaced_characters" not in {
+        c.name for c in check_structured(answers, STUDY2, 40, LENIENT)
+    }
+    answers.loc[3, "quality_flags"] = "replaced_characters"
+    found = {c.name: c for c in check_structured(answers, STUDY2, 40, LENIENT)}
+    shown = found["replaced_characters"]
+    assert (shown.passed, shown.value) == (True, 1 / 40)
+    assert shown.rows_to_review == [f"seed/{answers['trial_index'][3]}"]

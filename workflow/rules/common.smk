@@ -148,6 +148,10 @@ def experiment_code(experiment):
     return lambda wildcards: PROJECT.experiment_code(wildcards.model, wildcards.study, experiment)
 
 
+def validation_cell(wildcards):
+    return PROJECT.validation_cell(wildcards.model)
+
+
 def table_code(script):
     return lambda wildcards: PROJECT.table_code(script, wildcards.study)
 

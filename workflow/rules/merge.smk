@@ -23,7 +23,7 @@ rule merge:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell={"on_invalid": PROJECT.config.on_invalid},
+        cell=PROJECT.merge_cell(),
         code=table_code("merge.py"),
     message:
         "Merge {wildcards.study} over models and replications"

@@ -19,7 +19,7 @@ rule validate:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=PROJECT.validation_cell(),
+        cell=validation_cell,
         code=PROJECT.code("validate.py"),
     message:
         "Validate {wildcards.model}, replication {wildcards.replication}"

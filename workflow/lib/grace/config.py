@@ -322,6 +322,9 @@ class ModelEntry(Strict):
     api_key_env: Variable | None = Field(
         None, description="`endpoint` only: environment variable that holds the key, in capitals."
     )
+    reports_as: Text | None = Field(
+        None, description="`endpoint` only: the model's name in answers, where `name` is an alias."
+    )
     tokenizer: Source | None = Field(None, description="Hub id or folder, where it is not `name`.")
     tokenizer_revision: Revision | None = Field(
         None, description="Hub commit or tag of `tokenizer`; null takes the newest."

@@ -87,5 +87,8 @@ def run_generation(
             "usage": answer.usage,
             "response_timestamp": answer.completed_at,
             "processing_time_ms": answer.processing_time_ms,
+            "reported_model": answer.reported_model,
+            "system_fingerprint": answer.system_fingerprint,
+            "replaced_characters": answer.replaced_characters,
             "status": f"error: {answer.error}" if answer.error else "ok",
         }

@@ -27,7 +27,7 @@ Asked = tuple[str, str]
 #: Fields of a model's entry that cannot change an answer.
 PLACEMENT = {
     "api_key_env", "cache_kib_per_token", "gpus", "parameters_b", "placements",
-    "replication_parallelism", "runtime_min", "tensor_parallel_size", "weights_gib",
+    "replication_parallelism", "reports_as", "runtime_min", "tensor_parallel_size", "weights_gib",
 }  # fmt: skip
 
 _IN_PROCESS = {("transformers", "exp1"), ("transformers", "exp2")}

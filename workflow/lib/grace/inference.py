@@ -167,6 +167,11 @@ def _origin(
     return {
         "model": {"name": entry.name, "weights": identity.cell()["weights"]},
         "tokenizer": tokenizer.digests() if tokenizer is not None else None,
+        # None reaches a model from the text of a question: such text is refused.
+        "control_tokens": {
+            "in_text": "refused",
+            "known_by": "name" if tokenizer is None else "name and tokeniser",
+        },
         "identity": identity.values(version),
         "seeds": {"replication": run.base_seed + run.replication, "experiment": run.seed},
         "files": files | identity.files(),

@@ -100,6 +100,14 @@ def plan_scoring(
 
 
 def _record(query: Query, plan: QueryPlan, score: Score) -> dict[str, Any]:
+    return {
+        **_measured(query, plan, score),
+        "reported_model": score.reported_model,
+        "system_fingerprint": score.system_fingerprint,
+    }
+
+
+def _measured(query: Query, plan: QueryPlan, score: Score) -> dict[str, Any]:
     if score.bounds is not None:
         return bounded_query(query.name, query.options, plan, score.bounds)
     if score.token_logprobs is None or score.terminator_logprobs is None:

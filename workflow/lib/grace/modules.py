@@ -23,7 +23,8 @@ INERT = (
     "journal/__init__.py",
     "journal/store.py",
     "modules.py",
-    "preflight.py",  # refuses, or lets pass
+    "plain_text.py",  # refuses, or lets pass
+    "preflight.py",
     "process_id.py",
     "progress.py",
     "provenance.py",

@@ -37,6 +37,7 @@ from grace.modules import Code
 from grace.pico.origin import origin
 from grace.pico.settings import Settings
 from grace.preflight import check_tokenizers
+from grace.prompt_checks import check_prompts
 from grace.prompts import PromptSet
 from grace.stimuli import read_trials
 from grace.studies import STUDIES, Trial
@@ -159,9 +160,13 @@ class Project:
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
-            for wording in self.wordings.values():
-                STUDIES[study].messages(trials[0], wording)
-                STUDIES[study].queries(trials[0], wording)
+            check_prompts(
+                Path(self.stimuli_path(study)),
+                STUDIES[study],
+                self.config.experiments,
+                trials,
+                self.wordings,
+            )
 
     @cached_property
     def prompt_digests(self) -> dict[str, dict[str, str]]:
@@ -324,19 +329,30 @@ class Project:
 
     def analysis_cell(self) -> dict[str, Any]:
         """What analyses and report say beside their numbers: origins, settings of experiment 1."""
-        sampled = "exp1" in self.config.experiments
-        return {
-            "origins": self.origins,
-            "generation": self.config.generation.model_dump() if sampled else {},
-        }
+        return {"origins": self.origins, "generation": self._decoding() or {}}
 
-    def validation_cell(self) -> dict[str, Any]:
-        """What validation depends on, the tables apart; `trials` is their number, by study."""
+    def validation_cell(self, model: str) -> dict[str, Any]:
+        """What validation depends on, the tables apart.
+
+        `trials` is their number, by study; `answers_as` is how a server is to name the model.
+        """
+        entry = self.models[model]
+        own = {"endpoint": entry.reports_as or entry.name, "vllm": model}
         return {
+            "answers_as": own.get(entry.engine),
+            "decoding": self._decoding(),
             "thresholds": self.config.thresholds.model_dump(),
             "trials": {study: len(trials) for study, trials in self.trials.items()},
             "variants": list(self.config.variants),
         }
+
+    def merge_cell(self) -> dict[str, Any]:
+        """What merging depends on, the tables apart."""
+        return {"on_invalid": self.config.on_invalid, "decoding": self._decoding()}
+
+    def _decoding(self) -> dict[str, Any] | None:
+        """How answers are sampled; None where none are."""
+        return self.config.generation.model_dump() if "exp1" in self.config.experiments else None
 
 
 def _journal(environment: Mapping[str, str]) -> str:

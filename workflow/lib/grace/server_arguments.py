@@ -24,8 +24,9 @@ REFUSED = {
         "--generation-config", "--logprobs-mode", "--seed",
     ),
     _CODE: (
-        "--trust-remote-code", "--middleware", "--logits-processors", "--tool-parser-plugin",
-        "--reasoning-parser-plugin", "--worker-cls", "--worker-extension-cls", "--scheduler-cls",
+        "--trust-remote-code", "--load-format", "--middleware", "--logits-processors",
+        "--tool-parser-plugin", "--reasoning-parser-plugin", "--worker-cls",
+        "--worker-extension-cls", "--scheduler-cls",
     ),
     _UNSEEN: ("--config",),
 }  # fmt: skip

@@ -8,11 +8,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
+from grace.digests import digest
 from grace.errors import RecordError
+from grace.foreign_text import writable
 from grace.records import replacing
 from grace.scoring.records import BOUNDS, distribution
 from grace.studies import Study
@@ -22,9 +24,16 @@ RESPONSE_COLUMNS = ("model_name", "model_response", "response_timestamp", "proce
 #: What identifies a row within one model and replication.
 ROW_KEY = ("variant", "trial_index")
 RUN_COLUMNS = ("model_key", "replication", *ROW_KEY, "experiment_seed", "prompt_id")
-OWN_RAW = (*RUN_COLUMNS, "request_seed", "finish_reason", "status")
+#: What a server says of the model that answered; empty for engines without one.
+REPORTED = ("reported_model", "system_fingerprint")
+#: The answer's digest and the length of the trace before it, if any, both part of its identity;
+#: and how many of its characters no file can hold.
+OF_ANSWER = ("answer_id", "reasoning_characters", "replaced_characters")
+#: Identifiers and names, which stay text though they may look like numbers.
+TEXT_COLUMNS = ("variant", "prompt_id", "answer_id", *REPORTED)
+OWN_RAW = (*RUN_COLUMNS, "request_seed", "finish_reason", "status", *REPORTED, *OF_ANSWER)
 #: Columns of both experiments that the merged table keeps apart by a prefix.
-PER_EXPERIMENT = ("experiment_seed", "request_seed", "finish_reason", "status")
+PER_EXPERIMENT = ("experiment_seed", "request_seed", "finish_reason", "status", *REPORTED)
 
 
 def mass_columns(study: Study) -> tuple[str, ...]:
@@ -59,6 +68,7 @@ def probability_columns(study: Study) -> tuple[str, ...]:
         *RUN_COLUMNS,
         *mass_columns(study),
         "status",
+        *REPORTED,
         "quality_flags",
     )
 
@@ -70,8 +80,22 @@ def _inputs(record: Mapping[str, Any], study: Study) -> Row:
 
 def raw_rows(records: Iterable[Mapping[str, Any]], study: Study) -> Iterator[Row]:
     """One row an experiment-1 record."""
+    unknown = dict.fromkeys(REPORTED)  # in records of earlier versions
     for record in records:
-        row = {**_inputs(record, study), **record, "model_response": record["response"]}
+        reasoning = record["reasoning"]
+        answer, replaced = None, record.get("replaced_characters")
+        if record["response"] is not None:
+            answer, more = writable(record["response"])  # of an earlier version
+            replaced = (replaced or 0) + more
+        row = {
+            **unknown,
+            **_inputs(record, study),
+            **record,
+            "model_response": answer,
+            "replaced_characters": replaced,
+            "answer_id": None if answer is None else digest([reasoning, answer])[:16],
+            "reasoning_characters": None if reasoning is None else len(reasoning),
+        }
         yield {name: row[name] for name in raw_columns(study)}
 
 
@@ -94,6 +118,8 @@ def structured_rows(
             flags.append("out_of_range")
         if raw["finish_reason"] == "length":
             flags.append("truncated")
+        if int(raw["replaced_characters"] or 0):
+            flags.append("replaced_characters")
         yield {**raw, **answer, "quality_flags": ";".join(flags)}
 
 
@@ -128,15 +154,35 @@ def probability_rows(
             **record,
             **study.probabilities({name: distribution(q) for name, q in queries.items()}),
             **masses,
+            **{name: _distinct(queries.values(), name) for name in REPORTED},
             "quality_flags": ";".join(flags),
         }
         yield {name: row[name] for name in probability_columns(study)}
 
 
+def _distinct(queries: Iterable[Mapping[str, Any]], name: str) -> str | None:
+    """What a trial's queries have under a name, each once; None for nothing."""
+    found = {query[name] for query in queries if query.get(name) is not None}
+    return ";".join(sorted(found)) or None
+
+
+class CsvLines:
+    """A file for a CSV writer whose lines end in CR LF, written with LF alone.
+
+    With such an end the writer quotes a text that holds a CR; else readers end the row there.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write a CSV file; None becomes an empty cell, floats keep all their digits."""
     with replacing(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer = csv.DictWriter(CsvLines(file), columns, lineterminator="\r\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -8,13 +8,17 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from grace.config import Thresholds
+from grace import draws
+from grace.config import GenerationConfig, Thresholds
+from grace.model_names import same_model
 from grace.scoring.records import BOUNDS
 from grace.studies import Study
 from grace.tables import ROW_KEY
 
 #: Rows to review that a check lists; the others are only counted.
 LISTED = 50
+#: Foreign models that a check names.
+NAMED = 5
 
 
 class Check(BaseModel):
@@ -35,6 +39,14 @@ class Check(BaseModel):
     rows_to_review: list[str]
     rows_to_review_total: int
 
+    def failure(self, whose: str) -> str:
+        """A readable line on the failed check; `whose` says of which model and replication."""
+        return (
+            f"{whose}, {self.study}_{self.experiment}: {self.description}: {_shown(self.value)},"
+            f" must be {self.comparison} {_shown(self.threshold)} ({self.rows_to_review_total} rows"
+            " to review)"
+        )
+
 
 class Report(BaseModel):
     """validation.json."""
@@ -48,13 +60,8 @@ class Report(BaseModel):
 
     def failures(self) -> list[str]:
         """A readable line for every failed check."""
-        return [
-            f"{self.model_key}, replication {self.replication}, {check.study}_{check.experiment}:"
-            f" {check.description}: {_shown(check.value)}, must be {check.comparison}"
-            f" {_shown(check.threshold)} ({check.rows_to_review_total} rows to review)"
-            for check in self.checks
-            if not check.passed
-        ]
+        whose = f"{self.model_key}, replication {self.replication}"
+        return [check.failure(whose) for check in self.checks if not check.passed]
 
 
 def _shown(value: float | None) -> str:
@@ -160,6 +167,83 @@ def check_structured(
         "empty_responses", "share of answers that are empty", _share(blank), "<",
         thresholds.max_failure_rate, answered[blank],
     )  # fmt: skip
+    replaced = _flagged(answered, "replaced_characters")
+    if replaced.any():
+        checks.add(
+            "replaced_characters",
+            "share of answers with characters that no file can hold, which show as \ufffd",
+            _share(replaced), "<=", 1, answered[replaced],
+        )  # fmt: skip
+    return checks.found
+
+
+def check_models(
+    table: pd.DataFrame, study: Study, experiment: str, asked: str | None
+) -> list[Check]:
+    """Which models the servers say that a table's answers come from, against the one asked for.
+
+    Nothing where they do not say it, as with engines that have no server.
+    """
+    checks = _Checks(study, experiment)
+    named = table["reported_model"].dropna().astype(str)
+    if asked is None or named.empty:
+        return []
+    foreign = named.map(lambda names: not all(same_model(asked, n) for n in names.split(";")))
+    found = ", ".join(f"{count} from '{name}'" for name, count in _counts(named[foreign]))
+    checks.add(
+        "reported_model",
+        f"answers from another model than '{asked}'" + (f" ({found})" if found else ""),
+        int(foreign.sum()), "==", 0, table.loc[foreign.index[foreign]],
+    )  # fmt: skip
+    own = named[~foreign]
+    versions = set(own.str.casefold().str.split(";").explode())
+    found = ", ".join(f"{count} from '{name}'" for name, count in _counts(own))
+    checks.add(
+        "model_versions",
+        "versions of the model that answers come from"
+        + (f" ({found}): name one of them in `name`" if len(versions) > 1 else ""),
+        len(versions), "<=", 1,
+    )  # fmt: skip
+    return checks.found
+
+
+def _counts(names: pd.Series[str]) -> list[tuple[str, int]]:
+    """The most frequent names and how often each is there."""
+    return [(str(name), int(count)) for name, count in names.value_counts().head(NAMED).items()]
+
+
+def check_draws(
+    table: pd.DataFrame,
+    probabilities: pd.DataFrame | None,
+    study: Study,
+    decoding: GenerationConfig,
+) -> list[Check]:
+    """Whether experiment 1's draws vary as sampling makes them (`grace.draws`).
+
+    Nothing at temperature 0, or where no prompt was asked twice.
+    """
+    checks = _Checks(study, "exp1")
+    if decoding.temperature == 0:
+        return []
+    drawn = draws.draws_of(table)
+    of_these = f"of {{}} further answers to a prompt at temperature {decoding.temperature:g}"
+    hint = "a server that ignores temperature or seed repeats itself"
+    found = draws.among_themselves(drawn, decoding.temperature)
+    if found is not None:
+        checks.add(
+            "draws_vary",
+            f"share {of_these.format(found.draws)} that repeat its first one: {hint}",
+            found.share, "<=", found.most,
+        )  # fmt: skip
+    if probabilities is not None:
+        found = draws.against_measured(drawn, probabilities, study, decoding)
+        if found is not None:
+            checks.add(
+                "draws_as_measured",
+                f"share {of_these.format(found.draws)} that repeat its first one, against what the"
+                f" distributions of experiment 2 allow: {hint}",
+                found.share, "<=", found.most,
+            )  # fmt: skip
     return checks.found
 
 

@@ -13,11 +13,10 @@ from grace.chat import model_source
 from grace.cluster.placement import QUANTISED_BYTES
 from grace.config import ModelEntry
 from grace.errors import EngineError
+from grace.model_files import SAFE_WEIGHTS, only_pickled, why_refused
 
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 """Configuration and tokeniser, in whatever form."""
-WEIGHTS = ("*.safetensors", "*.bin")
-"""Forms of weights, the preferred one first. Others, and folders, are for other libraries."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ def published_gib(entry: ModelEntry) -> float | None:
 def fetch(want: Wanted) -> Path:
     """Download what the cache lacks; the snapshot's folder.
 
-    Raises `EngineError` where the hub refuses or cannot be reached, or the volume is too small.
+    Raises `EngineError` where the hub refuses or cannot be reached, the weights are pickled, or the
+    volume is too small.
     """
     import httpx2
     from huggingface_hub import HfApi, constants, errors, snapshot_download, try_to_load_from_cache
@@ -79,6 +79,9 @@ def fetch(want: Wanted) -> Path:
     try:
         info = HfApi().model_info(want.repository, revision=want.revision, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        pickled = only_pickled(sizes) if want.whole else []
+        if pickled:
+            raise EngineError(f"{where}: {why_refused(pickled)}.")
         files = chosen(sizes, whole=want.whole)
         missing = [
             file
@@ -114,11 +117,9 @@ def fetch(want: Wanted) -> Path:
 
 
 def chosen(files: Iterable[str], *, whole: bool) -> list[str]:
-    """The files of a repository that we read: of several forms of weights, the preferred one."""
+    """The files of a repository that we read. Folders are for other libraries."""
     top = [file for file in files if "/" not in file]
-    forms = [*SMALL]
-    if whole:
-        forms += [form for form in WEIGHTS if any(fnmatch(file, form) for file in top)][:1]
+    forms = [*SMALL, *([SAFE_WEIGHTS] if whole else [])]
     return [file for file in top if any(fnmatch(file, form) for form in forms)]
 
 

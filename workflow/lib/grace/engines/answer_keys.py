@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from grace.digests import digest
-from grace.engines.base import GenerationRequest, ScoreRequest
+from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
 
 #: By engine and experiment. Raise one where the same request now gets another answer.
 ANSWER_VERSION = {
@@ -44,6 +44,11 @@ class AnswerKeys:
     def of(self, request: Request) -> str:
         """64 hex digits, the same for whoever asks the same."""
         return digest([self._identity, self._sent(request)])
+
+    def of_sampling(self, decoding: Decoding) -> str:
+        """The key of what was seen of how a server draws (`grace.engines.sampling_check`)."""
+        drawn = {"temperature": decoding.temperature, "top_p": decoding.top_p}
+        return digest([self._identity, {"sampling": drawn}])
 
     def _sent(self, request: Request) -> dict[str, Any]:
         """What of a request reaches the model; `key` and `group` only say who asks."""

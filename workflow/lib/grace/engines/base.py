@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from grace import foreign_text
 from grace.scoring.bounds import Bounds
 
 Message = dict[str, str]
@@ -47,7 +48,11 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class Generation:
-    """A sampled answer. `text` excludes the end-of-turn token; times are UTC and ms."""
+    """A sampled answer. `text` excludes the end-of-turn token; times are UTC and ms.
+
+    `reported_model` and `system_fingerprint` are what a server says of itself in this answer, if
+    it does. `replaced_characters` counts those in all texts that no file could hold.
+    """
 
     key: str
     text: str | None
@@ -57,6 +62,19 @@ class Generation:
     completed_at: str | None = None
     processing_time_ms: float | None = None
     error: str | None = None
+    reported_model: str | None = None
+    system_fingerprint: str | None = None
+    replaced_characters: int = 0
+
+    def writable(self) -> Self:
+        """This answer as files can hold it; what is replaced is counted in addition."""
+        count = self.replaced_characters
+        texts: dict[str, Any] = {}
+        for name in ("text", "reasoning", "error"):
+            if getattr(self, name) is not None:
+                texts[name], replaced = foreign_text.writable(getattr(self, name))
+                count += replaced
+        return replace(self, **texts, replaced_characters=count)
 
 
 @dataclass(frozen=True)
@@ -87,7 +105,7 @@ class Score:
     `terminator_logprobs[i]` is ln of the summed probability of the terminators after
     continuation i. Both are None when `error` is set: a failed read is never a number. They are
     None too where an API tells too little to compute them; then `bounds[i]` says what is known of
-    continuation i.
+    continuation i. `reported_model` and `system_fingerprint` are as in `Generation`.
     """
 
     key: str
@@ -95,6 +113,8 @@ class Score:
     terminator_logprobs: tuple[float, ...] | None
     error: str | None = None
     bounds: tuple[Bounds, ...] | None = None
+    reported_model: str | None = None
+    system_fingerprint: str | None = None
 
 
 def grouped(requests: Iterable[ScoreRequest]) -> Iterator[list[ScoreRequest]]:

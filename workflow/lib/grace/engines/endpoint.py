@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,19 +22,23 @@ import httpx
 from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, RequestsConfig
 from grace.engines import prompt_logprobs, top_logprobs
-from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.bodies import check_length
 from grace.engines.openai_http import (
     OpenAIClient,
     Stopwatch,
     api_key,
     only_choice,
     public_url,
+    reported,
     text_at,
     token_usage,
 )
 from grace.engines.pump import Pump
 from grace.engines.reasoning import split_reasoning
+from grace.engines.sampling_check import Sampling, check_sampling
 from grace.errors import EngineError, RequestError
+from grace.foreign_text import plain_name
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +58,12 @@ def preflight(model_key: str, entry: ModelEntry, *, requests: RequestsConfig) ->
     lists its models and this is not among them. A list that it does not offer is no error.
     """
     with EndpointEngine(model_key, entry, requests=requests) as engine:
-        known = engine.models()
+        known = sorted(engine.models())
     if known and entry.name not in known:
+        shown = ", ".join(str(plain_name(one)[0]) for one in known[:20])
         raise EngineError(
             f"config/models.yaml: model '{model_key}': {public_url(api_root(entry))} has no model"
-            f" named '{entry.name}'. It has: {', '.join(sorted(known)[:20])}."
+            f" named '{entry.name}'. It has: {shown}."
         )
 
 
@@ -136,10 +142,15 @@ class EndpointEngine:
             return []
         if not isinstance(listed, list):
             return []
-        return [str(model["id"]) for model in listed if isinstance(model, dict) and "id" in model]
+        found = [model["id"] for model in listed if isinstance(model, dict) and "id" in model]
+        return [model for model in found if isinstance(model, str)]
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         return self._pump.map(self._generate, requests, self._requests.concurrency)
+
+    def check_sampling(self, decoding: Decoding) -> Sampling:
+        """How the server draws; raises `EngineError` where all its draws are one."""
+        return check_sampling(self._model_key, self.generate, decoding)
 
     def score(
         self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
@@ -167,11 +178,13 @@ class EndpointEngine:
             text = text_at(message, "content") or ""
             # Servers that split reasoning off themselves call it one of these.
             reasoning = text_at(message, "reasoning_content", "reasoning")
-            finish_reason = text_at(choice, "finish_reason")
+            finish_reason, replaced = plain_name(text_at(choice, "finish_reason"))
+            check_length(text, request.decoding.max_tokens)
         except RequestError as error:
-            return [Generation(request.key, None, None, error=str(error))]
+            return [Generation(request.key, None, None, error=str(error)).writable()]
         completed_at, took_ms = watch.read()
-        self._remember(answer)
+        server = reported(answer)
+        self._remember(server.system_fingerprint)
         if reasoning is None and self._entry.reasoning_end is not None:
             reasoning, text = split_reasoning(text, self._entry.reasoning_end)
         return [
@@ -183,7 +196,10 @@ class EndpointEngine:
                 reasoning=reasoning,
                 completed_at=completed_at,
                 processing_time_ms=took_ms,
-            )
+                reported_model=server.model,
+                system_fingerprint=server.system_fingerprint,
+                replaced_characters=replaced + server.replaced_characters,
+            ).writable()
         ]
 
     async def _score(self, request: ScoreRequest) -> list[Score]:
@@ -243,8 +259,7 @@ class EndpointEngine:
             raise
         if prompt_logprobs.are_missing(answer):
             raise _NotOfferedError("its answers lack `prompt_logprobs`")
-        self._remember(answer)
-        return prompt_logprobs.score(request, answer)
+        return self._from(answer, prompt_logprobs.score(request, answer))
 
     async def _by_completions(self, request: ScoreRequest) -> Score:
         contexts = top_logprobs.contexts(request)
@@ -254,7 +269,7 @@ class EndpointEngine:
         if shown is None:
             raise _NotOfferedError("its answers lack `logprobs`")
         reads = dict(zip(contexts, shown, strict=True))
-        return top_logprobs.score(request, reads, self._names)
+        return self._from(answer, top_logprobs.score(request, reads, self._names))
 
     async def _by_chat(self, request: ScoreRequest) -> Score:
         body = {"messages": list(request.messages), "logprobs": True}
@@ -265,7 +280,7 @@ class EndpointEngine:
         # Where a merge crosses the end of the prompt, the options begin before a chat's answer.
         prompt = self._tokenizer.render(request.messages).token_ids
         reads = {prompt: shown} if prompt == request.prompt_token_ids else {}
-        return top_logprobs.score(request, reads, self._names)
+        return self._from(answer, top_logprobs.score(request, reads, self._names))
 
     async def _show(self, path: str, body: dict[str, Any], key: str) -> dict[str, Any]:
         """Ask for one token and as many of the likeliest as the server grants."""
@@ -283,15 +298,22 @@ class EndpointEngine:
                     continue  # fewer may be granted
                 break
             self._asks = (most,)
-            self._remember(answer)
             return answer
         raise _NotOfferedError(str(refusal))
 
-    def _remember(self, answer: dict[str, Any]) -> None:
+    def _from(self, answer: dict[str, Any], score: Score) -> Score:
+        """The score with what its answer says of the model behind it."""
+        server = reported(answer)
+        self._remember(server.system_fingerprint)
+        return replace(
+            score,
+            reported_model=server.model,
+            system_fingerprint=server.system_fingerprint,
+        )
+
+    def _remember(self, fingerprint: str | None) -> None:
         """Keep what the server calls its version."""
-        fingerprint = answer.get("system_fingerprint")
-        if isinstance(fingerprint, str) and fingerprint:
-            self._fingerprint = fingerprint
+        self._fingerprint = fingerprint or self._fingerprint
 
     @cached_property
     def _tokenizer(self) -> ChatTokenizer:

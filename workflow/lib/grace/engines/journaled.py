@@ -10,14 +10,15 @@ import logging
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from types import TracebackType
 from typing import Any, Self
 
 from grace.digests import digest
 from grace.engines.answer_keys import AnswerKeys, Request
-from grace.engines.base import Engine, Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.base import Decoding, Engine, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.former_keys import FormerKeys
+from grace.engines.sampling_check import ChecksSampling
 from grace.journal import Journal
 from grace.scoring.bounds import Bounds, Interval
 
@@ -55,6 +56,7 @@ class JournaledEngine:
         self._engine: Engine | None = None
         self._session: str | None = None
         self._answers: dict[str, int] = {}
+        self._sampling: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -69,12 +71,15 @@ class JournaledEngine:
         self._engine = None
 
     def describe(self) -> dict[str, Any]:
-        """Facts of the engine; where it was not opened, of that which gave most of the answers."""
+        """Facts of the engine; where it was not opened, of that which gave most of the answers.
+
+        `sampling` says how its server draws, where that was looked at.
+        """
         if self._engine is not None:
-            return self._engine.describe()
+            return {**self._engine.describe(), **self._sampling}
         most = max(self.sessions(), key=lambda one: int(one["answers"]), default={})
         facts: dict[str, Any] = most.get("engine", {})
-        return facts
+        return {**facts, **self._sampling} if facts else {}
 
     @property
     def opened(self) -> bool:
@@ -99,11 +104,13 @@ class JournaledEngine:
             if value is None:
                 asked.append(request)
             else:
-                yield Generation(request.key, **value["answer"])
+                yield _generation(request.key, value["answer"])
         self._tell(len(keys), len(asked))
+        if keys:
+            self._look_at_sampling(request.decoding, may_ask=bool(asked))
         if not asked:
             return
-        for generation in self._open().generate(asked):
+        for generation in map(Generation.writable, self._open().generate(asked)):
             if generation.error is None:
                 answer = asdict(generation)
                 del answer["key"]
@@ -134,6 +141,20 @@ class JournaledEngine:
             if score.error is None:
                 self._keep(keys[score.key], "score", _answer(score))
             yield score
+
+    def _look_at_sampling(self, decoding: Decoding, *, may_ask: bool) -> None:
+        """Note how a server draws, which is seen once, before anything else is asked of it."""
+        if decoding.temperature == 0:
+            return
+        key = self._keys.of_sampling(decoding)
+        known = self._journal.get(key)
+        if known is not None:
+            self._sampling = {"sampling": known["sampling"]}
+        elif may_ask and isinstance(engine := self._open(), ChecksSampling):
+            found = engine.check_sampling(decoding)
+            self._sampling = {"sampling": asdict(found)}
+            if found.error is None:
+                self._journal.add(key, {"kind": "sampling", "label": self._label, **self._sampling})
 
     def _open(self) -> Engine:
         if self._engine is None:
@@ -185,6 +206,13 @@ class JournaledEngine:
         self._answers[session] = self._answers.get(session, 0) + 1
 
 
+def _generation(key: str, answer: Value) -> Generation:
+    """A kept answer. One of an earlier version has fewer fields, and may hold what no file can."""
+    known = {one.name for one in fields(Generation)} - {"key"}
+    own = {name: value for name, value in answer.items() if name in known}
+    return Generation(key, **own).writable()
+
+
 def _answer(score: Score) -> Value:
     """A score as JSON can hold it."""
     bounds = None
@@ -196,6 +224,8 @@ def _answer(score: Score) -> Value:
         "token_logprobs": score.token_logprobs,
         "terminator_logprobs": score.terminator_logprobs,
         "bounds": bounds,
+        "reported_model": score.reported_model,
+        "system_fingerprint": score.system_fingerprint,
     }
 
 
@@ -213,6 +243,8 @@ def _score(key: str, answer: Value) -> Score:
         None if tokens is None else tuple(map(tuple, tokens)),
         None if ends is None else tuple(ends),
         bounds=None if bounds is None else tuple(map(_bounds, bounds)),
+        reported_model=answer.get("reported_model"),
+        system_fingerprint=answer.get("system_fingerprint"),
     )
 
 

@@ -5,6 +5,7 @@ torch and transformers are imported when a model is loaded, so that importing th
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from grace.chat import tokenizer_source
 from grace.config import ModelEntry
 from grace.errors import EngineError
 from grace.hub import first_line
+from grace.model_files import advice, pickled_in, why_refused
 
 #: Kinds of layers whose cache is keys and values a token, or nothing.
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}
@@ -29,6 +31,8 @@ def find(model_key: str, entry: ModelEntry, root: Path) -> str:
                 f"{where}: {folder} holds no config.json, so it is no model in the transformers"
                 " format. Correct `name` in config/models.yaml."
             )
+        if pickled := pickled_in(folder):
+            raise EngineError(f"{where}: {why_refused(pickled)}.")
         return str(folder)
     if entry.name.count("/") > 1 or entry.name.startswith((".", "/", "~")):
         raise EngineError(
@@ -78,19 +82,23 @@ def load(
     import torch
     import transformers
 
+    # Else transformers may ask a bot of the hub to convert pickled weights, and load what it made.
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     tokenizer_name, tokenizer_revision = tokenizer_source(entry, root)
     bars: Any = transformers.utils.logging
     bars_before = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            tokenizer_name, revision=tokenizer_revision
+            tokenizer_name, revision=tokenizer_revision, trust_remote_code=False
         )
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             source,
             revision=entry.revision,
             dtype=getattr(torch, entry.dtype),
             output_loading_info=True,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
         model, found = loaded
         if found["missing_keys"]:
@@ -103,6 +111,7 @@ def load(
     except Exception as error:  # anything that a foreign file or the hub can cause
         raise EngineError(
             f"model '{model_key}': '{entry.name}' cannot be loaded: {first_line(error)}."
+            f"{advice(str(error))}"
         ) from error
     finally:
         if bars_before:

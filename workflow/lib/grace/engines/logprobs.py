@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from grace.errors import RequestError
+from grace.foreign_text import message
 
 LEAST = -9998.0
 """vLLM writes minus infinity as -9999; values there or below stand for no value at all."""
@@ -18,9 +19,10 @@ _ROUNDING = 1e-3
 def checked(value: object) -> float:
     """`value` where it is a log-probability. Raises `RequestError` else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RequestError(f"a log-probability is missing: {value!r}")
-    if math.isnan(value) or value > 0 or value <= LEAST:
-        raise RequestError(f"a log-probability is {value}, which is none")
+        raise RequestError(f"a log-probability is missing: {message(repr(value), 80)}")
+    # Not (between): NaN is on neither side, and some integers are no float.
+    if not LEAST < value <= 0:
+        raise RequestError(f"a log-probability is {message(str(value), 80)}, which is none")
     return float(value)
 
 

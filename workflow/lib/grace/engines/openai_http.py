@@ -12,20 +12,23 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import tenacity
 
+from grace import foreign_text
 from grace.config import RequestsConfig
+from grace.engines import bodies
 from grace.errors import EngineError, RequestError
 
 MOST_BACKOFF_S = 60.0
 """Longest wait between two tries, in seconds, where the server does not say how long."""
 _KEEP_ALIVE_S = 3.0  # below the 5 s after which uvicorn closes an idle connection
-_MOST_TEXT = 500
 _LONG_KEY = 12  # shorter ones, such as "EMPTY", may stand in an answer by chance
 _ID = re.compile(r"grace-[0-9a-f]{32}")
+_USAGE_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+_MOST_USAGE, _MOST_COUNT = 32, 2**53
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +95,10 @@ class OpenAIClient:
         self._repeats_ids: set[str] = set()  # paths whose answers have repeated an id
         logging.getLogger("httpx").setLevel(logging.WARNING)  # one line a request otherwise
         self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={
+                "Accept-Encoding": bodies.ACCEPTED_ENCODINGS,
+                **({"Authorization": f"Bearer {key}"} if key else {}),
+            },
             timeout=httpx.Timeout(requests.timeout_s, pool=None),
             limits=httpx.Limits(
                 max_connections=requests.concurrency,
@@ -142,10 +148,13 @@ class OpenAIClient:
             url = f"{self._url}{path}"
         name = f"grace-{uuid.uuid4().hex}"
         try:
-            async with asyncio.timeout(self._requests.timeout_s):
-                response = await self._http.request(
+            async with (
+                asyncio.timeout(self._requests.timeout_s),
+                self._http.stream(
                     method, url, json=body, headers={"X-Request-Id": name}
-                )
+                ) as response,
+            ):
+                content = await bodies.read_body(response, bodies.most_bytes(body))
         except (TimeoutError, httpx.TimeoutException):
             self._url = None
             raise _TransientError(
@@ -158,7 +167,11 @@ class OpenAIClient:
                 f"{public_url(url)}: {self._clean(str(error)) or type(error).__name__}",
                 unreachable=isinstance(error, httpx.ConnectError),
             ) from None
-        answer = self._read(response, public_url(url))
+        except bodies.MalformedError as error:
+            raise _TransientError(f"{public_url(url)}: {error}") from None
+        except RequestError as error:
+            raise RequestError(f"{public_url(url)}: {error}") from None
+        answer = self._read(response, content, public_url(url))
         self._check_id(path, name, response, answer)
         if self._first_failure is not None:
             self._first_failure = None
@@ -177,26 +190,24 @@ class OpenAIClient:
             self._url = None
             raise _TransientError(f"{path}: the server gave the answer to another request")
 
-    def _read(self, response: httpx.Response, url: str) -> dict[str, Any]:
+    def _read(self, response: httpx.Response, content: bytes, url: str) -> dict[str, Any]:
         status = response.status_code
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise EngineError(self._refused(url, status))
         if status == httpx.codes.TOO_MANY_REQUESTS or status >= 500:
             self._url = None
             raise _TransientError(
-                f"{url}: status {status}: {self._message(response)}",
+                f"{url}: status {status}: {self._message(content)}",
                 after_s=_retry_after_s(response.headers.get("Retry-After")),
             )
         if not response.is_success:
-            raise RequestError(f"{url}: status {status}: {self._message(response)}")
-        if self._key and len(self._key) >= _LONG_KEY and self._key in response.text:
-            raise RequestError(f"{url}: the answer repeats the API key, so it is not kept")
+            raise RequestError(f"{url}: status {status}: {self._message(content)}")
         try:
-            answer = response.json()
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
-            raise _TransientError(f"{url}: the answer is not a JSON object")
+            answer, text = bodies.parse(content)
+        except bodies.MalformedError as error:
+            raise _TransientError(f"{url}: {error}") from None
+        if self._key and len(self._key) >= _LONG_KEY and self._key in text:
+            raise RequestError(f"{url}: the answer repeats the API key, so it is not kept")
         return answer
 
     def _refused(self, url: str, status: int) -> str:
@@ -209,20 +220,19 @@ class OpenAIClient:
             advice = f"Check the key in the environment variable {self._key_env}."
         return f"model '{self._model_key}': {url} refuses access (status {status}). {advice}"
 
-    def _message(self, response: httpx.Response) -> str:
+    def _message(self, content: bytes) -> str:
         """The server's own words, shortened, without the key."""
-        text = response.text
+        text = content.decode(errors="replace")
         try:
             error = json.loads(text)
             error = error.get("error", error)
             text = error["message"] if isinstance(error, dict) else str(error)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             pass  # not the usual shape: show it as it is
-        text = " ".join(self._clean(str(text)).split())
-        return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
+        return self._clean(str(text))
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        return foreign_text.message(text.replace(self._key, "***") if self._key else text)
 
     def _wait_s(self, retry: tenacity.RetryCallState) -> float:
         """Seconds until the next try: as the server says, else growing, with jitter."""
@@ -270,7 +280,7 @@ def _retry_after_s(value: str | None) -> float | None:
         pass
     try:
         date = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
@@ -289,11 +299,41 @@ class Stopwatch:
 
 
 def token_usage(answer: dict[str, Any]) -> dict[str, int]:
-    """The whole numbers of an answer's `usage`, for example `completion_tokens`."""
+    """The counts of an answer's `usage`, for example `completion_tokens`.
+
+    What is no count, under no plain name, or beyond what JSON's readers agree on is left out.
+    """
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return {}
-    return {name: count for name, count in usage.items() if type(count) is int}
+    counts = [
+        (name, count)
+        for name, count in usage.items()
+        if type(count) is int and 0 <= count < _MOST_COUNT and _USAGE_NAME.fullmatch(name)
+    ]
+    return dict(counts[:_MOST_USAGE])
+
+
+class Reported(NamedTuple):
+    """Which model answered, as the server says, in names of `grace.foreign_text.plain_name`."""
+
+    model: str | None
+    system_fingerprint: str | None
+    replaced_characters: int
+
+
+def reported(answer: dict[str, Any]) -> Reported:
+    """What an answer says of the model behind it; gateways name another one only there."""
+    model, in_model = foreign_text.plain_name(answer.get("model"))
+    fingerprint, in_fingerprint = foreign_text.plain_name(answer.get("system_fingerprint"))
+    return Reported(model, fingerprint, in_model + in_fingerprint)
+
+
+def check_model(answer: dict[str, Any], asked: str) -> None:
+    """Raise `RequestError` where a server of our own says that another model answered."""
+    model = reported(answer).model
+    if model not in (None, foreign_text.plain_name(asked)[0]):
+        raise RequestError(f"the answer is of the model '{model}', but '{asked}' was asked")
 
 
 def only_choice(answer: dict[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,10 @@ def of_completions(answer: dict[str, Any], count: int) -> list[Shown] | None:
         raise RequestError("the server answered another number of prompts than it was asked")
     found = []
     for place in places:
-        at, drawn = place["top_logprobs"][0], (place.get("tokens") or [None])[0]
+        try:
+            at, drawn = place["top_logprobs"][0], (place.get("tokens") or [None])[0]
+        except (LookupError, TypeError):
+            at = None
         if not isinstance(at, dict):
             raise RequestError("the server's answer has no log-probabilities")
         found.append(_shown(list(at.items()), drawn))
@@ -109,7 +112,8 @@ def _name(entry: dict[str, Any]) -> str:
     """A token's text: of its bytes if they are text, else as the server writes it."""
     raw = entry.get("bytes")
     try:
-        return bytes(raw).decode() if raw else str(entry["token"])
+        # Of a number, `bytes` would be so many zeros.
+        return bytes(raw).decode() if raw and isinstance(raw, list) else str(entry["token"])
     except (TypeError, ValueError):
         return str(entry["token"])
 

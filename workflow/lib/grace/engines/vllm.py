@@ -13,11 +13,21 @@ from grace import serving as serving_lease
 from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.contents import Contents
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.openai_http import OpenAIClient, Stopwatch, only_choice, text_at, token_usage
+from grace.engines.bodies import check_length
+from grace.engines.openai_http import (
+    OpenAIClient,
+    Stopwatch,
+    check_model,
+    only_choice,
+    reported,
+    text_at,
+    token_usage,
+)
 from grace.engines.pump import Pump
 from grace.engines.reasoning import split_reasoning
 from grace.engines.vllm_scoring import VllmScorer
 from grace.errors import EngineError, RequestError
+from grace.foreign_text import plain_name
 from grace.scoring.serving_plan import BLOCK
 from grace.serving import vllm_server
 
@@ -133,13 +143,16 @@ class VllmEngine:
             text = text_at(choice, "text")
             if text is None:
                 raise RequestError("the server's answer has no `text`")
-            finish_reason = text_at(choice, "finish_reason")
+            check_model(answer, self._model_key)
+            check_length(text, request.decoding.max_tokens)
+            finish_reason, replaced = plain_name(text_at(choice, "finish_reason"))
             counted, sent = token_usage(answer).get("prompt_tokens"), len(request.prompt_token_ids)
             if counted is not None and counted != sent:
                 raise RequestError(f"the server read {counted} tokens, but was sent {sent}")
         except RequestError as error:
-            return [Generation(request.key, None, None, error=str(error))]
+            return [Generation(request.key, None, None, error=str(error)).writable()]
         completed_at, took_ms = watch.read()
+        server = reported(answer)
         reasoning = None
         if tag is not None:
             reasoning, text = split_reasoning(text, tag)
@@ -152,7 +165,10 @@ class VllmEngine:
                 reasoning=reasoning,
                 completed_at=completed_at,
                 processing_time_ms=took_ms,
-            )
+                reported_model=server.model,
+                system_fingerprint=server.system_fingerprint,
+                replaced_characters=replaced + server.replaced_characters,
+            ).writable()
         ]
 
     async def _base_url(self) -> str:
@@ -164,11 +180,17 @@ class VllmEngine:
 
     def _ask_facts(self) -> dict[str, Any]:
         try:
-            version = self._pump.run(self._client.get("/version")).get("version")
-            models = self._pump.run(self._client.get("/v1/models")).get("data", [])
+            version, _ = plain_name(self._pump.run(self._client.get("/version")).get("version"))
+            models = self._pump.run(self._client.get("/v1/models")).get("data")
         except RequestError as error:
             raise EngineError(f"model '{self._model_key}': its server fails: {error}") from None
-        limit = next((model.get("max_model_len") for model in models), None)
+        first = models[0] if isinstance(models, list) and models else None
+        limit = first.get("max_model_len") if isinstance(first, dict) else None
+        if limit is not None and type(limit) is not int:
+            raise EngineError(
+                f"model '{self._model_key}': its server says that it takes"
+                f" {plain_name(limit)[0]} tokens, which is no number. Look into the server's log."
+            )
         return {
             "engine": "vllm",
             "version": version,

@@ -19,7 +19,7 @@ from grace.config import RequestsConfig
 from grace.engines import node_reads, prompt_logprobs, text_reads
 from grace.engines.base import Score, ScoreRequest, grouped
 from grace.engines.logprobs import TOLERANCE
-from grace.engines.openai_http import OpenAIClient, token_usage
+from grace.engines.openai_http import OpenAIClient, check_model, token_usage
 from grace.engines.pump import Pump
 from grace.errors import EngineError, RequestError
 from grace.scoring.forest import distinct_prefixes
@@ -207,7 +207,9 @@ class VllmScorer:
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         async with self._slots:
-            return await self._client.post(path, body)
+            answer = await self._client.post(path, body)
+        check_model(answer, self._model_key)
+        return answer
 
     # --- before the first trial
 
@@ -284,7 +286,9 @@ class VllmScorer:
         for choice in choices if isinstance(choices, list) else []:
             ids = choice.get("prompt_token_ids") if isinstance(choice, dict) else None
             index = choice.get("index") if isinstance(choice, dict) else None
-            if ids is None or type(index) is not int or not 0 <= index < len(prompts):
+            if type(index) is not int or not 0 <= index < len(prompts):
+                continue
+            if not isinstance(ids, list):
                 continue
             sent = list(prompts[index])
             if ids != sent:

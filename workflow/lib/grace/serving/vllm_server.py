@@ -15,6 +15,7 @@ from grace.config import ModelEntry, ServingConfig
 from grace.contents import Contents
 from grace.errors import EngineError
 from grace.identity import ModelIdentity
+from grace.model_files import pickled_in, why_refused
 from grace.serving.holder import require_free_port
 from grace.serving.rundir import host_dir, port_owner
 from grace.serving.spec import ServerSpec
@@ -73,6 +74,8 @@ def server_arguments(
     # log-probabilities as the model has them, before temperature and penalties.
     arguments += ["--generation-config", "vllm", "--logprobs-mode", "raw_logprobs"]
     arguments += ["--seed", "0", "--disable-uvicorn-access-log"]
+    # Nothing that a model brings along is run: neither its Python nor pickled weights.
+    arguments += ["--no-trust-remote-code", "--load-format", "safetensors"]
     return [*arguments, *serving.extra_args]
 
 
@@ -158,7 +161,10 @@ def server_spec(
 
 
 def check(model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path) -> None:
-    """Raise `EngineError` where vLLM is missing or the machine has too few GPUs."""
+    """Raise `EngineError` where vLLM is missing, weights are pickled or there are too few GPUs."""
+    folder = root / entry.name
+    if folder.is_dir() and (pickled := pickled_in(folder)):
+        raise EngineError(f"config/models.yaml: model '{model_key}': {why_refused(pickled)}.")
     if entry.gpus > 0:
         present = gpu_count()
         if present < entry.gpus:

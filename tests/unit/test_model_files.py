@@ -1,0 +1,155 @@
+"""Nothing that a model brings along is run: neither its Python nor pickled weights."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from tiny_model import build_tiny_model
+
+from grace.chat import ChatTokenizer
+from grace.config import ModelEntry, ServingConfig
+from grace.engines import loading
+from grace.errors import EngineError
+from grace.model_files import only_pickled
+from grace.records import read_json, write_json
+from grace.serving import vllm_server
+from grace.weights import chosen
+
+ROOT = Path(__file__).parents[2]
+#: Loaders that can meet a model's own code, and those that can open weights.
+TAKES_CODE = ("AutoTokenizer", "AutoModelForCausalLM", "AutoConfig", "AutoModel", "auto")
+
+
+def calls() -> list[tuple[str, str, dict[str, object]]]:
+    """Every call of a loader in the library and the scripts: where, which, and its constants."""
+    found = []
+    for path in sorted([*(ROOT / "workflow").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = ast.unparse(node.func.value).rsplit(".", maxsplit=1)[-1]
+                given = {
+                    one.arg: one.value.value
+                    for one in node.keywords
+                    if one.arg and isinstance(one.value, ast.Constant)
+                }
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                found.append((where, f"{owner}.{node.func.attr}", given))
+    return found
+
+
+def test_every_loader_says_that_it_runs_no_code() -> None:
+    loaders = [
+        call for call in calls()
+        if call[1].endswith(".from_pretrained") and call[1].startswith(TAKES_CODE)
+    ]  # fmt: skip
+    assert len(loaders) >= 4
+    for where, name, given in loaders:
+        assert given.get("trust_remote_code") is False, where
+        if name.startswith(("AutoModel", "auto")):
+            assert given.get("use_safetensors") is True, where
+
+
+def test_nothing_opens_a_pickle() -> None:
+    for where, name, given in calls():
+        assert name not in {"torch.load", "pickle.load", "pickle.loads", "joblib.load"}, where
+        assert name not in {"pd.read_pickle", "yaml.load", "yaml.unsafe_load"}, where
+        assert name != "np.load" or given.get("allow_pickle") is False, where
+
+
+def test_of_a_repository_only_text_and_safetensors_are_fetched() -> None:
+    files = [
+        "config.json", "tokenizer.model", "model.safetensors", "pytorch_model.bin", "model.pt",
+        "modeling_own.py", "original/consolidated.00.pth", "chat_template.jinja", "x.ckpt",
+    ]  # fmt: skip
+    text = ["config.json", "tokenizer.model", "chat_template.jinja"]
+    assert chosen(files, whole=False) == text
+    assert sorted(chosen(files, whole=True)) == sorted([*text, "model.safetensors"])
+    assert only_pickled(files) == []
+    assert only_pickled(["config.json", "pytorch_model.bin", "a/model.safetensors"]) == [
+        "pytorch_model.bin"
+    ]
+
+
+class Bomb:
+    """What a pickled weight may be: code that runs when it is opened."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def pickled(tiny: Path, tmp_path: Path) -> Path:
+    """A project with a model whose weights are a pickle that would leave a mark."""
+    folder = tmp_path / "models" / "pickled"
+    shutil.copytree(tiny, folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "mark")))
+    return tmp_path
+
+
+def entry(**values: object) -> ModelEntry:
+    given = {"name": "models/pickled", "engine": "transformers", "dtype": "float32", "gpus": 0}
+    return ModelEntry.model_validate({**given, **values})
+
+
+def test_pickled_weights_are_refused_before_anything_is_loaded(pickled: Path) -> None:
+    with pytest.raises(EngineError, match=r"its weights are pickled \(pytorch_model\.bin\)") as e:
+        loading.find("p", entry(), pickled)
+    assert "convert these where you trust them" in str(e.value)
+    with pytest.raises(EngineError, match="its weights are pickled"):
+        vllm_server.check("p", entry(engine="vllm"), ServingConfig(), pickled)
+    assert not (pickled / "mark").exists()
+
+
+def test_pickled_weights_are_not_loaded_either(pickled: Path) -> None:
+    source = str(pickled / "models" / "pickled")
+    with pytest.raises(EngineError, match=r"Grace loads weights as \*\.safetensors alone"):
+        loading.load("p", entry(), source, pickled, "cpu")
+    assert not (pickled / "mark").exists()
+
+
+@pytest.mark.parametrize("kind", ["AutoConfig", "AutoTokenizer"])
+def test_a_models_own_code_is_not_run(kind: str, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "own"
+    shutil.copytree(tiny, folder)
+    (folder / "own.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'mark')!r}).touch()\nclass Own: pass\n"
+    )
+    file = "tokenizer_config.json" if kind == "AutoTokenizer" else "config.json"
+    facts = read_json(folder / file)
+    facts["auto_map"] = {kind: ["own.Own", "own.Own"] if kind == "AutoTokenizer" else "own.Own"}
+    facts |= {"model_type": "own"} if file == "config.json" else {"tokenizer_class": "Own"}
+    write_json(folder / file, facts)
+    model, refused = entry(name="models/own"), "Grace runs no code that a model brings along"
+    with pytest.raises(EngineError, match=refused):
+        loading.load("own", model, str(folder), tmp_path, "cpu")
+    if kind == "AutoTokenizer":
+        with pytest.raises(EngineError, match=refused):
+            ChatTokenizer("own", model, tmp_path)
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--trust-remote-code"], ["--trust_remote_code"], ["--trust-remote-code=true"],
+        ["--trust-r"], ["--enforce-eager", "--load-format", "pt"], ["--load-f=auto"],
+    ],
+)  # fmt: skip
+def test_arguments_that_would_allow_it_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(ValidationError, match="code that comes with a model"):
+        ServingConfig(extra_args=arguments)
+    ServingConfig(extra_args=["--no-trust-remote-code", "--tokenizer-mode=slow"])

@@ -1,0 +1,44 @@
+"""Text that others wrote, as our files and logs can hold it: what cannot be kept shows as U+FFFD.
+
+Servers, models and old journals hand over whatever they like. JSON and Parquet are UTF-8, which has
+no lone surrogates, and readers of CSV files end a text at U+0000.
+"""
+
+from __future__ import annotations
+
+import re
+
+REPLACEMENT = "\ufffd"
+MOST_IN_NAME = 128
+"""Characters of a name that a server gives, such as a model's; further ones are cut off."""
+MOST_IN_MESSAGE = 500
+"""Characters of an error message; further ones are cut off."""
+
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9 ._:/@+=,#~-]")
+_CUT = "..."
+
+
+def writable(text: str) -> tuple[str, int]:
+    """The text without what no file of ours can hold, and how many characters were replaced."""
+    return _UNWRITABLE.subn(REPLACEMENT, text)
+
+
+def plain_name(value: object) -> tuple[str | None, int]:
+    """A name that a server gives, as plain characters, and how many others were replaced.
+
+    None for none. Of a value that is no text, the name is its text in Python. Characters that mean
+    something to Markdown, HTML or a terminal are none of a name's.
+    """
+    if value is None or value == "":
+        return None, 0
+    text = value if isinstance(value, str) else repr(value)
+    found, replaced = _NOT_IN_NAMES.subn(REPLACEMENT, text[:MOST_IN_NAME])
+    return (f"{found}{_CUT}" if len(text) > MOST_IN_NAME else found), replaced
+
+
+def message(text: str, most: int = MOST_IN_MESSAGE) -> str:
+    """An error message on one line, at most `most` characters long, that a terminal can show."""
+    line = " ".join(text[: 2 * most].split())
+    line = "".join(letter if letter.isprintable() else REPLACEMENT for letter in line)
+    return line if len(line) <= most and len(text) <= 2 * most else f"{line[:most]}{_CUT}"
