@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pandas as pd
 
@@ -41,7 +41,7 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
         path,
         keep_default_na=False,
         na_values=[""],
-        dtype=dict.fromkeys((study.key_columns[0], *TEXT_COLUMNS), "string"),
+        dtype=dict.fromkeys((*study.key_columns, *TEXT_COLUMNS), "string"),
         low_memory=False,
     )
 
@@ -61,10 +61,10 @@ def repeated_draws(
         tables.setdefault(str(found["model_key"].iloc[0]), []).append((found, measured))
     for model, pairs in tables.items():
         if len(pairs) > 1:
-            known = [table for _, table in pairs if table is not None]
+            scored = [table for _, table in pairs if table is not None]
             checks = check_draws(
                 pd.concat([found for found, _ in pairs]),
-                pd.concat(known) if known else None,
+                pd.concat(scored) if scored else None,
                 study,
                 GenerationConfig.model_validate(decoding),
             )
@@ -90,8 +90,7 @@ def merge(
     ]
     merged = pd.concat(tables, ignore_index=True)
     with replacing(csv) as file:
-        lines: Any = CsvLines(file)  # all of a file that pandas needs
-        merged.to_csv(lines, index=False, lineterminator="\r\n")
+        merged.to_csv(cast("IO[str]", CsvLines(file)), index=False, lineterminator="\r\n")
     merged.to_parquet(parquet, index=False)
 
 
@@ -99,10 +98,8 @@ if __name__ == "__main__":
     from grace.scripting import job
 
     study = STUDIES[snakemake.wildcards.study]
-    structured, probabilities = (
-        [Path(path) for path in snakemake.input.get(name, [])]
-        for name in ("structured", "probabilities")
-    )
+    structured = [Path(path) for path in snakemake.input.get("structured", [])]
+    probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):
         refuse_invalid(
             [Path(path) for path in snakemake.input.validations],

@@ -4,13 +4,15 @@ import logging
 from pathlib import Path
 
 from grace.errors import RecordError
-from grace.verify import results_in, summary, verify
+from grace.provenance_chain import Chain, results_in
+from grace.verify import answers_in, remarks, summary
 
 
-def verified(results: Path, root: Path) -> str:
+def verified(results: Path, root: Path, journal: Path) -> str:
     """The summary. Raises `RecordError` with it where something is not intact."""
-    verdicts = verify(results_in(results), root)
-    text = summary(verdicts)
+    chain = Chain(root, answers_in(journal, named=False))
+    verdicts = {file: chain.broken(file) for file in results_in(results)}
+    text = "\n".join([summary(verdicts), *remarks(chain, verdicts)])
     if any(verdicts.values()):
         raise RecordError(f"the results are not intact:\n{text}")
     return text
@@ -20,4 +22,11 @@ if __name__ == "__main__":
     from grace.scripting import logged
 
     with logged(snakemake.log[0]):
-        logging.info("%s", verified(Path(snakemake.params.results), Path(snakemake.params.root)))
+        logging.info(
+            "%s",
+            verified(
+                Path(snakemake.params.results),
+                Path(snakemake.params.root),
+                Path(snakemake.params.journal),
+            ),
+        )

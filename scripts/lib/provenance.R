@@ -1,7 +1,9 @@
 # A record of how each output was made, beside it, as grace.sidecars writes it for the scripts in
 # Python. Source after common.R; needs digest and jsonlite.
 
-sidecar_format <- 1L
+sidecar_format <- 2L
+# What stands in the place of a record's digest while it is computed.
+no_digest <- strrep("0", 64L)
 
 file_sha256 <- function(path) digest::digest(path, algo = "sha256", file = TRUE)
 
@@ -10,12 +12,63 @@ sidecar <- function(output) {
   file.path(dirname(output), ".provenance", paste0(basename(output), ".json"))
 }
 
+#' SHA-256 that stands for a record, given as raw bytes: its own digest is taken for zeros.
+record_digest <- function(bytes) {
+  opening <- regexpr('^\\{\\s*"digest": "[0-9a-f]{64}"', rawToChar(utils::head(bytes, 100L)))
+  if (opening == 1L) {
+    end <- attr(opening, "match.length") - 1L
+    bytes[seq(end - 63L, end)] <- charToRaw(no_digest)
+  }
+  digest::digest(bytes, algo = "sha256", serialize = FALSE)
+}
+
+record_bytes <- function(output) {
+  path <- sidecar(output)
+  readBin(path, "raw", file.size(path))
+}
+
+#' Digests of the records of those inputs that have one.
+input_records <- function(inputs) {
+  with_record <- inputs[file.exists(sidecar(inputs))]
+  digests <- lapply(with_record, function(path) record_digest(record_bytes(path)))
+  stats::setNames(digests, with_record)
+}
+
+#' A record; one that was edited is an error. Records of the older format do not guard themselves.
+read_record <- function(output) {
+  bytes <- record_bytes(output)
+  record <- tryCatch(jsonlite::fromJSON(rawToChar(bytes), simplifyVector = FALSE), error = identity)
+  edited <- inherits(record, "error") || !(identical(record$format, 1L) || identical(
+    list(record$format, record$digest), list(sidecar_format, record_digest(bytes))
+  ))
+  if (edited) {
+    wrong <- paste(
+      "%s: edited or cut off, so nothing is made from %s. Delete both and run again to have them",
+      "made anew."
+    )
+    stop(sprintf(wrong, sidecar(output), output), call. = FALSE)
+  }
+  record
+}
+
+#' A file's place in its results folder.
+place_in <- function(path, results) {
+  inside <- startsWith(path, paste0(results, "/"))
+  if (inside) substring(path, nchar(results) + 2L) else path
+}
+
 #' SHA-256 of each input; an input that is not what the workflow wrote is an error.
-input_digests <- function(inputs) {
+input_digests <- function(inputs, results) {
   inputs <- unique(as.character(unlist(inputs)))
   digests <- vapply(inputs, file_sha256, character(1L))
   for (path in inputs[file.exists(sidecar(inputs))]) {
-    record <- jsonlite::read_json(sidecar(path))
+    record <- read_record(path)
+    if (place_in(record$path, record$results) != place_in(path, results)) {
+      wrong <- paste(
+        "%s: another file, %s, was put in its place. Delete it and run again to have it made anew."
+      )
+      stop(sprintf(wrong, path, record$path), call. = FALSE)
+    }
     if (!identical(record$sha256, digests[[path]])) {
       wrong <- paste(
         "%s: changed since the rule %s wrote it, so nothing is made from it. It has %.0f bytes of",
@@ -71,10 +124,12 @@ loaded_versions <- function() {
 #' @param script Name of the file in scripts/ that the rule runs.
 run_job <- function(snakemake, script, expression) {
   started <- utc_now()
+  results <- snakemake@config[["results"]] %or% "results"
   outputs <- unique(as.character(unlist(snakemake@output)))
   unlink(sidecar(outputs))
   run_logged(snakemake@log, {
-    inputs <- input_digests(snakemake@input)
+    inputs <- input_digests(snakemake@input, results)
+    records <- input_records(names(inputs))
     expression
   })
   named <- function(slot) slot[nzchar(names(slot))]
@@ -85,18 +140,31 @@ run_job <- function(snakemake, script, expression) {
   facts <- c(
     list(
       rule = snakemake@rule, wildcards = as_object(named(snakemake@wildcards)), started = started,
-      inputs = as_object(inputs), code = code,
+      inputs = as_object(inputs), input_records = as_object(records), code = code,
       settings = as_object(params[setdiff(names(params), c("code", "commit", "versions"))])
     ),
     git_state(dirname(snakemake@scriptdir)),
     list(hardware = this_machine(), versions = loaded_versions(), completed = utc_now())
   )
+  write_sidecars(outputs, results, facts)
+}
+
+#' Record every output of a job in the folder `results`, with the facts that they share.
+write_sidecars <- function(outputs, results, facts) {
+  digests <- stats::setNames(lapply(outputs, file_sha256), outputs)
   for (output in outputs) {
     own <- list(
-      format = sidecar_format, results = snakemake@config[["results"]] %or% "results",
-      path = output, sha256 = file_sha256(output), bytes = file.size(output)
+      digest = no_digest, format = sidecar_format, results = results, path = output,
+      sha256 = digests[[output]], bytes = file.size(output)
     )
-    write_whole(c(own, facts, list(made_with = I(setdiff(outputs, output)))), sidecar(output))
+    others <- digests[setdiff(outputs, output)]
+    text <- jsonlite::toJSON(
+      c(own, facts, list(made_with = as_object(others))),
+      auto_unbox = TRUE, null = "null", digits = NA, pretty = 2
+    )
+    bytes <- c(charToRaw(enc2utf8(text)), charToRaw("\n"))
+    whole <- sub(no_digest, record_digest(bytes), rawToChar(bytes), fixed = TRUE, useBytes = TRUE)
+    write_whole(charToRaw(whole), sidecar(output))
   }
 }
 
@@ -105,13 +173,13 @@ as_object <- function(values) {
   if (length(values) > 0L) values else stats::setNames(list(), character())
 }
 
-#' Write JSON that takes the place of what was there when it is whole, and only then.
-write_whole <- function(value, path) {
+#' Write bytes that take the place of what was there when they are whole, and only then.
+write_whole <- function(bytes, path) {
   dir.create(dirname(path), recursive = TRUE, showWarnings = FALSE)
+  # Of jobs that were killed.
+  pattern <- sprintf("^[.]\\Q%s\\E[.].*[.]part$", basename(path))
+  unlink(list.files(dirname(path), pattern, all.files = TRUE, full.names = TRUE))
   partial <- file.path(dirname(path), sprintf(".%s.%d.part", basename(path), Sys.getpid()))
-  jsonlite::write_json(
-    value, partial,
-    auto_unbox = TRUE, null = "null", digits = NA, pretty = 2
-  )
+  writeBin(bytes, partial)
   file.rename(partial, path)
 }

@@ -68,6 +68,23 @@ def test_an_empty_and_a_latin1_file(project):
     assert "line 2: not UTF-8" in refused(project, "--config", "study1_csv=latin1.csv")
 
 
+def test_a_template_that_would_run_a_command_is_refused_at_a_dry_run(project):
+    template = project.folder / "config/prompts/seed/study1_exp1.j2"
+    text = template.read_text(encoding="utf-8")
+    call = "{{ cycler.__init__.__globals__.os.popen('touch pwned').read() }}"
+    template.write_text(f"{text}\n{call}", encoding="utf-8")
+    shown = refused(project, "-n")
+    template.write_text(text, encoding="utf-8")
+    assert "study1_exp1.j2, line 16: a call other than range(n) is not allowed" in shown
+    assert not (project.folder / "pwned").exists()
+
+
+def test_a_variant_that_asks_what_another_asks_is_refused(project):
+    shutil.copytree(project.folder / "config/prompts/seed", project.folder / "config/prompts/copy")
+    shown = refused(project, "-n", "--config", "variants=[seed, copy]")
+    assert "seed and copy, whose prompts for study1_exp1 are the same" in shown
+
+
 def test_a_missing_r_is_told_before_any_job(project, monkeypatch):
     # A PATH with what Snakemake's jobs need, and without R.
     folder = project.folder / "without-r"

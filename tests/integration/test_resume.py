@@ -143,7 +143,7 @@ def test_a_job_that_outlived_its_snakemake_is_ended_by_the_next_run(tmp_path):
     assert f"what it had left running is ended (process {job.pid})" in second.output()
 
 
-def test_a_run_that_is_alive_keeps_its_lock(tmp_path):
+def test_a_second_run_is_told_who_holds_the_folder_and_nothing_of_unlocking(tmp_path):
     project = Project.copied_to(tmp_path / "project")
     dam = Dam(after=3)
     with remote(project, CountingApi(gate=dam)):
@@ -151,7 +151,10 @@ def test_a_run_that_is_alive_keeps_its_lock(tmp_path):
         until_three_answers(project, run)
         second = project.snakemake(*REMOTE)
         assert second.returncode != 0
-        assert "LockException" in second.stdout
+        assert "is in use, so this run has not begun" in second.stdout
+        assert f"process {run.process.pid} on this machine, since 20" in second.stdout
+        assert f": snakemake {REMOTE[0]} " in second.stdout
+        assert "unlock" not in second.stdout
         assert run.running(), run.output()
         dam.open()
         assert run.process.wait(PATIENCE_S) == 0, run.output()

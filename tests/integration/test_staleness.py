@@ -131,6 +131,9 @@ def touch_all(project: Project) -> None:
 def variant(project: Project) -> None:
     folder = project.folder / "config/prompts"
     shutil.copytree(folder / "seed", folder / "other")
+    for template in (folder / "other").glob("study*.j2"):
+        text = template.read_text(encoding="utf-8")
+        template.write_text(f"Please read this.\n{text}", encoding="utf-8")
     config("variants: [seed]", "variants: [seed, other]")(project)
 
 
@@ -302,7 +305,7 @@ ROWS = {
     ),
     "how records are written and read": Row(
         change(f"{LIBRARY}/records.py", OPENING, STATEMENT),
-        jobs("plan collect tabulate structure probabilities reference") | CHECKS,
+        jobs("collect tabulate structure probabilities") | CHECKS,
     ),
     "the list of engines, in `engines/__init__.py`": Row(
         change(f"{LIBRARY}/engines/__init__.py", OPENING, STATEMENT),

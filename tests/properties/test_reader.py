@@ -15,12 +15,19 @@ from hypothesis import strategies as st
 from properties import generated
 
 from grace.errors import StimuliError
+from grace.plain_text import is_blank, known_control_token, unusable_character
 from grace.stimuli import read_trials
 from grace.studies import STUDIES, Study
 
 BUNDLED = Path(__file__).parents[2] / "resources/stimuli"
-#: Anything that a file in UTF-8 can hold; spaces around a cell are nobody's intention.
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
+ANY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+#: What a prompt may hold.
+TEXT = ANY.filter(
+    lambda text: (
+        not (unusable_character(text) or known_control_token(text) or is_blank(text))
+        and text.strip() != "NA"
+    )
+)
 # Python's own writer leaves a lone carriage return unquoted where lines end otherwise.
 DIALECTS = st.sampled_from(
     [
@@ -49,7 +56,7 @@ def study1_rows():
 def study2_rows():
     goals = st.one_of(
         st.sampled_from(["informative", "social", "both"]),
-        TEXT.map(lambda text: f"wants to be informative {text}"),
+        st.sampled_from(["If she wanted to be informative", "If they wanted to be kind to him"]),
     )
     states = st.sampled_from(["0 hearts", "1 heart", "2 hearts", "3 hearts"])
     return st.tuples(*[TEXT] * 5, goals, states, TEXT, TEXT)
@@ -124,6 +131,27 @@ def test_a_spoilt_file_is_refused_or_read_as_it_is(name, path):
                 if column in written:
                     written[column] = written[column].removesuffix(".0")
             assert read == written
+
+    check()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_cell_that_no_prompt_may_hold_is_refused_with_its_row_and_column(name, path):
+    study = STUDIES[name]
+    spoilt = st.one_of(
+        st.sampled_from(["\x01", "\x1b[2J", "\x85", "\ufeff", "\ufffd", "\u202e", "\U000e0041"]),
+        st.sampled_from(
+            ["<|end|>", "<|im_start|>", "<s>", "[INST]", "<start_of_turn>", "</think>"]
+        ),
+    )
+
+    @generated(0.1)
+    @given(ROWS[name], st.integers(0, 8), TEXT, spoilt, TEXT)
+    def check(row, column, before, piece, after):
+        row = (*row[:column], before + piece + after, *row[column + 1 :])
+        write(path, study, [row], quoting=csv.QUOTE_ALL)
+        with pytest.raises(StimuliError, match=f"row 2: {study.input_columns()[column]} "):
+            read_trials(path, study)
 
     check()
 

@@ -15,7 +15,7 @@ from grace.cluster.settings import Cluster
 from grace.errors import GraceError
 
 QUICK = {
-    "api_attempts": 3, "api_backoff_s": 0.01, "api_timeout_s": 0.5, "api_calls_per_s": 4.9,
+    "api_attempts": 3, "api_backoff_s": 0.01, "api_timeout_s": 60, "api_calls_per_s": 4.9,
 }  # fmt: skip
 
 
@@ -102,8 +102,8 @@ def test_retry_after_is_kept(standin):
 
 
 def test_a_call_that_hangs_is_given_up_and_tried_again(standin):
-    calls, told = connected()
-    standin.fails(200, times=1, hang_s=5)
+    calls, told = connected(api_timeout_s=2)
+    standin.fails(200, times=1, hang_s=600)
     assert calls.jobs("run=a") == []
     assert "does not answer" in told[0]
 

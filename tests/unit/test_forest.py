@@ -248,9 +248,11 @@ def test_a_prompt_that_ends_otherwise_is_tokenised_whole():
     tokenizer = ChatTokenizer("pico", entry, ROOT)
     for text in ("no special token", "<|begin|>"):
         prompt = Prompt(text, tuple(tokenizer.tokenise(text)))
-        assert tokenizer.continuing(prompt) == tokenizer.tokenise_all
+        texts = [f"{text} yes", f"{text} no"]
+        assert tokenizer.continuing(prompt)(texts) == tokenizer.tokenise_all(texts)
     odd = Prompt("ids of another text<|user|>", tuple(tokenizer.tokenise("other<|user|> text")))
-    assert tokenizer.continuing(odd) == tokenizer.tokenise_all
+    texts = [f"{odd.text} yes", f"{odd.text} no"]
+    assert tokenizer.continuing(odd)(texts) == tokenizer.tokenise_all(texts)
 
 
 def test_study_1_reads_hardly_more_tokens_than_the_limit(study1_requests):

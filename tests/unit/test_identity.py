@@ -234,8 +234,8 @@ def test_a_model_that_changes_after_its_keys_were_made_is_refused(tmp_path):
 
 
 def test_a_tokenizer_folder_that_is_missing_is_named(tmp_path):
-    entry = ModelEntry(name="org/model", engine="vllm", tokenizer="./words")
-    with pytest.raises(EngineError, match=r"the model folder \./words does not exist"):
+    entry = ModelEntry(name="org/model", engine="vllm", tokenizer="resources/words")
+    with pytest.raises(EngineError, match="the model folder resources/words does not exist"):
         _ = ModelIdentity(entry, (), tmp_path, Contents()).tokenizer
 
 

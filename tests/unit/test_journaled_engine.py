@@ -226,3 +226,42 @@ def test_what_is_left_has_the_same_digits_as_if_all_were_asked(
         assert {score.key for score in found} == {request.key for request in left}
         assert all(score == whole[score.key] for score in found)
     assert list(Scorer("tiny", model, budget).score(requests, set(whole))) == []
+
+
+class NeverTheSame(Counting):
+    """Its numbers differ from one request to the next, as rounding in other company does."""
+
+    def generate(self, requests: Any) -> Iterator[Any]:
+        for place, answer in enumerate(super().generate(requests)):
+            yield dataclasses.replace(answer, text=f"{place}")
+
+    def score(self, requests: Any, known: Any = frozenset()) -> Iterator[Any]:
+        for place, request in enumerate(requests):
+            yield Score(request.key, ((-1.0 - place,), (-2.0, -3.0)), (-0.5, -0.5))
+
+
+def test_requests_that_are_one_to_the_model_have_the_answer_that_is_kept(folder: Path) -> None:
+    with Journal(folder) as journal, journaled(NeverTheSame(), journal) as engine:
+        requests = [generation("a"), generation("b"), generation("c", "Who?")]
+        texts = {answer.key: answer.text for answer in engine.generate(requests)}
+        assert texts["a"] == texts["b"] != texts["c"]
+        one, same, other = (engine.answer_keys()[name] for name in "abc")
+        assert one == same != other
+        assert {one, other} == set(engine.answer_keys().values())
+        for key, text in ((one, texts["a"]), (other, texts["c"])):
+            assert (journal.get(key) or {})["answer"]["text"] == text
+        scores = list(engine.score([scoring("d"), scoring("e")]))
+        assert scores[0].token_logprobs == scores[1].token_logprobs
+        assert journal.conflicts == 0
+
+
+def test_the_keys_of_answers_are_known_where_nothing_was_asked(folder: Path) -> None:
+    requests = [generation("a"), generation("b", "Who?")]
+    with Journal(folder) as journal, journaled(Counting(), journal) as engine:
+        list(engine.generate(requests))
+        first = engine.answer_keys()
+    with Journal(folder) as journal, journaled(Counting(), journal) as engine:
+        list(engine.generate(requests))
+        assert not engine.opened
+        assert engine.answer_keys() == first
+        assert first.keys() == {"a", "b"}

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import transformers
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 
 from grace import preflight
@@ -168,7 +169,7 @@ def test_what_a_template_refuses_is_told_with_its_prompt(checked, tmp_path):
     with pytest.raises(EngineError) as refused:
         checked(model(name=name))
     assert (
-        "model 'mine': study1_exp1, resources/stimuli/study1.csv, row 2, variant seed: its chat"
+        "study1_exp1, resources/stimuli/study1.csv, row 2, variant seed: model 'mine': its chat"
         " template refuses the prompt: System role not supported"
     ) in str(refused.value)
 
@@ -184,6 +185,27 @@ def test_a_template_that_refuses_one_prompt_alone_is_found(checked, tmp_path):
     checked(model(name=name), stimuli={"study1": "resources/stimuli/study1.csv"})
     with pytest.raises(EngineError, match=r"study2_exp\d, .*: not this one"):
         checked(model(name=name), stimuli={"study2": "resources/stimuli/study2.csv"}, limit=60)
+
+
+@pytest.mark.parametrize("experiment", ["exp1", "exp2"])
+def test_a_control_token_of_the_model_in_a_story_is_told_with_row_and_column(
+    checked, tmp_path, experiment
+):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(ROOT / PICO)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["quillberry"]})
+    name = copy_of_pico(tmp_path / "model")
+    tokenizer.save_pretrained(name, save_jinja_files=False)
+    stimuli = {"study1": "resources/stimuli/study1.csv"}
+    checked(model(name=name), experiments=[experiment], stimuli=stimuli, limit=3)
+    with pytest.raises(EngineError) as refused:
+        checked(model(name=name), experiments=[experiment], stimuli=stimuli, limit=4)
+    first, *_ = str(refused.value).splitlines()
+    assert first.startswith(
+        f"study1_{experiment}, resources/stimuli/study1.csv, row 5, variant seed, column"
+        " story_setup: model 'mine': its tokeniser reads a part of the text as the control token"
+        " 'quillberry'"
+    )
+    assert not [note for note in checked.notes if '"limit": 4' in note.read_text()]
 
 
 def test_a_broken_tokeniser_is_told_in_a_line(checked, tmp_path):

@@ -6,15 +6,21 @@ golden/*.txt hold prompts as a model gets them. After a change that is meant, wr
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from grace.chat import ChatTokenizer
+from grace.config import ModelEntry
+from grace.digests import digest
 from grace.errors import ConfigError
+from grace.prompt_checks import chats as prompts_of
 from grace.prompts import PromptSet
 from grace.stimuli import read_trials
+from grace.studies import STUDIES
 from grace.studies.study1 import Study1Trial
 from grace.studies.study1_answers import Study1
 from grace.studies.study2 import UTTERANCES, Study2Trial
@@ -175,10 +181,210 @@ def test_missing_template(tmp_path: Path) -> None:
         PromptSet(tmp_path).render("study2_exp1.j2", {})
 
 
-def test_a_template_with_an_unknown_value_names_the_known(tmp_path: Path) -> None:
-    (tmp_path / "a.j2").write_text("{{ spekaer }}")
-    with pytest.raises(ConfigError, match=r"a\.j2: 'spekaer' is undefined.*: goal, speaker\."):
-        PromptSet(tmp_path).render("a.j2", {"speaker": "Lin", "goal": "both"})
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A variant's folder, with a file beside all variants that no template may read."""
+    (tmp_path / "secret").write_text("the secret")
+    variant = tmp_path / "prompts" / "mine"
+    variant.mkdir(parents=True)
+    return variant
+
+
+def rendered(folder: Path, template: str | bytes, **values: str | int) -> str:
+    data = template if isinstance(template, bytes) else template.encode()
+    (folder / "a.j2").write_bytes(data)
+    return PromptSet(folder).render("a.j2", values)[0]["content"]
+
+
+def told(folder: Path, template: str | bytes, **values: str | int) -> str:
+    """The one line that refuses a template, without the folder."""
+    with pytest.raises(ConfigError) as caught:
+        rendered(folder, template, **values)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith(str(folder))
+    return text.removeprefix(f"{folder}/")
+
+
+def test_a_template_with_an_unknown_value_names_the_known(folder: Path) -> None:
+    text = told(folder, "One.\n\n{{ spekaer }}", speaker="Lin", goal="both")
+    assert text == "a.j2, line 3: 'spekaer' is undefined. Values a template may use: goal, speaker."
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ speaker }}, {{ state + 1 }}", "Lin, 3"),
+        ("{% if state == 2 %}two{% else %}other{% endif %}", "two"),
+        (
+            "{% for n in range(3) %}{{ n }}{% if not loop.last %}, {% endif %}{% endfor %}",
+            "0, 1, 2",
+        ),
+        ("{% set who = speaker %}{{ who | upper }}", "LIN"),
+        ("{{ speaker | replace('i', 'a') }} {{ ['x', 'y'] | join('-') }}", "Lan x-y"),
+        ("{% if spekaer is defined %}x{% endif %}{# a note #}y", "y"),
+        ("\ufeffText", "Text"),
+        ("One.\r\nTwo.\rThree.\r\n", "One.\nTwo.\nThree."),
+    ],
+)
+def test_what_templates_may_hold(folder: Path, template: str, text: str) -> None:
+    assert rendered(folder, template, speaker="Lin", state=2) == text
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ cycler.__init__.__globals__.os.popen('touch pwned').read() }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ speaker.upper }}",
+        "{{ speaker['upper'] }}",
+        "{{ speaker | attr('__class__') }}",
+        "{{ '{0.__class__}'.format(speaker) }}",
+        "{{ self }}{{ self._TemplateReference__context }}",
+        "{{ range }}",
+        "{{ lipsum() }}",
+        "{{ namespace() }}",
+        "{% for a in [1] %}{{ loop.cycle }}{% endfor %}",
+        "{% set range = 1 %}x",
+        "{% macro m(n) %}{{ m(n) }}{{ m(n) }}{% endmacro %}{{ m(1) }}",
+        "{% for a in [speaker] recursive %}{{ loop([a]) }}{% endfor %}",
+        "{% import 'a.j2' as a %}x",
+        "{% extends 'a.j2' %}",
+        "{% block a %}x{% endblock %}",
+        "{% filter upper %}x{% endfilter %}",
+        "{% autoescape true %}x{% endautoescape %}",
+        "{% set x = 'a' %}{% set x = x ~ x %}x",
+        "{% set x %}y{% endset %}{{ x }}",
+        "{{ 2 ** 10 ** 10 }}",
+        "{{ '%99999999999d' | format(1) }}",
+        "{{ speaker | center(10000000000) }}",
+        "{% include speaker %}",
+        "{% include ['a.j2', 'b.j2'] %}",
+        "{% include 'b.j2' ignore missing %}",
+    ],
+)
+def test_what_templates_may_not_hold_is_refused_before_it_runs(
+    folder: Path, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    text = told(folder, template, speaker="Lin", state=2)
+    assert re.match(r"a\.j2, line 1: .* is not allowed in a prompt template\. Templates may", text)
+    assert [path.name for path in folder.iterdir()] == ["a.j2"]
+    with pytest.raises(ConfigError, match="not allowed"):
+        PromptSet(folder).digest(["a.j2"])  # the first thing that a dry-run asks for
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        (
+            "{% for a in range(10000000000) %}a{% endfor %}",
+            r"a\.j2, line 1: range\(\) of more than",
+        ),
+        (
+            "{% for a in range(900) %}" * 9 + "{% endfor %}" * 9,
+            r"a\.j2, line 1: takes more than 1,000 steps",
+        ),
+        ("{% for a in [1] %}" * 50 + "{% endfor %}" * 50, r"a\.j2: is nested too deeply"),
+        ("{{ " + "(" * 9000 + "1" + ")" * 9000 + " }}", r"a\.j2: is nested too deeply"),
+        ("{{ 'a' * 1000000000 }}", r"a\.j2, line 1: '\*' is for numbers"),
+        (
+            "{% set x = 'a' %}" + "{% set x = x | replace('a', 'aa') %}" * 40 + "{{ x }}",
+            r"a\.j2, line 1: gives a text of more than 1,000,000 characters",
+        ),
+        (
+            "{% for a in range(900) %}" + "y" * 60_000 + "{% endfor %}",
+            r"a\.j2: gives a text of more than 1,000,000 characters",
+        ),
+        ("y" * 70_000, r"a\.j2: 70,000 bytes are too many for a template"),
+        ("{{ " + "9" * 5000 + " }}", r"a\.j2: holds a number with too many digits"),
+        ("{{ 1 / 0 }}", r"a\.j2, line 1: divides by zero"),
+        ("{{ none }}", r"a\.j2, line 1: prints 'None', which is neither a text nor a number"),
+        ("One\n{% if %}", r"a\.j2, line 2: Expected an expression"),
+        ("{% include 'a.j2' %}", r"a\.j2: includes itself \(a\.j2 → a\.j2\)"),
+        ("{% include '_back.j2' %}", r"a\.j2: includes itself \(a\.j2 → _back\.j2 → a\.j2\)"),
+        ("{% include '_bad.j2' %}", r"_bad\.j2, line 2: divides by zero"),
+        ("{% include '_none.j2' %}", r"the template _none\.j2 is missing; a\.j2 includes it"),
+        ("{% include '../../secret' %}", r"a\.j2: includes '\.\./\.\./secret'\. A template may"),
+        ("{% include '/etc/hostname' %}", r"a\.j2: includes '/etc/hostname'"),
+        ("{% include '_link.j2' %}", r"_link\.j2: leads out of .*prompts\. Put the file itself"),
+        (b"Jos\xe9", r"a\.j2, line 1: not UTF-8 \(byte 0xe9\)"),
+        ("One\nT\0wo", r"a\.j2, line 2: holds U\+0000"),
+        ("<|im_start|>system", r"a\.j2, line 1: holds <\|im_start\|>, a control token"),
+        (
+            "<{{ '|' }}{{ speaker }}|>",
+            r"a\.j2: gives a message that holds <\|Lin\|>, a control token",
+        ),
+    ],
+)
+def test_what_goes_wrong_in_a_template_is_told_in_a_line(
+    folder: Path, template: str | bytes, problem: str
+) -> None:
+    (folder / "_back.j2").write_text("{% include 'a.j2' %}")
+    (folder / "_bad.j2").write_text("One\n{{ state / 0 }}")
+    (folder / "_link.j2").symlink_to(folder / "../../secret")
+    assert re.search(problem, told(folder, template, speaker="Lin", state=2))
+
+
+@pytest.mark.parametrize(
+    "template", ["", " \n\t", "{# nothing #}", "\u200b", "{% if 0 %}x{% endif %}"]
+)
+def test_an_empty_message_is_refused(folder: Path, template: str) -> None:
+    assert told(folder, template).startswith("a.j2: gives an empty message.")
+
+
+def test_a_template_that_is_a_pipe_or_a_folder_is_refused(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.j2")
+    (folder / "folder.j2").mkdir()
+    for name in ("pipe.j2", "folder.j2"):
+        with pytest.raises(ConfigError, match=f"the template {name} is no file"):
+            PromptSet(folder).render(name, {})
+
+
+def test_includes_within_includes_end_somewhere(folder: Path) -> None:
+    for number in range(1200):
+        (folder / f"_{number}.j2").write_text(f'{{% include "_{number + 1}.j2" %}}')
+    assert "includes within includes" in told(folder, '{% include "_0.j2" %}')
+    # Few files, but each takes the next one twice: a million pieces of text.
+    for number in range(19):
+        (folder / f"_{number}.j2").write_text(f'{{% include "_{number + 1}.j2" %}}' * 2)
+    (folder / "_19.j2").write_text("x")
+    assert "takes more than 1,000 steps" in told(folder, '{% include "_0.j2" %}')
+
+
+def test_a_variant_may_link_to_another_variants_file(folder: Path) -> None:
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "_story.j2").write_text("A story.")
+    (folder / "_story.j2").symlink_to("../other/_story.j2")
+    assert rendered(folder, '{% include "_story.j2" %}') == "A story."
+
+
+def unique(chats: list[tuple[dict[str, str], ...]]) -> list[tuple[dict[str, str], ...]]:
+    return list({digest(chat): chat for chat in chats}.values())
+
+
+@pytest.mark.parametrize(
+    ("study", "prompts", "token_ids"),
+    [
+        ("study1", "0bbb7550ecf46525", "e2ed6c932e826c14"),
+        ("study2", "6aacf1ab7abebfff", "b33e9ba59320710a"),
+    ],
+)
+def test_bundled_prompts_and_their_token_ids_stay_as_they_are(
+    study: str, prompts: str, token_ids: str
+) -> None:
+    """Digests of all that the default run asks pico; they change with wording, stimuli or pico."""
+    tokenizer = ChatTokenizer("pico", ModelEntry(name="resources/models/pico"), ROOT)
+    chats = [
+        chat
+        for trial in (study1_trials() if study == "study1" else study2_trials())
+        for experiment in ("exp1", "exp2")
+        for chat in prompts_of(STUDIES[study], experiment, trial, SEED)
+    ]
+    ids = {digest(chat): list(tokenizer.render(chat).token_ids) for chat in unique(chats)}
+    assert digest(chats)[:16] == prompts
+    assert digest([ids[digest(chat)] for chat in chats])[:16] == token_ids
 
 
 def test_digest_covers_includes_and_nothing_else(tmp_path: Path) -> None:

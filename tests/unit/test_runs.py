@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from grace import runs
+from grace import holders, runs
 from grace.errors import ConfigError
 
 #: A run: registers itself, may lock the folder and start a job, and waits.
 RUN = """
 import subprocess, sys
 from pathlib import Path
-from grace import runs
+from grace import holders, runs
 folder = Path(sys.argv[1])
 said = runs.begin(folder)
 (folder / "locks").mkdir(exist_ok=True)
 (folder / "locks/0.output.lock").write_text("results/a\\n")
+holders.hold(folder, ["/bin/snakemake", "--cores", "4", "--storage-s3-secret-key", "hush"])
 job = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(job.pid, *said, flush=True)
 sys.stdin.read()
@@ -120,6 +123,106 @@ def test_a_folder_that_cannot_be_made_does_not_end_the_run(tmp_path: Path) -> No
 
 def test_folders_that_can_be_written_or_made_are_fine(tmp_path: Path) -> None:
     runs.check_writable("results", tmp_path / "to/be/made")
+
+
+# --- who holds a folder
+
+
+def test_a_living_run_is_named_with_its_command_and_without_secrets(
+    tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    begin(tmp_path, started)
+    told = runs.in_use(tmp_path)
+    pid = started[0].pid
+    assert f"{tmp_path.parent} is in use, so this run has not begun." in told
+    assert f"process {pid} on this machine, since 20" in told
+    assert ": snakemake --cores 4 --storage-s3-secret-key '***'" in told
+    assert "hush" not in "".join(path.read_text() for path in tmp_path.glob("grace-runs/*"))
+    assert "unlock" not in told
+
+
+def test_a_dead_run_is_not_named_and_its_mark_goes(
+    tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    begin(tmp_path, started)
+    os.kill(started[0].pid, 9)
+    started[0].wait()
+    assert "process" not in runs.in_use(tmp_path)
+    assert "removes the lock of a run that is dead" in runs.in_use(tmp_path)
+    assert list(tmp_path.glob("grace-runs/*"))
+    runs.begin(tmp_path)
+    assert not list(tmp_path.glob("grace-runs/*"))
+
+
+def test_a_run_that_ends_takes_its_mark_along(
+    tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    job, _ = begin(tmp_path, started)
+    assert started[0].stdin is not None
+    started[0].stdin.close()
+    started[0].wait()
+    os.kill(job, 9)
+    assert not list(tmp_path.glob("grace-runs/*"))
+
+
+def on_another_host(folder: Path, **facts: object) -> Path:
+    """What a run on another host that shares the volume says of itself; and Snakemake's lock."""
+    (folder / "locks").mkdir(parents=True)
+    (folder / "locks/0.output.lock").write_text("results/a\n")
+    path = folder / "grace-runs" / "7-abcd.json"
+    path.parent.mkdir()
+    said = {
+        "host": "node7", "space": "another boot", "pid": 7, "started": 1.5,
+        "since": "2026-11-20T10:00:00+00:00", "command": "snakemake --cores 4", **facts,
+    }  # fmt: skip
+    path.write_text(json.dumps(said))
+    return path
+
+
+def test_a_run_on_another_host_keeps_its_lock_as_long_as_it_lives(tmp_path: Path) -> None:
+    """Although the kernel's lock, as on some network volumes, says nothing of it."""
+    path = on_another_host(tmp_path)
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(0.02):
+            path.touch()
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        assert runs.begin(tmp_path) == []
+        assert (tmp_path / "locks/0.output.lock").exists()
+        assert "process 7 on node7, last heard of " in runs.in_use(tmp_path)
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_run_on_another_host_that_is_silent_counts_as_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holders, "BEAT_S", 0.02)
+    path = on_another_host(tmp_path)
+    assert runs.begin(tmp_path) == ["The last run was killed: its lock on the folder is removed."]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", "\x00", '{"host": 1}', "[" * 9_000, "x" * 100_000]
+)
+def test_a_mark_that_is_none_is_passed_over(tmp_path: Path, content: str) -> None:
+    on_another_host(tmp_path).write_text(content)
+    assert "process" not in runs.in_use(tmp_path)
+    runs.begin(tmp_path)
+
+
+def test_what_a_mark_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    on_another_host(tmp_path, command="\x1b[2J" + "x" * 5000, host="a\nb")
+    told = runs.in_use(tmp_path)
+    assert "\x1b" not in told
+    assert "on a?b" in told
+    assert len(told) < 1500
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -45,6 +45,10 @@ def test_an_answer_in_the_form_asked_for(text: str) -> None:
         "Initial Answer: [2]\nProbabilities: 0: [10]%, 1: [20%], 2: [30]%, 3: [40]%\n"
         "Knowledge: [yes]",
         "Initial answer = 2\n- 0 = 10 %\n- 1 = 20 %\n- 2 = 30.0 %\n- 3 = 40 %\nKnowledge: Yes",
+        f"{ANSWER}, because he saw all of them - not so hard.",
+        f"{ANSWER} \u2705",
+        "Initial Answer: 2, Probabilities: 0: 10% - 1: 20% - 2: 30% - 3: 40%, Knowledge: yes",
+        "Initial Answer: 2, 0: 10%, 1: 20%, 2: 30%, 3: 40%. Knowledge: yes",
         # An echoed form is no answer, and does not hide the one that follows.
         "Initial Answer: [0-3]\nProbabilities: 0: [X]%, 1: [X]%, 2: [X]%, 3: [X]%\n"
         f"Knowledge: [yes/no]\n\n{ANSWER}",
@@ -83,6 +87,27 @@ def test_the_same_answer_in_other_text(text: str) -> None:
         ("yes", "yes/no", "Knowledge_A", "knowledge answer not found"),
         ("yes", "[yes/no]", "Knowledge_A", "knowledge answer not found"),
         ("yes", "yes\nKnowledge: no", "Knowledge_A", "knowledge answer given more than once"),
+        # Two answers in one, and words that only begin like an answer.
+        ("yes", "yes and no", "Knowledge_A", "knowledge answer given more than once"),
+        ("yes", "no, yes", "Knowledge_A", "knowledge answer given more than once"),
+        ("yes", "No... wait, yes", "Knowledge_A", "knowledge answer given more than once"),
+        ("yes", "not yes", "Knowledge_A", "knowledge answer not found"),
+        ("yes", "no idea", "Knowledge_A", "knowledge answer not found"),
+        ("yes", "no-one knows", "Knowledge_A", "knowledge answer not found"),
+        ("yes", "yes-ish", "Knowledge_A", "knowledge answer not found"),
+        ("yes", "yes?", "Knowledge_A", "knowledge answer not found"),
+        ("Answer: 2", "Answer: 2, 3", "Prior_A", "initial answer not found"),
+        ("Answer: 2", "Answer: 2, maybe 3", "Prior_A", "initial answer not found"),
+        ("Answer: 2", "Answer: 2 and 3", "Prior_A", "initial answer not found"),
+        ("Answer: 2", "Answer: 2%", "Prior_A", "initial answer not found"),
+        ("Answer: 2", "Answer: \u0662", "Prior_A", "initial answer not found"),
+        ("3: 40%", "3: \u0664\u0660%", "probability_3", "percentage of 3 not found"),
+        ("3: 40%", "2 or 3: 40%", "probability_3", "percentage of 3 not found"),
+        ("3: 40%", "2-3: 40%", "probability_3", "percentage of 3 not found"),
+        ("3: 40%", "Question 3: 40%", "probability_3", "percentage of 3 not found"),
+        ("3: 40%", "3: 40%-50%", "probability_3", "percentage of 3 not found"),
+        ("3: 40%", "3: 40% or 50%", "probability_3", "percentage of 3 not found"),
+        ("3: 40%", "3: 40% (or 50%)", "probability_3", "percentage of 3 not found"),
     ],
 )
 def test_one_bad_part_is_null_and_named(old: str, new: str, column: str, error: str) -> None:
@@ -187,3 +212,8 @@ def test_the_property_comes_from_the_prior_question(question: str, things: str) 
         observe=1,
     )
     assert trial.things == things
+
+
+def test_a_long_answer_of_one_line_is_read_quickly() -> None:
+    answer = STUDY.parse("Knowledge: yes 1: 5% Initial Answer: 2 " * 20_000)
+    assert (answer.Prior_A, answer.probability_1) == (2, 5)

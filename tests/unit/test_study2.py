@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -38,12 +40,56 @@ TRIAL = {
         ("If Ivan wanted BOTH to be informative AND to make Lin feel good", "both"),
         ("If Ivan wanted to be as uninformative as possible", None),
         ("If Ivan was bothered", None),
+        # The forms of the bundled trials and of the original ones.
+        ("If Ivan wanted to help Lin feel good, and being informative did not matter", "social"),
+        ("If Ivan wanted BOTH to be informative and accurate AND to help Lin feel good", "both"),
+        (
+            "If Ivan wanted to be as informative and accurate as possible, whether or not that"
+            " pleased Lin",
+            "informative",
+        ),
+        (
+            "If Ivan wanted to BOTH make Lin feel good AND give accurate and informative feedback",
+            "both",
+        ),
+        ("If Ivan wanted to make Lin feel good, rather than give informative feedback", "social"),
+        ("If Ivan wanted to give as accurate and informative feedback as possible,", "informative"),
+        (
+            "If Ivan wanted to make Lin feel good, but not necessarily give informative feedback",
+            "social",
+        ),
+        ("if he wanted to be kind to her", "social"),
+        # What single words would get wrong.
+        ("If Ivan wanted to be informative, not kind", None),
+        ("If Ivan wanted to be kind, not informative", None),
+        ("not social", None),
+        ("honest and kind", None),
+        ("If Ivan wanted to be honest and kind", None),
+        ("If Ivan wanted to be informative and kind", None),
+        ("If Ivan did not want to make Lin feel good", None),
+        ("If Ivan wanted not to be informative", None),
+        ("If Ivan wanted to be neither kind nor informative", None),
+        ("If Ivan wanted to make Lin feel bad", None),
+        ("If Ivan wanted to be anything but kind", None),
+        ("If Ivan wanted both", None),
+        ("If Ivan wanted both to be kind and to make Lin feel good", None),
+        ("If Ivan wanted to be informative rather than both", None),
+        ("If Ivan wanted to be informative or to make Lin feel good", None),
+        ("If Ivan wanted to be less informative", None),
+        ("If Ivan wanted to be informative? Or kind", None),
+        ("informative social", None),
+        ("informative, social", None),
+        # Somebody else's goal.
+        ("If Oleg wanted to make Lin feel good", None),
+        ("If Ivan wanted to make Olga feel good", None),
+        ("If Lin wanted to make Ivan feel good", None),
+        ("If <s> wanted to make <l> feel good", None),
         ("Ivan wanted a kindle", None),
         ("", None),
     ],
 )
 def test_goals_are_told_apart(goal: str, label: str | None) -> None:
-    assert simplify_goal(goal) == label
+    assert simplify_goal(goal, "Ivan", "Lin") == label
 
 
 @pytest.mark.parametrize(
@@ -55,7 +101,34 @@ def test_hearts_are_counted(state: str, hearts: int) -> None:
     assert STUDY.derived_columns(trial) == {"Goal_simplified": "both", "State_number": hearts}
 
 
-@pytest.mark.parametrize("state", ["4 hearts", "-1", "two hearts", "1.5 hearts", "hearts", "12"])
+def test_a_goal_that_is_not_understood_is_refused_with_the_forms_allowed() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Study2Trial.model_validate({**TRIAL, "Goal": "If Ivan wanted to be kind, not informative"})
+    (finding,) = caught.value.errors()
+    assert re.search(
+        r"Goal is 'If Ivan .* not informative': must be one of informative, social, both, or a"
+        r" clause of the form 'If <speaker> .*Here <speaker> is 'Ivan' and <listener> 'Lin'",
+        finding["msg"],
+    )
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        *("4 hearts", "-1", "two hearts", "1.5 hearts", "hearts", "12", "10 hearts", "-1 heart"),
+        *(
+            "3 hearts!",
+            "3 hearts or 2",
+            "0-3 hearts",
+            "\u0663 hearts",
+            "\uff13",
+            "1e0",
+            "3.0",
+            "+3",
+        ),
+        *("2 heart\u017f", "9" * 5000, "true", "2 of 3 hearts"),
+    ],
+)
 def test_other_hearts_are_refused(state: str) -> None:
     with pytest.raises(ValidationError, match="must be one of '0 hearts', '1 heart'"):
         Study2Trial.model_validate({**TRIAL, "State": state})
@@ -87,6 +160,10 @@ def test_an_answer_in_the_form_asked_for(text: str, utterance: tuple[str, str]) 
         "Ivan would say: It wasn't bad, because Lin is a friend.",
         "It wasn't bad. It wasn't bad.",
         "It [was/wasn't] [terrible/bad/good/amazing]\nIt wasn't bad",
+        # The goals' own "not" takes nothing back, nor does a reason that names another word.
+        "Whether or not that pleased Lin, Ivan would say: It wasn't bad",
+        "As being informative did not matter, Ivan would say it wasn't bad.",
+        "It wasn't bad, because Ivan wants Lin to feel good.",
     ],
 )
 def test_the_same_answer_in_other_text(response: str) -> None:
@@ -111,6 +188,16 @@ def test_the_same_answer_in_other_text(response: str) -> None:
         ("It [was/wasn't] [terrible/bad/good/amazing]", "no utterance"),
         ("It wasn't good. It was terrible.", "several utterances"),
         ("It was good. It wasn't good.", "several utterances"),
+        ("Ivan would not say it was terrible", "an utterance that is taken back"),
+        ("He would never say: It was bad", "an utterance that is taken back"),
+        ("Ivan wouldn't want to say it was bad.", "an utterance that is taken back"),
+        ("Something nice instead of saying it was bad", "an utterance that is taken back"),
+        ("It was good and bad", "several words in one utterance"),
+        ("It was bad, good, amazing", "several words in one utterance"),
+        ("It was terrible | bad", "several words in one utterance"),
+        ("It wasn't terrible but good", "several words in one utterance"),
+        ("It was/wasn't good", "no utterance"),
+        ("It was wasn't good", "no utterance"),
     ],
 )
 def test_no_single_answer(response: str | None, error: str) -> None:
@@ -119,6 +206,11 @@ def test_no_single_answer(response: str | None, error: str) -> None:
     assert answer.extraction_confidence == 0
     assert answer.extraction_errors is not None
     assert answer.extraction_errors.startswith(error)
+
+
+def test_a_long_answer_of_one_sentence_is_read_quickly() -> None:
+    answer = STUDY.parse("I would not say no more than that it was good and so on " * 20_000)
+    assert answer.extraction_errors == "an utterance that is taken back"
 
 
 def test_columns_are_the_fixed_ones() -> None:

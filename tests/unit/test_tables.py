@@ -1,5 +1,6 @@
 """Tables: the owner's columns, no row lost, nothing invented."""
 
+import runpy
 from pathlib import Path
 
 import pandas as pd
@@ -173,3 +174,12 @@ def test_an_answer_may_be_unparsed_and_out_of_range():
     rows = [{**raw, "model_response": response} for response in responses]
     found = [row["quality_flags"] for row in structured_rows(rows, study, 1.0)]
     assert found == list(responses.values())
+
+
+def test_items_that_are_named_by_numbers_stay_apart_when_tables_are_merged(tmp_path: Path) -> None:
+    path = tmp_path / "study2_structured.csv"
+    path.write_text("Participant_ID,Domain,variant,prompt_id\n007,01,seed,1e5\n7,1,seed,10\n")
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts/merge.py"))
+    table = script["read_table"](path, STUDIES["study2"])
+    assert list(table["Participant_ID"]) == ["007", "7"]
+    assert list(table["Domain"]) == ["01", "1"]

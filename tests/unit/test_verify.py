@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from finished_run import facts_of_a_job, forged, lowered
+from pydantic import ValidationError
 
-from grace import hub, sidecars, verify
+from grace import hub, provenance_chain, sidecars, verify
 from grace.digests import file_digest, source_digest
 from grace.errors import RecordError
 
@@ -29,17 +32,21 @@ def made(output: str, *inputs: str) -> None:
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"content of {output}\n")
-    facts = {
-        "rule": f"make_{path.stem}",
-        "inputs": sidecars.input_digests(inputs, "results"),
-        "code": {"step.py": source_digest(Path("step.py"))},
-    }
-    sidecars.write_sidecars([output], "results", facts)
+    recorded([output], *inputs)
+
+
+def recorded(outputs: list[str], *inputs: str) -> None:
+    facts = facts_of_a_job(
+        inputs=sidecars.input_digests(inputs, "results"),
+        input_records=sidecars.input_records(inputs),
+        code={"step.py": source_digest(Path("step.py"))},
+    )
+    sidecars.write_sidecars(outputs, "results", {**facts, "rule": f"make_{Path(outputs[0]).stem}"})
 
 
 def verdicts(results: str = "results") -> dict[str, tuple[str, str] | None]:
     """State and file of each result's first broken link."""
-    links = verify.verify(verify.results_in(Path(results)), Path())
+    links = verify.verify(provenance_chain.results_in(Path(results)), Path())
     return {
         file.relative_to(results).as_posix(): (link.state, link.file.name) if link else None
         for file, link in links.items()
@@ -78,9 +85,10 @@ def test_a_changed_or_missing_input_spoils_all(project):
 
 
 def record_with(facts: dict) -> None:
-    """results/a.json as inference records it."""
-    path = Path("results/.provenance/a.json.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    """results/a.json as inference records it, and what is made from it."""
+    forged(Path("results/a.json"), lambda record: record.update(facts))
+    made("results/deep/b.csv", "results/a.json")
+    made("results/report.html", "results/deep/b.csv")
 
 
 def test_a_model_file_counts_by_content_whatever_its_size(project):
@@ -93,6 +101,7 @@ def test_a_model_file_counts_by_content_whatever_its_size(project):
         file.write(b"other")
     assert verdicts()["report.html"] == ("changed since", "weights")
     # An old record cannot tell.
+    forged(Path("results/a.json"), lowered)
     record_with({"files": {"weights": f"{65 * 2**20} bytes"}})
     assert verdicts()["report.html"] == ("of unknown origin", "weights")
 
@@ -114,8 +123,7 @@ def test_an_input_made_anew_leaves_what_was_made_from_the_old_one_behind(project
     made("results/a.json", "stimuli.csv")
     Path("results/a.json").write_text("another answer")
     sidecars.forget(["results/a.json"])
-    facts = {"rule": "again", "inputs": {}, "code": {}}
-    sidecars.write_sidecars(["results/a.json"], "results", facts)
+    recorded(["results/a.json"])
     behind = ("changed since", "a.json")
     assert verdicts() == {"a.json": None, "deep/b.csv": behind, "report.html": behind}
 
@@ -180,12 +188,11 @@ def test_a_job_refuses_an_input_that_is_not_what_was_made(project, content):
 
 
 def test_records_say_what_was_made_together(project):
-    facts = {"rule": "two", "inputs": {}, "code": {}}
     for name in ("results/x", "results/y"):
         Path(name).write_text(name)
-    sidecars.write_sidecars(["results/x", "results/y"], "results", facts)
+    recorded(["results/x", "results/y"])
     record = json.loads(sidecars.sidecar(Path("results/x")).read_text())
-    assert record["made_with"] == ["results/y"]
+    assert record["made_with"] == {"results/y": file_digest(Path("results/y"))}
     assert record["bytes"] == len("results/x")
 
 
@@ -194,3 +201,98 @@ def test_logs_and_benchmarks_are_no_results(project):
         Path("results", folder).mkdir()
         Path("results", folder, "x.txt").write_text("x")
     assert set(verdicts().values()) == {None}
+
+
+# --- the same by the scripts in R
+
+R_JOB = """
+for (name in c("common.R", "provenance.R")) {{
+  source(file.path("{root}", "scripts", "lib", name))
+}}
+inputs <- input_digests("results/a.json", "results")
+records <- input_records(names(inputs))
+outputs <- c("results/r/x.csv", "results/r/\u00fc.png")
+dir.create("results/r", showWarnings = FALSE)
+cat(strrep("x", 100000L), file = outputs[1L])
+cat("y", file = outputs[2L])
+now <- utc_now()
+facts <- c(
+  list(
+    rule = "analysis", wildcards = as_object(list()), started = now, inputs = as_object(inputs),
+    input_records = as_object(records), code = list(step.py = "{code}"),
+    settings = list(cell = list(draws = 1000L, margin = 1e-20, text = "\u201equoted\u201c"))
+  ),
+  git_state("."),
+  list(hardware = this_machine(), versions = list(R = "4"), completed = utc_now())
+)
+write_sidecars(outputs, "results", facts)
+"""
+ROOT = Path(__file__).parents[2]
+
+
+def run_in_r() -> subprocess.CompletedProcess[str]:
+    code = R_JOB.format(root=ROOT, code=source_digest(Path("step.py")))
+    Path("job.R").write_text(code, encoding="utf-8")
+    return subprocess.run(
+        ["Rscript", "--vanilla", "--encoding=UTF-8", "job.R"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_records_that_r_writes_are_chained_and_intact(project):
+    done = run_in_r()
+    assert done.returncode == 0, done.stderr
+    assert set(verdicts().values()) == {None}
+    record = sidecars.read_sidecar(Path("results/r/x.csv"))
+    assert record is not None
+    assert record["format"] == 2
+    assert record["input_records"] == sidecars.input_records(["results/a.json"])
+    assert record["made_with"] == {"results/r/ü.png": file_digest(Path("results/r/ü.png"))}
+    forged(Path("results/a.json"), lambda record: record.update(commit="1" * 40))
+    assert verdicts()["r/x.csv"] == ("changed since", "a.json.json")
+
+
+@pytest.mark.parametrize("edit", ["digest", "content", "cut", "emptied", "swapped"])
+def test_r_refuses_an_input_whose_record_was_edited(project, edit):
+    path = sidecars.sidecar(Path("results/a.json"))
+    text = path.read_text()
+    if edit == "swapped":
+        made("results/c.json", "stimuli.csv")
+        shutil.copy("results/c.json", "results/a.json")
+        shutil.copy(sidecars.sidecar(Path("results/c.json")), path)
+    else:
+        path.write_text(
+            {
+                "digest": text.replace(json.loads(text)["digest"], "0" * 64),
+                "content": text.replace("make_a", "make_b"),
+                "cut": text[:200],
+                "emptied": "",
+            }[edit]
+        )
+    done = run_in_r()
+    assert done.returncode != 0
+    assert "results/a.json" in done.stderr
+    assert ("was put in its place" if edit == "swapped" else "edited or cut off") in done.stderr
+
+
+@pytest.mark.parametrize("edit", ["digest", "content", "cut", "emptied"])
+def test_a_job_refuses_an_input_whose_record_was_edited(project, edit):
+    path = sidecars.sidecar(Path("results/a.json"))
+    text = path.read_text()
+    path.write_text(
+        {
+            "digest": text.replace(json.loads(text)["digest"], "0" * 64),
+            "content": text.replace("make_a", "make_b"),
+            "cut": text[:200],
+            "emptied": "",
+        }[edit]
+    )
+    with pytest.raises(RecordError, match=r"Nothing is made from results/a\.json therefore"):
+        sidecars.input_digests(["results/a.json"], "results")
+
+
+def test_a_job_that_would_write_a_record_that_is_none_fails(project):
+    with pytest.raises(ValidationError, match="strange"):
+        sidecars.write_sidecars(["results/a.json"], "results", facts_of_a_job(strange=1))

@@ -215,8 +215,8 @@ def test_an_image_brings_its_own_environment_where_none_is_configured(
     [
         ({"gpus": 4}, [], (4, 4)),
         ({"gpus": 4, "tensor_parallel_size": 2}, [], (4, 2)),
-        ({"gpus": 4}, ["--tensor-parallel-size", "2", "--pipeline_parallel_size=2"], (4, 2)),
-        ({"gpus": 4}, ["-tp=2", "-dp", "2"], (4, 2)),
+        ({"gpus": 2}, ["--data_parallel_size=2"], (4, 2)),
+        ({"gpus": 2}, ["-dp", "2"], (4, 2)),
         ({"gpus": 1}, [], (1, 1)),
         ({"gpus": 0}, [], (0, 1)),
     ],

@@ -5,13 +5,16 @@ import shutil
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+from snakemake import exceptions
+from snakemake.exceptions import LockException, WorkflowError
 
 from grace.cluster.storage import plain_name
 from grace.errors import GraceError
+from grace.holders import hold
+from grace.leftovers import remove_partials
 from grace.project import Project
 from grace.provenance import git_state, versions
-from grace.runs import begin, check_writable, end_orphans
+from grace.runs import begin, check_writable, end_orphans, in_use
 from grace.usable import refuse_without_usable_answer
 from grace.weights import announced
 
@@ -35,10 +38,22 @@ if workflow.is_main_process:
         print(line, file=sys.stderr)
 
 
+class FolderInUse(LockException):
+    """Says who holds the folder; Snakemake's own advises to remove the lock, who ever holds it."""
+
+    def __init__(self):
+        WorkflowError.__init__(self, in_use(Path(".snakemake")))
+
+
+exceptions.LockException = FolderInUse
+
+
 def end_what_was_left_running():
     """Before any job: what a killed run had started would write the same outputs."""
+    hold(Path(".snakemake"), sys.argv)
     for line in end_orphans(Path(".snakemake")):
         print(line, file=sys.stderr)
+    remove_partials(Path(PROJECT.config.results))
 
 
 def stop_where_nothing_can_be_written():

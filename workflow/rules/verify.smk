@@ -12,6 +12,7 @@ rule verify:
     params:
         results=PROJECT.config.results,
         root=str(ROOT),
+        journal=f"{PROJECT.config.journal_dir}/journal",
     message:
         "Recompute the digests behind all results"
     script:

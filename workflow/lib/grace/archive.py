@@ -7,10 +7,10 @@ RO-Crate's words. Profiles: https://www.researchobject.org/workflow-run-crate/pr
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,13 +20,23 @@ from typing import Any
 import yaml
 
 from grace import provenance
+from grace.crate import (
+    MANIFEST,
+    METADATA,
+    PREVIEW,
+    RUN_CONFIG,
+    digests_in,
+    foreign_weights,
+    left_out,
+    manifest_of,
+)
 from grace.digests import file_digest
 from grace.errors import RecordError
+from grace.leftovers import replaced, scratch_folder
+from grace.provenance_chain import Link
 from grace.sidecars import read_sidecar, sidecar
-from grace.verify import Link, summary, verify
+from grace.verify import report_digest, summary, verify
 
-#: The settings of the run, at the crate's root.
-RUN_CONFIG = "run-config.yaml"
 #: What a checkout with uncommitted changes has beyond its commit, at the crate's root.
 UNCOMMITTED = "uncommitted.patch"
 PROFILES = {
@@ -54,9 +64,6 @@ FORMATS = {
     ".yaml": "application/yaml",
 }
 OTHER_FORMAT = "text/plain"
-#: Model weights. Those of pico belong to the project; others have their own terms and homes.
-WEIGHTS = {".bin", ".gguf", ".pt", ".pth", ".safetensors"}
-PICO = "resources/models/pico/"
 #: Environment variables whose values must be in no crate, and the shortest that is looked for.
 SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL")
 SHORTEST_SECRET = 8
@@ -129,11 +136,7 @@ def _git(root: Path, *arguments: str) -> str:
 def code_files(root: Path) -> list[str]:
     """What git tracks and is there, without weights of models other than pico."""
     names = [name for name in _git(root, "ls-files", "-z").split("\0") if name]
-    return [name for name in names if (root / name).is_file() and not _foreign_weights(name)]
-
-
-def _foreign_weights(name: str) -> bool:
-    return PurePosixPath(name).suffix in WEIGHTS and not name.startswith(PICO)
+    return [name for name in names if (root / name).is_file() and not foreign_weights(name)]
 
 
 def sources(jobs: Iterable[Job], root: Path) -> list[str]:
@@ -144,12 +147,9 @@ def sources(jobs: Iterable[Job], root: Path) -> list[str]:
     made = {name for job in jobs for name in job.outputs}
     found = set()
     for job in jobs:
-        model = job.record.get("model", {}).get("name")
         read = [name for name in job.record["inputs"] if name not in made]
-        for name in [*read, *job.record.get("files", {})]:
-            if model is not None and PurePosixPath(name).is_relative_to(model):
-                continue
-            if _foreign_weights(name):  # beside a tokeniser
+        for name in [*read, *(job.record.get("files") or {})]:
+            if left_out(name, job.record):
                 continue
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise RecordError(
@@ -178,8 +178,11 @@ def refuse_secrets(files: Mapping[str, Path]) -> None:
                 )
 
 
-def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) -> None:
-    """Write the crate of the run that ended in `report` as a zip file. Raises `RecordError`."""
+def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) -> str | None:
+    """Write the crate of the run that ended in `report` as a zip file. Raises `RecordError`.
+
+    Gives the digest that stands for the run (`grace.verify.report_digest`).
+    """
     if Path(report).is_absolute():
         raise RecordError(
             f"not archived: {report} lies outside of the project. Move the results into it and"
@@ -191,30 +194,45 @@ def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) 
     state = provenance.git_state(root)
     names = dict.fromkeys([*code_files(root), *sources(jobs, root), *outputs, *records])
     files = {name: root / name for name in names}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         written = {RUN_CONFIG: yaml.safe_dump(dict(run_config), sort_keys=False)}
         if state["dirty"]:
             written[UNCOMMITTED] = _git(root, "diff", "HEAD", "--binary")
         for name, text in written.items():
-            files[name] = Path(folder) / name
+            files[name] = folder / name
             files[name].write_text(text, encoding="utf-8")
         refuse_secrets(files)
         crate = _Crate(files, jobs, state, _git(root, "log", "-1", "--format=%an").strip())
-        crate.write(Path(folder))
-        for name in (crate.metadata, crate.preview):
-            files[name] = Path(folder) / name
-        partial = path.with_name(f".{path.name}.part")
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as bundle:
-            for name, source in sorted(files.items()):
-                bundle.write(source, name)
-        partial.replace(path)
+        crate.write(folder)
+        for name in (METADATA, PREVIEW):
+            files[name] = folder / name
+        manifest = manifest_of(files)
+        files[MANIFEST] = folder / MANIFEST
+        files[MANIFEST].write_text(manifest, encoding="utf-8")
+        with replaced(path) as partial:
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as bundle:
+                for name, source in sorted(files.items()):
+                    bundle.write(source, name)
+            _refuse_changed(partial)
+    return report_digest(root / report)
+
+
+def _refuse_changed(bundle: Path) -> None:
+    """Raise `RecordError` where a file was edited between its digest and its copy."""
+    with zipfile.ZipFile(bundle) as archived:
+        expected = digests_in(archived.read(MANIFEST).decode())
+        for name, digest in expected.items():
+            with archived.open(name) as file:
+                content: Any = file  # for mypy, which takes it for one that cannot fill a buffer
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+            if found != digest:
+                raise RecordError(
+                    f"not archived: {name} was edited while the archive was written. Run again."
+                )
 
 
 class _Crate:
     """The crate's metadata: entities for files, workflow, scripts, rules and jobs."""
-
-    metadata = "ro-crate-metadata.json"
-    preview = "ro-crate-preview.html"
 
     def __init__(
         self, files: Mapping[str, Path], jobs: list[Job], state: Mapping[str, Any], author: str

@@ -11,6 +11,7 @@ from grace.config import ModelEntry
 from grace.digests import digest
 from grace.errors import EngineError
 from grace.model_files import advice
+from grace.plain_text import known_control_token, shortened
 from grace.studies.base import Message
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ class Prompt:
 
     text: str
     token_ids: tuple[int, ...]
+
+
+class ControlTokenError(EngineError):
+    """A text holds what the model's tokeniser reads as a control token; `token` is its name."""
+
+    def __init__(self, text: str, token: str) -> None:
+        super().__init__(text)
+        self.token = token
 
 
 def model_source(name: str, root: Path) -> str:
@@ -68,10 +77,11 @@ class ChatTokenizer:
             self._tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
                 source, revision=revision, trust_remote_code=False
             )
-        except (OSError, ValueError) as error:
+        except Exception as error:  # files from outside may be broken in any way
+            what = str(error).split("\n")[0][:400] or type(error).__name__
             raise EngineError(
                 f"model '{model_key}': no tokeniser to be had from '{name}':"
-                f" {str(error).splitlines()[0]} Check `name` and `revision` in"
+                f" {what} Check `name` and `revision` in"
                 f" config/models.yaml, and HF_TOKEN for gated models.{advice(str(error))}"
             ) from None
         if not self._tokenizer.chat_template:
@@ -85,6 +95,8 @@ class ChatTokenizer:
         self._adds_bos = self._tokenizer("")["input_ids"][:1] == [bos] and bos is not None
         self._backend = getattr(self._tokenizer, "backend_tokenizer", None)
         self.terminator_ids = self._terminators(source, revision)
+        self._control = self._control_tokens()
+        self._frames: dict[tuple[str, ...], list[int]] = {}
 
     def _terminators(self, source: str, revision: str) -> tuple[int, ...]:
         """The tokens that end an answer: the generation config's, and the tokeniser's own."""
@@ -103,6 +115,56 @@ class ChatTokenizer:
         if not found:
             raise EngineError(f"model '{self._model_key}': its tokeniser names no end of turn.")
         return tuple(sorted(found))
+
+    def _control_tokens(self) -> dict[int, str]:
+        """Names of the tokens that mark a chat's structure, by id.
+
+        They are the special ones, and those added ones that the chat template names, as it does
+        "<think>". The token for unknown text is none: it stands for ordinary characters, too.
+        """
+        template = str(self._tokenizer.chat_template)
+        found = {
+            id_: token.content
+            for id_, token in self._tokenizer.added_tokens_decoder.items()
+            if token.special
+            or known_control_token(token.content)
+            or (token.content in template and not token.content.isalnum())
+        }
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        special = map(str, self._tokenizer.all_special_tokens)
+        found |= {vocabulary[name]: name for name in special if name in vocabulary}
+        unknown = self._tokenizer.unk_token_id
+        if unknown not in (self._tokenizer.bos_token_id, *self.terminator_ids):
+            found.pop(unknown, None)
+        return {id_: name for id_, name in found.items() if name.strip()}
+
+    def _marks(self, ids: Sequence[int]) -> list[int]:
+        """The control tokens among token ids, in order."""
+        return [id_ for id_ in ids if id_ in self._control]
+
+    def _refuse_marks(self, messages: Sequence[Message], ids: Sequence[int]) -> None:
+        """Raise `ControlTokenError` unless a chat has the control tokens of its template alone.
+
+        The same chat with other words must have the same: so nothing in the words is read as one,
+        however the tokeniser finds them.
+        """
+        roles = tuple(message["role"] for message in messages)
+        if roles not in self._frames:
+            plain = self._applied([{**message, "content": "x"} for message in messages])
+            self._frames[roles] = self._marks(self.tokenise(plain))
+        frame, found = self._frames[roles], self._marks(ids)
+        if found == frame:
+            return
+        texts = "\n".join(message["content"] for message in messages)
+        more = [self._control[id_] for id_ in found if found.count(id_) > frame.count(id_)]
+        named = [token for token in (*more, *self._control.values()) if token in texts]
+        token = (named or more or [self._control[(found or frame)[0]]])[0]
+        raise ControlTokenError(
+            f"model '{self._model_key}': its tokeniser reads a part of the text as the control"
+            f" token {shortened(token)}, which may end the question and open a turn of its own."
+            " Write it otherwise in the stimuli or the template.",
+            token,
+        )
 
     def digests(self) -> dict[str, str]:
         """Digests of the tokeniser as it was loaded, whatever its files, and its chat template."""
@@ -163,15 +225,37 @@ class ChatTokenizer:
             cut = prompt.text.rfind(known[prompt.token_ids[last]].content)
         head = list(prompt.token_ids[:last])
         if cut < 0 or head + self.tokenise(prompt.text[cut:]) != list(prompt.token_ids):
-            return self.tokenise_all
-        return lambda texts: [head + ids for ids in self.tokenise_all([t[cut:] for t in texts])]
+            head, cut = [], 0
+        marks = self._marks(prompt.token_ids[len(head) :])
+
+        def tokenised(texts: Sequence[str]) -> list[list[int]]:
+            found = self.tokenise_all([text[cut:] for text in texts])
+            for text, ids in zip(texts, found, strict=True):
+                if self._marks(ids) != marks:
+                    option = shortened(text.removeprefix(prompt.text))
+                    raise EngineError(
+                        f"model '{self._model_key}': its tokeniser reads a control token in the"
+                        f" answer option {option}. Look at `scoring.surface_forms`."
+                    )
+            return [head + ids for ids in found]
+
+        return tokenised
 
     def render(self, messages: Sequence[Message]) -> Prompt:
-        """Apply the chat template. Raises `EngineError` unless there is exactly one BOS."""
-        chat: list[Any] = list(messages)
-        text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        assert isinstance(text, str)
+        """Apply the chat template.
+
+        Raises `EngineError` where the template fails, changes what is asked, or does not give
+        exactly one BOS, and `ControlTokenError` where a message holds a control token.
+        """
+        text = self._applied(messages)
+        if not all(message["content"].strip() in text for message in messages):
+            raise EngineError(
+                f"model '{self._model_key}': its chat template leaves out or changes what is asked,"
+                " so it would answer something else. Choose another `revision` or `tokenizer` in"
+                " config/models.yaml."
+            )
         ids = self.tokenise(text)
+        self._refuse_marks(messages, ids)
         bos = self._tokenizer.bos_token_id
         if bos is not None and (ids.count(bos) > 1 or (self._adds_bos and ids.count(bos) == 0)):
             raise EngineError(
@@ -179,6 +263,26 @@ class ChatTokenizer:
                 " beginning-of-text tokens, not one; its distributions would be off."
             )
         return Prompt(text, tuple(ids))
+
+    def _applied(self, messages: Sequence[Message]) -> str:
+        """The chat template's text. transformers runs it in Jinja2's sandbox for immutable values.
+
+        Raises `EngineError` where it fails, as some do on roles that they do not know.
+        """
+        chat: list[Any] = list(messages)
+        try:
+            text = self._tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # it comes with the model and may raise anything
+            what = str(error).split("\n")[0].rstrip(". ")[:400] or type(error).__name__
+            raise EngineError(
+                f"model '{self._model_key}': its chat template refuses the prompt: {what}."
+                " Choose another model, `revision` or `tokenizer` in config/models.yaml, or change"
+                " the prompt."
+            ) from None
+        assert isinstance(text, str)
+        return text
 
 
 def tokenizer_of(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer | None:

@@ -118,6 +118,7 @@ def infer(
         write_records(records_path, records)
         description = engine.describe() or {"engine": entry.engine, "version": version}
         sessions = engine.sessions()
+        answer_keys = engine.answer_keys()
         asked_engine = engine.opened
     # Only now: a first run fetches them.
     origin["model"] |= identity.hub_files()
@@ -133,6 +134,7 @@ def infer(
             "gpus": entry.gpus,
             **origin,
             "answers": sessions,
+            "answer_keys": answer_keys,
         },
     )
     return {"hardware": facts["hardware"], "engine": description, **origin}
@@ -167,6 +169,11 @@ def _origin(
     return {
         "model": {"name": entry.name, "weights": identity.cell()["weights"]},
         "tokenizer": tokenizer.digests() if tokenizer is not None else None,
+        # None reaches a model from the text of a question: such text is refused.
+        "control_tokens": {
+            "in_text": "refused",
+            "known_by": "name" if tokenizer is None else "name and tokeniser",
+        },
         "identity": identity.values(version),
         "seeds": {"replication": run.base_seed + run.replication, "experiment": run.seed},
         "files": files | identity.files(),

@@ -7,7 +7,7 @@ go to the engine as one group, because they share the story.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from grace import provenance
 from grace.chat import ChatTokenizer
 from grace.digests import digest
-from grace.engines.base import Engine, Score, ScoreRequest
+from grace.engines.base import Engine, Message, Score, ScoreRequest
 from grace.experiments import Asked, Run, opening, prompt_id, refuse_total_failure
 from grace.progress import progress
 from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
@@ -58,7 +58,12 @@ class Plan:
 
 def query_key(query: Query) -> str:
     """The same for queries that are asked once."""
-    return digest([list(query.messages), list(query.options)])
+    return request_key(query.messages, query.options)
+
+
+def request_key(messages: Iterable[Message], options: Iterable[str]) -> str:
+    """The key of the request that measures these options after these messages."""
+    return digest([list(messages), list(options)])
 
 
 def tokenised(query: Query, tokenizer: ChatTokenizer, forms: Sequence[str]) -> QueryPlan:

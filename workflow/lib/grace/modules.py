@@ -22,8 +22,10 @@ INERT = (
     "errors.py",
     "journal/__init__.py",
     "journal/store.py",
+    "leftovers.py",
     "modules.py",
-    "preflight.py",  # refuses, or lets pass
+    "plain_text.py",  # refuses, or lets pass
+    "preflight.py",
     "process_id.py",
     "progress.py",
     "provenance.py",

@@ -7,7 +7,6 @@ journal under a digest of all that it depends on, so that a run tokenises its pr
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
 import json
 import logging
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from grace import modules, provenance
-from grace.chat import ChatTokenizer, model_source, tokenizer_of
+from grace.chat import ChatTokenizer, ControlTokenError, model_source, tokenizer_of
 from grace.config import Config, ModelEntry
 from grace.digests import digest
 from grace.engines import Runtime, open_engine
@@ -32,7 +31,7 @@ from grace.identity import ModelIdentity
 from grace.measurement import query_key, tokenised
 from grace.prompts import PromptSet
 from grace.records import write_json
-from grace.stimuli import read_trials
+from grace.stimuli import numbered_trials, read_trials
 from grace.studies import DESIGNS
 
 logger = logging.getLogger(__name__)
@@ -122,18 +121,14 @@ class _Place:
     index: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.study}_{self.experiment}, {self.file}, row {_row(self.file, self.index)},"
-            f" variant {self.variant}"
-        )
+        row, _ = numbered_trials(self.file, DESIGNS[self.study])[self.index]
+        return f"{self.study}_{self.experiment}, {self.file}, row {row}, variant {self.variant}"
 
-
-def _row(file: Path, index: int) -> int:
-    """The row of a trial as a spreadsheet counts, the header being row 1."""
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        numbered = enumerate(csv.reader(opened), start=1)
-        rows = [number for number, cells in numbered if any(cell.strip() for cell in cells)]
-    return rows[index + 1]
+    def columns(self, token: str) -> str:
+        """The columns of the trial that hold a token; empty where only the template does."""
+        _, trial = numbered_trials(self.file, DESIGNS[self.study])[self.index]
+        named = [name for name, value in trial.row().items() if token in str(value)]
+        return f", column {', '.join(named)}" if named else ""
 
 
 def _prompts(wanted: Json, root: Path) -> Iterator[tuple[_Place, Any]]:
@@ -176,6 +171,9 @@ def _problems(model_key: str, entry: ModelEntry, wanted: Json, root: Path) -> It
                 room = max(map(len, plan.option_token_ids)) + (entry.engine != "transformers")
                 tokens = len(plan.prompt_token_ids)
                 what = f"{room:,} for the longest option of '{prompt.name}'"
+        except ControlTokenError as error:
+            yield f"{place}{place.columns(error.token)}: {error}"
+            continue
         except EngineError as error:
             yield f"{place}: {error}"
             continue

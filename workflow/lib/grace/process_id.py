@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -36,3 +38,12 @@ def _start(process: psutil.Process) -> float:
     """
     began = process.create_time()
     return round(began - psutil.boot_time(), 2) if psutil.LINUX else began
+
+
+def process_space() -> str:
+    """Names the processes that are seen from here: a boot of a machine, or a container on it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()

@@ -37,6 +37,7 @@ from grace.modules import Code
 from grace.pico.origin import origin
 from grace.pico.settings import Settings
 from grace.preflight import check_tokenizers
+from grace.prompt_checks import check_prompts
 from grace.prompts import PromptSet
 from grace.stimuli import read_trials
 from grace.studies import STUDIES, Trial
@@ -159,9 +160,13 @@ class Project:
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
-            for wording in self.wordings.values():
-                STUDIES[study].messages(trials[0], wording)
-                STUDIES[study].queries(trials[0], wording)
+            check_prompts(
+                Path(self.stimuli_path(study)),
+                STUDIES[study],
+                self.config.experiments,
+                trials,
+                self.wordings,
+            )
 
     @cached_property
     def prompt_digests(self) -> dict[str, dict[str, str]]:

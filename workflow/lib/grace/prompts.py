@@ -1,7 +1,7 @@
 """Prompt wordings: Jinja2 templates in config/prompts/<variant>/.
 
 A template renders to the one user message of a chat. Templates may include others; names that
-start with an underscore are only included.
+start with an underscore are only included. What they may hold is in `grace.templates`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.meta
-
 from grace.digests import digest
 from grace.errors import ConfigError
+from grace.templates import Templates
 
 #: Rendered prompts that are kept.
 _KEPT = 1024
@@ -32,62 +30,22 @@ class PromptSet:
                 f" Prompt variants here: {', '.join(known) or 'none'}."
             )
         self.variant = folder.name
-        self._loader = jinja2.FileSystemLoader(folder)
-        self._environment = jinja2.Environment(
-            loader=self._loader,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=False,
-            auto_reload=False,
-        )
-        self._folder = folder
+        self.folder = folder
+        self._templates = Templates(folder)
         # Trials repeat each other's prompts.
         self._text = lru_cache(_KEPT)(self._rendered)
 
-    def _source(self, name: str) -> str:
-        try:
-            return self._loader.get_source(self._environment, name)[0]
-        except jinja2.TemplateNotFound:
-            raise ConfigError(
-                f"{self._folder}: the template {name} is missing; every variant needs it."
-            ) from None
-
     def render(self, name: str, values: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
-        """The chat messages of one prompt. Raises `ConfigError` on a broken template."""
+        """The chat messages of one prompt. Raises `ConfigError` on a broken or empty template."""
         return ({"role": "user", "content": self._text(name, tuple(values.items()))},)
 
     def _rendered(self, name: str, values: tuple[tuple[str, Any], ...]) -> str:
-        try:
-            text = self._environment.get_template(name).render(values)
-        except jinja2.TemplateNotFound as error:
-            raise ConfigError(f"{self._folder}: the template {error.name} is missing.") from None
-        except jinja2.TemplateError as error:
-            raise ConfigError(
-                f"{self._folder}/{name}: {error}. Values a template may use:"
-                f" {', '.join(sorted(dict(values)))}."
-            ) from None
-        return text.strip()
+        return self._templates.render(name, dict(values))
 
     def digest(self, names: Iterable[str]) -> str:
-        """Digest of the named templates and all that they include."""
-        return digest(self._sources(names))
+        """Digest of the named templates and all that they include. Raises `ConfigError`."""
+        return digest(self._templates.sources(names))
 
     def files(self, names: Iterable[str]) -> list[Path]:
-        """The files of the named templates and of all that they include."""
-        return [self._folder / name for name in sorted(self._sources(names))]
-
-    def _sources(self, names: Iterable[str]) -> dict[str, str]:
-        sources: dict[str, str] = {}
-        pending = list(names)
-        while pending:
-            name = pending.pop()
-            if name in sources:
-                continue
-            sources[name] = self._source(name)
-            try:
-                tree = self._environment.parse(sources[name])
-            except jinja2.TemplateSyntaxError as error:
-                raise ConfigError(f"{self._folder}/{name}, line {error.lineno}: {error}") from None
-            pending += [found for found in jinja2.meta.find_referenced_templates(tree) if found]
-        return sources
+        """The files of the named templates and of all that they include. Raises `ConfigError`."""
+        return [self.folder / name for name in sorted(self._templates.sources(names))]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import glob
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from grace.errors import RecordError
+from grace.leftovers import replaced
 
 #: What goes wrong with a volume, whoever writes to it.
 _VOLUME = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
@@ -23,16 +23,11 @@ def replacing(path: Path) -> Iterator[IO[str]]:
 
     Raises `RecordError` where its volume is full, read-only or gone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # by a job that was killed
-        left.unlink(missing_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with replaced(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
         if error.errno not in _VOLUME:
             raise
@@ -40,9 +35,6 @@ def replacing(path: Path) -> Iterator[IO[str]]:
             f"{path}: cannot be written ({error.strerror}). Mend that and run again: what the"
             " models have answered is in the journal."
         ) from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -1,8 +1,8 @@
 """`python -m grace.reproduce CRATE`: run an archived run again, in a folder of its own.
 
-Unpacks code, config and inputs of a crate that `snakemake archive` wrote, says what of this
-machine's software is another version than the recorded, and runs the workflow with the recorded
-settings. Afterwards it says which results are the same to the byte.
+Unpacks a crate that `snakemake archive` wrote and checks all of it (`grace.crate`) before any of it
+runs. Then it says what of this machine's software is another version than the recorded, and runs
+the workflow with the recorded settings. Afterwards it says which results are the same to the byte.
 """
 
 from __future__ import annotations
@@ -13,77 +13,25 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from grace.archive import RUN_CONFIG
+from grace.crate import RUN_CONFIG, CrateError, files_in, opened, problems, results_folder
 from grace.digests import file_digest
-from grace.errors import GraceError
-from grace.sidecars import read_sidecar
-from grace.verify import results_in
-from grace.yaml_reader import read_yaml
-
-METADATA = "ro-crate-metadata.json"
-
-
-class CrateError(GraceError):
-    """A crate cannot be run again."""
-
-
-@contextmanager
-def opened(crate: Path) -> Iterator[Path]:
-    """The crate's folder; a zip file is unpacked into one for a while. Raises `CrateError`."""
-    if crate.is_dir():
-        yield _checked(crate)
-        return
-    if not zipfile.is_zipfile(crate):
-        raise CrateError(f"{crate}: neither a folder nor a whole zip file.")
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(crate) as bundle:
-            damaged = bundle.testzip()
-            if damaged is not None:
-                raise CrateError(f"{crate}: {damaged} in it is damaged. Fetch the archive again.")
-            bundle.extractall(folder)
-        yield _checked(Path(folder))
-
-
-def _checked(folder: Path) -> Path:
-    for name in (METADATA, RUN_CONFIG, "Snakefile"):
-        if not (folder / name).is_file():
-            raise CrateError(
-                f"no {name} in the crate; it must be one that `snakemake archive` wrote."
-            )
-    return folder
-
-
-def results_folder(crate: Path) -> str:
-    """The folder of the crate's results, as the run's config names it. Raises `CrateError`."""
-    config = run_config(crate)
-    name = config.get("results")
-    if not isinstance(name, str) or not (crate / name).is_dir():
-        raise CrateError(f"the crate holds no folder '{name}' of results.")
-    return name
-
-
-def run_config(crate: Path) -> dict[str, Any]:
-    """The recorded settings."""
-    config = read_yaml(crate / RUN_CONFIG)
-    if not isinstance(config, dict):
-        raise CrateError(f"{RUN_CONFIG} in the crate is not a list of settings.")
-    return config
+from grace.errors import GraceError, RecordError
+from grace.provenance_chain import Chain, results_in
+from grace.verify import REPORT, report_digest
 
 
 def records(results: Path) -> dict[str, dict[str, Any]]:
-    """The records of results, by path within their folder."""
-    found = {
-        file.relative_to(results).as_posix(): read_sidecar(file) for file in results_in(results)
-    }
-    return {name: record for name, record in found.items() if record is not None}
+    """The whole records of results, by path within their folder."""
+    chain = Chain(results)
+    found = {}
+    for file in results_in(results):
+        if chain.format(file):
+            found[file.relative_to(results).as_posix()] = chain.record(file) or {}
+    return found
 
 
 def differences(recorded: dict[str, dict[str, Any]]) -> list[str]:
@@ -106,15 +54,14 @@ def differences(recorded: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def set_up(crate: Path, folder: Path) -> str:
-    """Unpack all but the results into a new folder; gives their name. Raises `CrateError`."""
+    """Copy all but the results into a new folder; gives their name. Raises `CrateError`."""
     if folder.exists() and any(folder.iterdir()):
         raise CrateError(f"{folder} is not empty; name a new folder with --into.")
     results = results_folder(crate)
-    first = Path(results).parts[0]
-    shutil.copytree(
-        crate, folder, dirs_exist_ok=True,
-        ignore=lambda at, _: [first] if Path(at) == crate else [],
-    )  # fmt: skip
+    for name in files_in(crate):
+        if not PurePosixPath(name).is_relative_to(results):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(crate / name, folder / name)
     return results
 
 
@@ -149,6 +96,32 @@ def comparison(recorded: dict[str, dict[str, Any]], results: Path) -> str:
     return "\n".join(lines)
 
 
+def _trusted(crate: Path, digest: str | None, *, trust: bool) -> bool:
+    """Say what of a crate is not what was archived, and whether it may run all the same.
+
+    Raises `CrateError`.
+    """
+    wrong = problems(crate)
+    try:
+        found = report_digest(crate / results_folder(crate) / REPORT)
+    except RecordError:  # which is among what is wrong
+        found = None
+    if digest is not None and digest.lower() != found:
+        wrong.append(f"not the published report: its digest is {found}, not {digest}")
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if wrong and not trust:
+        print(
+            "Refused: the crate is not what was archived, and its code would run here. Nothing of"
+            " it did. Fetch it again from where it was published; or `--trust` whoever changed it.",
+            file=sys.stderr,
+        )
+        return False
+    if not wrong:
+        print(f"The crate is whole. The digest of its report is {found or 'not recorded'}.")
+    return True
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Set up, compare versions, run; Snakemake's exit status, or 1."""
     parser = argparse.ArgumentParser(
@@ -158,12 +131,22 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("crate", type=Path, help="zip file or folder that was archived")
     parser.add_argument("--into", type=Path, help="new folder (default: named for the crate)")
+    parser.add_argument(
+        "--trust", action="store_true",
+        help="go on although the crate is not what was archived: its code is run as it is",
+    )  # fmt: skip
+    parser.add_argument(
+        "--digest", metavar="SHA256",
+        help="the digest that was published with the report, which must be that of this one",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="only show what would run")
     parser.add_argument("snakemake", nargs="*", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     folder = given.into or Path(f"{given.crate.stem}-reproduced")
     try:
         with opened(given.crate) as crate:
+            if not _trusted(crate, given.digest, trust=given.trust):
+                return 1
             results = set_up(crate, folder)
             recorded = records(crate / results)
     except GraceError as error:

@@ -18,6 +18,7 @@ from typing import IO
 import psutil
 
 from grace.errors import ConfigError
+from grace.holders import beats, holders
 from grace.process_id import ProcessId
 
 MARK = "GRACE_RUN"
@@ -33,7 +34,8 @@ def begin(folder: Path) -> list[str]:
 
     Where no other run in it is alive, removes the locks of those that were killed; gives a line
     for people if there were any. Where the file system knows no locks, or cannot be written,
-    nothing is done.
+    nothing is done. Where the kernel's locks do not reach other hosts, a run there counts as alive
+    as long as it is seen to touch its file (`grace.holders`).
     """
     folder = folder.absolute()
     me = ProcessId.of(psutil.Process())
@@ -41,7 +43,7 @@ def begin(folder: Path) -> list[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = _held.setdefault(folder, (folder / "grace.lock").open("a", encoding="utf-8"))
-        if _locked(file, fcntl.LOCK_EX):
+        if _locked(file, fcntl.LOCK_EX) and not _alive_elsewhere(folder):
             done = list(_remove_locks(folder))
         # From now on; somebody else may hold the whole, but only while removing locks.
         deadline = time.monotonic() + _END_S
@@ -67,6 +69,35 @@ def end_orphans(folder: Path) -> list[str]:
         return []
     numbers = ", ".join(str(job.pid) for job in jobs)
     return [f"The last run was killed: what it had left running is ended (process {numbers})."]
+
+
+def in_use(folder: Path) -> str:
+    """Who holds the folder whose lock is in this run's way, and what to do, for people."""
+    alive = [holder for holder in holders(folder) if holder.alive()]
+    where = folder.absolute().parent
+    if alive:
+        who = "\n".join(f"    {holder}" for holder in alive)
+        return (
+            f"{where} is in use, so this run has not begun. Who holds it:\n{who}\nWait for it to"
+            " end, or end it there (Ctrl-C, or `kill` with its number): what its models have"
+            " answered is kept. A copy of the project can run beside it."
+        )
+    return (
+        f"{where} is locked, so this run has not begun. Either another run has just begun, or one"
+        " was killed while some command was open in the folder. Run the same command again: it"
+        " removes the lock of a run that is dead. Where that does not help although nothing runs,"
+        " here or on another machine, the volume knows no locks: `snakemake --unlock` removes it."
+    )
+
+
+def _alive_elsewhere(folder: Path) -> bool:
+    """Whether a run on another host lives, although this one holds the kernel's lock."""
+    for holder in holders(folder):
+        if not holder.here and holder.alive() and beats(holder):
+            return True
+        if not holder.here or not holder.alive():
+            holder.path.unlink(missing_ok=True)
+    return False
 
 
 def check_writable(name: str, folder: Path) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from grace.cluster.settings import Clusters
 from grace.config import Config, Models
 from grace.metadata import Metadata
+from grace.provenance_record import ProvenanceRecord
 from grace.studies import STUDIES
 from grace.validation import Report
 
@@ -29,6 +30,7 @@ def models() -> dict[str, type[BaseModel]]:
         "clusters": Clusters,
         "metadata": Metadata,
         "validation": Report,
+        "provenance_record": ProvenanceRecord,
     }
     for name, study in STUDIES.items():
         named[f"{name}_trial"] = study.trial_model

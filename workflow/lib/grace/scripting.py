@@ -69,11 +69,13 @@ def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
     with logged(snakemake.log[0]):
         outputs = list(dict.fromkeys(str(path) for path in snakemake.output))
         sidecars.forget(outputs)
+        inputs = sidecars.input_digests(map(str, snakemake.input), results)
         facts = {
             "rule": snakemake.rule,
             "wildcards": dict(snakemake.wildcards.items()),
             "started": provenance.now(),
-            "inputs": sidecars.input_digests(map(str, snakemake.input), results),
+            "inputs": inputs,
+            "input_records": sidecars.input_records(inputs),
             "code": _sources(root, snakemake.params.code),
             **provenance.git_state(root),
             "settings": {

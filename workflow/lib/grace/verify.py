@@ -1,174 +1,77 @@
 """`python -m grace.verify results`: is every result what the workflow made, by the code at hand?
 
 Follows the records beside the results (`grace.sidecars`) back to the stimuli, prompts, models and
-code, recomputes every digest, and gives each file a verdict with the first broken link of its
-chain. "First" is the one that lies furthest upstream: what comes after it follows from it.
+code, recomputes every digest, and gives each file a verdict (`grace.provenance_chain`). Answers are
+compared with the journal's where it is at hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from grace import hub
-from grace.contents import Contents
-from grace.digests import file_digest, source_digest
-from grace.errors import EngineError, GraceError, RecordError
-from grace.sidecars import FOLDER, read_sidecar, sidecar
+from grace.config import Config
+from grace.errors import GraceError, JournalError, RecordError
+from grace.journal.store import explained
+from grace.journal_check import Answers
+from grace.provenance_chain import Chain, Link, State, from_here, results_in
+from grace.provenance_record import FORMAT
+from grace.sidecars import read_sidecar, record_digest
 
-State = Literal["intact", "changed since", "made by other code", "of unknown origin"]
-#: Folders of a results folder whose files are about a run, not made from it.
-ASIDE = ("logs", "benchmarks")
-#: What Snakemake itself writes where the README says so, and what git brings.
-NOT_OURS = ("snakemake-report.html", "snakemake-report.zip", "README.md")
-
-
-@dataclass(frozen=True)
-class Link:
-    """Where a chain breaks: a file, and what is wrong with it."""
-
-    state: State
-    file: Path
-    why: str
+#: Where a run ends.
+REPORT = "report.html"
+#: Where a project's journal is, unless its config names another folder.
+JOURNAL = Path(Config.model_fields["journal_dir"].default, "journal")
 
 
-class Chain:
-    """Verdicts on results and on all that they were made from; each file is read once.
-
-    `root` is the project whose code, stimuli, prompts and models count.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._links: dict[Path, Link | None] = {}
-        self._digests: dict[Path, str | None] = {}
-        self._sources: dict[str, str | None] = {}
-        self._hub: dict[tuple[str, str], dict[str, str] | str] = {}
-
-    def broken(self, file: Path) -> Link | None:
-        """The first broken link of a result's chain, itself included; None where it is intact."""
-        if file not in self._links:
-            self._links[file] = None  # so that records that name each other in a circle end
-            self._links[file] = self._first_broken(file)
-        return self._links[file]
-
-    def _first_broken(self, file: Path) -> Link | None:
-        try:
-            record = read_sidecar(file)
-        except RecordError as error:
-            return Link("of unknown origin", file, f"its record is broken: {error}")
-        if record is None:
-            return Link("of unknown origin", file, f"there is no record {sidecar(file)}")
-        try:
-            return next(self._breaks(file, record), None)
-        except (KeyError, TypeError, AttributeError) as error:
-            return Link("of unknown origin", file, f"its record lacks what it must hold: {error}")
-
-    def _breaks(self, file: Path, record: dict[str, Any]) -> Iterator[Link]:
-        """What is wrong with a file, from what lies furthest upstream to the file itself."""
-        then = PurePosixPath(record["results"])
-        place = PurePosixPath(record["path"]).relative_to(then)
-        if file.absolute().parts[-len(place.parts) :] != place.parts:
-            yield Link("changed since", file, f"its record is that of another file, {place}")
-            return
-        now = file.absolute().parents[len(place.parts) - 1]
-        inputs: list[tuple[Path, str]] = []
-        for name, expected in record["inputs"].items():
-            if PurePosixPath(name).is_relative_to(then):
-                path = _shown(now / PurePosixPath(name).relative_to(then))
-                link = self.broken(path) if path.exists() else None
-                if link is not None:
-                    yield link
-            else:
-                path = self._root / name
-            inputs.append((path, expected))
-        inputs += [(self._root / name, found) for name, found in record.get("files", {}).items()]
-        for path, expected in inputs:
-            yield from self._differs(path, expected, f"when {place} was made from it")
-        model = record.get("model", {})
-        if model.get("files"):
-            yield from self._differs_from_hub(model)
-        for name, expected in record["code"].items():
-            found = self._source(name)
-            if found != expected:
-                yield Link("made by other code", file, f"{name} {_digests(expected, found)}")
-        whole = ""
-        if file.exists() and file.stat().st_size != record["bytes"]:
-            whole = f"; {file.stat().st_size} bytes of {record['bytes']}"
-        yield from self._differs(file, record["sha256"], f"when it was made{whole}")
-
-    def _differs(self, path: Path, expected: str, when: str) -> Iterator[Link]:
-        if path not in self._digests:
-            self._digests[path] = file_digest(path) if path.is_file() else None
-        found = self._digests[path]
-        if found is not None and expected.endswith("bytes"):
-            # Written by Grace before issue 11: other contents of that size would not show.
-            yield Link(
-                "of unknown origin", path, f"its record knows it only by its size, {expected}"
-            )
-            return
-        if found != expected:
-            yield Link("changed since", path, f"{_digests(expected, found)} {when}")
-
-    def _differs_from_hub(self, model: dict[str, Any]) -> Iterator[Link]:
-        """What is wrong with a model's files in this machine's cache of the hub, if it has them."""
-        key = (model["name"], model["revision"])
-        if key not in self._hub:
-            try:
-                self._hub[key] = hub.files(*key, Contents())["files"] or {}
-            except EngineError as error:
-                self._hub[key] = str(error)
-        found = self._hub[key]
-        if isinstance(found, str):
-            yield Link("changed since", Path(model["name"]), found)
-            return
-        for name, expected in model["files"].items():
-            if found.get(name, expected) != expected:
-                yield Link(
-                    "changed since", Path(model["name"]) / name, _digests(expected, found[name])
-                )
-
-    def _source(self, name: str) -> str | None:
-        if name not in self._sources:
-            try:
-                self._sources[name] = source_digest(self._root / name)
-            except (OSError, SyntaxError):
-                self._sources[name] = None
-        return self._sources[name]
-
-
-def _digests(expected: str, found: str | None) -> str:
-    now = f"has the SHA-256 {found}" if found else "is missing or cannot be read"
-    return f"{now}, and had {expected}"
-
-
-def _shown(path: Path) -> Path:
-    """A path from here where that is shorter."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def results_in(folder: Path) -> list[Path]:
-    """The files of a results folder that verdicts are about, and those that only have records."""
-    found = set()
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if parts[0] in ASIDE or path.name in NOT_OURS or path.is_dir():
-            continue
-        if path.parent.name == FOLDER and path.suffix == ".json" and path.name[0] != ".":
-            found.add(path.parent.parent / path.stem)
-        elif not any(part.startswith(".") for part in parts):
-            found.add(path)
-    return sorted(found)
-
-
-def verify(files: Iterable[Path], root: Path) -> dict[Path, Link | None]:
+def verify(
+    files: Iterable[Path], root: Path, answers: Answers | None = None
+) -> dict[Path, Link | None]:
     """The first broken link of each file's chain; None for what is intact."""
-    chain = Chain(root)
+    chain = Chain(root, answers)
     return {file: chain.broken(file) for file in files}
+
+
+def report_digest(report: Path) -> str | None:
+    """What stands for a run: the digest of its report's record, which names all before it.
+
+    None where that record is none that is chained. Raises `RecordError`.
+    """
+    record = read_sidecar(report)
+    return record_digest(report) if record and record["format"] == FORMAT else None
+
+
+def remarks(chain: Chain, verdicts: Mapping[Path, Link | None]) -> list[str]:
+    """What verdicts leave open, and what a run can be published by."""
+    lines = []
+    intact = [file for file, link in verdicts.items() if link is None]
+    older = [file for file in intact if chain.format(file) < FORMAT]
+    if older:
+        lines.append(
+            f"older record format, not chained: {_few(older)}. Edits of these records themselves do"
+            " not show. What is made anew has records of the present format."
+        )
+    if chain.not_compared:
+        lines.append(
+            f"not compared with the journal's answers: {_few(sorted(chain.not_compared))}. It is"
+            " not at hand, or they were made before records named its keys."
+        )
+    for report in intact:
+        if report.name == REPORT and chain.format(report) == FORMAT:
+            others = verdicts.keys() - chain.behind(report)
+            but = f" All but {_few(sorted(others))}." if others else ""
+            lines.append(
+                f"{report} and all that it was made from have the digest {report_digest(report)}."
+                f"{but}"
+            )
+    return lines
+
+
+def _few(files: Sequence[Path]) -> str:
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f"{', '.join(map(str, files[:3]))}{more}"
 
 
 def summary(verdicts: Mapping[Path, Link | None], *, every: bool = False) -> str:
@@ -184,10 +87,9 @@ def summary(verdicts: Mapping[Path, Link | None], *, every: bool = False) -> str
         first = found[0][1].file
         own = "" if why.startswith(f"{first} ") else f"{first}: "
         lines.append(f"{state}: {own}{why}")
-        others = [str(file) for file, _ in found if file != first]
+        others = [file for file, _ in found if file != first]
         if others:
-            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            lines.append(f"    and so {', '.join(others[:3])}{more}")
+            lines.append(f"    and so {_few(others)}")
     intact = sum(link is None for link in verdicts.values())
     return "\n".join([*lines, f"{intact} of {len(verdicts)} files are intact."])
 
@@ -207,21 +109,56 @@ def main(arguments: list[str] | None = None) -> int:
         "--root", type=Path, default=Path(),
         help="the project whose code and inputs count (default: this folder)",
     )  # fmt: skip
+    parser.add_argument(
+        "--journal", type=Path, metavar="FOLDER",
+        help="the journal that answers are compared with (default: .grace/journal in the project)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--digest", metavar="SHA256",
+        help="the digest that was published with the report, which must be that of this one",
+    )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="list intact files, too")
     given = parser.parse_args(arguments)
     try:
         files = list(dict.fromkeys(file for path in given.paths for file in _files(path)))
+        chain = Chain(given.root, answers_in(given.journal or given.root / JOURNAL, given.journal))
+        verdicts = {file: chain.broken(file) for file in files}
+        told = [*remarks(chain, verdicts), *_other_digest(files, given.digest)]
     except GraceError as error:
         print(error, file=sys.stderr)
         return 1
-    verdicts = verify(files, given.root)
     single = any(path.is_file() for path in given.paths)
-    print(summary(verdicts, every=given.all or single))
-    return int(any(verdicts.values()))
+    print(summary(verdicts, every=given.all or single), *told, sep="\n")
+    return int(any(verdicts.values()) or bool(_other_digest(files, given.digest)))
+
+
+def answers_in(folder: Path, named: object = True) -> Answers | None:
+    """The answers of a journal; None where there is none. Raises `JournalError`.
+
+    One that was `named` must be there.
+    """
+    if not folder.is_dir():
+        if named:
+            raise JournalError(f"there is no journal in {folder.absolute()}")
+        return None
+    try:
+        return Answers(folder)
+    except OSError as error:
+        raise explained(error, folder) from error
+
+
+def _other_digest(files: Iterable[Path], digest: str | None) -> list[str]:
+    """Why the report is not the published one, or nothing. Raises `RecordError`."""
+    if digest is None:
+        return []
+    found = [report_digest(file) for file in files if file.name == REPORT]
+    if found == [digest.lower()]:
+        return []
+    return [f"not the published report: its digest is {found[0] if found else None}, not {digest}"]
 
 
 def _files(path: Path) -> list[Path]:
-    path = _shown(path.absolute())
+    path = from_here(path.absolute())
     if not path.is_dir():
         return [path]  # a missing file has a verdict, too
     files = results_in(path)

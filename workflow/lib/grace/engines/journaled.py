@@ -56,6 +56,7 @@ class JournaledEngine:
         self._engine: Engine | None = None
         self._session: str | None = None
         self._answers: dict[str, int] = {}
+        self._answer_keys: dict[str, str] = {}
         self._sampling: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -94,6 +95,10 @@ class JournaledEngine:
             found.append({"session": session, "answers": count, **(facts or {})})
         return found
 
+    def answer_keys(self) -> dict[str, str]:
+        """The journal's key of each answer so far, by its request's key."""
+        return dict(self._answer_keys)
+
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
         """What the journal holds first, then what the engine is asked, each kept at once."""
         asked = []
@@ -104,7 +109,8 @@ class JournaledEngine:
             if value is None:
                 asked.append(request)
             else:
-                yield _generation(request.key, value["answer"])
+                self._answer_keys[request.key] = keys[request.key]
+                yield generation_of(request.key, value["answer"])
         self._tell(len(keys), len(asked))
         if keys:
             self._look_at_sampling(request.decoding, may_ask=bool(asked))
@@ -112,9 +118,17 @@ class JournaledEngine:
             return
         for generation in map(Generation.writable, self._open().generate(asked)):
             if generation.error is None:
+                key = keys[generation.key]
+                self._answer_keys[generation.key] = key
+                # Two requests that are one to the model have one answer, that which is kept.
+                value = self._journal.get(key)
+                if value is not None:
+                    self._count(value["session"])
+                    yield generation_of(generation.key, value["answer"])
+                    continue
                 answer = asdict(generation)
                 del answer["key"]
-                self._keep(keys[generation.key], "generation", answer)
+                self._keep(key, "generation", answer)
             yield generation
 
     def score(
@@ -132,14 +146,22 @@ class JournaledEngine:
             value = self._known(keys[request.key], request)
             if value is not None:
                 answered.add(request.key)
-                yield _score(request.key, value["answer"])
+                self._answer_keys[request.key] = keys[request.key]
+                yield score_of(request.key, value["answer"])
         left = len(requests) - len(answered)
         self._tell(len(keys), left)
         if not left:
             return
         for score in self._open().score(requests, answered):
             if score.error is None:
-                self._keep(keys[score.key], "score", _answer(score))
+                key = keys[score.key]
+                self._answer_keys[score.key] = key
+                value = self._journal.get(key)
+                if value is not None:
+                    self._count(value["session"])
+                    yield score_of(score.key, value["answer"])
+                    continue
+                self._keep(key, "score", _answer(score))
             yield score
 
     def _look_at_sampling(self, decoding: Decoding, *, may_ask: bool) -> None:
@@ -206,13 +228,6 @@ class JournaledEngine:
         self._answers[session] = self._answers.get(session, 0) + 1
 
 
-def _generation(key: str, answer: Value) -> Generation:
-    """A kept answer. One of an earlier version has fewer fields, and may hold what no file can."""
-    known = {one.name for one in fields(Generation)} - {"key"}
-    own = {name: value for name, value in answer.items() if name in known}
-    return Generation(key, **own).writable()
-
-
 def _answer(score: Score) -> Value:
     """A score as JSON can hold it."""
     bounds = None
@@ -234,7 +249,21 @@ def _ends(interval: Interval) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in interval]
 
 
-def _score(key: str, answer: Value) -> Score:
+def generation_of(key: str, answer: Mapping[str, Any]) -> Generation:
+    """A sampled answer from what the journal holds of it. Raises `TypeError` for anything else.
+
+    One of an earlier version has fewer fields, and may hold what no file can.
+    """
+    known = {one.name for one in fields(Generation)} - {"key"}
+    own = {name: value for name, value in answer.items() if name in known}
+    return Generation(key, **own).writable()
+
+
+def score_of(key: str, answer: Mapping[str, Any]) -> Score:
+    """A score from what the journal holds of it.
+
+    Raises `KeyError` or `TypeError` for anything else.
+    """
     tokens, ends, bounds = (
         answer[name] for name in ("token_logprobs", "terminator_logprobs", "bounds")
     )

@@ -12,12 +12,14 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pydantic import PrivateAttr, model_validator
+
 from grace.studies.study1 import Study1Trial
-from grace.studies.study2 import Study2Trial
+from grace.studies.study2 import GOALS as GOAL_LABELS
+from grace.studies.study2 import GoalLabel, Study2Trial
 
 #: The cells of study 1: (access, observe).
 CELLS = ((1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3))
-GOAL_LABELS = ("informative", "social", "both")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -730,6 +732,20 @@ def _goal(rng: random.Random, label: str, names: dict[str, str]) -> str:
     return text.format(**names)
 
 
+class ParaphrasedTrial(Study2Trial):
+    """A trial whose goal was made from a label, in words that no file of trials may use."""
+
+    _label: GoalLabel = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _known_goal(self) -> ParaphrasedTrial:
+        return self
+
+    @property
+    def goal_simplified(self) -> GoalLabel:
+        return self._label
+
+
 def study2_trial(rng: random.Random) -> Study2Trial:
     """A scenario of study 2 in random words, its goal and its state drawn evenly."""
     label = rng.choice(GOAL_LABELS)
@@ -744,7 +760,7 @@ def study2_trial(rng: random.Random) -> Study2Trial:
         names["work"], phrase = invented, f"{rng.choice(('made', 'finished'))} a {invented}"
     question = rng.choice(_QUESTIONS).format(**names)
     scenario = rng.choice(_ASKED).format(q=question, just=rng.choice(("", "just ")), **names)
-    return Study2Trial(
+    trial = ParaphrasedTrial(
         Participant_ID="0",
         Domain=work,
         Precontext=rng.choice(_DONE).format(done=phrase, **names),
@@ -755,6 +771,8 @@ def study2_trial(rng: random.Random) -> Study2Trial:
         SP_Name=speaker,
         LS_Name=listener,
     )
+    trial._label = label
+    return trial
 
 
 def texts(rng: random.Random, count: int) -> Sequence[str]:

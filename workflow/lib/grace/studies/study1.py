@@ -19,9 +19,11 @@ PERCENTAGES = tuple(range(0, 101, 10))
 PERCENT_OPTIONS = tuple(f"{percentage}%" for percentage in PERCENTAGES)
 KNOWLEDGE_OPTIONS = ("yes", "no")
 _PRIOR_QUESTION = re.compile(
-    r"How many of the 3 (?P<things>.+?) do you (?:think|expect|believe) (?P<predicate>.+?)\s*\?",
+    r"\bHow many of the 3 (?P<things>.+?) do you (?:think|expect|believe) (?P<predicate>.+?)\s*\?",
     re.IGNORECASE,
 )
+#: Openings of such a question: a text with two of them leaves open which property is meant.
+_OPENINGS = re.compile(r"\bhow many of\b|\bdo you (?:think|expect|believe)\b", re.IGNORECASE)
 
 
 class Study1Trial(Trial):
@@ -49,9 +51,9 @@ class Study1Trial(Trial):
     @field_validator("priorQ")
     @classmethod
     def _names_the_property(cls, value: str) -> str:
-        if not _PRIOR_QUESTION.search(value):
+        if not _PRIOR_QUESTION.search(value) or len(_OPENINGS.findall(value)) != 2:
             raise ValueError(
-                "must hold a question of the form 'How many of the 3 <things> do you think"
+                "must hold one question of the form 'How many of the 3 <things> do you think"
                 " <have the property>?', from which the prompts take the property"
             )
         return value
@@ -62,6 +64,21 @@ class Study1Trial(Trial):
             raise ValueError(
                 f"observe is {self.observe} but access is {self.access}: a speaker can report"
                 " at most as many things as were looked at"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_it_saw(self) -> Study1Trial:
+        match = _PRIOR_QUESTION.search(self.priorQ)
+        assert match is not None  # the validator saw to it
+        counts = re.findall(
+            rf"\b([0-9]+) of the (?:3\b|{re.escape(match['things'])}\b)", self.speach
+        )
+        wrong = [count for count in counts if count not in {str(self.access), str(self.observe)}]
+        if wrong:
+            raise ValueError(
+                f"speach says '{wrong[0][:20]} of the …', but access is {self.access} and observe"
+                f" is {self.observe}: the text and the numbers of a trial must agree"
             )
         return self
 

@@ -38,14 +38,34 @@ _FORM = re.compile(
 )
 # Lookaheads keep a choice left open, such as the form's own "[0-3]" and "[yes/no]", from being
 # taken for its first half.
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_OR = r"(?:[-–—/,&|~]|to\b|or\b|and\b|maybe\b|perhaps\b)"
 _INITIAL = re.compile(
-    r"initial\s+answer\s*[:=]?\s*\[?\s*(\d+(?:\.\d+)?)(?![\d.]*[ \t]*(?:[-–/]|to\b|or\b)[ \t]*\d)",
+    rf"initial\s+answer\s*[:=]?\s*\[?\s*({_NUMBER})"
+    rf"(?![0-9.]*[ \t]*(?:%|(?:{_OR}[ \t]*)+[0-9]+(?![0-9.]*\s*[:=])))",
     re.IGNORECASE,
 )
-_BET = re.compile(r"(?<![\d.%])([0-3])\s*[:=]\s*\[?\s*(\d+(?:\.\d+)?)\s*\]?\s*%")
-_KNOWLEDGE = re.compile(
-    r"knowledge\s*[:=]?\s*\[?\s*(yes|no)\b(?![ \t]*(?:/|or\b)[ \t]*(?:yes|no)\b)", re.IGNORECASE
+_BET = re.compile(
+    rf"(?<![\d.%])([0-3])\s*[:=]\s*\[?\s*({_NUMBER})\s*\]?\s*%"
+    rf"(?![ \t]*\(?(?:[-–—/~]|to\b|or\b)[ \t]*[0-9]+(?![0-9.]*\s*[:=]))",
+    re.IGNORECASE,
 )
+# Before a number and its percentage: "2 or 3: 70%" is no bet on 3, nor "Question 2: 50%" one on 2.
+_NO_STATE = re.compile(
+    r"(?:[0-9][ \t]*(?:[-–—/&+]|to\b|or\b|and\b)[ \t]*(?:or[ \t]+)?"
+    r"|\b(?:questions?|q|steps?|parts?|sections?|trials?|items?|points?)\s*[.#]?\s*)\Z",
+    re.IGNORECASE,
+)
+# The last lookaheads keep "no idea" and "no-one" from being taken for "no". What else the line says
+# is read too.
+_KNOWLEDGE = re.compile(
+    r"knowledge\s*[:=]?\s*\[?\s*(yes|no)\b(?![ \t]*(?:/|or\b)[ \t]*(?:yes|no)\b)"
+    r"(?![ \t]*\?|[-–'’]\w|[ \t]+(?!(?:and|as|because|but|for|he|it|she|since|they)\b)\w)"
+    r"(?P<rest>[^\n]*)",
+    re.IGNORECASE,
+)
+#: Characters before a match that are looked at.
+_BEFORE = 40
 
 
 def _plain(text: str) -> str:
@@ -80,16 +100,24 @@ class Study1(Study1Design, Study):
             errors.append(f"initial answer {initial[:20]} is not one of 0, 1, 2, 3")
             initial = None
         bets: dict[int, float | None] = {}
+        said = [
+            (int(match[1]), float(match[2]))
+            for match in _BET.finditer(text)
+            if not _NO_STATE.search(text[max(0, match.start() - _BEFORE) : match.start()])
+        ]
         for state in STATES:
-            found = {float(bet) for key, bet in _BET.findall(text) if int(key) == state}
+            found = {bet for key, bet in said if key == state}
             bet = _only(found, f"percentage of {state}", errors)
             if bet is not None and bet > 100:
                 errors.append(f"percentage of {state} is {bet:g}, above 100")
                 bet = None
             bets[state] = bet
-        knowledge = _only(
-            {word.lower() for word in _KNOWLEDGE.findall(text)}, "knowledge answer", errors
-        )
+        words = {
+            word.lower()
+            for match in _KNOWLEDGE.finditer(text)
+            for word in (match[1], *re.findall(r"\b(?:yes|no)\b", match["rest"], re.IGNORECASE))
+        }
+        knowledge = _only(words, "knowledge answer", errors)
         in_form = 1.0 if _FORM.fullmatch(response or "") else 0.8
         return Study1Answer(
             Prior_A=None if initial is None else int(initial),

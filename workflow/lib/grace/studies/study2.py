@@ -9,20 +9,22 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from grace.plain_text import shortened
 from grace.prompts import PromptSet
 from grace.studies.base import Message, Query, StudyDesign, Trial
 
 FRAMES = ("was", "wasn't")
 ASSESSMENTS = ("terrible", "bad", "good", "amazing")
-GOALS = ("informative", "social", "both")
+GoalLabel = Literal["informative", "social", "both"]
+GOALS: tuple[GoalLabel, ...] = ("informative", "social", "both")
 UTTERANCES = {
     f"It {frame} {assessment}": (frame, assessment)
     for frame in FRAMES
     for assessment in ASSESSMENTS
 }
-_STATE = re.compile(r"([0-3])\s*(?:hearts?)?", re.IGNORECASE)
+_STATE = re.compile(r"([0-3])\s*(?a:hearts?)?", re.IGNORECASE)
 #: Used where a file gives a goal's bare label instead of a clause.
 _GOAL_CLAUSES = {
     "informative": "If {speaker} wanted to be as informative as possible",
@@ -31,20 +33,57 @@ _GOAL_CLAUSES = {
 }
 
 
-def simplify_goal(goal: str) -> Literal["informative", "social", "both"] | None:
-    """A goal's label, or None for a text that names none.
+# What a goal may say, after `_goal_words`: S stands for the speaker, L for the listener.
+_INFORMATIVE = r"(?:as )?(?:informative and accurate|accurate and informative|informative|accurate)"
+_GIVE = rf"(?:be {_INFORMATIVE}(?: as possible)?|give {_INFORMATIVE} feedback(?: as possible)?)"
+_PLEASE = r"(?:(?:make|help) L feel (?:good|better)|be (?:kind|social)(?: to L)?)"
+_L_PLEASED = r"L to feel (?:good|better)"
+_RATHER_THAN = r",? (?:rather than|instead of|(?:but )?not necessarily)"
+_FORMS: dict[GoalLabel, str] = {
+    "informative": (
+        rf"to {_GIVE}(?:,? whether or not that pleased L"
+        rf"|{_RATHER_THAN} (?:to )?(?:{_PLEASE}|making L feel (?:good|better)|kind|social))?"
+    ),
+    "social": (
+        rf"(?:to {_PLEASE}|{_L_PLEASED})"
+        rf"(?:,? and being {_INFORMATIVE} did not matter|,? and did not mind being uninformative"
+        rf"|{_RATHER_THAN} (?:to )?(?:{_GIVE}|giving {_INFORMATIVE} feedback|{_INFORMATIVE}))?"
+    ),
+    "both": (
+        rf"(?:to both|both to) {_GIVE},? and (?:(?:to )?{_PLEASE}|{_L_PLEASED})"
+        rf"|(?:to both|both to) {_PLEASE},? and (?:to )?{_GIVE}"
+        rf"|both {_L_PLEASED},? and to {_GIVE}"
+    ),
+}
+_GOAL_FORMS = {
+    label: re.compile(rf"{label}|if S want(?:ed|s) (?:{form})") for label, form in _FORMS.items()
+}
+_GOALS_ALLOWED = (
+    "informative, social, both, or a clause of the form 'If <speaker> wanted to be as informative"
+    " and accurate as possible', 'If <speaker> wanted to make <listener> feel good, rather than"
+    " give informative feedback' or 'If <speaker> wanted BOTH to be informative AND to make"
+    " <listener> feel good'; config/README.md lists all forms"
+)
 
-    A goal that mentions both motives is `both` only if it says so: "feel good, rather than
-    informative" is `social`. What comes after "rather than" or "instead of" is not wanted.
+
+def _goal_words(goal: str, speaker: str, listener: str) -> str:
+    """A goal in small letters and single spaces, the names replaced by S and L."""
+    text = " ".join(goal.lower().split()).rstrip(".,;: ")
+    parts = re.fullmatch(r"if (.+?)( want(?:ed|s)\b.*)", text)
+    if parts is None or parts[1] not in {speaker.lower(), "he", "she", "they"}:
+        return text
+    names = rf"(?<= )(?:{re.escape(listener.lower())}|him|her|them)(?=[ ,]|$)"
+    return f"if S{re.sub(names, 'L', parts[2])}"
+
+
+def simplify_goal(goal: str, speaker: str, listener: str) -> GoalLabel | None:
+    """A goal's label, or None for a text that says none of the known things and nothing else.
+
+    Nothing is guessed from single words: "informative, not kind" and "not social" are None.
     """
-    text = re.split(r"\brather than\b|\binstead of\b", goal.lower())[0]
-    if re.search(r"\bboth\b", text):
-        return "both"
-    if re.search(r"\bfeel (?:good|better)\b|\bkind\b|\bsocial\b", text):
-        return "social"
-    if re.search(r"\binformative\b|\baccurate\b", text):
-        return "informative"
-    return None
+    text = _goal_words(goal, speaker, listener)
+    found = [label for label, form in _GOAL_FORMS.items() if form.fullmatch(text)]
+    return found[0] if len(found) == 1 else None
 
 
 class Study2Trial(Trial):
@@ -60,16 +99,6 @@ class Study2Trial(Trial):
     SP_Name: str = Field(min_length=1)
     LS_Name: str = Field(min_length=1)
 
-    @field_validator("Goal")
-    @classmethod
-    def _known_goal(cls, value: str) -> str:
-        if simplify_goal(value) is None:
-            raise ValueError(
-                "must be one of informative, social, both, or a clause that mentions being"
-                " 'informative' or 'accurate', to 'feel good', or 'both'"
-            )
-        return value
-
     @field_validator("State")
     @classmethod
     def _known_state(cls, value: str) -> str:
@@ -77,10 +106,19 @@ class Study2Trial(Trial):
             raise ValueError("must be one of '0 hearts', '1 heart', '2 hearts', '3 hearts'")
         return value
 
+    @model_validator(mode="after")
+    def _known_goal(self) -> Study2Trial:
+        if simplify_goal(self.Goal, self.SP_Name, self.LS_Name) is None:
+            raise ValueError(
+                f"Goal is {shortened(self.Goal)}: must be one of {_GOALS_ALLOWED}. Here <speaker>"
+                f" is {shortened(self.SP_Name)} and <listener> {shortened(self.LS_Name)}"
+            )
+        return self
+
     @property
-    def goal_simplified(self) -> Literal["informative", "social", "both"]:
+    def goal_simplified(self) -> GoalLabel:
         """informative, social or both."""
-        goal = simplify_goal(self.Goal)
+        goal = simplify_goal(self.Goal, self.SP_Name, self.LS_Name)
         assert goal is not None  # the validator saw to it
         return goal
 

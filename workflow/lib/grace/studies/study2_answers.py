@@ -26,6 +26,21 @@ _UTTERANCE = re.compile(
     r"(?![ \t]*(?:/|or\b))",
     re.IGNORECASE,
 )
+# What takes an utterance back: "would not say it was bad", "rather than it was bad".
+_TAKEN_BACK = re.compile(
+    r"(?:\b(?:not|never|cannot)|n(?:[^\w\s]|ʼ)?t)\s+(?:\w+\s+){0,2}"
+    r"(?:say|saying|said|claim|tell|write|answer|think|call|mean)\b[^.!?\n]{0,40}\Z"
+    r"|\b(?:rather\s+than|instead\s+of|avoid|without|neither|nor)\b[^.!?,;\n]{0,40}\Z",
+    re.IGNORECASE,
+)
+#: Characters before an utterance that are looked at.
+_BEFORE = 120
+# Another word right behind the first one: "good and bad", "bad, good", "terrible | bad".
+_ANOTHER = re.compile(
+    r"\]?[ \t]*(?:[,;|&–-]|(?:and|but|yet|to|nor)\b)+[ \t]*"
+    r"(?:(?:and|but|not|also|or|very)[ \t]+){0,2}\[?(?:terrible|bad|good|amazing)\b",
+    re.IGNORECASE,
+)
 _FORM = re.compile(r"\s*It (?:was|wasn't) (?:terrible|bad|good|amazing)\.?\s*")
 
 
@@ -53,15 +68,28 @@ class Study2(Study2Design, Study):
 
     def parse(self, response: str | None) -> Study2Answer:
         text = re.sub(r"[*_`\"]+", "", response or "")
+        matches = list(_UTTERANCE.finditer(text))
         found = {
             (
-                "was" if re.fullmatch("was", frame, re.IGNORECASE) else "wasn't",
-                assessment.lower(),
+                "was" if re.fullmatch("was", match[1], re.IGNORECASE) else "wasn't",
+                match[2].lower(),
             )
-            for frame, assessment in _UTTERANCE.findall(text)
+            for match in matches
         }
-        if len(found) != 1:
-            problem = "no utterance of the form asked for" if not found else "several utterances"
+        if not found:
+            problem = "no utterance of the form asked for"
+        elif len(found) > 1:
+            problem = "several utterances"
+        elif any(
+            _TAKEN_BACK.search(text[max(0, match.start() - _BEFORE) : match.start()])
+            for match in matches
+        ):
+            problem = "an utterance that is taken back"
+        elif any(_ANOTHER.match(text, match.end()) for match in matches):
+            problem = "several words in one utterance"
+        else:
+            problem = None
+        if problem is not None:
             return Study2Answer(extraction_confidence=0.0, extraction_errors=problem)
         frame, assessment = next(iter(found))
         return Study2Answer.model_validate(
