@@ -102,6 +102,8 @@ class ProvenanceRecord(_Record):
     #: What the same job made, too.
     made_with: dict[Name, Sha256]
     identity: dict[str, Any] | None = None
+    #: What became of control tokens in the text of questions.
+    control_tokens: dict[Name, str] | None = None
     files: dict[Name, Sha256] | None = None
 
     @model_validator(mode="after")
