@@ -125,6 +125,19 @@ def test_a_file_that_was_tampered_with_is_named(project, tamper, name):
     assert run.REPORT in found
 
 
+def test_a_file_that_nothing_was_made_from_is_missed_though_its_record_is_gone_too(project):
+    """As the Parquet files; what the same job made names it."""
+    table = f"{run.MODEL}/study1_raw_responses.parquet"
+    Path(table).write_text("the same")
+    run.record(Path(), [run.TABLE, table], run.ANSWERS, run.SCORES)
+    run.record(Path(), [run.CELLS, run.FIGURE], run.TABLE)
+    run.record(Path(), [run.REPORT], run.CELLS, run.FIGURE)
+    assert broken() == {}
+    deleted(table)
+    sidecar(Path(table)).unlink()
+    assert broken()[run.REPORT].file == Path(table)
+
+
 @pytest.mark.parametrize("name", [run.STIMULI, run.PROMPT, run.STEP])
 @pytest.mark.parametrize("tamper", [truncated, deleted])
 def test_a_source_that_was_tampered_with_is_named(project, tamper, name):

@@ -223,6 +223,10 @@ class Chain:
                 yield Link("of unknown origin", path, f"its record is broken: {error}")
                 continue
             if other is None:
+                if not path.exists():
+                    yield Link(
+                        "changed since", path, f"missing, and one job made it and {file.name}"
+                    )
                 continue
             if _facts(other) != _facts(record):
                 differ = sorted(
