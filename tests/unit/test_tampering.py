@@ -176,6 +176,12 @@ def test_a_folder_that_was_replaced_by_a_link_is_named(project):
     assert "results/analysis" in broken()
 
 
+def test_a_folder_of_records_that_was_replaced_by_a_link_is_named(project):
+    shutil.move("results/analysis/.provenance", "elsewhere")
+    Path("results/analysis/.provenance").symlink_to(Path("elsewhere").absolute())
+    assert broken().keys() == {"results/analysis/.provenance"}
+
+
 # --- records: every field of each kind of record
 
 FIELDS: list[tuple[str, str, Any]] = [
@@ -338,6 +344,21 @@ def test_results_with_older_records_are_intact_and_said_to_be_unchained(project,
     assert run.REPORT in broken()
 
 
+def test_all_records_lowered_to_the_older_format_are_named_where_the_code_writes_the_present_one(
+    project,
+):
+    for name in run.FILES:
+        edit(name, run.lowered)
+    writer = Path(provenance_chain.WRITER)
+    assert (Path(__file__).parents[2] / writer).is_file()
+    writer.parent.mkdir(parents=True)
+    writer.touch()
+    found = broken()
+    assert found.keys() == set(run.FILES)
+    assert {link.state for link in found.values()} == {"of unknown origin"}
+    assert "it was lowered" in found[run.REPORT].why
+
+
 def test_new_records_chain_those_of_older_format_that_they_are_made_from(project):
     for name in run.FILES[:4]:
         edit(name, run.lowered)
@@ -406,6 +427,18 @@ def test_a_damaged_line_of_the_journal_is_named(project):
     lines[places[0]] = lines[places[0]].replace(b"-1.25", b"-1.26")
     segment.write_bytes(b"".join(lines))
     assert "no longer holds its answer" in broken()[run.SCORES].why
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_job_that_the_journal_tells_otherwise_is_named(project, removed):
+    """Runs that take its answers over would tell the commit and the machine of nobody."""
+    segment, lines, places = lines_of("session")
+    key, value = key_in(lines[places[0]]), value_in(lines[places[0]])
+    assert key is not None
+    assert value is not None
+    lines[places[0]] = b"" if removed else line_of(key, {**value, "commit": "1" * 40})
+    segment.write_bytes(b"".join(lines))
+    assert "which job gave 2 of its answers" in broken()[run.ANSWERS].why
 
 
 @pytest.mark.parametrize("session", [None, "of its own"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from grace.records import read_json, read_records
 from grace.scoring.joining import QueryPlan
 from grace.scoring.records import bounded_query, measured_query
 
+_FIELDS = frozenset(one.name for one in fields(Generation))
 #: What `Score` and `Generation` raise on an answer that is none.
 _NO_ANSWER = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
@@ -67,6 +69,7 @@ def differences(records: Path, provenance: Path, answers: Answers) -> Iterator[s
     """What in a job's records is not what the journal's answers give, in words."""
     try:
         keys = answer_keys(provenance)
+        yield from _other_sessions(read_json(provenance)["answers"], answers)
         for record in read_records(records):
             yield from _wrong(record, keys, answers)
     except (GraceError, OSError, *_NO_ANSWER) as error:
@@ -77,6 +80,17 @@ def answer_keys(provenance: Path) -> dict[str, str]:
     """The journal's key of each request of a job, by the request's own. Raises `RecordError`."""
     found = read_json(provenance).get("answer_keys") or {}
     return {str(name): str(key) for name, key in found.items()}
+
+
+def _other_sessions(sessions: list[dict[str, Any]], answers: Answers) -> Iterator[str]:
+    """What the journal tells otherwise of the jobs that gave the answers."""
+    for told in sessions:
+        facts = {name: told[name] for name in told if name not in ("session", "answers")}
+        if facts and facts not in answers.get(told["session"]):
+            yield (
+                f"the journal {answers.folder} no longer holds, or tells otherwise, which job gave"
+                f" {told['answers']} of its answers, {told['session']}"
+            )
 
 
 def _wrong(record: dict[str, Any], keys: dict[str, str], answers: Answers) -> Iterator[str]:
@@ -120,7 +134,7 @@ def _fits(record: dict[str, Any], value: dict[str, Any]) -> bool:
 
 def _is_generation(record: dict[str, Any], answer: dict[str, Any]) -> bool:
     found: Generation = generation_of("", answer)
-    return bool(
+    return answer.keys() <= _FIELDS and bool(
         _reported(record, found)
         and record["status"] == "ok"
         and record["response"] == found.text
@@ -155,7 +169,11 @@ def _is_score(record: dict[str, Any], answer: dict[str, Any]) -> bool:
 
 def _reported(record: dict[str, Any], answer: Generation | Score) -> bool:
     """Whether what a server says of itself is what the answer holds, where it is recorded."""
-    names = [name for name in ("reported_model", "system_fingerprint") if name in record]
+    names = [
+        name
+        for name in ("reported_model", "system_fingerprint", "replaced_characters")
+        if name in record
+    ]
     return all(record[name] == getattr(answer, name, None) for name in names)
 
 

@@ -27,6 +27,9 @@ ASIDE = ("logs", "benchmarks")
 #: What Snakemake itself writes where the README says so, and what git brings.
 NOT_OURS = ("snakemake-report.html", "snakemake-report.zip", "README.md")
 
+#: Code that has this module writes records of the present format.
+WRITER = "workflow/lib/grace/provenance_record.py"
+
 
 @dataclass(frozen=True)
 class Link:
@@ -171,6 +174,12 @@ class Chain:
             found = None if self._left_out and _leads_out(name) else self._source(name)
             if found != expected:
                 yield Link("made by other code", file, f"{name} {_digests(expected, found)}")
+        if record["format"] < FORMAT and (self._root / WRITER).is_file():
+            yield Link(
+                "of unknown origin", file, f"its record has the older format {record['format']}, in"
+                " which edits of a record do not show, but names the code at hand, which writes"
+                f" format {FORMAT}: it was lowered. Delete {file} to have it made anew",
+            )  # fmt: skip
         if file.is_symlink():
             yield Link("changed since", file, "a link now, in the place of the file that was made")
         whole = ""
@@ -337,6 +346,6 @@ def results_in(folder: Path) -> list[Path]:
         if path.parent.name == FOLDER and path.name[0] != ".":
             record = path.suffix == ".json"
             found.add(path.parent.parent / path.stem if record else path)
-        elif not any(part.startswith(".") for part in parts):
+        elif path.name == FOLDER or not any(part.startswith(".") for part in parts):
             found.add(path)
     return sorted(found)
