@@ -163,6 +163,19 @@ def edited_with_its_record(files: Files) -> None:
     with_manifest(files)
 
 
+def all_results_removed(files: Files) -> None:
+    """From the metadata and the manifest, too: what is left has nothing to be compared with."""
+    for name in [one for one in files if one.startswith("results/")]:
+        del files[name]
+    files["results/README.md"] = b"What will be here.\n"
+    described = json.loads(files[crate.METADATA])
+    described["@graph"] = [
+        one for one in described["@graph"] if not one["@id"].startswith("results/")
+    ] + [{"@id": "results/README.md", "sha256": sha(files["results/README.md"])}]
+    files[crate.METADATA] = json.dumps(described).encode()
+    with_manifest(files)
+
+
 def record_edited(files: Files) -> None:
     name = sidecar(Path(run.REPORT)).as_posix()
     files[name] = files[name].replace(b'"rule": "step"', b'"rule": "mine"')
@@ -210,6 +223,7 @@ TAMPERINGS: dict[str, Callable[[Files], None]] = {
     "a record removed": removed(sidecar(Path(run.TABLE)).as_posix()),
     "a result removed": removed(run.TABLE),
     "a result edited with record, manifest and metadata": edited_with_its_record,
+    "all results removed, manifest and metadata too": all_results_removed,
     "a record names a file outside": names_what_is_outside,
     "the workflow removed": removed("Snakefile"),
     "conftest.py changed": changed("conftest.py"),

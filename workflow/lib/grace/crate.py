@@ -27,7 +27,7 @@ from grace.leftovers import scratch_folder
 from grace.provenance_chain import Chain, results_in
 from grace.provenance_record import FORMAT, unique_keys
 from grace.sidecars import read_sidecar
-from grace.verify import summary
+from grace.verify import REPORT, summary
 from grace.yaml_reader import read_yaml
 
 METADATA = "ro-crate-metadata.json"
@@ -235,6 +235,8 @@ def problems(crate: Path) -> list[str]:
             wrong += _differing(listed, digests, {MANIFEST}, MANIFEST)
     elif any(_chained(file) for file in results_in(crate / results)):
         wrong.append(f"{MANIFEST} is missing, which every archive of such records has")
+    if f"{results}/{REPORT}" not in digests:
+        wrong.append(f"{results}/{REPORT} is missing, which every archive has")
     chain = Chain(crate, left_out=left_out)
     verdicts = {file: chain.broken(file) for file in results_in(crate / results)}
     if any(verdicts.values()):
