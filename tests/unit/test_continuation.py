@@ -120,9 +120,14 @@ def test_the_last_line_names_the_model_and_the_reason():
         failure(replication=1, stage=NOT_ASKED, reason="replication 0 had failed"),
         failure(replication=2, stage=NOT_ASKED, reason="replication 0 had failed"),
     ]
-    assert continuation.summary(told).splitlines()[-1] == (
+    assert continuation.summary(told, went_on=True).splitlines()[-1] == (
         "model 'bad', replication 0 (so that 1, 2 was not asked): generate study1: no weights"
     )
+
+
+def test_a_run_that_could_not_go_on_does_not_say_that_the_rest_is_made():
+    assert "is made" in continuation.summary([failure()], went_on=True)
+    assert "is made" not in continuation.summary([failure()], went_on=False)
 
 
 @pytest.mark.parametrize(

@@ -178,4 +178,5 @@ def go_on_or_tell():
     if GOING_ON["forced"] is not None:
         continuation.go_on(failures, GOING_ON["forced"], STATE, sys.argv[1:])
     if failures:
-        print(f"\n{continuation.summary(failures)}", file=sys.stderr)
+        told = continuation.summary(failures, went_on=bool(PROJECT.failed))
+        print(f"\n{told}", file=sys.stderr)

@@ -170,14 +170,10 @@ def lines(failures: Sequence[Failure]) -> list[str]:
     return told
 
 
-def summary(failures: Sequence[Failure]) -> str:
+def summary(failures: Sequence[Failure], *, went_on: bool) -> str:
     """The last words of a run: what failed, each with its reason."""
-    return "\n".join(
-        [
-            "What could be made without these is made; the same command tries them again:",
-            *lines(failures),
-        ]
-    )
+    made = "What could be made without these is made" if went_on else "These failed"
+    return "\n".join([f"{made}; the same command tries them again:", *lines(failures)])
 
 
 #: The process that goes on: this library's, whatever another environment has under its name.
