@@ -1,6 +1,7 @@
 """Merge a study's tables over models and replications, if they are valid."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
@@ -12,7 +13,7 @@ from grace.errors import RecordError
 from grace.records import read_json, replacing
 from grace.studies import STUDIES, Study
 from grace.tables import TEXT_COLUMNS, CsvLines, analysis_ready
-from grace.validation import check_draws, read_report
+from grace.validation import NAMED, check_draws, read_report
 
 
 def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[str] = ()) -> None:
@@ -72,6 +73,29 @@ def repeated_draws(
             yield from (check.failure(whose) for check in checks if not check.passed)
 
 
+def mixed_versions(
+    structured: list[Path], probabilities: list[Path], study: Study
+) -> Iterator[str]:
+    """A line for each model whose experiments or replications come from several versions of it.
+
+    Each table has one alone, which its own validation saw to.
+    """
+    found: dict[str, Counter[str]] = {}
+    for path in (*structured, *probabilities):
+        table = read_table(path, study)
+        names = table["reported_model"].dropna().astype(str).str.casefold().str.split(";").explode()
+        found.setdefault(str(table["model_key"].iloc[0]), Counter()).update(names)
+    for model, versions in found.items():
+        if len(versions) > 1:
+            told = ", ".join(
+                f"{count} from '{name}'" for name, count in versions.most_common(NAMED)
+            )
+            yield (
+                f"{model}, {study.name}, all replications: versions of the model that answers come"
+                f" from ({told}): {len(versions)}, must be <= 1. Name one of them in `name`"
+            )
+
+
 def merge(
     structured: list[Path], probabilities: list[Path], study: Study, csv: Path, parquet: Path
 ) -> None:
@@ -104,9 +128,12 @@ if __name__ == "__main__":
         refuse_invalid(
             [Path(path) for path in snakemake.input.validations],
             snakemake.params.cell["on_invalid"],
-            list(
-                repeated_draws(structured, probabilities, study, snakemake.params.cell["decoding"])
-            ),
+            [
+                *repeated_draws(
+                    structured, probabilities, study, snakemake.params.cell["decoding"]
+                ),
+                *mixed_versions(structured, probabilities, study),
+            ],
         )
         merge(
             structured,

@@ -167,6 +167,26 @@ metadata_table <- function(records) {
   }))
 }
 
+#' The hub's commits in texts, as people tell them apart.
+short_commits <- function(values) gsub("\\b([0-9a-f]{12})[0-9a-f]{28}\\b", "\\1", values)
+
+#' A sentence on each model that was asked at several commits of the hub.
+mixed_commits <- function(metadata) {
+  if (nrow(metadata) == 0L) return(NULL)
+  unlist(lapply(unique(metadata$model), function(model) {
+    revisions <- metadata$revision[metadata$model %in% model]
+    found <- unique(unlist(regmatches(revisions, gregexpr("\\b[0-9a-f]{40}\\b", revisions))))
+    if (length(found) < 2L) return(NULL)
+    sprintf(
+      paste(
+        "Answers of %s come from %d commits of the hub (%s), which may be different models. Name",
+        "one of them in its revision, and run again."
+      ),
+      mark_keys(model), length(found), toString(short_commits(found))
+    )
+  }))
+}
+
 #' Facts of one job, as `grace.metadata.AnsweredBy` has them.
 job_row <- function(job, label) {
   fact <- function(...) dig(job, "deployment_info", ...)

@@ -309,6 +309,14 @@ def test_the_page_lets_a_browser_fetch_and_run_nothing(attacked):
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
 
 
+def at_two_commits() -> dict[str, dict]:
+    """Provenance of experiments between which a hub model without `revision` moved."""
+    return {
+        label: one | {"identity": {"model": {"hub": "org/m", "commit": letter * 40}}}
+        for (label, one), letter in zip(runs().items(), "cd", strict=True)
+    }
+
+
 @pytest.fixture(scope="module")
 def two_models(tmp_path_factory):
     """The page of both studies; of the two models, `toy` was made from something else than text."""
@@ -329,7 +337,7 @@ def two_models(tmp_path_factory):
     report = render(
         folder / "results",
         tables,
-        collected=[metadata(plan(key="toy"), runs())],
+        collected=[metadata(plan(key="toy"), at_two_commits())],
         validation=[{"model_key": "toy", "replication": 0, "checks": [check]}],
         origins={"toy": ORIGIN},
     )
@@ -407,3 +415,13 @@ def test_provenance_names_every_machine_and_commit_that_gave_answers(two_models)
     table = two_models[two_models.index("Table 17") :]
     for said in ("node&#45;a", "node&#45;b", "aaaa", "bbbb", "12.8", "NVIDIA A100", "NVIDIA H100"):
         assert said in table, said
+
+
+def test_a_model_that_moved_on_the_hub_is_named_first_with_its_commits(two_models):
+    found = Page()
+    found.feed(two_models)
+    said = found.shown
+    summary = said.split("Summary")[-1].strip()
+    both = f"{'c' * 12}, {'d' * 12}"
+    assert summary.startswith(f"Answers of toy \u2020 come from 2 commits of the hub ({both})")
+    assert both in said[said.index("Table 17") :]

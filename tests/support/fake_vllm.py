@@ -168,10 +168,12 @@ def vllm_engine(
     monkeypatch: pytest.MonkeyPatch,
     requests: RequestsConfig,
     through: Callable[[str], str] = lambda url: url,
+    root: Path = Path(),
 ) -> Iterator[tuple[VllmEngine, FakeOpenAI]]:
     """The engine on a fake server: the lease is tested elsewhere, with real ones.
 
-    `through` gives the address that the engine is to ask, of a proxy for example.
+    `through` gives the address that the engine is to ask, of a proxy for example. The model's
+    folder is `somewhere` below `root`, if there is one.
     """
 
     def everything(asked: Asked) -> Reply:
@@ -202,6 +204,7 @@ def vllm_engine(
         serving=ServingConfig(),
         journal_dir=Path("unused"),
         log_dir=Path("unused"),
+        root=root,
     ) as engine:
         yield engine, server
     server.close()

@@ -151,3 +151,18 @@ def test_a_model_folder_counts_without_words_and_what_is_hidden(tmp_path):
     assert Contents().folder(folder) == before
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     assert Contents().folder(folder) != before
+
+
+def test_files_behind_links_count_and_a_circle_ends(tmp_path):
+    """Engines follow a link to a folder, as an index of sharded weights may name one."""
+    folder, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "1.safetensors").write_text("old")
+    (folder / "shards").symlink_to(elsewhere)
+    (elsewhere / "circle").symlink_to(folder)
+    (folder / "again").symlink_to(elsewhere)
+    assert list(Contents().files(folder)) == ["again/1.safetensors", "shards/1.safetensors"]
+    before = Contents().folder(folder)
+    (elsewhere / "1.safetensors").write_text("new")
+    assert Contents().folder(folder) != before

@@ -68,7 +68,11 @@ def test_what_is_no_address(url):
     "argument", ["--api-k=x", "--api_key", "--a", "--hf-tok=x", "--port=1", "--po=1", "--trust",
                  "--trust_remote_code", "--max_model_len=3", "-q", "-qawq",
                  "--see=1",
-                 "--conf=x.yaml"],
+                 "--conf=x.yaml",
+                 # Weights or a config from elsewhere, whose contents no digest sees; foreign code.
+                 "--hf-config-path=resources/other", "--lora-modules", "--lora_m", "--download-dir",
+                 "--model-class-overrides", "--model_class_overrides.A=evil:B",
+                 "--kv-transfer-config.kv_connector_module_path=evil"],
 )  # fmt: skip
 def test_arguments_of_the_server_are_known_by_their_beginnings(argument):
     with pytest.raises(ValueError, match="must not hold -"):

@@ -134,7 +134,7 @@ def test_answers_of_weights_that_were_known_by_their_size_alone_are_asked_again(
     assert (
         "1 answers of an earlier version of Grace are in the journal and are not taken" in warning
     )
-    assert "of model.safetensors, over 64 MiB, only the size was known" in warning
+    assert "of model.safetensors, over 64 MiB or in a linked folder, at most the size" in warning
 
 
 def test_adding_a_tokenizer_to_an_endpoint_asks_experiment_1_nothing_again(root: Path) -> None:

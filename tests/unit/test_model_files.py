@@ -153,3 +153,50 @@ def test_arguments_that_would_allow_it_are_refused(arguments: list[str]) -> None
     with pytest.raises(ValidationError, match="code that comes with a model"):
         ServingConfig(extra_args=arguments)
     ServingConfig(extra_args=["--no-trust-remote-code", "--tokenizer-mode=slow"])
+
+
+def sharded_model(root: Path) -> Path:
+    """As much of a model's folder as is looked at before anything is loaded."""
+    folder = root / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "shard",
+    ["../elsewhere/1.safetensors", ".hidden/1.safetensors", "{root}/elsewhere/1.safetensors"],
+)  # fmt: skip
+def test_weights_that_no_digest_of_a_folder_holds_are_refused(tmp_path: Path, shard: str) -> None:
+    """Others could take their place and nothing would be stale."""
+    folder = sharded_model(tmp_path)
+    shard = shard.format(root=tmp_path)
+    (folder / shard).parent.mkdir()
+    shutil.move(folder / "model.safetensors", folder / shard)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(["a", "b"], shard)}
+    write_json(folder / "model.safetensors.index.json", index)
+    entry = ModelEntry(name="model", engine="transformers", dtype="float32", gpus=0)
+    with pytest.raises(EngineError, match=r"names weights in .*1\.safetensors, where the folder's"):
+        loading.find("m", entry, tmp_path)
+    with pytest.raises(EngineError, match="where the folder's digest does not reach"):
+        vllm_server.check("m", entry, ServingConfig(), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"weight_map": []}', '{"weight_map": {"a": 3}}'])
+def test_an_index_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    folder = sharded_model(tmp_path)
+    (folder / "model.safetensors.index.json").write_text(text)
+    entry = ModelEntry(name="model", engine="transformers", dtype="float32", gpus=0)
+    with pytest.raises(EngineError, match="is no index of weights"):
+        loading.find("m", entry, tmp_path)
+
+
+def test_shards_in_the_folder_and_below_are_taken(tmp_path: Path) -> None:
+    folder = sharded_model(tmp_path)
+    (folder / "shards").mkdir()
+    shutil.move(folder / "model.safetensors", folder / "shards/1.safetensors")
+    index = {"metadata": {}, "weight_map": {"a": "shards/1.safetensors"}}
+    write_json(folder / "model.safetensors.index.json", index)
+    entry = ModelEntry(name="model", engine="transformers", dtype="float32", gpus=0)
+    assert loading.find("m", entry, tmp_path) == str(folder)

@@ -31,6 +31,11 @@ def test_a_copy_of_the_weights_is_told_under_any_name(folder):
     assert origin(folder, ROOT) == ORIGIN
 
 
+def test_the_weights_behind_a_link_are_told(folder):
+    (folder / "shards").symlink_to(ROOT / BUNDLED)
+    assert origin(folder, ROOT) == ORIGIN
+
+
 def test_another_training_of_it_is_told(folder):
     record = json.loads((ROOT / BUNDLED / "training.json").read_text())
     record["settings"]["seed"] = 7

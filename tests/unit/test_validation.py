@@ -1,5 +1,8 @@
 """Validation: every kind of damage is found, and only it."""
 
+import runpy
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from test_tables import STUDY2, probabilities, structured
@@ -8,6 +11,7 @@ from grace.config import Thresholds
 from grace.studies import STUDIES
 from grace.validation import check_models, check_probabilities, check_structured, report
 
+ROOT = Path(__file__).parents[2]
 STRICT = Thresholds()
 LENIENT = Thresholds(min_schema_pass=0.5, min_option_mass=0, max_low_mass_rate=1)
 
@@ -133,6 +137,29 @@ def test_a_dated_version_passes_and_two_of_them_do_not(answers):
     found = check_models(mixed, STUDY2, "exp1", "gpt-4o")
     assert set(failed(found)) == {"model_versions"}
     assert "20 from 'gpt-4o-2024-05-13'" in found[1].description
+
+
+@pytest.mark.parametrize(
+    ("names", "lines"),
+    [
+        (["gpt-4o-2024-08-06", "gpt-4o-2024-05-13", "GPT-4o-2024-08-06"], 1),
+        (["gpt-4o-2024-08-06", "GPT-4o-2024-08-06", None], 0),
+        ([None, None, None], 0),
+    ],
+)
+def test_an_alias_that_moves_between_replications_or_experiments_stops_the_merge(
+    tmp_path, answers, measured, names, lines
+):
+    """Each table is of one version, which is all that its own validation sees."""
+    paths = []
+    for index, (table, name) in enumerate(zip((answers, answers, measured), names, strict=True)):
+        assert failed(check_models(reporting(table, name), STUDY2, "exp1", "gpt-4o")) == {}
+        paths.append(tmp_path / f"{index}.csv")
+        reporting(table, name).to_csv(paths[-1], index=False)
+    mixed_versions = runpy.run_path(str(ROOT / "scripts/merge.py"))["mixed_versions"]
+    told = list(mixed_versions(paths[:2], paths[2:], STUDY2))
+    assert len(told) == lines
+    assert all("(80 from 'gpt-4o-2024-08-06', 40 from 'gpt-4o-2024-05-13'): 2" in t for t in told)
 
 
 def test_engines_that_name_no_model_are_not_checked(answers):

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -97,14 +97,24 @@ class Contents:
             return {}
 
 
-def model_files(folder: Path) -> Iterable[str]:
-    """Names of the files of a model folder that count, from the folder, in order."""
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        name.as_posix()
-        for name in names
-        if name.suffix != ".md" and not any(part.startswith(".") for part in name.parts)
-    )
+def model_files(folder: Path) -> list[str]:
+    """Names of the files of a model folder that count, from the folder, in order.
+
+    Engines follow links to folders, so these count as well.
+    """
+    files = _files_below(folder, folder.resolve())
+    return sorted(path.relative_to(folder).as_posix() for path in files if path.suffix != ".md")
+
+
+def _files_below(folder: Path, *above: Path) -> Iterator[Path]:
+    """What is not hidden; `above` are the folders that lead here, which a link may lead back to."""
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and (real := path.resolve()) not in above:
+            yield from _files_below(path, *above, real)
 
 
 def _stamp(stat: os.stat_result) -> Stamp:

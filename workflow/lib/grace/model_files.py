@@ -6,9 +6,13 @@ Python would run if `trust_remote_code` allowed it. Neither is ever fetched or l
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
+
+from grace.contents import model_files
+from grace.errors import EngineError
 
 SAFE_WEIGHTS = "*.safetensors"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -25,6 +29,38 @@ def only_pickled(files: Iterable[str]) -> list[str]:
 def pickled_in(folder: Path) -> list[str]:
     """`only_pickled` of a folder. Raises `OSError`."""
     return only_pickled(path.name for path in folder.iterdir() if path.is_file())
+
+
+def check_folder(folder: Path, where: str) -> None:
+    """Raise `EngineError` for pickled weights and for ones that no digest of the folder holds.
+
+    `where` opens messages. Raises `OSError`.
+    """
+    if pickled := pickled_in(folder):
+        raise EngineError(f"{where}: {why_refused(pickled)}.")
+    known = set(model_files(folder))
+    for index in sorted(folder.glob(f"{SAFE_WEIGHTS}.index.json")):
+        if foreign := sorted(_shards(index, where) - known):
+            raise EngineError(
+                f"{where}: {index} names weights in {', '.join(foreign[:3])}, where the folder's"
+                " digest does not reach: a file in another folder, one that is hidden, or none."
+                " Put all of the model's files into its folder and name them there by their plain"
+                " names."
+            )
+
+
+def _shards(index: Path, where: str) -> set[str]:
+    """The files that an index of weights names."""
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        names = {None}
+    if not all(isinstance(name, str) for name in names):
+        raise EngineError(
+            f"{where}: {index} is no index of weights, which is JSON with a"
+            " `weight_map` from names to files."
+        )
+    return names
 
 
 def why_refused(pickled: list[str]) -> str:

@@ -1,6 +1,7 @@
 """What `serving.extra_args` may not hold: secrets, code, and what Grace itself tells the server.
 
-vLLM takes an option by any beginning that no other option shares, with `_` for `-`, and after `=`.
+vLLM takes an option by any beginning that no other option shares, with `_` for `-`, and after `=`,
+and the keys of a JSON option one by one, after a dot.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ _SECRET = (
 )
 _OWN = "Grace sets it, and writes down what it set. Use the key of config.yaml or models.yaml"
 _CODE = "it runs code that comes with a model or from a place that no record names"
+_FILES = "it names files that would change answers, and their contents would be in no record"
 _UNSEEN = "it would hide from the records what the server is told. Write the arguments out"
 
 #: Options by why they are refused. One list for all of them.
@@ -26,8 +28,10 @@ REFUSED = {
     _CODE: (
         "--trust-remote-code", "--load-format", "--middleware", "--logits-processors",
         "--tool-parser-plugin", "--reasoning-parser-plugin", "--worker-cls",
-        "--worker-extension-cls", "--scheduler-cls",
+        "--worker-extension-cls", "--scheduler-cls", "--model-class-overrides",
+        "--kv-transfer-config",
     ),
+    _FILES: ("--hf-config-path", "--lora-modules", "--default-mm-loras", "--download-dir"),
     _UNSEEN: ("--config",),
 }  # fmt: skip
 
@@ -46,7 +50,7 @@ def check(arguments: list[str]) -> list[str]:
             raise ValueError("must not hold '--'")
         name = argument.partition("=")[0].strip()
         if name.startswith("--"):
-            name = name.replace("_", "-")
+            name = name.partition(".")[0].replace("_", "-")
         for reason, options in REFUSED.items():
             for option in options:
                 if _means(name, option):

@@ -17,6 +17,7 @@ from typing import Any
 
 from grace import hub
 from grace.config import ModelEntry
+from grace.contents import model_files
 from grace.digests import digest, file_digest
 from grace.engines.answer_keys import Request
 from grace.engines.base import GenerationRequest
@@ -110,7 +111,10 @@ class FormerKeys:
     def _why_not(self, session: Mapping[str, Any]) -> str | None:
         entry = self._entry
         if self._large:
-            return f"of {', '.join(self._large[:3])}, over 64 MiB, only the size was known"
+            return (
+                f"of {', '.join(self._large[:3])}, over 64 MiB or in a linked folder, at most the"
+                " size was known"
+            )
         # Token ids are in the request, so another tokeniser shows where text is made of ids.
         reads_text = ("endpoint", "exp2") if entry.engine == "endpoint" else (entry.engine, "exp1")
         if entry.tokenizer is not None and (entry.engine, self._experiment) == reads_text:
@@ -154,6 +158,8 @@ class FormerKeys:
                 stamps[name] = f"{size} bytes"
             else:
                 stamps[name] = file_digest(path)
+        # Nothing was known of files behind a link to a folder.
+        self._large += [name for name in model_files(folder) if name not in stamps]
         return digest(stamps)
 
 

@@ -15,7 +15,7 @@ from grace.chat import tokenizer_source
 from grace.config import ModelEntry
 from grace.errors import EngineError
 from grace.hub import first_line
-from grace.model_files import advice, pickled_in, why_refused
+from grace.model_files import advice, check_folder
 
 #: Kinds of layers whose cache is keys and values a token, or nothing.
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}
@@ -31,8 +31,7 @@ def find(model_key: str, entry: ModelEntry, root: Path) -> str:
                 f"{where}: {folder} holds no config.json, so it is no model in the transformers"
                 " format. Correct `name` in config/models.yaml."
             )
-        if pickled := pickled_in(folder):
-            raise EngineError(f"{where}: {why_refused(pickled)}.")
+        check_folder(folder, where)
         return str(folder)
     if entry.name.count("/") > 1 or entry.name.startswith((".", "/", "~")):
         raise EngineError(

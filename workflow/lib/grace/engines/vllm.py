@@ -28,6 +28,7 @@ from grace.engines.reasoning import split_reasoning
 from grace.engines.vllm_scoring import VllmScorer
 from grace.errors import EngineError, RequestError
 from grace.foreign_text import plain_name
+from grace.identity import ModelIdentity
 from grace.scoring.serving_plan import BLOCK
 from grace.serving import vllm_server
 
@@ -77,6 +78,8 @@ class VllmEngine:
             root=root,
             contents=contents,
         )
+        self._identity = ModelIdentity(entry, serving.extra_args, root, contents or Contents())
+        self._cell = {"key": model_key, **self._identity.cell()}
         self._hardware = vllm_server.hardware_facts(model_key, entry, serving, root)
         self._open = contextlib.ExitStack()
         self._facts: dict[str, Any] = {}
@@ -173,10 +176,14 @@ class VllmEngine:
 
     async def _base_url(self) -> str:
         """The lease's server; after a failure, once the supervisor has seen to it."""
-        if self._asked:
-            await asyncio.sleep(_NOTICE_S)
-        self._asked = True
-        return await asyncio.to_thread(self._lease.wait_ready)
+        asked, self._asked = self._asked, True
+        if not asked:
+            return await asyncio.to_thread(self._lease.wait_ready)
+        await asyncio.sleep(_NOTICE_S)
+        url = await asyncio.to_thread(self._lease.wait_ready)
+        # A server that was started again has read the files as they are now.
+        await asyncio.to_thread(self._identity.check_unchanged, self._cell, "while it was asked")
+        return url
 
     def _ask_facts(self) -> dict[str, Any]:
         try:

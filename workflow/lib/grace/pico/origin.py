@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from grace.contents import model_files
 from grace.digests import file_digest
 from grace.pico.settings import Settings
 
@@ -23,12 +24,10 @@ def origin(folder: Path, root: Path) -> str | None:
     if _trained_here(folder / "training.json"):
         return ORIGIN
     weights = [path for path in (root / BUNDLED).glob("*.safetensors") if path.is_file()]
-    for path in folder.rglob("*"):
+    for path in map(folder.joinpath, model_files(folder) if folder.is_dir() else ()):
         # Sizes first: the weights of other models are large.
         if any(
-            path.is_file()
-            and path.stat().st_size == known.stat().st_size
-            and file_digest(path) == file_digest(known)
+            path.stat().st_size == known.stat().st_size and file_digest(path) == file_digest(known)
             for known in weights
         ):
             return ORIGIN
