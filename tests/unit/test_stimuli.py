@@ -236,6 +236,17 @@ def test_semicolons(read: Read) -> None:
     assert text.endswith("Save the file with commas between the columns.")
 
 
+@pytest.mark.parametrize("name", ["a\tb", "\x1b[2Ja", "a\nb", "\u202ea"])
+def test_names_of_columns_are_told_on_one_line_that_a_terminal_can_show(
+    read: Read, name: str
+) -> None:
+    content = table(Study2())
+    content[0][3] = name
+    assert problem(read, Study2(), content).isprintable()
+    content[0][4] = name
+    assert problem(read, Study2(), content).isprintable()
+
+
 def test_column_twice(read: Read) -> None:
     content = [[*row, row[-1]] for row in table(Study1())]
     assert problem(read, Study1(), content) == (
