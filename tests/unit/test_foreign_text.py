@@ -197,9 +197,13 @@ def log(tmp_path: Path) -> Iterator[Path]:
 def test_what_errors_quote_commands_no_terminal_and_ends_no_log(
     log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit), logged(str(log)):
+    @logged(str(log))
+    def job() -> None:
         logging.getLogger("engine").warning("says \x1b]0;owned\x07 \ud83d \u202egnp \x9b31m\rover")
         raise GraceError("first line\n\tsecond \x1b[2J Ünïcödé 🦉")
+
+    with pytest.raises(SystemExit):
+        job()
     for text in (log.read_text(encoding="utf-8"), capsys.readouterr().err):
         assert "says \ufffd]0;owned\ufffd \ufffd \ufffdgnp \ufffd31m\ufffdover" in text
         assert "ERROR first line\n\tsecond \ufffd[2J Ünïcödé 🦉\n" in text
