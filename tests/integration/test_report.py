@@ -407,3 +407,15 @@ def test_provenance_names_every_machine_and_commit_that_gave_answers(two_models)
     table = two_models[two_models.index("Table 17") :]
     for said in ("node&#45;a", "node&#45;b", "aaaa", "bbbb", "12.8", "NVIDIA A100", "NVIDIA H100"):
         assert said in table, said
+
+
+def test_a_model_and_a_variant_that_look_like_numbers_keep_their_names(tmp_path):
+    table = tmp_path / "study1_quality.csv"
+    table.write_text("label,model_key,variant,usable\n1.50,1.50,007,3\n1.5,1.5,1e3,4\n")
+    read = """
+    source(file.path(commandArgs(TRUE)[1], "lib", "common.R"))
+    table <- read_result(commandArgs(TRUE)[2], "study1_quality")
+    cat(table$label, table$model_key, table$variant, sum(table$usable))
+    """
+    done = rscript(read, str(ROOT / "scripts"), str(table))
+    assert done.stdout == "1.50 1.5 1.50 1.5 007 1e3 7", done.stderr
