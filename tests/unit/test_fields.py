@@ -68,7 +68,8 @@ def test_what_is_no_address(url):
     "argument", ["--api-k=x", "--api_key", "--a", "--hf-tok=x", "--port=1", "--po=1", "--trust",
                  "--trust_remote_code", "--max_model_len=3", "-q", "-qawq",
                  "--see=1",
-                 "--conf=x.yaml"],
+                 "--conf=x.yaml", "--kv-transfer-config={}", "--ec_transfer", "--log-conf=x",
+                 "--io-processor-plugin=x", "--hf_config_path=x"],
 )  # fmt: skip
 def test_arguments_of_the_server_are_known_by_their_beginnings(argument):
     with pytest.raises(ValueError, match="must not hold -"):

@@ -26,7 +26,9 @@ REFUSED = {
     _CODE: (
         "--trust-remote-code", "--load-format", "--middleware", "--logits-processors",
         "--tool-parser-plugin", "--reasoning-parser-plugin", "--worker-cls",
-        "--worker-extension-cls", "--scheduler-cls",
+        "--worker-extension-cls", "--scheduler-cls", "--io-processor-plugin", "--hf-config-path",
+        # These name modules to import, and classes to make.
+        "--kv-transfer-config", "--ec-transfer-config", "--log-config-file",
     ),
     _UNSEEN: ("--config",),
 }  # fmt: skip
