@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -14,8 +15,8 @@ from tiny_model import build_tiny_model
 from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, ServingConfig
 from grace.engines import loading
-from grace.errors import EngineError
-from grace.model_files import only_pickled
+from grace.errors import ConfigError, EngineError
+from grace.model_files import check_folder, only_pickled
 from grace.records import read_json, write_json
 from grace.serving import vllm_server
 from grace.weights import chosen
@@ -153,3 +154,19 @@ def test_arguments_that_would_allow_it_are_refused(arguments: list[str]) -> None
     with pytest.raises(ValidationError, match="code that comes with a model"):
         ServingConfig(extra_args=arguments)
     ServingConfig(extra_args=["--no-trust-remote-code", "--tokenizer-mode=slow"])
+
+
+def test_a_folder_that_is_no_model_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "params.json").touch()
+    check_folder("model 'm'", tmp_path)
+    for name in (b"a\xff.bin", b"a\x1b[2J"):
+        path = os.fsencode(tmp_path) + b"/" + name
+        os.close(os.open(path, os.O_CREAT))
+        with pytest.raises(ConfigError, match="is no name that records can hold") as caught:
+            check_folder("model 'm'", tmp_path)
+        assert str(caught.value).isprintable()
+        Path(os.fsdecode(path)).unlink()
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("all of it is looked through"))
+    (tmp_path / "params.json").unlink()
+    with pytest.raises(ConfigError, match=r"model 'm': .* holds no config\.json, so it is"):
+        check_folder("model 'm'", tmp_path)

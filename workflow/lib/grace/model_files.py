@@ -10,8 +10,31 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
+from grace.errors import ConfigError
+
 SAFE_WEIGHTS = "*.safetensors"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+#: What says of a folder that it is a model: transformers' config, or Mistral's.
+_CONFIGS = ("config.json", "params.json")
+
+
+def check_folder(where: str, folder: Path) -> None:
+    """Raise `ConfigError` for a folder that is no model, before all in it is read for its digest.
+
+    It may be a folder of many models, or somebody's whole home.
+    """
+    if not any((folder / name).is_file() for name in _CONFIGS):
+        raise ConfigError(
+            f"{where}: {folder} holds no config.json, so it is no model in the transformers format."
+            " Correct `name` in config/models.yaml."
+        )
+    for path in folder.rglob("*"):
+        if not path.name.isprintable():
+            raise ConfigError(
+                f"{where}: {path.parent} holds a file called {path.name!a}, which is no name that"
+                " records can hold. Rename or delete it."
+            )
 
 
 def only_pickled(files: Iterable[str]) -> list[str]:
