@@ -180,7 +180,11 @@ write_result <- function(table, path, columns) {
 read_result <- function(paths, name) {
   path <- paths[basename(paths) == paste0(name, ".csv")]
   if (length(path) == 0L) return(NULL)
-  table <- read_csv(path[1L])
+  # A model may be called 1.50, which is not 1.5.
+  named <- intersect(
+    c("label", "model_key", "model_name", "variant"), names(read_csv(path[1L], nrows = 0L))
+  )
+  table <- read_csv(path[1L], colClasses = list(character = named))
   if ("note" %in% names(table)) table$note <- ifelse(is.na(table$note), "", table$note)
   table
 }

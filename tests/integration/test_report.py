@@ -425,3 +425,15 @@ def test_a_model_that_moved_on_the_hub_is_named_first_with_its_commits(two_model
     both = f"{'c' * 12}, {'d' * 12}"
     assert summary.startswith(f"Answers of toy \u2020 come from 2 commits of the hub ({both})")
     assert both in said[said.index("Table 17") :]
+
+
+def test_a_model_and_a_variant_that_look_like_numbers_keep_their_names(tmp_path):
+    table = tmp_path / "study1_quality.csv"
+    table.write_text("label,model_key,variant,usable\n1.50,1.50,007,3\n1.5,1.5,1e3,4\n")
+    read = """
+    source(file.path(commandArgs(TRUE)[1], "lib", "common.R"))
+    table <- read_result(commandArgs(TRUE)[2], "study1_quality")
+    cat(table$label, table$model_key, table$variant, sum(table$usable))
+    """
+    done = rscript(read, str(ROOT / "scripts"), str(table))
+    assert done.stdout == "1.50 1.5 1.50 1.5 007 1e3 7", done.stderr

@@ -236,6 +236,23 @@ def test_two_values_under_one_key_are_no_answer(text: str) -> None:
     assert "more than once in one object (3 tries)" in str(answer.error)
 
 
+def test_a_key_that_stands_twice_among_very_many_is_found_by_comparing_each_but_a_few_times() -> (
+    None
+):
+    class Key(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            Key.compared += 1
+            return str(self) == other
+
+    pairs = [(Key(f"key{place}"), place) for place in range(1000)]
+    with pytest.raises(Exception, match="'key999'"):
+        bodies._distinct([*pairs, (Key("key999"), 0)])
+    assert Key.compared < 10 * len(pairs)
+
+
 def test_counts_that_are_none_are_left_out() -> None:
     usage = {
         "prompt_tokens": 5, "completion_tokens": 10**400, "total_tokens": -1, "x" * 65: 1,

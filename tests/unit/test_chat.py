@@ -168,6 +168,11 @@ def test_a_control_token_in_a_surface_form_is_refused(any_chat: ChatTokenizer) -
             "{% for part in messages[0]['content'] %}{{ part['text'] }}{% endfor %}<|stop|>",
             "leaves out or changes what is asked",
         ),
+        (
+            "{{ raise_exception('\x1b[2J\x1b]0;owned\x07\u202egnp') }}",
+            r"refuses the prompt: \ufffd\[2J\ufffd\]0;owned\ufffd\ufffdgnp\.",
+        ),
+        ("{{ 'x' * 2000000 }}{{ messages[0].content }}", "gives 2,000,009 characters for a quest"),
     ],
 )
 def test_a_models_own_template_that_fails_is_told_in_a_line(
@@ -178,7 +183,7 @@ def test_a_models_own_template_that_fails_is_told_in_a_line(
     chat = ChatTokenizer("m", ModelEntry(name=str(saved(tmp_path, tokenizer, template))), ROOT)
     with pytest.raises(EngineError, match=problem) as caught:
         chat.render(asking("How many?"))
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": "1.0"}', "\0"])
@@ -188,3 +193,15 @@ def test_a_broken_tokeniser_is_told_in_a_line(tmp_path: Path, content: str) -> N
     with pytest.raises(EngineError, match="no tokeniser to be had from") as caught:
         ChatTokenizer("m", ModelEntry(name=str(folder)), ROOT)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", *(f'{{"eos_token_id": {id_}}}' for id_ in ('"x"', "[[1]]", "-1"))]
+)
+def test_a_broken_generation_config_is_told_and_not_passed_over(
+    tmp_path: Path, content: str
+) -> None:
+    folder = bytelevel(tmp_path)
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(EngineError, match=r"the generation_config\.json of .* is broken"):
+        ChatTokenizer("m", ModelEntry(name=str(folder)), ROOT)

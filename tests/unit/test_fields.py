@@ -72,7 +72,9 @@ def test_what_is_no_address(url):
                  # Weights or a config from elsewhere, whose contents no digest sees; foreign code.
                  "--hf-config-path=resources/other", "--lora-modules", "--lora_m", "--download-dir",
                  "--model-class-overrides", "--model_class_overrides.A=evil:B",
-                 "--kv-transfer-config.kv_connector_module_path=evil"],
+                 "--kv-transfer-config.kv_connector_module_path=evil",
+                 "--kv-transfer-config={}", "--ec_transfer", "--log-conf=x",
+                 "--io-processor-plugin=x", "--hf_config_path=x"],
 )  # fmt: skip
 def test_arguments_of_the_server_are_known_by_their_beginnings(argument):
     with pytest.raises(ValueError, match="must not hold -"):
@@ -101,6 +103,12 @@ def test_other_arguments_of_the_server_are_the_users(arguments):
          "--config generation: line 1: the key 'top_p' stands there again; it is in line 1 already."
          " Remove one of them."),
         (["results=a\nb"], "--config results: `results` holds a new line."),
+        (["base_seed={}"],
+         "--config base_seed: `base_seed` is {}, which sets nothing. Give it a value, or leave it"
+         " out."),
+        (["generation={temperature: {}}"],
+         "--config generation: `generation.temperature` is {}, which sets nothing. Give it a value,"
+         " or leave it out."),
     ],
 )  # fmt: skip
 def test_arguments_that_a_shell_spoilt(entries, message):
@@ -109,10 +117,18 @@ def test_arguments_that_a_shell_spoilt(entries, message):
     assert str(caught.value) == message
 
 
+def test_a_further_file_that_sets_nothing_is_told(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("generation: {}\nlimit: {}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: `limit` is {}, which sets nothing"):
+        check_files([path])
+
+
 def test_arguments_that_are_meant():
     check_entries(
         ["limit=3", "models=[a, b]", "generation={top_p: 1}", "generation={temperature: 0}"]
     )
+    check_entries(["generation={}"])
     check_entries(["limit=3", "limit=4"])  # the last wins, as with any option
     check_entries(["results='my results'", "engine=null", "study1_csv=a=b.csv"])
 

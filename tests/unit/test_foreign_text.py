@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,10 +21,12 @@ from test_journaled_engine import journaled
 from grace.digests import digest
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Generation, GenerationRequest
+from grace.errors import GraceError
 from grace.foreign_text import MOST_IN_NAME, message, plain_name, writable
 from grace.generation import run_generation
 from grace.journal import Journal
 from grace.records import read_records, write_records
+from grace.scripting import logged
 from grace.studies import STUDIES
 from grace.tables import (
     raw_columns,
@@ -180,3 +183,27 @@ def test_no_text_breaks_a_row_or_a_record(
     assert rows == [{"a": clean, "b": "1"}, {"a": "x", "b": clean}]
     write_records(folder / "r.json", [{"a": clean}])
     assert json.loads((folder / "r.json").read_text(encoding="utf-8")) == [{"a": clean}]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Path]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield tmp_path / "job.log"
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def test_what_errors_quote_commands_no_terminal_and_ends_no_log(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @logged(str(log))
+    def job() -> None:
+        logging.getLogger("engine").warning("says \x1b]0;owned\x07 \ud83d \u202egnp \x9b31m\rover")
+        raise GraceError("first line\n\tsecond \x1b[2J Ünïcödé 🦉")
+
+    with pytest.raises(SystemExit):
+        job()
+    for text in (log.read_text(encoding="utf-8"), capsys.readouterr().err):
+        assert "says \ufffd]0;owned\ufffd \ufffd \ufffdgnp \ufffd31m\ufffdover" in text
+        assert "ERROR first line\n\tsecond \ufffd[2J Ünïcödé 🦉\n" in text

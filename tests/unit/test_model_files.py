@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 from pydantic import ValidationError
 from tiny_model import build_tiny_model
 
+from grace import model_files
 from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, ServingConfig
 from grace.engines import loading
-from grace.errors import EngineError
-from grace.model_files import only_pickled
+from grace.errors import ConfigError, EngineError
+from grace.model_files import check_is_model, only_pickled
 from grace.records import read_json, write_json
 from grace.serving import vllm_server
 from grace.weights import chosen
@@ -200,3 +202,19 @@ def test_shards_in_the_folder_and_below_are_taken(tmp_path: Path) -> None:
     write_json(folder / "model.safetensors.index.json", index)
     entry = ModelEntry(name="model", engine="transformers", dtype="float32", gpus=0)
     assert loading.find("m", entry, tmp_path) == str(folder)
+
+
+def test_a_folder_that_is_no_model_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    (tmp_path / "params.json").touch()
+    check_is_model(tmp_path, "model 'm'")
+    for name in (b"a\xff.bin", b"a\x1b[2J"):
+        path = os.fsencode(tmp_path) + b"/" + name
+        os.close(os.open(path, os.O_CREAT))
+        with pytest.raises(ConfigError, match="is no name that records can hold") as caught:
+            check_is_model(tmp_path, "model 'm'")
+        assert str(caught.value).isprintable()
+        Path(os.fsdecode(path)).unlink()
+    monkeypatch.setattr(model_files, "model_files", lambda _: pytest.fail("all of it is read"))
+    (tmp_path / "params.json").unlink()
+    with pytest.raises(ConfigError, match=r"model 'm': .* holds no config\.json, so it is"):
+        check_is_model(tmp_path, "model 'm'")

@@ -221,6 +221,11 @@ def test_a_template_with_an_unknown_value_names_the_known(folder: Path) -> None:
             "0, 1, 2",
         ),
         ("{% set who = speaker %}{{ who | upper }}", "LIN"),
+        (
+            "{% for a, b in [('x', 1), ('y', 2)] %}{{ a }}{{ b }}{% endfor %}"
+            "{% if state in (2, 3) %}!{% endif %}",
+            "x1y2!",
+        ),
         ("{{ speaker | replace('i', 'a') }} {{ ['x', 'y'] | join('-') }}", "Lan x-y"),
         ("{% if spekaer is defined %}x{% endif %}{# a note #}y", "y"),
         ("\ufeffText", "Text"),
@@ -296,6 +301,26 @@ def test_what_templates_may_not_hold_is_refused_before_it_runs(
             "{% for a in range(900) %}" + "y" * 60_000 + "{% endfor %}",
             r"a\.j2: gives a text of more than 1,000,000 characters",
         ),
+        *(
+            (
+                "{% set x = [1] %}" + f"{{% set x = {two} %}}" * 60 + use,
+                r"a\.j2, line 1: makes a list of more than 1,000 values",
+            )
+            for two in ("[x, x]", "(x, x)")
+            for use in (
+                "{{ x }}",
+                "{{ x | length }}",
+                "{{ x | join }}",
+                "{% if x == x %}y{% endif %}",
+            )
+        ),
+        (
+            "{% set x = range(999) | join('" + "y" * 900 + "') %}{{ [x, x] | length }}",
+            r"a\.j2, line 1: gives a text of more than 1,000,000 characters",
+        ),
+        ("x{{ '\\ud83d' }}", r"a\.j2: gives a message that holds U\+D83D, half of a character"),
+        ("{{ '\\x1b' }}[31m", r"a\.j2: gives a message that holds U\+001B, a control character"),
+        ("{{ '\\u202e' }}x", r"a\.j2: gives a message that holds U\+202E, which reorders"),
         ("y" * 70_000, r"a\.j2: 70,000 bytes are too many for a template"),
         ("{{ " + "9" * 5000 + " }}", r"a\.j2: holds a number with too many digits"),
         ("{{ 1 / 0 }}", r"a\.j2, line 1: divides by zero"),

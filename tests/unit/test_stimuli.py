@@ -236,6 +236,33 @@ def test_semicolons(read: Read) -> None:
     assert text.endswith("Save the file with commas between the columns.")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "first<br>second <3 a < b | c > d [x] {y} $z ~ ^ ` \\ # * _ = @ & % ; 'q' \"q\"",
+        "“Zoë’s” naïve – … · ½ £ € № ™ 25\u00a0% co\u00adop",
+        "\u05d0\u05d1 \u200f(\u05d2) \u0627\u0644 \u2067x\u2069 \u4e2d\u6587 \u0939\u093f",
+        "\U0001f468\u200d\U0001f469 \u2764\ufe0f 1\ufe0f\u20e3 \U0001f44d\U0001f3fd",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f won",
+        "line one\r\nline two\n\n\ttabbed",
+    ],
+)
+def test_ordinary_texts_are_taken_as_they_are(read: Read, text: str) -> None:
+    (trial, *_) = read(Study2(), encoded(changed(Study2(), 2, Scenario=text)))
+    assert trial.row()["Scenario"] == text
+
+
+@pytest.mark.parametrize("name", ["a\tb", "\x1b[2Ja", "a\nb", "\u202ea"])
+def test_names_of_columns_are_told_on_one_line_that_a_terminal_can_show(
+    read: Read, name: str
+) -> None:
+    content = table(Study2())
+    content[0][3] = name
+    assert problem(read, Study2(), content).isprintable()
+    content[0][4] = name
+    assert problem(read, Study2(), content).isprintable()
+
+
 def test_column_twice(read: Read) -> None:
     content = [[*row, row[-1]] for row in table(Study1())]
     assert problem(read, Study1(), content) == (

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from grace.config import ModelEntry
 from grace.digests import digest
 from grace.errors import EngineError
+from grace.foreign_text import message as one_line
 from grace.model_files import advice
 from grace.plain_text import known_control_token, shortened
 from grace.studies.base import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+#: Characters that a chat template may put around what is asked.
+MOST_OF_A_TEMPLATE = 10**6
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class ChatTokenizer:
                 source, revision=revision, trust_remote_code=False
             )
         except Exception as error:  # files from outside may be broken in any way
-            what = str(error).split("\n")[0][:400] or type(error).__name__
+            what = one_line(str(error).split("\n")[0]) or type(error).__name__
             raise EngineError(
                 f"model '{model_key}': no tokeniser to be had from '{name}':"
                 f" {what} Check `name` and `revision` in"
@@ -105,11 +108,18 @@ class ChatTokenizer:
         found: set[int] = set()
         try:
             config = transformers.GenerationConfig.from_pretrained(source, revision=revision)
-        except (OSError, ValueError):
-            config = None  # a model need not have one
-        eos = config.eos_token_id if config is not None else None
-        if eos is not None:
-            found |= {eos} if isinstance(eos, int) else set(eos)
+            eos = config.eos_token_id
+            found |= set(eos) if isinstance(eos, list) else {eos} - {None}
+            sound = all(type(id_) is int and 0 <= id_ < 2**31 for id_ in found)
+        except Exception as error:  # a file from outside may be broken in any way
+            # A model need not have one.
+            sound = isinstance(error, OSError) and "not a valid JSON" not in str(error)
+        if not sound:
+            raise EngineError(
+                f"model '{self._model_key}': the generation_config.json of '{source}' is"
+                " broken, so that it is not known which tokens end an answer. Fetch it again, or"
+                " correct its `eos_token_id`."
+            )
         if self._tokenizer.eos_token_id is not None:
             found.add(self._tokenizer.eos_token_id)
         if not found:
@@ -275,13 +285,20 @@ class ChatTokenizer:
                 chat, tokenize=False, add_generation_prompt=True
             )
         except Exception as error:  # it comes with the model and may raise anything
-            what = str(error).split("\n")[0].rstrip(". ")[:400] or type(error).__name__
+            what = one_line(str(error).split("\n")[0].rstrip(". ")) or type(error).__name__
             raise EngineError(
                 f"model '{self._model_key}': its chat template refuses the prompt: {what}."
                 " Choose another model, `revision` or `tokenizer` in config/models.yaml, or change"
                 " the prompt."
             ) from None
         assert isinstance(text, str)
+        asked = sum(len(message["content"]) for message in messages)
+        if len(text) > asked + MOST_OF_A_TEMPLATE:
+            raise EngineError(
+                f"model '{self._model_key}': its chat template gives {len(text):,} characters for"
+                f" a question of {asked:,}. Choose another `revision` or `tokenizer` in"
+                " config/models.yaml."
+            )
         return text
 
 

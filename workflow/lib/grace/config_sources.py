@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+
+from pydantic import BaseModel
 
 from grace.config import Config
 from grace.errors import ConfigError
@@ -18,6 +20,11 @@ TEMPLATE = "__use_yte__"
 """The key with which a file asks Snakemake to run the code in it."""
 _MAY_BE_NULL = {
     key for key, field in Config.model_fields.items() if type(None) in get_args(field.annotation)
+}
+_SECTIONS = {
+    key
+    for key, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 }
 MAX_VALUE = 100_000
 """Characters of one value."""
@@ -36,6 +43,7 @@ def check_files(paths: Iterable[Path]) -> None:
             raise ConfigError(
                 f"{path}: `{TEMPLATE}` would run code that the file holds. Write plain values."
             )
+        _refuse_no_values(values, str(path))
 
 
 def check_entries(entries: Iterable[str]) -> None:
@@ -57,4 +65,20 @@ def check_entries(entries: Iterable[str]) -> None:
             raise ConfigError(f"{source}: `{key}` holds a new line.")
         if len(value) > MAX_VALUE:
             raise ConfigError(f"{source}: a value of {len(value):,} characters.")
-        parse_argument(value, source)
+        _refuse_no_values({key: parse_argument(value, source)}, source)
+
+
+def _refuse_no_values(values: Mapping[str, Any], source: str, place: tuple[str, ...] = ()) -> None:
+    """Raise `ConfigError` for a key that is given `{}`, which Snakemake takes for "as before".
+
+    A section of settings may be empty.
+    """
+    for key, value in values.items():
+        full = (*place, key)
+        if isinstance(value, Mapping) and value:
+            _refuse_no_values(value, source, full)
+        elif isinstance(value, Mapping) and (place or key not in _SECTIONS):
+            raise ConfigError(
+                f"{source}: `{'.'.join(full)}` is {{}}, which sets nothing. Give it a value, or"
+                " leave it out."
+            )

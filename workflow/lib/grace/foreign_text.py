@@ -15,6 +15,8 @@ MOST_IN_MESSAGE = 500
 """Characters of an error message; further ones are cut off."""
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+#: Control characters but tab and line feed, what turns the direction of text, lone surrogates.
+_NOT_IN_LOGS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9 ._:/@+=,#~-]")
 _CUT = "..."
 
@@ -42,3 +44,8 @@ def message(text: str, most: int = MOST_IN_MESSAGE) -> str:
     line = " ".join(text[: 2 * most].split())
     line = "".join(letter if letter.isprintable() else REPLACEMENT for letter in line)
     return line if len(line) <= most and len(text) <= 2 * most else f"{line[:most]}{_CUT}"
+
+
+def for_log(text: str) -> str:
+    """A text of any length that a log can hold and a terminal can show, with its lines."""
+    return _NOT_IN_LOGS.sub(REPLACEMENT, text)

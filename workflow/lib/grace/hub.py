@@ -14,6 +14,7 @@ from typing import Any
 
 from grace.contents import Contents
 from grace.errors import EngineError
+from grace.foreign_text import message
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 #: Files of a few kB whose download tells a repository's newest commit.
@@ -109,4 +110,4 @@ def _checked(path: Path, contents: Contents) -> str:
 def first_line(error: BaseException) -> str:
     """What an error says first, or its kind where it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(". ") if lines else type(error).__name__
+    return message(lines[0].rstrip(". ")) if lines else type(error).__name__

@@ -12,10 +12,31 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from grace.contents import model_files
-from grace.errors import EngineError
+from grace.errors import ConfigError, EngineError
 
 SAFE_WEIGHTS = "*.safetensors"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+#: What says of a folder that it is a model: transformers' config, or Mistral's.
+_CONFIGS = ("config.json", "params.json")
+
+
+def check_is_model(folder: Path, where: str) -> None:
+    """Raise `ConfigError` for a folder that is no model, before all in it is read for its digest.
+
+    It may be a folder of many models, or somebody's whole home. `where` opens messages.
+    """
+    if not any((folder / name).is_file() for name in _CONFIGS):
+        raise ConfigError(
+            f"{where}: {folder} holds no config.json, so it is no model in the transformers format."
+            " Correct `name` in config/models.yaml."
+        )
+    for name in model_files(folder):
+        if not name.isprintable():
+            raise ConfigError(
+                f"{where}: {folder} holds a file called {name!a}, which is no name that records can"
+                " hold. Rename or delete it."
+            )
 
 
 def only_pickled(files: Iterable[str]) -> list[str]:
@@ -31,7 +52,7 @@ def pickled_in(folder: Path) -> list[str]:
     return only_pickled(path.name for path in folder.iterdir() if path.is_file())
 
 
-def check_folder(folder: Path, where: str) -> None:
+def check_weights(folder: Path, where: str) -> None:
     """Raise `EngineError` for pickled weights and for ones that no digest of the folder holds.
 
     `where` opens messages. Raises `OSError`.

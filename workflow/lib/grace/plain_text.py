@@ -17,6 +17,13 @@ _UNUSABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff\ufdd0-\ufdef"
     "\ufeff\ufff9-\ufffb\ufffd-\uffff\U000e0000-\U000e007f]"
 )
+#: The flags of England, Scotland and Wales are the only emoji of such tags.
+_FLAGS = re.compile(
+    "|".join(
+        "\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in region) + "\U000e007f"
+        for region in ("gbeng", "gbsct", "gbwls")
+    )
+)
 _WORDS = {
     "\0": "as files in UTF-16 hold",
     "\ufeff": "a byte order mark in the middle of a text",
@@ -39,7 +46,7 @@ _CONTROL_TOKEN = re.compile(
 
 def unusable_character(text: str) -> str | None:
     """The first character that no prompt may hold, in words; None where there is none."""
-    found = _UNUSABLE.search(text)
+    found = _UNUSABLE.search(_FLAGS.sub("", text))
     if found is None:
         return None
     character = found[0]

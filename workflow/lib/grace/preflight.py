@@ -27,6 +27,7 @@ from grace.engines import preflight as check_engine
 from grace.engines.base import ScoreRequest
 from grace.errors import ConfigError, EngineError, GraceError
 from grace.experiments import prompt_id
+from grace.foreign_text import message
 from grace.identity import ModelIdentity
 from grace.measurement import query_key, tokenised
 from grace.prompts import PromptSet
@@ -297,7 +298,7 @@ def main() -> None:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(". ") if lines else type(error).__name__
+    return message(lines[0].rstrip(". ")) if lines else type(error).__name__
 
 
 if __name__ == "__main__":

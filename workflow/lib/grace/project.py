@@ -33,6 +33,7 @@ from grace.errors import ConfigError
 from grace.fields import folder
 from grace.folders import check_places
 from grace.identity import PLACEMENT, ModelIdentity
+from grace.model_files import check_is_model
 from grace.modules import Code
 from grace.pico.origin import origin
 from grace.pico.settings import Settings
@@ -156,6 +157,9 @@ class Project:
         assert self.prompt_digests
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
+        for key, entry in self.models.items():
+            if entry.engine != "endpoint" and (self.root / entry.name).is_dir():
+                check_is_model(self.root / entry.name, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)

@@ -15,11 +15,20 @@ from grace import modules, provenance, sidecars
 from grace.config import Config
 from grace.digests import LIBRARY, digest
 from grace.errors import GraceError, RecordError
+from grace.foreign_text import for_log
 
 #: Params that are no part of what made an output: `code` is recorded on its own, and `runtime`
 #: cannot change a byte.
 NOT_SETTINGS = ("code", "runtime")
 DEFAULT_RESULTS = Config.model_fields["results"].default
+FORMAT, TIME = "%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"
+
+
+class _Formatter(logging.Formatter):
+    """Errors quote files, servers and models, whose text may command a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return for_log(super().format(record))
 
 
 @contextmanager
@@ -30,11 +39,11 @@ def logged(log_path: str) -> Iterator[None]:
     """
     logging.basicConfig(
         level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
         handlers=[logging.FileHandler(log_path, "w", encoding="utf-8"), logging.StreamHandler()],
         force=True,
     )
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Formatter(FORMAT, TIME))
     # These tell of every request and every file they open.
     for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

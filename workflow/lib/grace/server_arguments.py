@@ -29,7 +29,9 @@ REFUSED = {
         "--trust-remote-code", "--load-format", "--middleware", "--logits-processors",
         "--tool-parser-plugin", "--reasoning-parser-plugin", "--worker-cls",
         "--worker-extension-cls", "--scheduler-cls", "--model-class-overrides",
-        "--kv-transfer-config",
+        "--io-processor-plugin",
+        # These name modules to import, and classes to make.
+        "--kv-transfer-config", "--ec-transfer-config", "--log-config-file",
     ),
     _FILES: ("--hf-config-path", "--lora-modules", "--default-mm-loras", "--download-dir"),
     _UNSEEN: ("--config",),

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from grace.errors import StimuliError
+from grace.foreign_text import message
 from grace.plain_text import is_blank, known_control_token, shortened, unusable_character
 from grace.studies.base import StudyDesign, Trial
 
@@ -70,7 +71,7 @@ def _header(path: Path, header: Sequence[str], study: StudyDesign) -> list[str]:
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
         raise StimuliError(
-            f"{path}, row 1: the column {', '.join(repeated)[:400]} stands there twice."
+            f"{path}, row 1: the column {message(', '.join(repeated))} stands there twice."
         )
     wanted = study.input_columns()
     missing = [name for name in wanted if name not in names]
@@ -78,7 +79,7 @@ def _header(path: Path, header: Sequence[str], study: StudyDesign) -> list[str]:
         hints = "".join(_rename(name, [n for n in names if n not in wanted]) for name in missing)
         if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
             hints = " Save the file with commas between the columns."
-        found = ", ".join(name[:80] for name in names[:40]) or "an empty line there"
+        found = message(", ".join(name[:80] for name in names[:40])) or "an empty line there"
         raise StimuliError(
             f"{path}, row 1: {study.name} needs the column{'s' if len(missing) > 1 else ''}"
             f" {', '.join(missing)}; the file has {found}.{hints}"

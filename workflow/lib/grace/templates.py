@@ -18,6 +18,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from grace.errors import ConfigError
 from grace.plain_text import is_blank, known_control_token, unusable_character
@@ -26,6 +27,8 @@ from grace.plain_text import is_blank, known_control_token, unusable_character
 MOST_BYTES, MOST_STEPS, MOST_CHARACTERS = 64 * 2**10, 1_000, 10**6
 #: Files that include each other, one within the other.
 MOST_LEVELS = 20
+#: Values of a list, those of the lists in it included.
+MOST_VALUES = 1_000
 #: Numbers that may be reckoned with, up and down.
 MOST = 10**9
 
@@ -82,6 +85,33 @@ def _bounded(size: float) -> None:
         )
 
 
+def _contents(value: Any) -> tuple[int, int]:
+    """How many values and characters a value consists of; lists that it holds are bounded."""
+    if isinstance(value, list | tuple):
+        counts = [_contents(one) for one in value]
+        return 1 + sum(values for values, _ in counts), sum(size for _, size in counts)
+    return 1, len(value) if isinstance(value, str) else 0
+
+
+def _filtered(node: nodes.Node, name: str, environment: jinja2.Environment) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno, environment=environment)
+
+
+class _BoundLists(NodeTransformer):
+    """Lets every list that a template makes go through the filter `bounded`."""
+
+    def __init__(self, environment: jinja2.Environment) -> None:
+        self._environment = environment
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(node, "bounded", self._environment)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(node, "bounded", self._environment) if node.ctx == "load" else node
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """Reads and runs the templates of one folder; counts the steps of the render at hand."""
 
@@ -100,7 +130,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         )
         own = {"join": _joined, "replace": _replaced}
         self.filters = {name: own.get(name, self.filters[name]) for name in FILTERS}
-        self.filters["counted"] = self._counted
+        self.filters |= {"counted": self._counted, "bounded": self._bounded_list}
         self.tests = {name: self.tests[name] for name in TESTS}
         self.globals = {"range": self._range}
         self.steps = 0
@@ -126,6 +156,15 @@ class _Environment(ImmutableSandboxedEnvironment):
             counted.append(value)
         return counted
 
+    def _bounded_list(self, values: Any) -> Any:
+        """A list that was just made: lists of lists double with every line that makes one."""
+        self._step()
+        count, size = _contents(values)
+        if count > MOST_VALUES:
+            raise jinja2.TemplateRuntimeError(f"makes a list of more than {MOST_VALUES:,} values")
+        _bounded(size)
+        return values
+
     def get_template(self, *arguments: Any, **options: Any) -> jinja2.Template:
         self._step()
         return super().get_template(*arguments, **options)
@@ -143,10 +182,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         for node in tree.iter_child_nodes():
             self._check(node, name)
+        _BoundLists(self).visit(tree)
         for loop in tree.find_all(nodes.For):
-            loop.iter = nodes.Filter(
-                loop.iter, "counted", [], [], None, None, lineno=loop.lineno, environment=self
-            )
+            loop.iter = _filtered(loop.iter, "counted", self)
         return tree
 
     def _check(self, node: nodes.Node, name: str | None) -> None:
@@ -306,6 +344,13 @@ class Templates:
             raise ConfigError(
                 f"{self._folder / name}: gives an empty message. A model cannot be asked nothing:"
                 " write the question into the template."
+            )
+        # Expressions make characters of their own, such as '\\u202e'.
+        character = unusable_character(text)
+        if character is not None:
+            raise ConfigError(
+                f"{self._folder / name}: gives a message that holds {character}. Take away what"
+                " makes it, here or in the stimuli."
             )
         # Pieces that are harmless by themselves may make one together.
         token = known_control_token(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -155,6 +156,6 @@ class _RepeatedKeyError(Exception):
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _RepeatedKeyError(message(repr(next(k for k in keys if keys.count(k) > 1)), 60))
+        counts = Counter(key for key, _ in pairs)  # there may be a million of them
+        raise _RepeatedKeyError(message(repr(counts.most_common(1)[0][0]), 60))
     return found

@@ -15,7 +15,7 @@ from grace.chat import tokenizer_source
 from grace.config import ModelEntry
 from grace.errors import EngineError
 from grace.hub import first_line
-from grace.model_files import advice, check_folder
+from grace.model_files import advice, check_weights
 
 #: Kinds of layers whose cache is keys and values a token, or nothing.
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}
@@ -31,7 +31,7 @@ def find(model_key: str, entry: ModelEntry, root: Path) -> str:
                 f"{where}: {folder} holds no config.json, so it is no model in the transformers"
                 " format. Correct `name` in config/models.yaml."
             )
-        check_folder(folder, where)
+        check_weights(folder, where)
         return str(folder)
     if entry.name.count("/") > 1 or entry.name.startswith((".", "/", "~")):
         raise EngineError(

@@ -15,7 +15,7 @@ from grace.config import ModelEntry, ServingConfig
 from grace.contents import Contents
 from grace.errors import EngineError
 from grace.identity import ModelIdentity
-from grace.model_files import check_folder
+from grace.model_files import check_weights
 from grace.serving.holder import require_free_port
 from grace.serving.rundir import host_dir, port_owner
 from grace.serving.spec import ServerSpec
@@ -164,7 +164,7 @@ def check(model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path)
     """Raise `EngineError` where vLLM is missing, weights are pickled or there are too few GPUs."""
     folder = root / entry.name
     if folder.is_dir():
-        check_folder(folder, f"config/models.yaml: model '{model_key}'")
+        check_weights(folder, f"config/models.yaml: model '{model_key}'")
     if entry.gpus > 0:
         present = gpu_count()
         if present < entry.gpus:
