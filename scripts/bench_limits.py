@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from grace.config import Thresholds
+from grace.config import GenerationConfig, Thresholds
 from grace.records import read_records, write_records
 from grace.studies import STUDIES
 
@@ -57,6 +57,8 @@ def _validate(folder: Path) -> None:
         "pico",
         0,
         {
+            "answers_as": None,
+            "decoding": GenerationConfig().model_dump(),
             "trials": {STUDY.name: trials},
             "variants": ["seed"],
             "thresholds": Thresholds().model_dump(),

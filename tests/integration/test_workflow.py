@@ -101,7 +101,8 @@ def test_metadata_and_validation_say_what_ran(project):
     }  # fmt: skip
     assert set(metadata["configuration"]["trials"].values()) == {6}
     assert metadata["configuration"]["temperatures"] == {"exp1": 0.7, "exp2": 1.0}
-    assert metadata["deployment_info"]["versions"]["torch"]
+    for run in metadata["runs"].values():
+        assert all(source["versions"]["torch"] for source in run["answered_by"])
     validation = json.loads((folder / "validation.json").read_text())
     schema = json.loads((ROOT / "workflow/schemas/validation.schema.json").read_text())
     jsonschema.validate(validation, schema)

@@ -26,11 +26,19 @@ def process(study: str, trial: Any) -> simulator.Process:
     return simulator.study2_answer(trial)
 
 
+def row(study: str, trial: Any) -> dict[str, Any]:
+    """As in a record; a paraphrased goal by its label, since users' goals have other forms."""
+    return trial.row() | ({"Goal": trial.goal_simplified} if study == "study2" else {})
+
+
 def answers(study: str, count: int) -> list[Record]:
     """Experiment 1 records of a perfect pico."""
     rng = random.Random(1)
     return [
-        {"trial": trial.row(), "response": "".join(training.sample(process(study, trial), rng))}
+        {
+            "trial": row(study, trial),
+            "response": "".join(training.sample(process(study, trial), rng)),
+        }
         for trial in trials(study, count)
     ]
 
@@ -47,7 +55,7 @@ def measured(study: str, count: int, shift: float = 0.0) -> list[Record]:
                 {"text": text, "logprob": math.log(0.99 * p)} for text, p in probabilities.items()
             ]
             queries.append({"name": name, "options": options, "option_mass": 0.99, "status": "ok"})
-        records.append({"trial": trial.row(), "queries": queries})
+        records.append({"trial": row(study, trial), "queries": queries})
     return records
 
 
@@ -106,7 +114,7 @@ def test_bets_of_another_cell_are_found() -> None:
     records = answers("study1", 300)
     for record in records:
         if (record["trial"]["access"], record["trial"]["observe"]) == (2, 1):
-            record["trial"] |= {"access": 3, "observe": 2}
+            record["trial"] |= {"access": 3, "observe": 2, "speach": "Ann says so."}
     p_values = answered("study1", records, simulations=200).p_values
     assert p_values["bets"] < 0.01
     assert p_values["bet_means"] < 0.01
