@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 import yaml
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from workflow_project import Project
+
+from grace.engines.sampling_check import PROMPT
 
 SMALL = ("studies=[study2]", "experiments=[exp1]", "limit=3", "replications=2")
 MODELS = ("absent", "good", "refused", "rambling")
@@ -40,8 +44,19 @@ def with_models(project: Project, url: str) -> None:
     path.write_text(yaml.safe_dump(models), encoding="utf-8")
 
 
-def asked_of(server: FakeOpenAI) -> list[str]:
-    return [asked.body["model"] for asked in server.asked if "/chat/" in asked.path]
+def chats(requests: list[Asked]) -> SimpleNamespace:
+    """What was posted, by what it is for: `trials` as pairs of model and body, and how often each
+    model was asked how it draws, in `looks`. Nothing that was posted is left out."""
+    trials, looks = [], Counter()
+    for asked in requests:
+        if asked.path.endswith("/models"):
+            continue
+        body = json.dumps(asked.body, sort_keys=True)
+        if PROMPT in body:
+            looks[asked.body["model"]] += 1
+        else:
+            trials.append((asked.body["model"], body))
+    return SimpleNamespace(trials=trials, looks=looks)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +71,7 @@ def runs(tmp_path_factory) -> Iterator[SimpleNamespace]:
         first = project.snakemake(*config)
         reported = report.read_text(encoding="utf-8") if report.exists() else ""
         tables = models_in(project)
-        asked, again = asked_of(server), len(asked_of(server))
+        asked, again = chats(server.asked), len(server.asked)
         single = project.snakemake("results/absent/replication-0/plan.json", *config)
         answers.refuses = False
         second = project.snakemake(
@@ -64,7 +79,7 @@ def runs(tmp_path_factory) -> Iterator[SimpleNamespace]:
         )
         yield SimpleNamespace(
             project=project, first=first, reported=reported, tables=tables, asked=asked,
-            single=single, second=second, asked_later=asked_of(server)[again:],
+            single=single, second=second, asked_later=chats(server.asked[again:]),
             report=report,
         )  # fmt: skip
 
@@ -106,10 +121,14 @@ def test_what_is_known_beforehand_is_told_before_the_first_request(runs):
 
 
 def test_no_answer_is_asked_twice_in_the_runs_that_go_on(runs):
-    """`refused` is asked in one of its replications, the others in both."""
-    assert {model: runs.asked.count(model) for model in MODELS} == {
-        "absent": 0, "good": 6, "refused": 3, "rambling": 6,
-    }  # fmt: skip
+    """`refused` is asked in one of its replications, the others in both.
+
+    Before a model's first trial two requests see how it draws, in one of its replications.
+    """
+    trials = runs.asked.trials
+    assert Counter(model for model, _ in trials) == {"good": 6, "refused": 3, "rambling": 6}
+    assert len(set(trials)) == len(trials)
+    assert runs.asked.looks == {"good": 2, "refused": 2, "rambling": 2}
 
 
 def test_a_single_file_of_a_failed_model_gives_the_error_directly(runs):
@@ -121,8 +140,11 @@ def test_a_single_file_of_a_failed_model_gives_the_error_directly(runs):
 
 def test_the_next_run_tries_what_failed_and_asks_nothing_else(runs):
     assert runs.second.returncode == 0, runs.second.stdout
-    assert set(runs.asked_later) == {"refused"}
-    assert len(runs.asked_later) == 6
+    trials = runs.asked_later.trials
+    assert Counter(model for model, _ in trials) == {"refused": 6}
+    assert len(set(trials)) == len(trials)
+    # How it draws could not be seen while it refused.
+    assert runs.asked_later.looks == {"refused": 2}
     assert models_in(runs.project) == {"good", "refused", "rambling"}
     assert "Not in this report" not in runs.report.read_text(encoding="utf-8")
     assert "Sample study2's answers with good" not in runs.second.stdout
