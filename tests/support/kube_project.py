@@ -83,6 +83,7 @@ class KubeProject:
         """Start Snakemake as a user would."""
         log = self.folder.parent / "terminal.log"
         with log.open("ab") as output:
+            begin = output.tell()
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "snakemake", "--executor", "kubernetes", *arguments),
@@ -96,7 +97,7 @@ class KubeProject:
                 start_new_session=True,
                 preexec_fn=_as_on_a_terminal,
             )
-        return Running(process, log)
+        return Running(process, log, begin)
 
     def want(self, *names: str, arguments: tuple[str, ...] = (), **config: str) -> Running:
         """Start the toy for these files of `out`."""
@@ -120,10 +121,11 @@ class KubeProject:
 
 @dataclass
 class Running:
-    """Snakemake under way."""
+    """Snakemake under way. `log` is that of all runs in the folder, this one's from `begin` on."""
 
     process: subprocess.Popen[bytes]
     log: Path
+    begin: int
 
     def wait(self, timeout_s: float = 300) -> int:
         try:
@@ -137,7 +139,8 @@ class Running:
         self.process.send_signal(number)
 
     def output(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
+        """What was on the terminal since it started, without the runs before it."""
+        return self.log.read_bytes()[self.begin :].decode("utf-8", errors="replace")
 
 
 def _as_on_a_terminal() -> None:
