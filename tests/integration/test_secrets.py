@@ -59,20 +59,27 @@ class Echo:
             return Reply({"data": [{"id": "somebodys-model"}]})
         if self._status != 200:
             return Reply({"error": {"message": said}}, self._status)
-        return chat_answer(said if self._says else "It was good")
+        answer = chat_answer(said if self._says else "It was good")
+        if "top_logprobs" in asked.body:
+            likeliest = [{"token": said if self._says else "0", "logprob": -0.5}]
+            content = [{**likeliest[0], "top_logprobs": likeliest}]
+            answer.body["choices"][0]["logprobs"] = {"content": content}
+        return answer
 
 
+# With experiment 2, `plan` asks a query first, and may refuse the model before any trial is asked.
+@pytest.mark.parametrize("experiments", ["exp1", "exp1, exp2"])
 @pytest.mark.parametrize(
     ("status", "says", "ends"),
     [(200, False, 0), (200, True, 1), (400, True, 1), (401, True, 1), (500, True, 1)],
 )
-def test_a_key_leaves_no_trace(project, status, says, ends):
+def test_a_key_leaves_no_trace(project, status, says, ends, experiments):
     echo = Echo(status, says=says)
     with closing(FakeOpenAI(echo)) as server:
         remote_model(project, server.url, api_key_env="REMOTE_KEY")
         done = project.snakemake(
             EXP1.format("remote"), "--config", "models=[remote]", *COMMON,
-            "requests={backoff_s: 0, attempts: 2}",
+            "requests={backoff_s: 0, attempts: 2}", f"experiments=[{experiments}]",
         )  # fmt: skip
     assert done.returncode == ends, done.stdout
     assert echo.saw_key, "the key was not sent, so this tests nothing"

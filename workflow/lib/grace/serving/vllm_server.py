@@ -205,7 +205,7 @@ def preflight(
 
 def vllm_version(serving: ServingConfig, root: Path) -> str:
     """Version of the installed vLLM, for example `0.32.0`. Raises `EngineError`."""
-    return _distribution(serving, root).name.split("-")[1]
+    return _distribution(serving, root).name.removesuffix(".dist-info").split("-")[1]
 
 
 def _release(version: str) -> tuple[int, ...]:
