@@ -159,6 +159,12 @@ reference_rows <- function(table, label) {
   table[table$label == label & table$experiment == "reference", , drop = FALSE]
 }
 
+#' Cells of the generic analysis without options' probabilities that a response repeats.
+without_repeats <- function(cells) {
+  single <- cells$response[is.na(cells$distribution)]
+  cells[is.na(cells$distribution) | !is_model(cells) | !cells$response %in% single, , drop = FALSE]
+}
+
 #' Stack tables; columns that a table lacks are NA. Tables without rows give one, with the columns
 #' of the first.
 bind <- function(tables) {

@@ -26,10 +26,21 @@ load_studies <- function(given, folder, input, settings, code) {
     own$figures <- as.character(unlist(input[[paste0("figures_", one$name)]]))
     own$settings <- settings
     own$document <- file.path(folder, one$section)
+    # The generic section first, which a study's own replaces in part.
+    source(file.path(folder, "lib", "generic_section.R"), local = own)
+    generic <- own$section
     for (file in one$sources) source(file.path(folder, file), local = own)
-    own$section$label <- own$section$label %or% one$name
+    for (name in c("label", "heading", "about")) {
+      own$section[[name]] <- own$section[[name]] %or% generic[[name]]
+    }
     own
   })
+}
+
+#' A figure's caption: the declaration's, unless that names a file for Snakemake's own report.
+figure_caption <- function(study, key, default) {
+  declared <- study$declaration$figures[[key]]$caption
+  if (is.null(declared) || grepl("\\.rst$", declared)) default else declared
 }
 
 #' Result tables by name, without the study's: `<study>_cells.csv` is `cells`.

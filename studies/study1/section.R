@@ -23,12 +23,12 @@ section <- list(
   ),
   methods = paste(
     "- **Study 1, contrasts.** Paired t tests on the mean difference of each prompt; the degrees",
-    "of freedom are the prompts minus one. A contrast that is the same for every prompt has no t test",
-    "and is judged by its sign. \"Holds\" means positive with p (BH) below .05; everything else is",
+    "of freedom are the prompts minus one. A contrast that is the same for every prompt has no t",
+    "test and is judged by its sign. \"Holds\" means positive with p (BH) below .05; everything else is",
     "\"cancelled\", also where few prompts leave the test weak.",
     "\n- **Study 1, analysis of variance.** Only cells with said \u2264 access exist, so the",
-    "design is incomplete and the interaction has one degree of freedom. Each factor is tested beside the",
-    "other, the interaction in the model that adds it. Experiment 1 enters as answers with random",
+    "design is incomplete and the interaction has one degree of freedom. Each factor is tested beside",
+    "the other, the interaction in the model that adds it. Experiment 1 enters as answers with random",
     "intercepts for story, prompt and replication where they can be estimated, experiment 2 as one",
     "mean a prompt with a random intercept for story. A participant number only labels rows of a",
     "language model's trials and is not a random effect."
