@@ -53,8 +53,7 @@ cell_seed <- function(seed, piece, ...) {
 
 cell_text <- function(rows, factors) {
   if (length(factors) == 0L) return(rep("all trials", nrow(rows)))
-  values <- as.data.frame(lapply(rows[factors], as.character))
-  apply(values, 1L, paste, collapse = " / ")
+  do.call(paste, c(unname(lapply(rows[factors], as.character)), sep = " / "))
 }
 
 #' Mean of each measure by cell: Wilson intervals for counts, bootstrap intervals over prompts for
@@ -231,10 +230,9 @@ generic_agreement <- function(stacked, factors, distributions) {
     compared <- lapply(distributions, function(one) {
       means <- lapply(sides, function(side) {
         rows <- side[side$distribution %in% one$name, , drop = FALSE]
-        rows <- stats::aggregate(
-          rows["value"], c(list(cell = cell_text(rows, factors)), rows["outcome"]), mean
-        )
-        lapply(split(rows, rows$cell), function(cell) cell$value[match(one$outcomes, cell$outcome)])
+        lapply(split(rows, cell_text(rows, factors)), function(cell) {
+          as.numeric(tapply(cell$value, factor(cell$outcome, one$outcomes), mean))
+        })
       })
       both <- intersect(names(means$exp1), names(means$exp2))
       jsd <- vapply(both, function(cell) {

@@ -61,6 +61,9 @@ was_run <- function(studies) {
 over_studies <- function(studies, name) {
   bind(lapply(studies, function(own) {
     table <- own$tables[[name]]
+    # One study may have times where another has none.
+    times <- vapply(table, inherits, logical(1L), what = "POSIXct")
+    table[times] <- lapply(table[times], format, "%Y-%m-%d %H:%M:%S")
     if (isTRUE(nrow(table) > 0L)) cbind(study = own$section$label, table)
   }))
 }
