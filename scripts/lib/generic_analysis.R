@@ -110,25 +110,52 @@ reference_keys <- function(source) {
   )
 }
 
-#' The reference rows of a study: source, the factors as text, query, outcome, n, total,
-#' probability. A query that is not named is the first distribution.
-read_reference_rows <- function(path, factors, distributions) {
+#' The reference rows of a study, one a source, cell of the factors, query and outcome, with n and
+#' total where people were counted, and the probability. The file's outcome is in the columns that
+#' `people` and `theory` declare, or in `outcome`; cells finer than the factors are added up.
+read_reference_rows <- function(path, declaration) {
+  factors <- unlist(declaration$factors)
+  distributions <- declared_distributions(declaration)
   rows <- read_reference(path)
-  missing <- setdiff(c("source", factors, "outcome", "probability"), names(rows))
-  if (length(missing) > 0L) {
+  declared <- unlist(lapply(c(list(declaration$people), declaration$theory), function(one) {
+    names(one$outcome)
+  }))
+  told_by <- intersect(unique(c(declared, "outcome")), names(rows))
+  if (nrow(rows) == 0L) return(data.frame())
+  missing <- setdiff(c("source", factors, "probability"), names(rows))
+  if (length(missing) > 0L || length(told_by) == 0L) {
+    missing <- c(missing, if (length(told_by) == 0L) "outcome")
     stop(sprintf("%s: missing column(s): %s", path, toString(missing)), call. = FALSE)
   }
   for (name in c("n", "total", "probability")) {
     given <- if (is.null(rows[[name]])) rep(NA, nrow(rows)) else rows[[name]]
     rows[[name]] <- as_number(given, name, path)
   }
-  for (name in factors) rows[[name]] <- plain_text(rows[[name]])
-  rows$source <- as.character(rows$source)
-  rows$outcome <- plain_text(rows$outcome)
-  query <- if (is.null(rows$query)) rep(NA, nrow(rows)) else as.character(rows$query)
-  only <- if (length(distributions) > 0L) distributions[[1L]]$name else NA_character_
-  rows$query <- ifelse(is.na(query) | query == "", only, query)
-  rows
+  for (name in c("source", factors, told_by)) rows[[name]] <- plain_text(rows[[name]])
+  rows$outcome <- apply(rows[told_by], 1L, function(values) {
+    paste(values[!is.na(values)], collapse = " ")
+  })
+  rows$query <- query_of(rows, told_by, distributions)
+  by_group(rows, c("source", factors, "query", "outcome"), function(piece) {
+    counted <- !anyNA(piece$n) && !anyNA(piece$total)
+    n <- if (counted) sum(piece$n) else NA_real_
+    total <- if (counted) sum(piece$total) else NA_real_
+    data.frame(
+      n = n, total = total, probability = if (counted) n / total else mean(piece$probability)
+    )
+  })
+}
+
+#' The distribution that each reference row is of: named in the file or by its column, else the one
+#' with that outcome, else the first.
+query_of <- function(rows, told_by, distributions) {
+  known <- vapply(distributions, function(one) one$name, character(1L))
+  if (length(known) == 0L) return(rep(NA_character_, nrow(rows)))
+  vapply(seq_len(nrow(rows)), function(i) {
+    named <- c(as.character(rows$query[i]), told_by[!is.na(rows[i, told_by])])
+    has <- vapply(distributions, function(one) rows$outcome[i] %in% one$outcomes, logical(1L))
+    c(intersect(named, known), known[has], known)[1L]
+  }, character(1L))
 }
 
 #' The distribution of each cell, over outcomes in order: a list by cell of `mean`, and for models
@@ -340,9 +367,7 @@ analyse <- function(input, output, params) {
   factors <- unlist(declaration$factors)
   refuse_reserved(factors)
   table <- read_declared(input[["ready"]], declaration)
-  reference <- read_reference_rows(
-    input[["reference"]], factors, declared_distributions(declaration)
-  )
+  reference <- read_reference_rows(input[["reference"]], declaration)
   tables <- generic_tables(
     table, reference, declaration,
     draws = params[["bootstrap_draws"]], seed = params[["seed"]],
@@ -351,6 +376,10 @@ analyse <- function(input, output, params) {
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- generic_columns(factors)
   for (name in names(columns)) write_result(tables[[name]], output[[name]], columns[[name]])
+  if (!is.null(output[["theory"]])) {
+    fitted <- read_reference(input[["theory"]])
+    write_result(fitted, output[["theory"]], names(fitted))
+  }
   figures <- generic_figures(tables, declaration)
   for (name in names(figures)) {
     one <- figures[[name]]

@@ -25,8 +25,8 @@ if (length(study$declaration$models) > 0L) {
   section$methods <- paste(c(section$methods, paste0(
     "- **", as_markdown(study$name), ", mixed models.** As declared. Experiment 1 enters by",
     " answer, experiment 2 by one mean a prompt. Terms are compared by likelihood ratio, by",
-    " maximum likelihood; t tests have Satterthwaite's degrees of freedom. Singular fits are reported, not",
-    " refitted."
+    " maximum likelihood; t tests have Satterthwaite's degrees of freedom. Singular fits are reported,",
+    " not refitted."
   )), collapse = "\n")
 }
 

@@ -12,7 +12,9 @@ section_texts <- c("glossary", "distances", "intervals", "methods", "people", "l
 #' @param input Files by `tables_<study>` and `figures_<study>`.
 #' @param code Files that the report's digest is of, as seen from `folder`.
 load_studies <- function(given, folder, input, settings, code) {
-  files <- unlist(lapply(given, function(one) c(one$sources, one$section)))
+  files <- c(
+    "lib/generic_section.R", unlist(lapply(given, function(one) c(one$sources, one$section)))
+  )
   stray <- setdiff(files, code)
   if (length(stray) > 0L) {
     stop(sprintf("%s: in the report, but not in its `code`", toString(stray)), call. = FALSE)

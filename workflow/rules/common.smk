@@ -195,7 +195,7 @@ def report_sections(wildcards, threads):
 
 def report_code():
     """scripts/report.R, what it reads, and the studies' sections."""
-    shared = ("common.R", "html.R", "report.R", "sections.R", "report_page.html")
+    shared = ("common.R", "html.R", "report.R", "sections.R", "generic_section.R", "report_page.html")
     own = [
         f"../studies/{study}/{name}"
         for study in PROJECT.config.studies
