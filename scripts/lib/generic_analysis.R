@@ -117,14 +117,13 @@ read_reference_rows <- function(path, declaration) {
   factors <- unlist(declaration$factors)
   distributions <- declared_distributions(declaration)
   rows <- read_reference(path)
-  declared <- unlist(lapply(c(list(declaration$people), declaration$theory), function(one) {
-    names(one$outcome)
-  }))
-  told_by <- intersect(unique(c(declared, "outcome")), names(rows))
   if (nrow(rows) == 0L) return(data.frame())
-  missing <- setdiff(c("source", factors, "probability"), names(rows))
-  if (length(missing) > 0L || length(told_by) == 0L) {
-    missing <- c(missing, if (length(told_by) == 0L) "outcome")
+  told_by <- outcome_columns(rows, declaration)
+  missing <- c(
+    setdiff(c("source", factors, "probability"), names(rows)),
+    if (length(told_by) == 0L) "outcome"
+  )
+  if (length(missing) > 0L) {
     stop(sprintf("%s: missing column(s): %s", path, toString(missing)), call. = FALSE)
   }
   for (name in c("n", "total", "probability")) {
@@ -144,6 +143,13 @@ read_reference_rows <- function(path, declaration) {
       n = n, total = total, probability = if (counted) n / total else mean(piece$probability)
     )
   })
+}
+
+outcome_columns <- function(rows, declaration) {
+  declared <- unlist(lapply(c(list(declaration$people), declaration$theory), function(one) {
+    names(one$outcome)
+  }))
+  intersect(unique(c(declared, "outcome")), names(rows))
 }
 
 #' The distribution that each reference row is of: named in the file or by its column, else the one

@@ -70,7 +70,7 @@ over_studies <- function(studies, name) {
   }))
 }
 
-#' What the studies say at a place, in their order, as Markdown.
+#' What the studies say at a place, one text or several each, in their order, as Markdown.
 #'
 #' @param before What each text begins with: "\n" for points of a list.
 study_texts <- function(studies, place, before = " ") {
