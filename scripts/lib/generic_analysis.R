@@ -257,10 +257,14 @@ distance_row <- function(observed, theirs, sampled, seed) {
 generic_agreement <- function(stacked, factors, distributions) {
   by_group(stacked, model_keys, function(piece) {
     sides <- split(piece, factor(piece$experiment, c("exp1", "exp2")))
-    why <- c("experiment 1 has no usable answer", "experiment 2 has no usable answer")
+    why <- sprintf("experiment %d has no usable number to compare", 1:2)
     lacking <- vapply(sides, nrow, integer(1L)) == 0L
     if (any(lacking)) return(agreement_row("exp1 against exp2", NULL, why[lacking][1L]))
-    compared <- lapply(distributions, function(one) {
+    in_both <- function(one) {
+      has <- vapply(sides, function(side) any(side$distribution %in% one$name), logical(1L))
+      all(has)
+    }
+    compared <- lapply(Filter(in_both, distributions), function(one) {
       means <- lapply(sides, function(side) {
         rows <- side[side$distribution %in% one$name, , drop = FALSE]
         lapply(split(rows, cell_text(rows, factors)), function(cell) {

@@ -66,10 +66,13 @@ generic_figures <- function(tables, declaration) {
   list(
     distributions = list(
       plot = plot_distributions(cells, factors, levels, declaration, title),
-      width = 9.5, height = grown(2.2 + 2.4 * rows_of(by_cell, panel_columns(by_cell)), shown)
+      # Each panel has an axis of its own where distributions differ.
+      width = 9.5, height = grown(
+        2.2 + (if (several > 1L) 3 else 2.4) * rows_of(by_cell, panel_columns(by_cell)), shown
+      )
     ),
     by_factor = list(
-      plot = plot_by_factor(responses, factors, levels, title),
+      plot = plot_by_factor(responses, factors, levels, declared_ranges(declaration), title),
       width = 9.5,
       height = grown(2.2 + 2.4 * rows_of(rest * length(names), panel_columns(rest * length(names))),
         shown)
@@ -119,7 +122,7 @@ plot_distributions <- function(cells, factors, levels, declaration, title) {
     order <- levels(rows$panel)
     both <- paste(rows$distribution, rows$panel, sep = "\n")
     rows$panel <- factor(both, as.vector(outer(
-      unique(models$distribution), order, paste, sep = "\n"
+      order, unique(models$distribution), function(cell, name) paste(name, cell, sep = "\n")
     )))
   }
   all_panels <- nlevels(droplevels(rows$panel[is_model(rows)]))
@@ -137,7 +140,10 @@ plot_distributions <- function(cells, factors, levels, declaration, title) {
     ) +
     geom_point(data = theory, shape = 5, size = 2.6, colour = "grey30") +
     points_with_intervals(aes(ymin = .data$ci_low, ymax = .data$ci_high), size = 1.9) +
-    facet_wrap(~panel, ncol = panel_columns(all_panels)) +
+    facet_wrap(
+      ~panel, ncol = panel_columns(all_panels),
+      scales = if (length(unique(models$distribution)) > 1L) "free_x" else "fixed"
+    ) +
     scale_models(models$label) +
     coord_cartesian(ylim = c(0, 1)) +
     labs(
@@ -148,7 +154,15 @@ plot_distributions <- function(cells, factors, levels, declaration, title) {
     if (long) theme(axis.text.x = element_text(angle = 90, hjust = 1, vjust = 0.5)) else theme()
 }
 
-plot_by_factor <- function(rows, factors, levels, title) {
+#' The declared range of each response, by name.
+declared_ranges <- function(declaration) {
+  responses <- declared_responses(declaration, declared_distributions(declaration))
+  ranges <- lapply(responses, function(one) as.numeric(unlist(one$range)))
+  names(ranges) <- vapply(responses, function(one) one$name, character(1L))
+  Filter(function(range) length(range) == 2L, ranges)
+}
+
+plot_by_factor <- function(rows, factors, levels, ranges, title) {
   title <- paste0(title, ": responses by factor")
   if (nrow(rows) == 0L || !any(is_model(rows))) return(empty_figure(title, "No usable answer"))
   first <- factors[seq_len(min(1L, length(factors)))]
@@ -163,7 +177,7 @@ plot_by_factor <- function(rows, factors, levels, title) {
     cell <- panel_names(rows, factors[-1L], levels)
     rows$panel <- factor(
       paste(response, cell, sep = "\n"),
-      as.vector(outer(levels(response), levels(cell), paste, sep = "\n"))
+      as.vector(outer(levels(cell), levels(response), function(x, y) paste(y, x, sep = "\n")))
     )
   }
   all_panels <- nlevels(droplevels(rows$panel[is_model(rows)]))
@@ -173,6 +187,11 @@ plot_by_factor <- function(rows, factors, levels, title) {
   theory <- rows[rows$label %in% sources$theory & !is_model(rows), , drop = FALSE]
   models <- rows[is_model(rows), , drop = FALSE]
   shares <- all(rows$value >= 0 & rows$value <= 1)
+  corners <- unique(models[c("panel", "response")])
+  corners <- corners[corners$response %in% names(ranges), , drop = FALSE]
+  whole <- bind(lapply(1:2, function(end) {
+    cbind(corners, value = vapply(ranges[corners$response], `[`, numeric(1L), end))
+  }))
   ggplot(models, aes(x = .data$at, y = .data$value)) +
     geom_linerange(
       data = people, aes(ymin = .data$ci_low, ymax = .data$ci_high), colour = "grey70",
@@ -186,6 +205,7 @@ plot_by_factor <- function(rows, factors, levels, title) {
       position = side_by_side(0.4), na.rm = TRUE
     ) +
     geom_point(series(shape = .data$experiment), position = side_by_side(0.4), size = 2) +
+    (if (nrow(whole) > 0L) geom_blank(data = cbind(whole, at = models$at[1L]))) +
     facet_wrap(
       ~panel, ncol = panel_columns(all_panels), scales = if (shares) "fixed" else "free_y"
     ) +
@@ -263,8 +283,15 @@ plot_calibration <- function(cells, factors, title) {
   if (nrow(both) == 0L) return(empty_figure(title, "Needs both experiments of the same model"))
   both$name <- in_order(both$response, unique(both$response))
   shapes <- rep_len(c(16, 17, 15, 4, 3, 8, 18, 1, 2, 0), nlevels(both$name))
-  ends <- range(c(both$value, both$scored, both$ci_low, both$ci_high), na.rm = TRUE)
-  if (ends[1L] >= 0 && ends[2L] <= 1) ends <- c(0, 1)
+  # Percentages and probabilities share no axis.
+  high <- pmax(both$value, both$scored, both$ci_high, na.rm = TRUE)
+  high <- stats::ave(high, both$response, FUN = max)
+  low <- pmin(both$value, both$scored, both$ci_low, na.rm = TRUE)
+  low <- stats::ave(low, both$response, FUN = min)
+  share <- low >= 0 & high <= 1
+  both$scale <- ifelse(share, "shares and probabilities", short_text(both$response))
+  ends <- data.frame(scale = both$scale, x = c(low, high))
+  ends$x[rep(share, 2L)] <- rep(0:1, each = nrow(both))[rep(share, 2L)]
   ggplot(both, aes(x = .data$scored, y = .data$value, colour = .data$label)) +
     geom_abline(colour = "grey60") +
     geom_linerange(aes(ymin = .data$ci_low, ymax = .data$ci_high), alpha = 0.5, na.rm = TRUE) +
@@ -272,10 +299,12 @@ plot_calibration <- function(cells, factors, title) {
     scale_colour_manual("Model", values = model_colours(both$label)) +
     scale_shape_manual("Response", values = shapes) +
     guides(shape = guide_legend(ncol = 4)) +
-    coord_equal(xlim = ends, ylim = ends) +
+    geom_blank(data = ends, aes(x = .data$x, y = .data$x), inherit.aes = FALSE) +
+    (if (length(unique(both$scale)) > 1L) facet_wrap(~scale, scales = "free")) +
     labs(
       title = title, x = "Experiment 2: scored", y = "Experiment 1: generated",
       caption = "One point a cell and response. On the diagonal both experiments agree."
     ) +
-    theme_grace()
+    theme_grace() +
+    theme(aspect.ratio = 1)
 }

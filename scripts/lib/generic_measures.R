@@ -24,7 +24,7 @@ declared_levels <- function(declaration) {
 item_column <- function(declaration) declaration$item %or% unlist(declaration$stimuli$key)[1L]
 
 #' Distributions whose options mean the same in every trial: each a list with `name`, `outcomes`,
-#' experiment 1's column of what was chosen (`field`, or NA), and experiment 2's `columns`.
+#' experiment 1's columns of what was chosen (`field`, or NA), and experiment 2's `columns`.
 declared_distributions <- function(declaration) {
   labels <- declaration$labels
   if (!is.null(labels)) {
@@ -71,14 +71,24 @@ fixed_options <- function(entry, fields) {
   } else {
     return(NULL)
   }
-  same <- vapply(names(fields), function(name) {
-    identical(name, entry$name) || setequal(fields[[name]], outcomes)
-  }, logical(1L))
   list(
-    name = entry$name, outcomes = unname(outcomes), field = names(fields)[same][1L],
+    name = entry$name, outcomes = unname(outcomes),
+    field = chosen_field(entry$name, outcomes, product, fields),
     columns = vapply(values, filled, character(1L), form = entry$columns), mean = entry$mean,
     values = unlist(entry$values)
   )
+}
+
+#' The columns of experiment 1 that say which option was chosen: the field called like the query, or
+#' with its options as levels, or one for each factor of a product; NA if there is none.
+chosen_field <- function(name, outcomes, product, fields) {
+  with_levels <- function(levels) {
+    names(fields)[vapply(fields, setequal, logical(1L), y = as.character(unlist(levels)))][1L]
+  }
+  whole <- c(intersect(name, names(fields)), with_levels(outcomes))
+  if (!all(is.na(whole))) return(whole[!is.na(whole)][1L])
+  parts <- vapply(product, with_levels, character(1L))
+  if (length(parts) == 0L || anyNA(parts)) NA_character_ else unname(parts)
 }
 
 #' Experiment 1's fields and their levels, if they have some.
@@ -95,8 +105,7 @@ answer_fields <- function(declaration) {
 measures <- function(declaration, table) {
   distributions <- declared_distributions(declaration)
   parts <- lapply(distributions, function(one) {
-    chosen <- intersect(c(one$field, "choice_label"), names(table))[1L]
-    said <- if (!is.na(chosen)) plain_text(table[[chosen]])
+    said <- said_option(table, one$field)
     lapply(seq_along(one$outcomes), function(i) {
       list(
         response = sprintf("P(%s)", one$outcomes[i]), distribution = one$name,
@@ -119,6 +128,16 @@ measures <- function(declaration, table) {
     )
   })
   c(single, unlist(parts, recursive = FALSE))
+}
+
+#' What was chosen, as text, NA where nothing was; NULL without such columns.
+said_option <- function(table, fields) {
+  if (!all(fields %in% names(table))) fields <- intersect("choice_label", names(table))
+  if (length(fields) == 0L) return(NULL)
+  parts <- lapply(fields, function(name) plain_text(table[[name]]))
+  said <- do.call(paste, parts)
+  said[Reduce(`|`, lapply(parts, is.na))] <- NA
+  said
 }
 
 #' The declared responses, or the means of queries whose options are numbers.

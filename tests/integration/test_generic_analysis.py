@@ -303,7 +303,7 @@ def test_a_declaration_that_says_little_has_cells_and_figures_all_the_same(tmp_p
     assert tables["contrasts"].empty
     assert tables["models"].empty
     assert tables["distances"].empty
-    assert list(tables["agreement"]["note"]) == ["experiment 1 has no usable answer"]
+    assert list(tables["agreement"]["note"]) == ["experiment 1 has no usable number to compare"]
 
 
 def test_what_is_no_formula_or_column_is_refused_and_never_run(tmp_path, rows):
