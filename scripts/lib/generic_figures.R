@@ -82,10 +82,17 @@ generic_figures <- function(tables, declaration) {
       # Panels are square.
       height = 2.3 + (width - 1) / compared * max(1L, length(shown))
     ),
-    calibration = list(
-      plot = plot_calibration(cells, factors, title), width = 7, height = grown(7.5, shown)
-    )
+    calibration = calibration_figure(plot_calibration(cells, factors, title), shown)
   )
+}
+
+#' The size of the figure of both experiments: square panels, up to three beside each other.
+calibration_figure <- function(plot, shown) {
+  panels <- length(unique(plot$data$scale))
+  if (panels < 2L) return(list(plot = plot, width = 7, height = grown(7.5, shown)))
+  columns <- min(3L, panels)
+  height <- 2 + 8.5 / columns * ceiling(panels / columns)
+  list(plot = plot, width = 9.5, height = grown(height, shown))
 }
 
 panel_columns <- function(panels) min(4L, max(1L, ceiling(sqrt(panels))))
@@ -290,6 +297,7 @@ plot_calibration <- function(cells, factors, title) {
   low <- stats::ave(low, both$response, FUN = min)
   share <- low >= 0 & high <= 1
   both$scale <- ifelse(share, "shares and probabilities", short_text(both$response))
+  panels <- length(unique(both$scale))
   ends <- data.frame(scale = both$scale, x = c(low, high))
   ends$x[rep(share, 2L)] <- rep(0:1, each = nrow(both))[rep(share, 2L)]
   ggplot(both, aes(x = .data$scored, y = .data$value, colour = .data$label)) +
@@ -300,7 +308,7 @@ plot_calibration <- function(cells, factors, title) {
     scale_shape_manual("Response", values = shapes) +
     guides(shape = guide_legend(ncol = 4)) +
     geom_blank(data = ends, aes(x = .data$x, y = .data$x), inherit.aes = FALSE) +
-    (if (length(unique(both$scale)) > 1L) facet_wrap(~scale, scales = "free")) +
+    (if (panels > 1L) facet_wrap(~scale, scales = "free", ncol = min(3L, panels))) +
     labs(
       title = title, x = "Experiment 2: scored", y = "Experiment 1: generated",
       caption = "One point a cell and response. On the diagonal both experiments agree."
