@@ -12,7 +12,7 @@ if __name__ == "__main__":
             Path(snakemake.input.stimuli),
             dict(snakemake.params.cell),
             dict(snakemake.params.runtime),
-            snakemake.params.code["digest"],
+            snakemake.params.code,
             Path(snakemake.output.records),
             Path(snakemake.output.provenance),
         )

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from grace.digests import digest, file_digest, source_digest
+from grace.digests import digest, file_digest
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.journaled import JournaledEngine
@@ -23,6 +23,7 @@ from grace.provenance import sidecars
 from grace.results.records import write_json, write_records
 from grace.scoring.joining import QueryPlan
 from grace.scoring.records import measured_query
+from grace.sources import source_digest
 
 MODEL = "results/tiny/replication-0"
 ANSWERS = f"{MODEL}/study1_exp1.json"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grace import digests, modules
+from grace import modules, sources
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def codes(monkeypatch, tmp_path):
 
         def edited_text(path: Path, *args, **kwargs) -> str:
             text = read_text(path, *args, **kwargs)
-            same = edited is not None and path == digests.LIBRARY / edited
+            same = edited is not None and path == sources.LIBRARY / edited
             return f"{text}\nEDITED = True\n" if same else text
 
         monkeypatch.setattr(Path, "read_text", edited_text)
@@ -140,13 +140,13 @@ def test_a_script_counts_without_its_comments_and_with_what_it_imports(tmp_path)
     assert code("x = 2\n") != plain
     code("from grace.results.tables import raw_rows\nfrom grace.errors import GraceError\n")
     room = {"results/__init__.py", "results/tables.py"}
-    assert digests.script_imports(script) == {"__init__.py", "errors.py", *room}
+    assert sources.script_imports(script) == {"__init__.py", "errors.py", *room}
     assert project.code("made.py")["modules"] == sorted(room)
 
 
 def test_r_counts_by_its_bytes(tmp_path):
     script = tmp_path / "figure.R"
     script.write_text("x <- 1\n", encoding="utf-8")
-    before = digests.source_digest(script)
+    before = sources.source_digest(script)
     script.write_text("x <- 1 # one\n", encoding="utf-8")
-    assert digests.source_digest(script) != before
+    assert sources.source_digest(script) != before

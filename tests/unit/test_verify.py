@@ -11,10 +11,11 @@ import pytest
 from finished_run import facts_of_a_job, forged, lowered
 from pydantic import ValidationError
 
-from grace.digests import file_digest, source_digest
+from grace.digests import file_digest
 from grace.errors import RecordError
 from grace.models import hub
 from grace.provenance import chain, sidecars, verify
+from grace.sources import source_digest
 
 
 @pytest.fixture

@@ -59,7 +59,8 @@ rule analysis_study1:
     params:
         cell={**STATISTICS, **PROJECT.analysis_cell()},
         inputs=PROJECT.input_digests("resources/reference/study1_published_tests.csv"),
-        code=analysis_code("study1"),
+        code=code_digest(analysis_code("study1")),
+        sources=code_files(analysis_code("study1")),
     message:
         "Analyse study 1"
     script:
@@ -114,7 +115,8 @@ rule analysis_study2:
         runtime=JOBS["report"].minutes,
     params:
         cell={**STATISTICS, **PROJECT.analysis_cell()},
-        code=analysis_code("study2"),
+        code=code_digest(analysis_code("study2")),
+        sources=code_files(analysis_code("study2")),
     message:
         "Analyse study 2"
     script:

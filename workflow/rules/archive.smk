@@ -15,7 +15,8 @@ rule archive:
         "../../envs/python.yaml"
     params:
         cell=PROJECT.run_config(),
-        code=PROJECT.code("archive.py"),
+        code=code_digest(PROJECT.code("archive.py")),
+        sources=code_files(PROJECT.code("archive.py")),
         commit=commit_archived,
     message:
         "Archive the run"

@@ -159,6 +159,19 @@ def experiment_cell(experiment):
     )
 
 
+def code_digest(code):
+    """What Snakemake records of the code behind an output: a digest in which no path is.
+
+    `code` is what is behind it, or a function of wildcards that says it.
+    """
+    return lambda wildcards: (code(wildcards) if callable(code) else code)["digest"]
+
+
+def code_files(code):
+    """The same with its files, which the job digests and records; Snakemake records none."""
+    return lambda wildcards, threads: code(wildcards) if callable(code) else code
+
+
 def experiment_code(experiment):
     return lambda wildcards: PROJECT.experiment_code(wildcards.model, wildcards.study, experiment)
 
@@ -174,6 +187,11 @@ def table_code(script):
 def analysis_code(study):
     shared = ["common", "figures", "statistics", f"{study}_figures", f"{study}_models"]
     return PROJECT.script_code(f"analysis_{study}.R", *(f"lib/{name}.R" for name in shared))
+
+
+def report_code():
+    shared = ["common.R", "html.R", "report.R", "report_page.html"]
+    return PROJECT.script_code("report.R", "report.Rmd", *(f"lib/{name}" for name in shared))
 
 
 def runtime(wildcards, threads):

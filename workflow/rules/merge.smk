@@ -24,7 +24,8 @@ rule merge:
         runtime=JOBS["report"].minutes,
     params:
         cell=PROJECT.merge_cell(),
-        code=table_code("merge.py"),
+        code=code_digest(table_code("merge.py")),
+        sources=code_files(table_code("merge.py")),
     message:
         "Merge {wildcards.study} over models and replications"
     script:
@@ -55,7 +56,8 @@ rule reference:
             "resources/reference/politeness_lexicon.csv",
             "resources/reference/politeness_weights.csv",
         ),
-        code=PROJECT.code("reference.py"),
+        code=code_digest(PROJECT.code("reference.py")),
+        sources=code_files(PROJECT.code("reference.py")),
     message:
         "Compute the cognitive models' rows"
     script:

@@ -22,7 +22,8 @@ rule train_pico:
         runtime=180,
     params:
         cell=PROJECT.pico_cell(),
-        code=PROJECT.code("train_pico.py"),
+        code=code_digest(PROJECT.code("train_pico.py")),
+        sources=code_files(PROJECT.code("train_pico.py")),
         prompts=pico_prompts,
     message:
         "Train pico: about 40 minutes on two cores"

@@ -20,7 +20,8 @@ rule plan:
     params:
         cell=plan_cell,
         # The script alone: whatever makes a plan stale makes every answer stale with it.
-        code=PROJECT.script_code("plan.py"),
+        code=code_digest(PROJECT.script_code("plan.py")),
+        sources=code_files(PROJECT.script_code("plan.py")),
         runtime=runtime,
     message:
         "Plan {wildcards.model}, replication {wildcards.replication}"

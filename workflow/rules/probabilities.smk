@@ -19,7 +19,8 @@ rule probabilities:
         runtime=JOBS["tables"].minutes,
     params:
         cell=PROJECT.probabilities_cell(),
-        code=table_code("probabilities.py"),
+        code=code_digest(table_code("probabilities.py")),
+        sources=code_files(table_code("probabilities.py")),
     message:
         "Compute {wildcards.study}'s distributions of {wildcards.model}"
     script:

@@ -19,7 +19,8 @@ rule structure:
         runtime=JOBS["tables"].minutes,
     params:
         cell=PROJECT.structure_cell(),
-        code=table_code("structure.py"),
+        code=code_digest(table_code("structure.py")),
+        sources=code_files(table_code("structure.py")),
     message:
         "Parse {wildcards.study}'s answers of {wildcards.model}"
     script:

@@ -20,7 +20,8 @@ rule validate:
         runtime=JOBS["tables"].minutes,
     params:
         cell=validation_cell,
-        code=PROJECT.code("validate.py"),
+        code=code_digest(PROJECT.code("validate.py")),
+        sources=code_files(PROJECT.code("validate.py")),
     message:
         "Validate {wildcards.model}, replication {wildcards.replication}"
     script:

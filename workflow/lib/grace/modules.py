@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict
 
-from grace.digests import code_digests, digest, source_digest
 from grace.engines import MODULES as ENGINE_MODULES
 from grace.engines import SCORING_MODULES
+from grace.sources import Source, closure, joined_digest, read_source
 
 #: Modules that every job imports and that cannot change a byte of a result.
 INERT = (
@@ -46,7 +46,7 @@ AROUND_ASKING = ("results/records.py", "studies/stimuli.py")
 class Code(TypedDict):
     """What is behind an output: files in scripts/, modules of the library by name, and a digest.
 
-    The digest is of them and of all that the modules import.
+    The digest is of them and of all that the modules import; names and places are not in it.
     """
 
     scripts: list[str]
@@ -55,16 +55,16 @@ class Code(TypedDict):
 
 
 @lru_cache
-def library(*roots: str) -> dict[str, str]:
-    """Digests of library modules, by name, and of what they import, by path."""
+def library(*roots: str) -> dict[str, Source]:
+    """Library modules, by name, and what they import, by path."""
     scoring = (module for modules in SCORING_MODULES.values() for module in modules)
     around = AROUND_ASKING if set(roots) & set(EXPERIMENTS.values()) else ()
-    return code_digests(roots, (*INERT, *EXPERIMENTS.values(), *scoring, *around))
+    return closure(roots, (*INERT, *EXPERIMENTS.values(), *scoring, *around))
 
 
-def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, str]:
-    """Digests of a project's scripts and of library modules with what they import, by path."""
-    own = {f"scripts/{name}": source_digest(root / "scripts" / name) for name in scripts}
+def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, Source]:
+    """A project's scripts, and library modules with what they import, by path."""
+    own = {f"scripts/{name}": read_source(root / "scripts" / name) for name in scripts}
     return {**own, **library(*modules)}
 
 
@@ -74,7 +74,7 @@ def code(root: Path, scripts: Iterable[str], modules: Iterable[str] = ()) -> Cod
     return {
         "scripts": scripts,
         "modules": modules,
-        "digest": digest(sources(root, scripts, modules)),
+        "digest": joined_digest(sources(root, scripts, modules)),
     }
 
 

@@ -33,6 +33,7 @@ from grace.prompts.variants import PromptSet
 from grace.provenance import environment
 from grace.results.records import write_json
 from grace.settings.config import Config, ModelEntry
+from grace.sources import joined_digest
 from grace.studies import DESIGNS
 from grace.studies.stimuli import numbered_trials, read_trials
 
@@ -102,10 +103,12 @@ def _key(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json) -> str:
             # Commits of the hub, which a cell does not know.
             [entry.revision, entry.tokenizer_revision],
             wanted,
-            modules.library(
-                "experiments/preflight.py",
-                "experiments/measurement.py",
-                *(f"studies/{name}.py" for name in wanted["stimuli"]),
+            joined_digest(
+                modules.library(
+                    "experiments/preflight.py",
+                    "experiments/measurement.py",
+                    *(f"studies/{name}.py" for name in wanted["stimuli"]),
+                )
             ),
             importlib.metadata.version("transformers"),
         ]

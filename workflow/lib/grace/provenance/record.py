@@ -102,6 +102,8 @@ class ProvenanceRecord(_Record):
     #: What the same job made, too.
     made_with: dict[Name, Sha256]
     identity: dict[str, Any] | None = None
+    #: Of `code` and of what its files import from each other; not of names and places. Python's.
+    code_digest: Sha256 | None = None
     #: What became of control tokens in the text of questions.
     control_tokens: dict[Name, str] | None = None
     files: dict[Name, Sha256] | None = None

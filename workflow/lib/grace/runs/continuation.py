@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from grace.digests import LIBRARY
 from grace.errors import ConfigError, RecordError
 from grace.results.records import read_json
 from grace.results.validation import read_report
+from grace.sources import LIBRARY
 
 #: Environment variable that says what has failed before, for the run that goes on and its pods.
 VARIABLE = "GRACE_FAILED"

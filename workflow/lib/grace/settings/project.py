@@ -19,7 +19,7 @@ from grace.cluster import placement
 from grace.cluster.placement import Placement
 from grace.cluster.settings import Cluster, load_clusters, select_cluster
 from grace.contents import Contents
-from grace.digests import digest, file_digest, script_imports
+from grace.digests import digest, file_digest
 from grace.errors import ConfigError
 from grace.experiments.preflight import check_tokenizers
 from grace.models.files import check_is_model
@@ -40,6 +40,7 @@ from grace.settings.config import (
 )
 from grace.settings.fields import folder
 from grace.settings.folders import check_places
+from grace.sources import script_imports
 from grace.studies import STUDIES, Trial
 from grace.studies.stimuli import read_trials
 
