@@ -2,9 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import pandas as pd
 
@@ -13,6 +13,7 @@ from grace.results.records import read_json, replacing
 from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
 from grace.results.validation import NAMED, check_draws, read_report
 from grace.settings.config import GenerationConfig
+from grace.settings.output_configs import MergeConfig
 from grace.studies import STUDIES, Study
 
 
@@ -49,7 +50,7 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
 
 def repeated_draws(
     structured: list[Path], probabilities: list[Path], study: Study,
-    decoding: Mapping[str, Any] | None,
+    decoding: GenerationConfig | None,
 ) -> Iterator[str]:  # fmt: skip
     """A line for each model whose replications repeat each other, which none of them shows alone.
 
@@ -63,11 +64,12 @@ def repeated_draws(
     for model, pairs in tables.items():
         if len(pairs) > 1:
             scored = [table for _, table in pairs if table is not None]
+            assert decoding is not None
             checks = check_draws(
                 pd.concat([found for found, _ in pairs]),
                 pd.concat(scored) if scored else None,
                 study,
-                GenerationConfig.model_validate(decoding),
+                decoding,
             )
             whose = f"{model}, all {len(pairs)} replications"
             yield from (check.failure(whose) for check in checks if not check.passed)
@@ -121,17 +123,16 @@ def merge(
 if __name__ == "__main__":
     from grace.runs.scripting import job
 
+    config = MergeConfig.model_validate(snakemake.params.output_config)
     study = STUDIES[snakemake.wildcards.study]
     structured = [Path(path) for path in snakemake.input.get("structured", [])]
     probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):
         refuse_invalid(
             [Path(path) for path in snakemake.input.validations],
-            snakemake.params.cell["on_invalid"],
+            config.on_invalid,
             [
-                *repeated_draws(
-                    structured, probabilities, study, snakemake.params.cell["decoding"]
-                ),
+                *repeated_draws(structured, probabilities, study, config.decoding),
                 *mixed_versions(structured, probabilities, study),
             ],
         )

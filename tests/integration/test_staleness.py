@@ -386,7 +386,8 @@ ROWS = {
         change("scripts/report.Rmd", "# Provenance", "# Where it comes from"), jobs("report")
     ),
     "the seed of the bootstrap": Row(
-        change("workflow/rules/common.smk", '"seed": 1000', '"seed": 10'), ANALYSES
+        change(f"{LIBRARY}/settings/output_configs.py", "seed: int = 1000", "seed: int = 10"),
+        ANALYSES,
     ),
     "a table of `resources/reference`": Row(
         change("resources/reference/study2_human_cells.csv", "informative", "both"),

@@ -55,7 +55,7 @@ def facts_of_a_job(**facts: Any) -> dict[str, Any]:
         "code": {},
         "commit": "0123456789abcdef0123456789abcdef01234567",
         "dirty": False,
-        "settings": {"cell": {"limit": 2}},
+        "settings": {"output_config": {"limit": 2}},
         "hardware": {"node": "n", "pod": None, "platform": "Linux", "cpus": 2, "memory_gib": 4.0},
         "versions": {"python": "3.11.7"},
         "completed": "2026-11-20T10:00:01.000+00:00",

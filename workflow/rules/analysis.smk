@@ -57,8 +57,8 @@ rule analysis_study1:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell={**STATISTICS, **PROJECT.analysis_cell()},
-        inputs=PROJECT.input_digests("resources/reference/study1_published_tests.csv"),
+        output_config=OUTPUTS.analysis().model_dump(),
+        inputs=OUTPUTS.input_digests("resources/reference/study1_published_tests.csv"),
         code=code_digest(analysis_code("study1")),
         sources=code_files(analysis_code("study1")),
     message:
@@ -114,7 +114,7 @@ rule analysis_study2:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell={**STATISTICS, **PROJECT.analysis_cell()},
+        output_config=OUTPUTS.analysis().model_dump(),
         code=code_digest(analysis_code("study2")),
         sources=code_files(analysis_code("study2")),
     message:

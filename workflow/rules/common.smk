@@ -12,6 +12,7 @@ from grace.cluster.storage import plain_name
 from grace.errors import GraceError
 from grace.runs.holders import hold
 from grace.runs.leftovers import remove_partials
+from grace.settings.outputs import Outputs
 from grace.settings.project import Project
 from grace.provenance.environment import git_state, versions
 from grace.runs.startup import begin, check_writable, end_orphans, in_use
@@ -30,6 +31,7 @@ def checked_project():
 
 
 PROJECT = checked_project()
+OUTPUTS = Outputs(PROJECT)
 
 
 # A run that was killed leaves a lock, which would be in this one's way.
@@ -144,19 +146,14 @@ def tell_forecast():
         print(f"\n{dry_run(PROJECT, runs)}", file=sys.stderr)
 
 
-# What the analyses in R share: bootstrap resamples, their seed, and the margin in percentage points
-# within which a contrast counts as equivalent to none.
-STATISTICS = {"bootstrap_draws": 1000, "seed": 1000, "equivalence_margin": 10}
+def plan_config(wildcards):
+    return OUTPUTS.plan(wildcards.model, int(wildcards.replication)).model_dump()
 
 
-def plan_cell(wildcards):
-    return PROJECT.plan_cell(wildcards.model, int(wildcards.replication))
-
-
-def experiment_cell(experiment):
-    return lambda wildcards: PROJECT.experiment_cell(
+def experiment_config(experiment):
+    return lambda wildcards: OUTPUTS.experiment(
         wildcards.model, int(wildcards.replication), wildcards.study, experiment
-    )
+    ).model_dump()
 
 
 def code_digest(code):
@@ -173,25 +170,25 @@ def code_files(code):
 
 
 def experiment_code(experiment):
-    return lambda wildcards: PROJECT.experiment_code(wildcards.model, wildcards.study, experiment)
+    return lambda wildcards: OUTPUTS.experiment_code(wildcards.model, wildcards.study, experiment)
 
 
-def validation_cell(wildcards):
-    return PROJECT.validation_cell(wildcards.model)
+def validation_config(wildcards):
+    return OUTPUTS.validation(wildcards.model).model_dump()
 
 
 def table_code(script):
-    return lambda wildcards: PROJECT.table_code(script, wildcards.study)
+    return lambda wildcards: OUTPUTS.table_code(script, wildcards.study)
 
 
 def analysis_code(study):
     shared = ["common", "figures", "statistics", f"{study}_figures", f"{study}_models"]
-    return PROJECT.script_code(f"analysis_{study}.R", *(f"lib/{name}.R" for name in shared))
+    return OUTPUTS.script_code(f"analysis_{study}.R", *(f"lib/{name}.R" for name in shared))
 
 
 def report_code():
     shared = ["common.R", "html.R", "report.R", "report_page.html"]
-    return PROJECT.script_code("report.R", "report.Rmd", *(f"lib/{name}" for name in shared))
+    return OUTPUTS.script_code("report.R", "report.Rmd", *(f"lib/{name}" for name in shared))
 
 
 def runtime(wildcards, threads):

@@ -26,7 +26,7 @@ rule generate:
         disk_mb=DISK_MB,
         runtime=inference_minutes,
     params:
-        cell=experiment_cell("exp1"),
+        output_config=experiment_config("exp1"),
         code=code_digest(experiment_code("exp1")),
         sources=code_files(experiment_code("exp1")),
         runtime=runtime,

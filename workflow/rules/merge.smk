@@ -23,7 +23,7 @@ rule merge:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell=PROJECT.merge_cell(),
+        output_config=OUTPUTS.merge().model_dump(),
         code=code_digest(table_code("merge.py")),
         sources=code_files(table_code("merge.py")),
     message:
@@ -51,13 +51,13 @@ rule reference:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        inputs=PROJECT.input_digests(
+        inputs=OUTPUTS.input_digests(
             "resources/reference/study2_human_cells.csv",
             "resources/reference/politeness_lexicon.csv",
             "resources/reference/politeness_weights.csv",
         ),
-        code=code_digest(PROJECT.code("reference.py")),
-        sources=code_files(PROJECT.code("reference.py")),
+        code=code_digest(OUTPUTS.code("reference.py")),
+        sources=code_files(OUTPUTS.code("reference.py")),
     message:
         "Compute the cognitive models' rows"
     script:

@@ -18,7 +18,7 @@ rule probabilities:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=PROJECT.probabilities_cell(),
+        output_config=OUTPUTS.probabilities().model_dump(),
         code=code_digest(table_code("probabilities.py")),
         sources=code_files(table_code("probabilities.py")),
     message:

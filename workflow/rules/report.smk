@@ -23,7 +23,7 @@ rule report:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell={**STATISTICS, **PROJECT.analysis_cell()},
+        output_config=OUTPUTS.analysis().model_dump(),
         failed=failed_before,
         code=code_digest(report_code()),
         sources=code_files(report_code()),

@@ -26,7 +26,7 @@ rule score:
         disk_mb=DISK_MB,
         runtime=inference_minutes,
     params:
-        cell=experiment_cell("exp2"),
+        output_config=experiment_config("exp2"),
         code=code_digest(experiment_code("exp2")),
         sources=code_files(experiment_code("exp2")),
         runtime=runtime,

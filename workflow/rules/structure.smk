@@ -18,7 +18,7 @@ rule structure:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=PROJECT.structure_cell(),
+        output_config=OUTPUTS.structure().model_dump(),
         code=code_digest(table_code("structure.py")),
         sources=code_files(table_code("structure.py")),
     message:

@@ -14,7 +14,8 @@ from grace.sources import Source, closure, joined_digest, read_source
 #: Modules that every job imports and that cannot change a byte of a result.
 INERT = (
     "__init__.py",  # Grace's version
-    "settings/config.py",  # its values enter through the cells
+    "settings/config.py",  # its values enter through the output configurations
+    "settings/output_configs.py",
     "contents.py",  # gives a file's digest, from wherever
     "engines/answer_keys.py",  # a key only finds an answer again
     "engines/former_keys.py",
@@ -38,8 +39,8 @@ INERT = (
 )
 #: The library's side of each experiment; counts only for its own.
 EXPERIMENTS = {"exp1": "experiments/generation.py", "exp2": "experiments/measurement.py"}
-#: What stands before and after the asking, and does not count for it: trials enter through the
-#: cells by their content, and records are read in whatever layout they were written.
+#: What stands before and after the asking, and does not count for it: trials enter through output
+#: configurations by their content, and records are read in whatever layout they were written.
 AROUND_ASKING = ("results/records.py", "studies/stimuli.py")
 
 
