@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from grace.engines import MODULES as ENGINE_MODULES
 from grace.engines import SCORING_MODULES
-from grace.sources import Source, closure, joined_digest, read_source
+from grace.sources import SourceFile, closure, joined_digest, read_source
 
 #: Modules that every job imports and that cannot change a byte of a result.
 INERT = (
@@ -56,14 +56,14 @@ class Code(TypedDict):
 
 
 @lru_cache
-def library(*roots: str) -> dict[str, Source]:
+def library(*roots: str) -> dict[str, SourceFile]:
     """Library modules, by name, and what they import, by path."""
     scoring = (module for modules in SCORING_MODULES.values() for module in modules)
     around = AROUND_ASKING if set(roots) & set(EXPERIMENTS.values()) else ()
     return closure(roots, (*INERT, *EXPERIMENTS.values(), *scoring, *around))
 
 
-def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, Source]:
+def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, SourceFile]:
     """A project's scripts, and library modules with what they import, by path."""
     own = {f"scripts/{name}": read_source(root / "scripts" / name) for name in scripts}
     return {**own, **library(*modules)}

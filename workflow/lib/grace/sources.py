@@ -24,7 +24,7 @@ _MODULE = "<module>"
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A source file.
 
     `digest` is of its own text, in which names that are imported from the library count and names
@@ -39,20 +39,20 @@ class Source:
     empty: bool = False
 
 
-def read_source(path: Path, library: Path | None = None) -> Source:
+def read_source(path: Path, library: Path | None = None) -> SourceFile:
     """A source file of a project whose library is in `library`, by default the one that runs.
 
     All but Python counts by its bytes. Raises `OSError` and `SyntaxError`.
     """
     if path.suffix != ".py":
-        return Source(file_digest(path))
+        return SourceFile(file_digest(path))
     tree = _without_docstrings(_parsed(path))
     names = _Names(library or LIBRARY)
     names.find(tree)
     names.visit(tree)
     imported = sorted(names.imported)
     shape = _shape(tree)
-    return Source(
+    return SourceFile(
         digest([shape, [name for name, _ in imported]] if imported else shape),
         frozenset(names.files),
         (*((name, frozenset(files)) for name, files in imported), *names.uses),
@@ -70,14 +70,14 @@ def script_imports(path: Path) -> set[str]:
     return set(read_source(path).imports)
 
 
-def closure(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, Source]:
+def closure(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, SourceFile]:
     """Library modules and all that they import, by path from the project's root.
 
     Names are relative to the library, as in `studies/study1.py`. `inert` modules, which cannot
     change an output, are left out with what only they import. A package's `__init__` counts, but
     not all that it lists: only what is imported from it.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, SourceFile] = {}
     pending, left_out = set(roots), set(inert)
     while pending:
         name = pending.pop()
@@ -87,7 +87,7 @@ def closure(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, Source
     return {f"{LIBRARY_PATH}/{name}": found[name] for name in sorted(found)}
 
 
-def joined_digest(sources: Mapping[str, Source]) -> str:
+def joined_digest(sources: Mapping[str, SourceFile]) -> str:
     """One digest of files by path from the project's root, and of how they import each other.
 
     Paths do not count, nor do files without a statement, such as most packages' `__init__`.

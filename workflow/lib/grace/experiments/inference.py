@@ -20,7 +20,7 @@ from grace.errors import ConfigError
 from grace.experiments import preflight
 from grace.experiments.generation import run_generation
 from grace.experiments.measurement import run_scoring
-from grace.experiments.trials import Asked, Run, asked
+from grace.experiments.trials import Run, TrialPrompt, trial_prompts
 from grace.journal import Journal
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.models.identity import ModelIdentity
@@ -76,10 +76,8 @@ def infer(
         base_seed=config.base_seed,
         shuffle=config.shuffle,
     )
-    wordings = [
-        PromptSet(runtime.root / "config" / "prompts" / variant) for variant in config.prompts
-    ]
-    items = asked(run, read_trials(stimuli, study, config.limit), wordings)
+    variants = [PromptSet(runtime.root / "config" / "prompts" / name) for name in config.prompts]
+    items = trial_prompts(run, read_trials(stimuli, study, config.limit), variants)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
     identity.check_unchanged(config.model, "since this run was planned")
     version = engine_version(entry, runtime)
@@ -95,7 +93,7 @@ def infer(
         "versions": environment.versions(),
         **environment.git_state(runtime.root),
     }
-    origin = _origin(entry, identity, version, run, wordings, tokenizer, runtime.root)
+    origin = _origin(entry, identity, version, run, variants, tokenizer, runtime.root)
     label = f"{model_key}/replication-{run.replication}/{run.label}"
     with (
         # First the journal: where it cannot be written, no model need be loaded.
@@ -160,13 +158,13 @@ def _unchanged(
 
 def _origin(
     entry: ModelEntry, identity: ModelIdentity, version: str | None, run: Run,
-    wordings: list[PromptSet], tokenizer: ChatTokenizer | None, root: Path,
+    variants: list[PromptSet], tokenizer: ChatTokenizer | None, root: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Model, tokeniser, seeds and the files read, by path from the project's root."""
     files = {
         path.relative_to(root).as_posix(): file_digest(path)
-        for wording in wordings
-        for path in wording.files(run.study.templates[run.experiment])
+        for variant in variants
+        for path in variant.files(run.study.templates[run.experiment])
     }
     return {
         "model": {"name": entry.name, "weights": identity.output_config()["weights"]},
@@ -183,7 +181,7 @@ def _origin(
 
 
 def _records(
-    run: Run, items: list[Asked], tokenizer: ChatTokenizer | None, engine: Any,
+    run: Run, items: list[TrialPrompt], tokenizer: ChatTokenizer | None, engine: Any,
     config: ExperimentConfig,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     if isinstance(config, SamplingConfig):

@@ -141,19 +141,19 @@ def _prompts(wanted: Json, root: Path) -> Iterator[tuple[_Place, Any]]:
 
     Messages in experiment 1, a query in experiment 2.
     """
-    wordings = [PromptSet(root / "config" / "prompts" / name) for name in wanted["variants"]]
+    variants = [PromptSet(root / "config" / "prompts" / name) for name in wanted["variants"]]
     for name, path in wanted["stimuli"].items():
         study, seen = DESIGNS[name], set()
         for index, trial in enumerate(read_trials(Path(path), study, wanted["limit"])):
-            for wording in wordings:
-                place = (name, wording.variant, Path(path), index)
+            for variant in variants:
+                place = (name, variant.variant, Path(path), index)
                 if "exp1" in wanted["experiments"]:
-                    messages = study.messages(trial, wording)
+                    messages = study.messages(trial, variant)
                     if (key := prompt_id([messages])) not in seen:
                         seen.add(key)
                         yield _Place(place[0], "exp1", *place[1:]), messages
                 if "exp2" in wanted["experiments"]:
-                    for query in study.queries(trial, wording):
+                    for query in study.queries(trial, variant):
                         if (key := query_key(query)) not in seen:
                             seen.add(key)
                             yield _Place(place[0], "exp2", *place[1:]), query

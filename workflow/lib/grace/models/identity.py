@@ -24,7 +24,7 @@ from grace.models.chat import tokenizer_source
 from grace.settings.config import ModelEntry
 
 Experiment = Literal["exp1", "exp2"]
-Asked = tuple[str, str]
+EngineExperiment = tuple[str, str]
 
 #: Fields of a model's entry that cannot change an answer.
 PLACEMENT = {
@@ -46,7 +46,7 @@ class Dependency:
     another value needs another server.
     """
 
-    answers: frozenset[Asked]
+    answers: frozenset[EngineExperiment]
     server: bool
 
 

@@ -19,11 +19,11 @@ from grace.models import hub
 from grace.provenance.journal_check import Answers, comparable, differences
 from grace.provenance.record import FORMAT
 from grace.provenance.sidecars import FOLDER, read_sidecar, record_digest, sidecar
-from grace.sources import LIBRARY_PATH, Source, joined_digest, read_source
+from grace.sources import LIBRARY_PATH, SourceFile, joined_digest, read_source
 
 #: Whether an archive need not hold a file of a record, by its name there.
 LeftOut = Callable[[str, Mapping[str, Any]], bool]
-State = Literal["intact", "changed since", "made by other code", "of unknown origin"]
+LinkState = Literal["intact", "changed since", "made by other code", "of unknown origin"]
 #: Folders of a results folder whose files are about a run, not made from it.
 ASIDE = ("logs", "benchmarks")
 #: What Snakemake itself writes where the README says so, and what git brings.
@@ -40,7 +40,7 @@ WRITERS = (
 class Link:
     """Where a chain breaks: a file, and what is wrong with it."""
 
-    state: State
+    state: LinkState
     file: Path
     why: str
 
@@ -64,7 +64,7 @@ class Chain:
         self._links: dict[Path, Link | None] = {}
         self._records: dict[Path, dict[str, Any] | RecordError | None] = {}
         self._digests: dict[Path, str | None] = {}
-        self._sources: dict[str, Source | None] = {}
+        self._sources: dict[str, SourceFile | None] = {}
         self._hub: dict[tuple[str, str | None], dict[str, str] | str] = {}
 
     def record(self, file: Path) -> dict[str, Any] | None:
@@ -193,7 +193,7 @@ class Chain:
 
     def _other_code(self, file: Path, record: dict[str, Any]) -> Iterator[Link]:
         """Code counts by content: of a file that is gone, one of another name may hold it."""
-        found: dict[str, Source] = {}
+        found: dict[str, SourceFile] = {}
         for name, expected in record["code"].items():
             here = None if self._left_out and _leads_out(name) else self._source(name)
             if here is None and expected in self._by_digest:
@@ -320,7 +320,7 @@ class Chain:
                     "changed since", Path(model["name"]) / name, _digests(expected, found[name])
                 )
 
-    def _source(self, name: str) -> Source | None:
+    def _source(self, name: str) -> SourceFile | None:
         if name not in self._sources:
             try:
                 path = self._root / name
@@ -330,7 +330,7 @@ class Chain:
         return self._sources[name]
 
     @cached_property
-    def _by_digest(self) -> dict[str, tuple[str, Source]]:
+    def _by_digest(self) -> dict[str, tuple[str, SourceFile]]:
         """All files that may be behind a result, by digest; read where one is not in its place."""
         paths = [*(self._root / "scripts").rglob("*.*"), *(self._root / LIBRARY_PATH).rglob("*.py")]
         names = [path.relative_to(self._root).as_posix() for path in sorted(paths)]

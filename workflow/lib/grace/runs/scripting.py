@@ -16,7 +16,7 @@ from grace.errors import GraceError, RecordError
 from grace.foreign_text import for_log
 from grace.provenance import environment, sidecars
 from grace.settings.config import Config
-from grace.sources import LIBRARY, Source, joined_digest
+from grace.sources import LIBRARY, SourceFile, joined_digest
 
 #: Params that are no part of what made an output: `code` and `sources` are recorded on their own,
 #: and `runtime` cannot change a byte.
@@ -105,7 +105,7 @@ def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
         sidecars.write_sidecars(outputs, results, facts)
 
 
-def _sources(root: Path, code: modules.Code) -> dict[str, Source]:
+def _sources(root: Path, code: modules.Code) -> dict[str, SourceFile]:
     """The scripts and modules behind a job, as it runs them.
 
     Raises `RecordError` where they are not those that the job was planned with, and recorded by

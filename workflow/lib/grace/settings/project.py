@@ -1,4 +1,4 @@
-"""A project as the workflow sees it: config, models, wordings, trials, and the checks on them.
+"""A project as the workflow sees it: config, models, variants, trials, and the checks on them.
 
 What each output depends on of it is in `grace.settings.outputs`.
 """
@@ -66,8 +66,8 @@ class Project:
             config, load_models(root / "config" / "models.yaml")
         )
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
-        self.wordings = {
-            variant: PromptSet(root / "config" / "prompts" / variant) for variant in config.variants
+        self.variants = {
+            name: PromptSet(root / "config" / "prompts" / name) for name in config.variants
         }
 
     @property
@@ -164,7 +164,7 @@ class Project:
                 STUDIES[study],
                 self.config.experiments,
                 trials,
-                self.wordings,
+                self.variants,
             )
 
     @cached_property
@@ -172,8 +172,8 @@ class Project:
         """Digest of the templates behind each experiment's prompts, by label and variant."""
         return {
             f"{study}_{experiment}": {
-                variant: wording.digest(STUDIES[study].templates[experiment])
-                for variant, wording in self.wordings.items()
+                name: variant.digest(STUDIES[study].templates[experiment])
+                for name, variant in self.variants.items()
             }
             for study in self.config.studies
             for experiment in self.config.experiments
