@@ -10,8 +10,9 @@ import pytest
 
 from grace.errors import ConfigError
 from grace.settings import fields, server_arguments
-from grace.settings.config import Config, ModelEntry, load_config, load_models
+from grace.settings.config import Config, ModelEntry
 from grace.settings.folders import check_places
+from grace.settings.loading import load_config, load_models
 from grace.settings.sources import check_entries, check_files
 
 

@@ -20,7 +20,7 @@ from grace.prompts.variants import PromptSet
 from grace.scoring import limbs
 from grace.scoring.forest import Harvest, distinct_prefixes, plant, tokens_one_by_one
 from grace.scoring.packing import Budget, Shape, logits_of, pack
-from grace.settings.config import load_models
+from grace.settings.loading import load_models
 from grace.studies import STUDIES
 from grace.studies.stimuli import read_trials
 

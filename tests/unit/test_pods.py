@@ -19,7 +19,7 @@ from grace.cluster import demand, indexed, policy
 from grace.cluster.placement import misfit, needs_gpu, place
 from grace.cluster.pods import PodRequest, dns_name, job_manifest, label_value
 from grace.cluster.settings import Cluster, Toleration, Volume, load_clusters
-from grace.settings.config import load_models
+from grace.settings.loading import load_models
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]

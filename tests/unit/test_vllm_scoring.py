@@ -32,7 +32,8 @@ from grace.scoring.serving_plan import (
     nodes,
     text_stages,
 )
-from grace.settings.config import RequestsConfig, load_models
+from grace.settings.config import RequestsConfig
+from grace.settings.loading import load_models
 from grace.studies import STUDIES
 from grace.studies.stimuli import read_trials
 

@@ -18,7 +18,7 @@ import yaml
 from grace.cluster import demand
 from grace.cluster.pods import dns_name, job_manifest
 from grace.errors import ConfigError
-from grace.settings.config import load_config
+from grace.settings.loading import load_config
 from grace.settings.project import Project
 from grace.settings.yaml_reader import read_sheet
 

@@ -1,9 +1,9 @@
 """The supervisor of one model server: starts it, restarts it once, stops it when unused.
 
-`python -m grace.serving.supervisor` reads a JSON `SupervisorTask` from standard input. It runs
-in a process session of its own, so that neither Ctrl-C nor the end of the job that started it takes the server
-away from other holders. The server itself is the child of a warden (see `warden`); supervisor and
-warden each clean up when the other is killed.
+`python -m grace.serving.supervisor` reads a JSON `SupervisorTask` from standard input. It runs in a
+process session of its own, so that neither Ctrl-C nor the end of the job that started it takes the
+server away from other holders. The server itself is the child of a warden (see `warden`);
+supervisor and warden each clean up when the other is killed.
 
 The server stops
 

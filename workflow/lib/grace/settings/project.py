@@ -25,16 +25,10 @@ from grace.pico.origin import origin
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
 from grace.runs.continuation import Failure, Replication, from_environment
-from grace.settings.config import (
-    Config,
-    ModelEntry,
-    check_lengths,
-    load_config,
-    load_models,
-    select_models,
-)
+from grace.settings.config import Config, ModelEntry
 from grace.settings.fields import folder
 from grace.settings.folders import check_places
+from grace.settings.loading import check_lengths, load_config, load_models, select_models
 from grace.studies import STUDIES, Trial
 from grace.studies.stimuli import read_trials
 
