@@ -23,7 +23,7 @@ from grace.provenance import sidecars
 from grace.results.records import write_json, write_records
 from grace.scoring.joining import QueryPlan
 from grace.scoring.records import measured_query
-from grace.sources import source_digest
+from grace.source_code import source_digest
 
 MODEL = "results/tiny/replication-0"
 ANSWERS = f"{MODEL}/study1_exp1.json"

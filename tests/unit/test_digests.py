@@ -2,7 +2,7 @@
 
 import pytest
 
-from grace import digests, sources
+from grace import digests, source_code
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys():
@@ -15,12 +15,12 @@ def library(monkeypatch, tmp_path):
     """A library whose files a test writes; the digest is of `main.py`."""
     folder = tmp_path / "grace"
     (folder / "deep").mkdir(parents=True)
-    monkeypatch.setattr(sources, "LIBRARY", folder)
+    monkeypatch.setattr(source_code, "LIBRARY", folder)
 
     def code(inert=(), **files: str) -> str:
         for name, text in files.items():
             (folder / f"{name.replace('__', '/')}.py").write_text(text)
-        return sources.joined_digest(sources.closure(["main.py"], inert))
+        return source_code.joined_digest(source_code.closure(["main.py"], inert))
 
     return code
 
@@ -77,7 +77,7 @@ def test_a_digest_of_code_is_the_same_in_every_version_of_python(tmp_path):
         "        return u'' or [y := 1, *(z for z in a)][-1] or (lambda: ...)\n"
     )
     assert (
-        sources.source_digest(path)
+        source_code.source_digest(path)
         == "e22380e00d3a14d91ea7b6aff466058c66362da9ade7c942cbc012b051d91304"
     )
 
@@ -96,8 +96,8 @@ def named(monkeypatch, tmp_path):
             for package in path.relative_to(folder).parents:
                 if not (folder / package / "__init__.py").exists():
                     (folder / package / "__init__.py").write_text('"""A room."""\n')
-        monkeypatch.setattr(sources, "LIBRARY", folder)
-        return sources.joined_digest(sources.closure([root]))
+        monkeypatch.setattr(source_code, "LIBRARY", folder)
+        return source_code.joined_digest(source_code.closure([root]))
 
     return code
 

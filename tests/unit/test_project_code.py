@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grace import modules, sources
+from grace import modules, source_code
 from grace.settings.outputs import Outputs
 from grace.settings.project import Project
 
@@ -22,7 +22,7 @@ def codes(monkeypatch, tmp_path):
 
         def edited_text(path: Path, *args, **kwargs) -> str:
             text = read_text(path, *args, **kwargs)
-            same = edited is not None and path == sources.LIBRARY / edited
+            same = edited is not None and path == source_code.LIBRARY / edited
             return f"{text}\nEDITED = True\n" if same else text
 
         monkeypatch.setattr(Path, "read_text", edited_text)
@@ -141,13 +141,13 @@ def test_a_script_counts_without_its_comments_and_with_what_it_imports(tmp_path)
     assert code("x = 2\n") != plain
     code("from grace.results.tables import raw_rows\nfrom grace.errors import GraceError\n")
     room = {"results/__init__.py", "results/tables.py"}
-    assert sources.script_imports(script) == {"__init__.py", "errors.py", *room}
+    assert source_code.script_imports(script) == {"__init__.py", "errors.py", *room}
     assert Outputs(project).code("made.py")["modules"] == sorted(room)
 
 
 def test_r_counts_by_its_bytes(tmp_path):
     script = tmp_path / "figure.R"
     script.write_text("x <- 1\n", encoding="utf-8")
-    before = sources.source_digest(script)
+    before = source_code.source_digest(script)
     script.write_text("x <- 1 # one\n", encoding="utf-8")
-    assert sources.source_digest(script) != before
+    assert source_code.source_digest(script) != before

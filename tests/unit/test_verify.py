@@ -15,7 +15,7 @@ from grace.digests import file_digest
 from grace.errors import RecordError
 from grace.models import hub
 from grace.provenance import chain, sidecars, verify
-from grace.sources import source_digest
+from grace.source_code import source_digest
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Digests of values and of files. Those of source code are in `grace.sources`."""
+"""Digests of values and of files. Those of source code are in `grace.source_code`."""
 
 from __future__ import annotations
 

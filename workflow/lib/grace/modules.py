@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from grace.engines import MODULES as ENGINE_MODULES
 from grace.engines import SCORING_MODULES
-from grace.sources import SourceFile, closure, joined_digest, read_source
+from grace.source_code import SourceFile, closure, joined_digest, read_source
 
 #: Modules that every job imports and that cannot change a byte of a result.
 INERT = (

@@ -33,7 +33,7 @@ from grace.prompts.variants import PromptSet
 from grace.provenance import environment
 from grace.results.records import write_json
 from grace.settings.config import Config, ModelEntry
-from grace.sources import joined_digest
+from grace.source_code import joined_digest
 from grace.studies import DESIGNS
 from grace.studies.stimuli import numbered_trials, read_trials
 

@@ -19,7 +19,7 @@ from grace.models import hub
 from grace.provenance.journal_check import Answers, comparable, differences
 from grace.provenance.record import FORMAT
 from grace.provenance.sidecars import FOLDER, read_sidecar, record_digest, sidecar
-from grace.sources import LIBRARY_PATH, SourceFile, joined_digest, read_source
+from grace.source_code import LIBRARY_PATH, SourceFile, joined_digest, read_source
 
 #: Whether an archive need not hold a file of a record, by its name there.
 LeftOut = Callable[[str, Mapping[str, Any]], bool]

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from grace.errors import ConfigError, RecordError
 from grace.results.records import read_json
 from grace.results.validation import read_report
-from grace.sources import LIBRARY
+from grace.source_code import LIBRARY
 
 #: Environment variable that says what has failed before, for the run that goes on and its pods.
 VARIABLE = "GRACE_FAILED"

@@ -16,7 +16,7 @@ from grace.errors import GraceError, RecordError
 from grace.foreign_text import for_log
 from grace.provenance import environment, sidecars
 from grace.settings.config import Config
-from grace.sources import LIBRARY, SourceFile, joined_digest
+from grace.source_code import LIBRARY, SourceFile, joined_digest
 
 #: Params that are no part of what made an output: `code` and `sources` are recorded on their own,
 #: and `runtime` cannot change a byte.

@@ -26,7 +26,7 @@ from grace.settings.output_configs import (
     ValidationConfig,
 )
 from grace.settings.project import Project
-from grace.sources import script_imports
+from grace.source_code import script_imports
 from grace.studies import STUDIES
 
 
