@@ -5,6 +5,7 @@ Snakemake records all of it as params.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from grace import modules
@@ -36,6 +37,8 @@ class Outputs:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._config = project.config
+        #: Snakemake asks for a job's code several times, and for that of thousands of jobs.
+        self._codes: dict[tuple[tuple[str, ...], tuple[str, ...]], Code] = {}
 
     def plan(self, model: str, replication: int) -> PlanConfig:
         """Of plan.json."""
@@ -126,7 +129,7 @@ class Outputs:
         script = {"exp1": "generate.py", "exp2": "score.py"}[experiment]
         engine = self._project.models[model].engine
         behind = modules.experiment_modules(engine, study, experiment)
-        return modules.code(self._project.root, [script], behind)
+        return self._code([script], behind)
 
     def table_code(self, script: str, study: str) -> Code:
         """The code behind a study's table, by the script that writes it."""
@@ -134,16 +137,22 @@ class Outputs:
 
     def code(self, script: str, *names: str) -> Code:
         """A Python script, what it imports from the library, and modules by name."""
-        root = self._project.root
-        return modules.code(root, [script], [*script_imports(root / "scripts" / script), *names])
+        imported = script_imports(self._project.root / "scripts" / script)
+        return self._code([script], [*imported, *names])
 
     def script_code(self, *names: str) -> Code:
         """Files in scripts/ alone."""
-        return modules.code(self._project.root, names)
+        return self._code(names)
 
     def input_digests(self, *paths: str) -> dict[str, str]:
         """Digests of bundled files that rules read, by path below the project's root."""
         return {path: file_digest(self._project.root / path) for path in paths}
+
+    def _code(self, scripts: Iterable[str], names: Iterable[str] = ()) -> Code:
+        key = tuple(scripts), tuple(sorted(set(names)))
+        if key not in self._codes:
+            self._codes[key] = modules.code(self._project.root, *key)
+        return self._codes[key]
 
     def _decoding(self) -> GenerationConfig | None:
         """How answers are sampled; None where none are."""
