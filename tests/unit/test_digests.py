@@ -42,6 +42,8 @@ def test_arithmetic_counts(library):
         "from grace.deep.part import f",
         "from grace.deep import part",
         "import grace.deep.part",
+        "from .deep.part import f",
+        "from .deep import part",
         "def g():\n    from grace.deep.part import f",
     ],
 )
@@ -110,6 +112,7 @@ F = "def f(x):\n    return x + 1\n"
     [
         ("from grace.a import f\n\ny = f(1)", "from grace.deep.b import f\n\ny = f(1)"),
         ("from grace import a\n\ny = a.f(1)", "from grace.deep import b\n\ny = b.f(1)"),
+        ("from . import a\n\ny = a.f(1)", "from .deep import b\n\ny = b.f(1)"),
         ("from grace import a\n\ny = a.f(1)", "from grace.deep import b as a\n\ny = a.f(1)"),
         ("import grace.a\n\ny = grace.a.f(1)", "import grace.deep.b\n\ny = grace.deep.b.f(1)"),
         ("import grace.a as z\n\ny = z.f(1)", "from grace.deep import b\n\ny = b.f(1)"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,19 @@ def read_source(path: Path, library: Path | None = None) -> SourceFile:
     """
     if path.suffix != ".py":
         return SourceFile(file_digest(path))
-    tree = _without_docstrings(_parsed(path))
-    names = _Names(library or LIBRARY)
+    library = library or LIBRARY
+    folder = path.parent.relative_to(library).parts if path.is_relative_to(library) else None
+    return _understood(path.read_text(encoding="utf-8"), folder, library)
+
+
+@cache
+def _understood(text: str, folder: tuple[str, ...] | None, library: Path) -> SourceFile:
+    """Kept by the text: a run asks for the same modules for each of its rules.
+
+    `folder` is the file's below the library, which relative imports start from.
+    """
+    tree = _without_docstrings(ast.parse(text))
+    names = _Names(library, folder)
     names.find(tree)
     names.visit(tree)
     imported = sorted(names.imported)
@@ -111,8 +123,9 @@ def joined_digest(sources: Mapping[str, SourceFile]) -> str:
 class _Names(ast.NodeTransformer):
     """Takes the library's imports and names of its modules out of a tree, and keeps them."""
 
-    def __init__(self, library: Path) -> None:
+    def __init__(self, library: Path, folder: tuple[str, ...] | None) -> None:
         self._library = library
+        self._folder = folder
         #: Local names that stand for modules of the library, as the parts of theirs.
         self._modules: dict[str, list[list[str]]] = {}
         self.files: set[str] = set()
@@ -129,7 +142,7 @@ class _Names(ast.NodeTransformer):
                         bound = parts if alias.asname else []
                         local = alias.asname or LIBRARY.name
                         self._modules.setdefault(local, []).append(bound)
-            elif (base := _from_library(node)) is not None and isinstance(node, ast.ImportFrom):
+            elif isinstance(node, ast.ImportFrom) and (base := self._base(node)) is not None:
                 self.files |= self._behind(base)
                 for alias in node.names:
                     files = self._behind([*base, alias.name])
@@ -152,7 +165,7 @@ class _Names(ast.NodeTransformer):
         return node if node.names else None
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
-        return node if _from_library(node) is None else None
+        return node if self._base(node) is None else None
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         return self._use(node, [])
@@ -188,6 +201,9 @@ class _Names(ast.NodeTransformer):
             found = ast.Attribute(found, attribute, ast.Load())
         return found
 
+    def _base(self, node: ast.ImportFrom) -> list[str] | None:
+        return _base(node, self._folder)
+
     def _is_module(self, parts: list[str]) -> bool:
         path = self._library.joinpath(*parts)
         return (path / "__init__.py").is_file() or (
@@ -203,7 +219,7 @@ class _Names(ast.NodeTransformer):
         packages = ["/".join([*parts[:depth], "__init__.py"]) for depth in range(len(parts) + 1)]
         found = {"/".join(parts) + ".py", *packages}
         if parts:
-            found |= _handed_on(self._library.joinpath(*parts[:-1], "__init__.py"), parts[-1])
+            found |= _handed_on(self._library, parts)
         return {path for path in found if (self._library / path).is_file()}
 
 
@@ -213,21 +229,26 @@ def _inside(name: str) -> list[str] | None:
     return parts if package == LIBRARY.name else None
 
 
-def _from_library(node: ast.AST) -> list[str] | None:
-    if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-        return _inside(node.module)
-    return None
+def _base(node: ast.ImportFrom, folder: tuple[str, ...] | None) -> list[str] | None:
+    """What names are imported from, below the library; None where that is not in it."""
+    if node.level == 0:
+        return _inside(node.module or "")
+    if folder is None or node.level > len(folder) + 1:
+        return None
+    above = folder[: len(folder) + 1 - node.level]
+    return [*above, *(node.module.split(".") if node.module else [])]
 
 
-def _handed_on(package: Path, name: str) -> set[str]:
-    """The modules from which a package's `__init__` imports a name, to hand it on."""
+def _handed_on(library: Path, parts: list[str]) -> set[str]:
+    """The modules from which the `__init__` of a name's package imports it, to hand it on."""
+    package = library.joinpath(*parts[:-1], "__init__.py")
     if not package.is_file():
         return set()
     return {
         "/".join(base) + ".py"
         for node in _parsed(package).body
-        if (base := _from_library(node)) and isinstance(node, ast.ImportFrom)
-        if any((alias.asname or alias.name) == name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and (base := _base(node, tuple(parts[:-1])))
+        if any((alias.asname or alias.name) == parts[-1] for alias in node.names)
     }
 
 
