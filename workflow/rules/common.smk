@@ -92,6 +92,17 @@ def tell_unrecorded(dag):
         )
 
 
+def then_failing_without_usable_answer(execute):
+    """`workflow.execute` for runs that may find that what they have made says nothing."""
+
+    def execute_and_look(*args, **kwargs):
+        execute(*args, **kwargs)
+        if not (workflow.dryrun or workflow.execution_settings.no_hooks):
+            fail_without_usable_answer(workflow.dag)
+
+    return execute_and_look
+
+
 def fail_without_usable_answer(dag):
     """After a run that has its report: if no model has a usable answer, the run has failed.
 
