@@ -15,7 +15,7 @@ from grace.leftovers import remove_partials
 from grace.project import Project
 from grace.provenance import git_state, versions
 from grace.runs import begin, check_writable, end_orphans, in_use
-from grace.usable import refuse_without_usable_answer
+from grace.usable import followed_by, refuse_without_usable_answer
 from grace.weights import announced
 
 
@@ -92,22 +92,14 @@ def tell_unrecorded(dag):
         )
 
 
-def then_failing_without_usable_answer(execute):
-    """`workflow.execute` for runs that may find that what they have made says nothing."""
-
-    def execute_and_look(*args, **kwargs):
-        execute(*args, **kwargs)
-        if not (workflow.dryrun or workflow.execution_settings.no_hooks):
-            fail_without_usable_answer(workflow.dag)
-
-    return execute_and_look
-
-
-def fail_without_usable_answer(dag):
+def fail_without_usable_answer():
     """After a run that has its report: if no model has a usable answer, the run has failed.
 
     The report says so itself. It is another job's output than what fails here, so that it stays.
     """
+    if workflow.dryrun or workflow.execution_settings.no_hooks:
+        return
+    dag = workflow.dag
     reports = [job for job in dag.jobs if job.rule.name == "report"]
     tables = [
         Path(plain_name(file))
