@@ -25,13 +25,26 @@ def test_folders(value):
 
 
 @pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        ("results/", "results"), ("./out", "out"), ("./out//mine/./", "out/mine"),
+        ("/data//out/", "/data/out"), ("//data/out", "/data/out"),
+    ],
+)  # fmt: skip
+def test_a_folder_has_one_name_however_it_is_written(value, plain):
+    assert fields.folder(value) == plain
+    config = load_config({"results": value, "journal_dir": value})
+    assert (config.results, config.journal_dir) == (plain, plain)
+
+
+@pytest.mark.parametrize(
     ("value", "words"),
     [
         ("", "must not be empty"), (" ", "must not be blank"), ("a\n", "U+000A"), ("a\0b",
         "U+0000"),
-        ("a\u202eb", "U+202E"), (" a", "white space"), (".", "without '.', '..'"), ("..", "'..'"),
-        ("/", "needless '/'"), ("results/", "such as 'results'"), ("./a", "such as 'a'"),
-        ("a//b", "such as 'a/b'"), ("a/../b", "'..'"), ("-rf", "begins with '-'"), ("a/-x",
+        ("a\u202eb", "U+202E"), (" a", "white space"), (".", "without '..'"), ("..", "'..'"),
+        ("/", "a folder below"), ("//", "a folder below"), ("./", "a folder below"),
+        ("./../a", "'..'"), ("a/../b", "'..'"), ("-rf", "begins with '-'"), ("a/-x",
         "begins with"),
         ("{model}", "must not hold { }"), ("<results>", "must not hold < >"), ("~/a",
         "must not hold ~"),

@@ -33,7 +33,7 @@ from grace.errors import ConfigError
 from grace.fields import folder
 from grace.folders import check_places
 from grace.identity import PLACEMENT, ModelIdentity
-from grace.model_files import check_is_model
+from grace.model_files import check_is_model, with_plain_folders
 from grace.modules import Code
 from grace.pico.origin import origin
 from grace.pico.settings import Settings
@@ -67,9 +67,12 @@ class Project:
         #: What failed before the run went on without it.
         self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
-        self.entries: dict[str, ModelEntry] = select_models(
-            config, load_models(root / "config" / "models.yaml")
-        )
+        self.entries: dict[str, ModelEntry] = {
+            key: with_plain_folders(key, entry, root)
+            for key, entry in select_models(
+                config, load_models(root / "config" / "models.yaml")
+            ).items()
+        }
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
         self.wordings = {
             variant: PromptSet(root / "config" / "prompts" / variant) for variant in config.variants
