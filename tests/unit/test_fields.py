@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from snakemake import cli
+from snakemake.exceptions import CliException
+from snakemake.settings import types
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 from grace import fields, server_arguments
 from grace.config import Config, ModelEntry, load_config, load_models
-from grace.config_sources import check_entries, check_files
+from grace.config_sources import check_entries, check_files, read_before_snakemake
 from grace.errors import ConfigError
 from grace.folders import check_places
 
@@ -261,3 +267,44 @@ def test_replications_never_share_a_seed():
 
     assert sorted(OFFSETS.values()) == [n * fields.MAX_REPLICATIONS for n in range(len(OFFSETS))]
     assert len(Config(replications=1000).replication_indices) == 1000
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["limit =3", " limit=3", "=3", "limit", "", "=", "9limit=3", "a b=3", "lim\u0131t =3", "x\n=3"],
+)
+def test_what_is_no_key_with_a_value_is_refused(entry):
+    with pytest.raises(ConfigError, match="is no key with a value") as caught:
+        check_entries([entry])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("limit=# x", "`limit` holds no value: '# x' is a comment"),
+        ("limit=''", "`limit` is empty"),
+        ('study1_csv=" "', "`study1_csv` is empty"),
+        ("models=[a, # b", None),
+        ("study1_csv=a#b", None),
+    ],
+)
+def test_entries_that_hold_nothing_are_refused(entry, problem):
+    with pytest.raises(ConfigError, match=problem) if problem else nullcontext():
+        check_entries([entry])
+
+
+def test_snakemake_finds_the_plug_in_that_reads_before_it():
+    """It is a package of a plug-in's name on the path; the command line then calls what it set."""
+    assert LoggerPluginRegistry().is_installed("grace")
+    command_line = SimpleNamespace(parse_config=lambda entries: {"read": entries})
+    settings = SimpleNamespace(load_configfile=lambda path: {"read": path})
+    assert {"parse_config", "args_to_api"} <= set(vars(cli)), "where Snakemake calls its readers"
+    assert "load_configfile" in vars(types)
+    read_before_snakemake(command_line, settings)
+    assert command_line.parse_config(["limit=3"]) == {"read": ["limit=3"]}
+    assert command_line.parse_config(None) == {"read": None}
+    assert settings.load_configfile("none.yaml") == {"read": "none.yaml"}
+    for entry in ("=3", "limit=[&a [x], *b]"):
+        with pytest.raises(CliException):
+            command_line.parse_config([entry])
