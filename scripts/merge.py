@@ -8,13 +8,13 @@ from typing import IO, Any, cast
 
 import pandas as pd
 
-from grace.config import GenerationConfig
-from grace.continuation import Failure, invalid, refusal_line
 from grace.errors import RecordError
-from grace.records import read_json, replacing
+from grace.results.records import read_json, replacing
+from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
+from grace.results.validation import NAMED, check_draws, read_report
+from grace.runs.continuation import Failure, invalid, refusal_line
+from grace.settings.config import GenerationConfig
 from grace.studies import STUDIES, Study
-from grace.tables import TEXT_COLUMNS, CsvLines, analysis_ready
-from grace.validation import NAMED, check_draws, read_report
 
 
 def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[Failure] = ()) -> None:
@@ -145,7 +145,7 @@ def merge(
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     study = STUDIES[snakemake.wildcards.study]
     structured = [Path(path) for path in snakemake.input.get("structured", [])]

@@ -18,11 +18,11 @@ from tokenizers import (
     processors,
 )
 
-from grace import chat_rendering
-from grace.chat import ChatTokenizer, ControlTokenError
-from grace.config import ModelEntry
 from grace.errors import EngineError
+from grace.models import rendering
+from grace.models.chat import ChatTokenizer, ControlTokenError
 from grace.scoring.joining import plan_query
+from grace.settings.config import ModelEntry
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["", " ", "3", "100 %", "<s>user: 3<|end|>", "Ünïcödé 🦉 \n\n tab\t", "It was good. " * 100]
@@ -213,7 +213,7 @@ def chat_with(folder: Path, template: str) -> ChatTokenizer:
 def test_a_models_template_that_never_ends_is_ended_and_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str, problem: str
 ) -> None:
-    monkeypatch.setattr(chat_rendering, "MOST_SECONDS", 1)
+    monkeypatch.setattr(rendering, "MOST_SECONDS", 1)
     chat = chat_with(tmp_path / "bad", template)
     for text in ("How many?", "And now?"):
         with pytest.raises(EngineError, match=f"model 'm': its chat template .*{problem}"):

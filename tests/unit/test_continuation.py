@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from grace import continuation
-from grace.continuation import NOT_ASKED, Failure
 from grace.errors import ConfigError
-from grace.project import Project
-from grace.scripting import logged
+from grace.results.validation import Check, Report, report
+from grace.runs import continuation
+from grace.runs.continuation import NOT_ASKED, Failure
+from grace.runs.scripting import logged
+from grace.settings.project import Project
 from grace.studies import STUDIES
-from grace.validation import Check, Report, report
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,11 +14,11 @@ from snakemake.exceptions import CliException
 from snakemake.settings import types
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
-from grace import fields, server_arguments
-from grace.config import Config, ModelEntry, load_config, load_models
-from grace.config_sources import check_entries, check_files, read_before_snakemake
 from grace.errors import ConfigError
-from grace.folders import check_places
+from grace.settings import fields, server_arguments
+from grace.settings.config import Config, ModelEntry, load_config, load_models
+from grace.settings.folders import check_places
+from grace.settings.sources import check_entries, check_files, read_before_snakemake
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 from snakemake.exceptions import CliException
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from grace.config_sources import read_before_snakemake
+from grace.settings.sources import read_before_snakemake
 
 
 class LogHandler(LogHandlerBase):
