@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from grace.errors import ConfigError
 from grace.settings import fields, server_arguments
 from grace.settings.config import Config, ModelEntry, load_config, load_models
 from grace.settings.folders import check_places
-from grace.settings.sources import check_entries, check_files, read_before_snakemake
+from grace.settings.sources import check_entries, check_files
+from snakemake_logger_plugin_grace import read_before_snakemake
 
 
 @pytest.mark.parametrize(
@@ -294,8 +296,13 @@ def test_entries_that_hold_nothing_are_refused(entry, problem):
         check_entries([entry])
 
 
-def test_snakemake_finds_the_plug_in_that_reads_before_it():
-    """It is a package of a plug-in's name on the path; the command line then calls what it set."""
+def test_snakemake_finds_the_plug_in_that_checks_before_it_reads(monkeypatch):
+    """It is a package of a plug-in's name on the path; the command line then calls what it set.
+
+    It leaves no module of Grace's behind: the workflow may be another copy's.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "grace"]:
+        monkeypatch.delitem(sys.modules, name)
     assert LoggerPluginRegistry().is_installed("grace")
     command_line = SimpleNamespace(parse_config=lambda entries: {"read": entries})
     settings = SimpleNamespace(load_configfile=lambda path: {"read": path})
@@ -306,5 +313,9 @@ def test_snakemake_finds_the_plug_in_that_reads_before_it():
     assert command_line.parse_config(None) == {"read": None}
     assert settings.load_configfile("none.yaml") == {"read": "none.yaml"}
     for entry in ("=3", "limit=[&a [x], *b]"):
-        with pytest.raises(CliException):
+        with pytest.raises(CliException, match="--config"):
             command_line.parse_config([entry])
+    assert "grace.settings" not in sys.modules
+    # The library of an older version comes first on the path, as in an archive that is reproduced.
+    monkeypatch.setitem(sys.modules, "grace", ModuleType("grace"))
+    assert command_line.parse_config(["=3"]) == {"read": ["=3"]}

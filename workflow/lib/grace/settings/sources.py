@@ -7,19 +7,17 @@ and runs code that stands in a config file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from grace.errors import ConfigError, GraceError
+from grace.errors import ConfigError
 from grace.prompts.plain_text import shortened
 from grace.settings.config import Config
 from grace.settings.yaml_reader import parse_argument, read_yaml
 
-T = TypeVar("T")
-R = TypeVar("R")
 TEMPLATE = "__use_yte__"
 """The key with which a file asks Snakemake to run the code in it."""
 _MAY_BE_NULL = {
@@ -34,35 +32,6 @@ _SECTIONS = {
 _KEY = re.compile(r"[a-zA-Z_][\w-]*\w")
 MAX_VALUE = 100_000
 """Characters of one value."""
-
-
-def read_before_snakemake(command_line: Any, settings: Any) -> None:
-    """Have Snakemake's command line check what it is given, before it reads that itself.
-
-    The modules are those in which Snakemake calls its readers, `snakemake.cli` and
-    `snakemake.settings.types`.
-    """
-    command_line.parse_config = _checked(
-        command_line.parse_config, lambda entries: check_entries(entries or [])
-    )
-    settings.load_configfile = _checked(
-        settings.load_configfile, lambda path: check_files([Path(path)])
-    )
-
-
-def _checked(read: Callable[[T], R], check: Callable[[T], None]) -> Callable[[T], R]:
-    """A reader of Snakemake's behind a check; what that raises is shown without a traceback."""
-
-    def checked(given: T) -> R:
-        from snakemake.exceptions import CliException
-
-        try:
-            check(given)
-        except GraceError as error:
-            raise CliException(str(error)) from None
-        return read(given)
-
-    return checked
 
 
 def check_files(paths: Iterable[Path]) -> None:
