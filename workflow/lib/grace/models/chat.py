@@ -290,12 +290,12 @@ class ChatTokenizer:
         """
         if self._refused is not None:
             raise self._refused
-        template = self._tokenizer.get_chat_template()
         try:
+            template = self._tokenizer.get_chat_template()
             return render(
                 template, messages, self._tokenizer.special_tokens_map, MOST_OF_A_TEMPLATE
             )
-        except RenderingError as error:
+        except (RenderingError, ValueError) as error:  # of several templates none is the default
             what = one_line(str(error).split("\n")[0].rstrip(". "))
             refused = EngineError(
                 f"model '{self._model_key}': its chat template refuses the prompt: {what}."

@@ -90,6 +90,7 @@ class _Renderer:
         except BrokenPipeError:
             answer = ""
         except BaseException:  # its answer would be taken for the next one's
+            process.kill()
             self._close()
             raise
         if not answer.endswith("\n"):

@@ -130,7 +130,8 @@ class Project:
         placed = {}
         for model, entry in self.entries.items():
             chosen = here[model] or next(iter(self.placements[model]), None)
-            placed[model] = placement.apply(entry, chosen) if chosen else entry
+            applied = placement.apply(entry, chosen) if chosen else entry
+            placed[model] = with_plain_folders(model, applied, self.root)
         return placed
 
     def stimuli_path(self, study: str) -> str:
