@@ -22,6 +22,8 @@ def checked_project():
 
 
 PROJECT = checked_project()
+# Jobs get the config as it stands here, and records name files in the folder as it is called.
+config["results"] = PROJECT.config.results
 OUTPUTS = Outputs(PROJECT)
 
 

@@ -9,7 +9,7 @@ from snakemake.exceptions import LockException, WorkflowError
 
 from grace.cluster.storage import plain_name
 from grace.errors import GraceError
-from grace.results.usable import refuse_without_usable_answer
+from grace.results.usable import followed_by, refuse_without_usable_answer
 from grace.runs.holders import hold
 from grace.runs.leftovers import remove_partials
 from grace.runs.startup import begin, check_writable, end_orphans, in_use
@@ -74,11 +74,14 @@ def tell_unrecorded(dag):
         )
 
 
-def fail_without_usable_answer(dag):
+def fail_without_usable_answer():
     """After a run that has its report: if no model has a usable answer, the run has failed.
 
     The report says so itself. It is another job's output than what fails here, so that it stays.
     """
+    if workflow.dryrun or workflow.execution_settings.no_hooks:
+        return
+    dag = workflow.dag
     reports = [job for job in dag.jobs if job.rule.name == "report"]
     tables = [
         Path(plain_name(file))
