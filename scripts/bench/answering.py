@@ -21,7 +21,7 @@ from bench.measuring import System
 from bench.models import ROOT
 from grace.chat import ChatTokenizer
 from grace.engines.base import Decoding, Generation, GenerationRequest
-from grace.engines.vllm import VllmEngine
+from grace.engines.vllm.client import VllmEngine
 from grace.errors import GraceError
 from grace.prompts import PromptSet
 from grace.stimuli import read_trials

@@ -19,7 +19,7 @@ from bench.workload import (
 )
 from grace.config import ScoringConfig
 from grace.engines.base import Score, ScoreRequest
-from grace.engines.scorer import COPIES, PACKED, Scorer
+from grace.engines.transformers.scorer import COPIES, PACKED, Scorer
 from grace.errors import GraceError
 from grace.measurement import run_scoring
 

@@ -19,7 +19,7 @@ from faulty_proxy import FaultyProxy, Spoil
 
 from grace.config import ModelEntry, RequestsConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.endpoint import EndpointEngine
+from grace.engines.endpoint.client import EndpointEngine
 
 COUNT = 8
 REQUESTS = RequestsConfig(concurrency=4, timeout_s=4, attempts=3, backoff_s=0)

@@ -21,7 +21,7 @@ from waiting import PATIENCE_S, wait_until
 from grace.config import ModelEntry, ServingConfig
 from grace.serving import ServerSpec
 from grace.serving.processes import running
-from grace.serving.vllm_server import server_spec
+from grace.engines.vllm.server import server_spec
 
 pytestmark = pytest.mark.vllm
 

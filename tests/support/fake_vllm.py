@@ -18,7 +18,7 @@ import pytest
 from fake_openai import Asked, FakeOpenAI, Reply
 
 from grace.config import ModelEntry, RequestsConfig, ServingConfig
-from grace.engines.vllm import VllmEngine
+from grace.engines.vllm.client import VllmEngine
 
 VOCABULARY = 40
 BLOCK = 32  # as our servers on CPUs have it
@@ -195,7 +195,7 @@ def vllm_engine(
         yield Held()
 
     monkeypatch.setattr("grace.serving.lease", lease)
-    monkeypatch.setattr("grace.engines.vllm._NOTICE_S", 0)
+    monkeypatch.setattr("grace.engines.vllm.client._NOTICE_S", 0)
     entry = ModelEntry(name="somewhere", dtype="float32", gpus=0, reasoning_end="</think>")
     with VllmEngine(
         "pico",

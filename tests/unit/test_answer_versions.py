@@ -25,8 +25,8 @@ from grace.config import ModelEntry, RequestsConfig
 from grace.contents import Contents
 from grace.engines.answer_keys import ANSWER_VERSION
 from grace.engines.base import Decoding, Engine, GenerationRequest, ScoreRequest
-from grace.engines.endpoint import EndpointEngine
-from grace.engines.transformers_engine import TransformersEngine
+from grace.engines.endpoint.client import EndpointEngine
+from grace.engines.transformers.model import TransformersEngine
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "answers.json"

@@ -22,8 +22,8 @@ from transformers import AutoTokenizer
 from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, RequestsConfig, Thresholds
 from grace.engines.base import Score, ScoreRequest
-from grace.engines.endpoint import EndpointEngine
-from grace.engines.top_logprobs import Shown, interval, of_completions
+from grace.engines.endpoint.client import EndpointEngine
+from grace.engines.endpoint.top_logprobs import Shown, interval, of_completions
 from grace.errors import EngineError
 from grace.measurement import run_scoring
 from grace.scoring.joining import QueryPlan, plan_query

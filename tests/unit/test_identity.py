@@ -17,7 +17,7 @@ from grace.engines.answer_keys import ANSWER_VERSION, AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
 from grace.errors import ConfigError, EngineError
 from grace.identity import DEPENDENCIES, PLACEMENT, ModelIdentity
-from grace.serving import vllm_server
+from grace.engines.vllm import server as vllm_server
 
 EXPERIMENTS = ("exp1", "exp2")
 ENGINES = tuple(ANSWER_VERSION)

@@ -20,7 +20,7 @@ from grace.engines.answer_keys import ANSWER_VERSION, AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
 from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
-from grace.engines.scorer import COPIES, Scorer
+from grace.engines.transformers.scorer import COPIES, Scorer
 from grace.journal import Journal
 from grace.scoring.bounds import Bounds, Interval
 
@@ -209,7 +209,7 @@ def test_what_is_left_has_the_same_digits_as_if_all_were_asked(
     monkeypatch: pytest.MonkeyPatch, path: str, limbs: bool
 ) -> None:
     """Rounding depends on a batch's company, so the company stays."""
-    monkeypatch.setattr("grace.engines.scorer.reads_limbs", lambda device: limbs)
+    monkeypatch.setattr("grace.engines.transformers.scorer.reads_limbs", lambda device: limbs)
     monkeypatch.setattr("grace.scoring.limbs.MOST_HIDDEN", 100)
     torch.set_num_threads(1)
     model = tiny.build("llama")

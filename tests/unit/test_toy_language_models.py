@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, ScoringConfig
 from grace.engines.base import ScoreRequest
-from grace.engines.scorer import Scorer
+from grace.engines.transformers.scorer import Scorer
 from grace.errors import EngineError
 from grace.experiments import Run, asked
 from grace.measurement import run_scoring

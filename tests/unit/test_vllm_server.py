@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from grace.config import ModelEntry, ServingConfig
-from grace.engines.vllm import preflight
+from grace.engines.vllm.client import preflight
 from grace.errors import EngineError
-from grace.serving.vllm_server import (
+from grace.engines.vllm.server import (
     gpu_count,
     hardware_facts,
     server_arguments,
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grace.serving.vllm_server.gpu_count", lambda: 0)
+    monkeypatch.setattr("grace.engines.vllm.server.gpu_count", lambda: 0)
 
 
 def install(root: Path, distribution: str) -> None:
@@ -156,7 +156,7 @@ def test_a_model_that_needs_a_gpu_says_so(root: Path) -> None:
 
 
 def test_the_cpu_build_is_not_for_gpus(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grace.serving.vllm_server.gpu_count", lambda: 2)
+    monkeypatch.setattr("grace.engines.vllm.server.gpu_count", lambda: 2)
     with pytest.raises(EngineError, match="holds vLLM for CPUs"):
         preflight(
             "big",

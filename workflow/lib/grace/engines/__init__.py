@@ -54,7 +54,7 @@ def engine_version(entry: ModelEntry, runtime: Runtime) -> str | None:
         case "transformers":
             return f"{version('transformers')}, torch {_torch_version()}"
         case "vllm":
-            from grace.serving.vllm_server import vllm_version
+            from grace.engines.vllm.server import vllm_version
 
             return vllm_version(runtime.serving, runtime.root)
         case "endpoint":
@@ -90,7 +90,7 @@ def open_engine(model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
     """The engine that `entry` asks for, not yet entered. Raises `EngineError`."""
     match entry.engine:
         case "transformers":
-            from grace.engines.transformers_engine import TransformersEngine
+            from grace.engines.transformers.model import TransformersEngine
 
             return TransformersEngine(
                 model_key,
@@ -101,7 +101,7 @@ def open_engine(model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
                 threads=runtime.threads,
             )
         case "vllm":
-            from grace.engines.vllm import VllmEngine
+            from grace.engines.vllm.client import VllmEngine
 
             return VllmEngine(
                 model_key,
@@ -114,7 +114,7 @@ def open_engine(model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
                 contents=runtime.contents,
             )
         case "endpoint":
-            from grace.engines.endpoint import EndpointEngine
+            from grace.engines.endpoint.client import EndpointEngine
 
             return EndpointEngine(model_key, entry, requests=runtime.requests, root=runtime.root)
 
@@ -123,11 +123,11 @@ def preflight(model_key: str, entry: ModelEntry, runtime: Runtime) -> None:
     """Check, without loading a model, that the engine can run here. Raises `EngineError`."""
     match entry.engine:
         case "transformers":
-            from grace.engines import transformers_engine
+            from grace.engines.transformers import model as transformers_engine
 
             transformers_engine.preflight(model_key, entry, runtime.root)
         case "vllm":
-            from grace.engines import vllm
+            from grace.engines.vllm import client as vllm
 
             vllm.preflight(
                 model_key,
@@ -137,6 +137,6 @@ def preflight(model_key: str, entry: ModelEntry, runtime: Runtime) -> None:
                 root=runtime.root,
             )
         case "endpoint":
-            from grace.engines import endpoint
+            from grace.engines.endpoint import client as endpoint
 
             endpoint.preflight(model_key, entry, requests=runtime.requests)

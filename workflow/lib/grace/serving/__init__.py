@@ -46,7 +46,7 @@ def lease(
     with the server's last log lines where it does not start.
     """
     # Not at the top: supervisor and warden import this package too, and are to stay small.
-    from grace.serving.vllm_server import server_spec
+    from grace.engines.vllm.server import server_spec
 
     spec = server_spec(model_key, entry, serving, root, contents)
     with lease_server(

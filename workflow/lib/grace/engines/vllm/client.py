@@ -13,8 +13,8 @@ from grace import serving as serving_lease
 from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.contents import Contents
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.bodies import check_length
-from grace.engines.openai_http import (
+from grace.engines.http.bodies import check_length
+from grace.engines.http.openai_http import (
     OpenAIClient,
     Stopwatch,
     check_model,
@@ -23,14 +23,14 @@ from grace.engines.openai_http import (
     text_at,
     token_usage,
 )
-from grace.engines.pump import Pump
+from grace.engines.http.pump import Pump
 from grace.engines.reasoning import split_reasoning
-from grace.engines.vllm_scoring import VllmScorer
+from grace.engines.vllm.scoring import VllmScorer
 from grace.errors import EngineError, RequestError
 from grace.foreign_text import plain_name
 from grace.identity import ModelIdentity
 from grace.scoring.serving_plan import BLOCK
-from grace.serving import vllm_server
+from grace.engines.vllm import server as vllm_server
 
 _NOTICE_S = 1.0
 """Seconds after a failed request in which the supervisor notices that the server died."""

@@ -21,10 +21,11 @@ import httpx
 
 from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, RequestsConfig
-from grace.engines import prompt_logprobs, top_logprobs
+from grace.engines.http import prompt_logprobs
+from grace.engines.endpoint import top_logprobs
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.bodies import check_length
-from grace.engines.openai_http import (
+from grace.engines.http.bodies import check_length
+from grace.engines.http.openai_http import (
     OpenAIClient,
     Stopwatch,
     api_key,
@@ -34,7 +35,7 @@ from grace.engines.openai_http import (
     text_at,
     token_usage,
 )
-from grace.engines.pump import Pump
+from grace.engines.http.pump import Pump
 from grace.engines.reasoning import split_reasoning
 from grace.engines.sampling_check import Sampling, check_sampling
 from grace.errors import EngineError, RequestError

@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig
-from grace.engines import loading
+from grace.engines.transformers import loading
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.reasoning import split_reasoning
 from grace.errors import EngineError
 from grace.hub import first_line
 
 if TYPE_CHECKING:
-    from grace.engines.decoding import Answer
+    from grace.engines.transformers.decoding import Answer
 
 
 def preflight(model_key: str, entry: ModelEntry, root: Path) -> None:
@@ -65,8 +65,8 @@ class TransformersEngine:
         import torch
         import transformers
 
-        from grace.engines.decoding import Decoder
-        from grace.engines.scorer import Scorer
+        from grace.engines.transformers.decoding import Decoder
+        from grace.engines.transformers.scorer import Scorer
 
         self._model_key = model_key
         self._entry = entry

@@ -19,7 +19,7 @@ import tenacity
 
 from grace import foreign_text
 from grace.config import RequestsConfig
-from grace.engines import bodies
+from grace.engines.http import bodies
 from grace.errors import EngineError, RequestError
 
 MOST_BACKOFF_S = 60.0
