@@ -19,9 +19,9 @@ from tiny_model import build_tiny_model
 from waiting import PATIENCE_S, wait_until
 
 from grace.config import ModelEntry, ServingConfig
+from grace.engines.vllm.server import server_spec
 from grace.serving import ServerSpec
 from grace.serving.processes import running
-from grace.engines.vllm.server import server_spec
 
 pytestmark = pytest.mark.vllm
 

@@ -194,7 +194,7 @@ def vllm_engine(
     def lease(*_: object, **__: object) -> Iterator[Held]:
         yield Held()
 
-    monkeypatch.setattr("grace.serving.lease", lease)
+    monkeypatch.setattr("grace.engines.vllm.server.lease", lease)
     monkeypatch.setattr("grace.engines.vllm.client._NOTICE_S", 0)
     entry = ModelEntry(name="somewhere", dtype="float32", gpus=0, reasoning_end="</think>")
     with VllmEngine(

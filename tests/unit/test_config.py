@@ -91,7 +91,7 @@ def test_short_forms_of_the_stimuli_win() -> None:
         ({"models": []}, "config: key 'models' is [], but: "),
         ({"models": ["a", "b", "a"]}, "config: key 'models' is ['a', 'b', 'a'], but: names a more"),
         ({"studies": ["study3"]}, "config: key 'studies.0' is 'study3', but: must be 'study1' or"),
-        ({"engine": "vlm"}, "config: key 'engine' is 'vlm', but: must be 'transformers', 'v"),
+        ({"engine": "vlm"}, "config: key 'engine' is 'vlm', but: must be 'endpoint', 'tr"),
         ({"on_invalid": "ignore"}, "config: key 'on_invalid' is 'ignore', but: must be 'fail' or "),
         ({"generation": {"temperature": 3}}, "config: key 'generation.temperature' is 3, but: "),
         (
@@ -164,7 +164,7 @@ def test_models_file(tmp_path: Path) -> None:
         ("toy: {name: x, dtpe: float32}", "unknown key 'toy.dtpe'. Did you mean 'dtype'? Allowed"),
         (
             "toy: {name: x, engine: gpu}",
-            "key 'toy.engine' is 'gpu', but: must be 'transformers', 'vllm' or 'endpoint'.",
+            "key 'toy.engine' is 'gpu', but: must be 'endpoint', 'transformers' or 'vllm'.",
         ),
         ("toy: {name: x, engine: endpoint}", "engine `endpoint` needs `base_url`"),
         ("toy: {name: x, base_url: x.org}", "must start with http:// or https://"),

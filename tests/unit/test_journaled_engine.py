@@ -16,7 +16,8 @@ from engines_for_tests import ScriptedEngine
 from test_packed_scoring import trials
 
 from grace.config import ScoringConfig
-from grace.engines.answer_keys import ANSWER_VERSION, AnswerKeys
+from grace.engines import registry
+from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
 from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
@@ -120,7 +121,7 @@ def test_another_model_version_or_answer_version_is_asked(
         for identity in ({"model": 1}, {"model": 2}, {"model": 1, "version": 2}, {"model": 1}):
             ask(**identity)
         assert engine.keys == ["a"] * 3
-        monkeypatch.setitem(ANSWER_VERSION["transformers"], "exp1", 99)
+        monkeypatch.setattr(registry.spec("transformers"), "answer_version", {"exp1": 99})
         ask(model=1)
     assert engine.keys == ["a"] * 4
 

@@ -16,10 +16,10 @@ from grace import model_files
 from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, ServingConfig
 from grace.engines.transformers import loading
+from grace.engines.vllm import server as vllm_server
 from grace.errors import ConfigError, EngineError
 from grace.model_files import check_is_model, only_pickled
 from grace.records import read_json, write_json
-from grace.engines.vllm import server as vllm_server
 from grace.weights import chosen
 
 ROOT = Path(__file__).parents[2]

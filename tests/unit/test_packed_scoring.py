@@ -14,9 +14,9 @@ import tiny_architectures as tiny
 import torch
 
 from grace.config import ScoringConfig
+from grace.engines.base import Score, ScoreRequest
 from grace.engines.transformers import packed_scoring
 from grace.engines.transformers import scorer as scorer_module
-from grace.engines.base import Score, ScoreRequest
 from grace.engines.transformers.packed_scoring import PackedReader
 from grace.engines.transformers.scorer import COPIES, PACKED, Scorer
 from grace.scoring.forest import plant

@@ -42,9 +42,9 @@ def codes(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("engines/scorer.py", {"exp2"}),
-        ("engines/packed_scoring.py", {"exp2"}),
-        ("engines/row_scoring.py", {"exp2"}),
+        ("engines/transformers/scorer.py", {"exp2"}),
+        ("engines/transformers/packed_scoring.py", {"exp2"}),
+        ("engines/transformers/row_scoring.py", {"exp2"}),
         ("scoring/forest.py", {"exp2"}),
         ("scoring/packing.py", {"exp2"}),
         ("scoring/joining.py", {"exp2", *TABLES}),
@@ -52,13 +52,17 @@ def codes(monkeypatch, tmp_path):
         ("scoring/__init__.py", {"exp1", "exp2", *TABLES}),
         ("measurement.py", {"exp2"}),
         ("generation.py", {"exp1"}),
-        ("engines/sampling.py", {"exp1", "exp2"}),
-        ("engines/vllm.py", set()),
+        ("engines/transformers/sampling.py", {"exp1", "exp2"}),
+        ("engines/transformers/engine.py", {"exp1", "exp2"}),
+        ("engines/vllm/engine.py", set()),
+        ("engines/vllm/client.py", set()),
         ("config.py", set()),
         ("preflight.py", set()),
         ("continuation.py", set()),
-        # What lists engines and studies counts, and what they list only where it is used.
-        ("engines/__init__.py", {"exp1", "exp2"}),
+        # What finds engines changes none, and what opens them may.
+        ("engines/registry.py", set()),
+        ("engines/opening.py", {"exp1", "exp2"}),
+        # What lists studies counts, and what it lists only where it is used.
         ("studies/__init__.py", {"exp1", "exp2", *TABLES}),
         ("serving/__init__.py", set()),
         ("journal/__init__.py", set()),

@@ -22,11 +22,11 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.transformers.model import TransformersEngine, preflight
 from grace.engines.transformers.packed_scoring import shape_of
 from grace.engines.transformers.padded_cache import ROOM, batches
 from grace.engines.transformers.sampling import draw
 from grace.engines.transformers.scorer import COPIES, PACKED
-from grace.engines.transformers.model import TransformersEngine, preflight
 from grace.errors import EngineError
 from grace.scoring.packing import Budget
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from grace.config import ModelEntry, ServingConfig
-from grace.engines.vllm.client import preflight
-from grace.errors import EngineError
 from grace.engines.vllm.server import (
     gpu_count,
     hardware_facts,
+    preflight,
     server_arguments,
     server_environment,
     server_spec,
     vllm_version,
 )
+from grace.errors import EngineError
 
 
 @pytest.fixture

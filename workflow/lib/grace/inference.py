@@ -14,11 +14,11 @@ from grace.chat import ChatTokenizer, tokenizer_of
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.contents import Contents
 from grace.digests import file_digest
-from grace.engines import Runtime, engine_version, opened
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, Engine
 from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
+from grace.engines.opening import Runtime, engine_version, opened
 from grace.errors import ConfigError
 from grace.experiments import Asked, Run, asked
 from grace.generation import run_generation

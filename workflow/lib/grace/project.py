@@ -158,7 +158,7 @@ class Project:
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
         for key, entry in self.models.items():
-            if entry.engine != "endpoint" and (self.root / entry.name).is_dir():
+            if not entry.engine_spec.is_remote and (self.root / entry.name).is_dir():
                 check_is_model(self.root / entry.name, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
@@ -341,9 +341,8 @@ class Project:
         `trials` is their number, by study; `answers_as` is how a server is to name the model.
         """
         entry = self.models[model]
-        own = {"endpoint": entry.reports_as or entry.name, "vllm": model}
         return {
-            "answers_as": own.get(entry.engine),
+            "answers_as": entry.engine_spec.answers_as(model, entry),
             "decoding": self._decoding(),
             "thresholds": self.config.thresholds.model_dump(),
             "trials": {study: len(trials) for study, trials in self.trials.items()},

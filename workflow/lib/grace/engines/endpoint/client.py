@@ -21,9 +21,9 @@ import httpx
 
 from grace.chat import ChatTokenizer
 from grace.config import ModelEntry, RequestsConfig
-from grace.engines.http import prompt_logprobs
-from grace.engines.endpoint import top_logprobs
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.endpoint import top_logprobs
+from grace.engines.http import prompt_logprobs
 from grace.engines.http.bodies import check_length
 from grace.engines.http.openai_http import (
     OpenAIClient,

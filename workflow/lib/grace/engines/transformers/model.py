@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from grace.config import ModelEntry, RequestsConfig, ScoringConfig
-from grace.engines.transformers import loading
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.reasoning import split_reasoning
+from grace.engines.transformers import loading
 from grace.errors import EngineError
 from grace.hub import first_line
 

@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from grace.config import RequestsConfig
-from grace.engines.vllm import node_reads, text_reads
-from grace.engines.http import prompt_logprobs
 from grace.engines.base import Score, ScoreRequest, grouped
-from grace.engines.logprobs import TOLERANCE
+from grace.engines.http import prompt_logprobs
 from grace.engines.http.openai_http import OpenAIClient, check_model, token_usage
 from grace.engines.http.pump import Pump
+from grace.engines.logprobs import TOLERANCE
+from grace.engines.vllm import node_reads, text_reads
 from grace.errors import EngineError, RequestError
 from grace.scoring.forest import distinct_prefixes
 from grace.scoring.joining import common_prefix
