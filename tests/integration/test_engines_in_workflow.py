@@ -220,4 +220,5 @@ def test_an_engine_is_one_folder_as_contributing_writes_it(tmp_path, monkeypatch
     for label in ("study2_exp1", "study2_exp2"):
         provenance = json.loads((folder / f"provenance/{label}.json").read_text())
         assert provenance["engine"] == {"engine": "toy", "version": "1", "device": "cpu"}
-    assert "</html>" in (project.folder / "toy/report.html").read_text(encoding="utf-8")
+    checks = json.loads((folder / "validation.json").read_text())["checks"]
+    assert {check["experiment"] for check in checks} == {"exp1", "exp2"}

@@ -42,7 +42,11 @@ class Model:
 
     def __init__(self, root: Path, engine: str) -> None:
         self.root = root
-        others = [key for key, engines in registry.own_keys().items() if engine not in engines]
+        others = [
+            key
+            for key, engines in registry.own_keys(ModelEntry.model_fields).items()
+            if engine not in engines
+        ]
         self.entry = {key: FULL[key] for key in FULL if key not in others} | {"engine": engine}
         self.arguments: list[str] = []
         self.version = "1"
@@ -139,7 +143,7 @@ def test_every_dependency_is_walked():
         (engine, name, change)
         for engine in ENGINES
         for name, all_ in CHANGES.items()
-        if engine in registry.own_keys().get(name, ENGINES)
+        if engine in registry.own_keys(ModelEntry.model_fields).get(name, ENGINES)
         for change in all_
     ],
 )

@@ -397,7 +397,7 @@ class ModelEntry(Strict):
         for key in self.engine_spec.required_keys:
             if getattr(self, key) is None:
                 raise ValueError(f"engine `{self.engine}` needs `{key}`")
-        for key, engines in registry.own_keys().items():
+        for key, engines in registry.own_keys(ModelEntry.model_fields).items():
             if self.engine not in engines and getattr(self, key) is not None:
                 raise ValueError(
                     f"engine `{self.engine}` does not use `{key}`, which is for"
@@ -480,7 +480,11 @@ def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str
 
 def _for_engine(entry: ModelEntry, engine: str) -> dict[str, Any]:
     """The entry's values for another engine, without the keys that only the former may have."""
-    only = {key for key, engines in registry.own_keys().items() if engine not in engines}
+    only = {
+        key
+        for key, engines in registry.own_keys(ModelEntry.model_fields).items()
+        if engine not in engines
+    }
     return {**entry.model_dump(exclude=only), "engine": engine}
 
 

@@ -7,6 +7,7 @@ is first asked about.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Container
 from functools import cache
 from pathlib import Path
 
@@ -49,11 +50,17 @@ def spec(name: str) -> EngineSpec:
     return found[0]()
 
 
-def own_keys() -> dict[str, list[str]]:
-    """The engines that may be given each key of an entry that is not for all of them."""
+def own_keys(known: Container[str]) -> dict[str, list[str]]:
+    """The engines that may be given each key of an entry that is not for all of them.
+
+    Raises `EngineError` where one is not among those `known`.
+    """
     found: dict[str, list[str]] = {}
     for name in names():
-        for key in spec(name).own_keys:
+        for key in sorted(spec(name).own_keys):
+            if key not in known:
+                where = f"{FOLDER / name / MODULE}.py"
+                raise EngineError(f"{where}: `own_keys` names {key}, which no entry has.")
             found.setdefault(key, []).append(name)
     return found
 
