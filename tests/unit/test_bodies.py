@@ -15,7 +15,6 @@ import pytest
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from fake_vllm import FakeVllm, repeating_ids, vllm_engine
 
-from grace.config import ModelEntry, RequestsConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.endpoint import top_logprobs
 from grace.engines.endpoint.client import EndpointEngine, preflight
@@ -23,6 +22,7 @@ from grace.engines.http import bodies, prompt_logprobs
 from grace.engines.http.openai_http import reported, token_usage
 from grace.engines.vllm import node_reads
 from grace.errors import EngineError, RequestError
+from grace.settings.config import ModelEntry, RequestsConfig
 
 MIB = 2**20
 REQUESTS = RequestsConfig(backoff_s=0, attempts=3, timeout_s=10)

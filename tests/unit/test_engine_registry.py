@@ -12,10 +12,10 @@ import pytest
 from recipes import blocks
 
 import grace.engines
-from grace.config import ModelEntry
 from grace.digests import LIBRARY, script_imports
 from grace.engines import registry
 from grace.errors import EngineError
+from grace.settings.config import ModelEntry
 
 ROOT = Path(__file__).parents[2]
 [TOY] = [text for language, text in blocks("Adding an engine") if language == "python"]
@@ -90,7 +90,7 @@ def test_a_misspelt_key_of_its_own_is_refused(add):
 
 def test_reading_the_configuration_imports_nothing_that_computes():
     code = (
-        "import sys; from grace.config import ModelEntry; from grace.engines import registry;"
+        "import sys; import grace.settings.config; from grace.engines import registry;"
         "[registry.spec(name) for name in registry.names()];"
         "print({'torch', 'transformers', 'httpx'} & set(sys.modules))"
     )

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from grace import contents, hub
-from grace.config import ModelEntry, ServingConfig
+from grace import contents
 from grace.contents import ALWAYS_READ, Contents
 from grace.engines import registry
 from grace.engines.answer_keys import AnswerKeys
@@ -19,7 +18,9 @@ from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
 from grace.engines.spec import IDENTITY
 from grace.engines.vllm import server as vllm_server
 from grace.errors import ConfigError, EngineError
-from grace.identity import NOT_THE_SERVERS, PLACEMENT, ModelIdentity
+from grace.models import hub
+from grace.models.identity import NOT_THE_SERVERS, PLACEMENT, ModelIdentity
+from grace.settings.config import ModelEntry, ServingConfig
 
 EXPERIMENTS = ("exp1", "exp2")
 ENGINES = registry.names()

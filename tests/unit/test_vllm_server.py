@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from grace.config import ModelEntry, ServingConfig
 from grace.engines.vllm.server import (
     gpu_count,
     hardware_facts,
@@ -18,6 +17,7 @@ from grace.engines.vllm.server import (
     vllm_version,
 )
 from grace.errors import EngineError
+from grace.settings.config import ModelEntry, ServingConfig
 
 
 @pytest.fixture

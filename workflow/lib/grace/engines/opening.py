@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.contents import Contents
 from grace.engines.base import Engine
 from grace.errors import EngineError
+from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 
 
 @dataclass(frozen=True)

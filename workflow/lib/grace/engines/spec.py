@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from grace.config import ModelEntry
     from grace.engines.base import Engine
     from grace.engines.opening import Runtime
+    from grace.settings.config import ModelEntry
 
 #: What an answer may depend on beside its request: the names of `ModelIdentity.values`.
 IDENTITY = frozenset(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from grace.engines.spec import EngineSpec
 
 if TYPE_CHECKING:
-    from grace.config import ModelEntry
     from grace.engines.base import Engine
     from grace.engines.opening import Runtime
+    from grace.settings.config import ModelEntry
 
 
 class EndpointSpec(EngineSpec):

@@ -12,9 +12,9 @@ from grace.engines.spec import EngineSpec
 from grace.errors import EngineError
 
 if TYPE_CHECKING:
-    from grace.config import ModelEntry
     from grace.engines.base import Engine
     from grace.engines.opening import Runtime
+    from grace.settings.config import ModelEntry
 
 _BOTH = frozenset({"model", "tokenizer", "dtype", "version"})
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.contents import Contents
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.http.bodies import check_length
@@ -28,8 +27,9 @@ from grace.engines.vllm import server as vllm_server
 from grace.engines.vllm.scoring import VllmScorer
 from grace.errors import EngineError, RequestError
 from grace.foreign_text import plain_name
-from grace.identity import ModelIdentity
+from grace.models.identity import ModelIdentity
 from grace.scoring.serving_plan import BLOCK
+from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig
 
 _NOTICE_S = 1.0
 """Seconds after a failed request in which the supervisor notices that the server died."""

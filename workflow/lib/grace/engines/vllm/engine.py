@@ -8,9 +8,9 @@ from grace.engines.spec import EngineSpec
 from grace.errors import EngineError
 
 if TYPE_CHECKING:
-    from grace.config import ModelEntry
     from grace.engines.base import Engine
     from grace.engines.opening import Runtime
+    from grace.settings.config import ModelEntry
 
 # vLLM chooses by `max_model_len` among the embeddings of positions that some models have.
 _BOTH = frozenset(
