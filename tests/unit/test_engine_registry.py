@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from recipes import blocks
 
 import grace.engines
-from grace.digests import LIBRARY, script_imports
+from grace import modules
+from grace.digests import LIBRARY, LIBRARY_PATH, script_imports
 from grace.engines import registry
 from grace.errors import EngineError
 from grace.settings.config import ModelEntry
@@ -23,7 +24,7 @@ Add = Callable[[str], None]
 
 
 @pytest.fixture
-def add(tmp_path, monkeypatch) -> Add:
+def add(tmp_path, monkeypatch) -> Iterator[Add]:
     """Writes the engine `toy` beside the others."""
     before = set(sys.modules)
 
@@ -98,6 +99,34 @@ def test_reading_the_configuration_imports_nothing_that_computes():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert shown.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpus", "used", "cores"),
+    [
+        ("transformers", 0, 0, True),
+        ("transformers", 1, 1, False),
+        ("vllm", 0, 0, True),
+        ("vllm", 2, 2, False),
+        ("endpoint", 0, 0, False),
+        ("endpoint", 1, 0, False),  # which is what an entry says that says nothing
+    ],
+)
+def test_a_model_elsewhere_asks_for_no_gpu_and_for_few_cores(engine, gpus, used, cores):
+    url = "https://x.org/v1" if engine == "endpoint" else None
+    entry = ModelEntry(name="m", engine=engine, gpus=gpus, base_url=url)
+    assert entry.engine_spec.gpus(entry) == used
+    assert entry.engine_spec.computes_on_cores(entry) == cores
+
+
+def test_what_only_scores_counts_for_an_engine_that_borrows_it():
+    scorer = f"{LIBRARY_PATH}/engines/transformers/scorer.py"
+    assert scorer not in modules.library("engines/transformers/engine.py")
+    assert scorer in modules.library(
+        "engines/transformers/engine.py", scorer[len(LIBRARY_PATH) + 1 :]
+    )
+    # As another engine's `engine.py` would reach it, by an import.
+    assert scorer in modules.library("engines/transformers/model.py")
 
 
 def test_engines_import_nothing_of_each_other():

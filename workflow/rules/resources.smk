@@ -80,7 +80,7 @@ def inference_threads(wildcards):
 
 def gpus(wildcards):
     entry = PROJECT.models[wildcards.model]
-    return entry.gpus if entry.engine_spec.needs_gpu(entry) else 0
+    return entry.engine_spec.gpus(entry)
 
 
 def inference_memory(wildcards, attempt):

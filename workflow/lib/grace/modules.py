@@ -57,7 +57,8 @@ class Code(TypedDict):
 @lru_cache
 def library(*roots: str) -> dict[str, str]:
     """Digests of library modules, by name, and of what they import, by path."""
-    scoring = [module for name in registry.names() for module in _scoring_modules(name)]
+    engines = [name for name in registry.names() if _engine_module(name) in roots]
+    scoring = [module for name in engines for module in _scoring_modules(name)]
     around = AROUND_ASKING if set(roots) & set(EXPERIMENTS.values()) else ()
     return code_digests(roots, (*INERT, *EXPERIMENTS.values(), *scoring, *around))
 
@@ -79,8 +80,11 @@ def code(root: Path, scripts: Iterable[str], modules: Iterable[str] = ()) -> Cod
 
 
 def _engine(name: str, experiment: str) -> tuple[str, ...]:
-    own = (f"engines/{name}/{registry.MODULE}.py",)
-    return own + (_scoring_modules(name) if experiment == "exp2" else ())
+    return (_engine_module(name), *(_scoring_modules(name) if experiment == "exp2" else ()))
+
+
+def _engine_module(name: str) -> str:
+    return f"engines/{name}/{registry.MODULE}.py"
 
 
 def _scoring_modules(engine: str) -> tuple[str, ...]:

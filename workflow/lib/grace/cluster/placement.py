@@ -79,7 +79,7 @@ class Choice:
 
 def needs_gpu(entry: ModelEntry) -> bool:
     """Whether a model computes on GPUs of ours."""
-    return entry.engine_spec.needs_gpu(entry)
+    return entry.engine_spec.gpus(entry) > 0
 
 
 def place(entry: ModelEntry, tag: str) -> Placement:

@@ -44,7 +44,7 @@ def opened(
 ) -> Iterator[Engine]:
     """The engine of `open_engine`, entered. Raises `EngineError` where its version is another."""
     with open_engine(model_key, entry, runtime) as engine:
-        found = engine.describe()["version"]
+        found = engine.describe().get("version")
         if not entry.engine_spec.is_remote and found != expected:
             raise EngineError(
                 f"model '{model_key}': the engine says that it is version {found}, but {expected}"

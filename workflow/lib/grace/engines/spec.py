@@ -59,13 +59,13 @@ class EngineSpec(ABC):
         """Whether the job itself computes."""
         return not (self.is_remote or self.runs_server)
 
-    def needs_gpu(self, entry: ModelEntry) -> bool:
-        """Whether a model computes on GPUs of ours."""
-        return self.uses_gpus and entry.gpus > 0
+    def gpus(self, entry: ModelEntry) -> int:
+        """GPUs of ours that a model computes on."""
+        return entry.gpus if self.uses_gpus else 0
 
     def computes_on_cores(self, entry: ModelEntry) -> bool:
         """Whether a model's jobs take all cores that there are."""
-        return not (self.is_remote or self.needs_gpu(entry))
+        return not (self.is_remote or self.gpus(entry))
 
     def why_unfit(self, gpus: int, quantization: str | None) -> str | None:
         """Why it cannot compute on so many GPUs, or quantised so; None where it can."""

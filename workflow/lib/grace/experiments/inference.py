@@ -132,7 +132,7 @@ def infer(
             "requests": len(items),
             "engine": description,
             "engine_opened": asked_engine,
-            "gpus": entry.gpus,
+            "gpus": entry.engine_spec.gpus(entry),
             **origin,
             "answers": sessions,
             "answer_keys": answer_keys,
