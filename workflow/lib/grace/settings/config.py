@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +30,8 @@ from pydantic import (
     model_validator,
 )
 
+from grace.engines import registry
+from grace.engines.spec import EngineSpec
 from grace.settings import server_arguments
 from grace.settings.explain import nearest
 from grace.settings.fields import (
@@ -45,8 +57,11 @@ from grace.settings.fields import (
 
 StudyName = Literal["study1", "study2"]
 ExperimentName = Literal["exp1", "exp2"]
-EngineName = Literal["transformers", "vllm", "endpoint"]
 STUDIES: tuple[StudyName, ...] = ("study1", "study2")
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal[registry.names()]
 
 
 def _as_list(value: object) -> object:
@@ -337,7 +352,7 @@ class ModelEntry(Strict):
 
     @model_validator(mode="after")
     def _quantisation_has_a_size(self) -> Self:
-        if self.engine == "endpoint":
+        if self.engine_spec.is_remote:
             return self
         known = {None, *QUANTISATIONS, self.quantization if self.weights_gib else None}
         own = "give the size of its weights in `weights_gib`"
@@ -373,10 +388,22 @@ class ModelEntry(Strict):
         return self
 
     @model_validator(mode="after")
-    def _endpoint_has_url(self) -> Self:
-        if self.engine == "endpoint" and self.base_url is None:
-            raise ValueError("engine `endpoint` needs `base_url`")
+    def _keys_are_the_engines(self) -> Self:
+        for key in self.engine_spec.required_keys:
+            if getattr(self, key) is None:
+                raise ValueError(f"engine `{self.engine}` needs `{key}`")
+        for key, engines in registry.own_keys(ModelEntry.model_fields).items():
+            if self.engine not in engines and getattr(self, key) is not None:
+                raise ValueError(
+                    f"engine `{self.engine}` does not use `{key}`, which is for"
+                    f" `{'`, `'.join(engines)}` alone. Take it out, or correct `engine`"
+                )
         return self
+
+    @property
+    def engine_spec(self) -> EngineSpec:
+        """What the model's engine says of itself."""
+        return registry.spec(self.engine)
 
 
 class Models(Strict):

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from grace.engines import registry
 from grace.errors import ConfigError
 from grace.settings.config import STUDIES, Config, ModelEntry, Models
 from grace.settings.explain import explain, nearest
@@ -69,13 +70,23 @@ def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str
         entry = entries[key]
         if config.engine is not None and config.engine != entry.engine:
             try:
-                entry = ModelEntry.model_validate({**entry.model_dump(), "engine": config.engine})
+                entry = ModelEntry.model_validate(_for_engine(entry, config.engine))
             except ValidationError as error:
                 raise explain(
                     f"config: engine={config.engine} for model '{key}'", error, ModelEntry
                 ) from None
         chosen[key] = entry
     return chosen
+
+
+def _for_engine(entry: ModelEntry, engine: str) -> dict[str, Any]:
+    """The entry's values for another engine, without the keys that only the former may have."""
+    only = {
+        key
+        for key, engines in registry.own_keys(ModelEntry.model_fields).items()
+        if engine not in engines
+    }
+    return {**entry.model_dump(exclude=only), "engine": engine}
 
 
 def check_lengths(config: Config, models: Mapping[str, ModelEntry]) -> None:
@@ -89,7 +100,7 @@ def check_lengths(config: Config, models: Mapping[str, ModelEntry]) -> None:
         f" together in {entry.max_model_len} tokens. Lower it, or raise `max_model_len` of '{key}'"
         " in config/models.yaml, if the model can hold more."
         for key, entry in models.items()
-        if entry.engine != "endpoint" and most >= entry.max_model_len
+        if not entry.engine_spec.is_remote and most >= entry.max_model_len
     ]
     if lines:
         raise ConfigError("\n".join(lines))

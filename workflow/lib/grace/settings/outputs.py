@@ -84,9 +84,8 @@ class Outputs:
     def validation(self, model: str) -> ValidationConfig:
         """Of validation.json."""
         entry = self._project.models[model]
-        own = {"endpoint": entry.reports_as or entry.name, "vllm": model}
         return ValidationConfig(
-            answers_as=own.get(entry.engine),
+            answers_as=entry.engine_spec.answers_as(model, entry),
             decoding=self._decoding(),
             thresholds=self._config.thresholds,
             trials={study: len(trials) for study, trials in self._project.trials.items()},

@@ -151,7 +151,7 @@ class Project:
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
         for key, entry in self.models.items():
-            if entry.engine != "endpoint" and (self.root / entry.name).is_dir():
+            if not entry.engine_spec.is_remote and (self.root / entry.name).is_dir():
                 check_is_model(self.root / entry.name, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
