@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from grace.cluster.settings import load_clusters
+from grace.cluster.plan.settings import load_clusters
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "workflow" / "kubernetes"

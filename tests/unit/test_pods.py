@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifest_rules import DNS_LABEL, LABEL_NAME, problems
 
-from grace.cluster import demand, indexed, policy
-from grace.cluster.placement import misfit, needs_gpu, place
-from grace.cluster.pods import PodRequest, dns_name, job_manifest, label_value
-from grace.cluster.settings import Cluster, Toleration, Volume, load_clusters
+from grace.cluster.plan import indexed, pod_plan, policy
+from grace.cluster.plan.placement import needs_gpu, placement_for, why_unfit
+from grace.cluster.plan.pods import PodRequest, dns_name, job_manifest, label_value
+from grace.cluster.plan.settings import Cluster, Toleration, Volume, load_clusters
 from grace.config import load_models
 from grace.project import Project
 
@@ -36,7 +36,8 @@ ON_TAGS = [
     for cluster, settings in CLUSTERS.items()
     for model, entry in ENTRIES.items()
     for tag in (settings.gpus if needs_gpu(entry) else ["cpu"])
-    if tag == "cpu" or misfit(model, entry, place(entry, tag), settings.gpus[tag]) is None
+    if tag == "cpu"
+    or why_unfit(model, entry, placement_for(entry, tag), settings.gpus[tag]) is None
 ]
 CASES = {
     "-".join(case): {"models": [case[1]], "cluster": case[0], "gpus": [case[2]]}
@@ -55,7 +56,7 @@ def jobs(configured: Project) -> list[dict[str, Any]]:
     (model,) = configured.models
     single = [
         job_manifest(pod, configured.cluster)
-        for pod in demand.pods(configured)
+        for pod in pod_plan.pods(configured)
         if pod.replication in (0, None)
     ]
     return [*single, indexed.manifest(configured, model)]
@@ -98,7 +99,7 @@ def test_every_model_runs_on_every_tag_but_those_that_cannot() -> None:
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("nrp-")])
 def test_the_line_up_keeps_the_rules_of_its_cluster(name: str) -> None:
     configured = project(**CASES[name])
-    verdicts = policy.check(demand.pods(configured), configured.cluster)
+    verdicts = policy.check(pod_plan.pods(configured), configured.cluster)
     assert policy.broken(verdicts) == []
     assert {verdict.rule for verdict in verdicts} >= {"limits", "hours", "GPU-hours", "sleep"}
 
@@ -110,7 +111,7 @@ REQUEST = PodRequest(
     model="gemma-2b",
     replication=0,
     command=["snakemake"],
-    placement=place(ENTRIES["gemma-27b"], "rtx3090"),
+    placement=placement_for(ENTRIES["gemma-27b"], "rtx3090"),
     cores=4,
     mem_mb=1000,
     runtime_min=60,

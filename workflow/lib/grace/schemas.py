@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from grace.cluster.settings import Clusters
+from grace.cluster.plan.settings import Clusters
 from grace.config import Config, Models
 from grace.metadata import Metadata
 from grace.provenance_record import ProvenanceRecord

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from grace.chat import model_source
-from grace.cluster.placement import QUANTISED_BYTES
+from grace.cluster.plan.placement import QUANTISED_BYTES
 from grace.config import ModelEntry
 from grace.errors import EngineError
 from grace.model_files import SAFE_WEIGHTS, only_pickled, why_refused

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from grace.cluster.settings import Cluster
+from grace.cluster.plan.settings import Cluster
 
 Json = Mapping[str, Any]
 Phase = Literal[
@@ -27,7 +27,7 @@ UNSTARTABLE = (
 
 
 @dataclass(frozen=True)
-class State:
+class JobState:
     """Where a Job is, why, and the pod that shows it.
 
     `lost` is a failure that the cluster caused, not what ran: evicted, preempted, deleted. `oom`
@@ -42,7 +42,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Outcome:
     """What follows from a state: go on, or how it ended.
 
     `again` says that another try of the same may do; `move` that it may on other GPUs.
@@ -55,42 +55,42 @@ class Verdict:
     oom: bool = False
 
 
-def state(job: Json | None, pods: Sequence[Json], container: str) -> State:
+def job_state(job: Json | None, pods: Sequence[Json], container: str) -> JobState:
     """Where a Job is. `pods` are its own, usually one; `container` is ours among injected ones."""
     if job is None:
-        return State("gone", "the Job was deleted")
+        return JobState("gone", "the Job was deleted")
     newest = sorted(pods, key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
     seen = [_of_pod(pod, container) for pod in newest]
     if job["metadata"].get("deletionTimestamp"):
-        return State("ending", "the Job was deleted")
+        return JobState("ending", "the Job was deleted")
     conditions = _conditions(job)
     if "Complete" in conditions or any(one.phase == "succeeded" for one in seen):
-        return next((one for one in seen if one.phase == "succeeded"), State("succeeded"))
+        return next((one for one in seen if one.phase == "succeeded"), JobState("succeeded"))
     if "Failed" in conditions:
         return _of_failed(conditions["Failed"], seen)
     if not seen:
-        return State(
+        return JobState(
             "unscheduled", "no pod was made for the Job: has the namespace any quota left?"
         )
     return seen[-1]
 
 
-def verdict(seen: State, since_s: float, cluster: Cluster) -> Verdict:
+def outcome(seen: JobState, since_s: float, cluster: Cluster) -> Outcome:
     """What follows from a state in which a Job has been for so many seconds."""
     waited = f"for {since_s:.0f} s"
     if seen.phase == "succeeded":
-        return Verdict("succeeded")
+        return Outcome("succeeded")
     if seen.phase in ("failed", "lost"):
         again = seen.phase == "lost" or seen.oom
-        return Verdict("failed", seen.reason, again=again, oom=seen.oom)
+        return Outcome("failed", seen.reason, again=again, oom=seen.oom)
     if seen.phase in ("gone", "ending") and since_s >= cluster.grace_s:
-        return Verdict("failed", f"{seen.reason}, but not by this run", again=True)
+        return Outcome("failed", f"{seen.reason}, but not by this run", again=True)
     if seen.phase == "unscheduled" and since_s >= cluster.patience_s:
-        return Verdict("failed", f"no node took the pod {waited}: {seen.reason}", move=True)
+        return Outcome("failed", f"no node took the pod {waited}: {seen.reason}", move=True)
     if seen.phase == "starting" and since_s >= cluster.start_patience_s:
         reason = f"the pod did not start {waited}: {seen.reason}"
-        return Verdict("failed", reason, again=not seen.reason.startswith(UNSTARTABLE))
-    return Verdict("active", seen.reason)
+        return Outcome("failed", reason, again=not seen.reason.startswith(UNSTARTABLE))
+    return Outcome("active", seen.reason)
 
 
 def active(job: Json) -> bool:
@@ -115,28 +115,28 @@ def _words(thing: Json) -> str:
     return ": ".join(str(thing[key]).rstrip(".") for key in ("reason", "message") if thing.get(key))
 
 
-def _of_failed(condition: Json, seen: Sequence[State]) -> State:
+def _of_failed(condition: Json, seen: Sequence[JobState]) -> JobState:
     """A Job that failed: what its pod says, else that the pod is gone, else the Job's words."""
-    told = [one for one in seen if one.phase in ("failed", "lost")]
-    if told and condition.get("reason") != "DeadlineExceeded":
-        return told[-1]
+    explained = [one for one in seen if one.phase in ("failed", "lost")]
+    if explained and condition.get("reason") != "DeadlineExceeded":
+        return explained[-1]
     words = _words(condition) or "no reason given"
     if condition.get("reason") == "DeadlineExceeded":
         return _too_long(words, _pod(seen))
     if not seen:
-        return State("lost", f"its pod was deleted, or its node went away ({words})")
-    return State("lost", words, _pod(seen))
+        return JobState("lost", f"its pod was deleted, or its node went away ({words})")
+    return JobState("lost", words, _pod(seen))
 
 
-def _too_long(words: str, pod: str | None) -> State:
-    return State("failed", f"it ran longer than its `runtime`: {words}", pod)
+def _too_long(words: str, pod: str | None) -> JobState:
+    return JobState("failed", f"it ran longer than its `runtime`: {words}", pod)
 
 
-def _pod(seen: Sequence[State]) -> str | None:
+def _pod(seen: Sequence[JobState]) -> str | None:
     return seen[-1].pod if seen else None
 
 
-def _of_pod(pod: Json, container: str) -> State:
+def _of_pod(pod: Json, container: str) -> JobState:
     name = pod["metadata"]["name"]
     status = pod.get("status") or {}
     conditions = _conditions(pod)
@@ -144,36 +144,36 @@ def _of_pod(pod: Json, container: str) -> State:
     ended = (ours.get("state") or {}).get("terminated")
     disrupted = conditions.get("DisruptionTarget")
     if ended is not None and ended["exitCode"] == 0:
-        return State("succeeded", pod=name, exit_code=0)
+        return JobState("succeeded", pod=name, exit_code=0)
     if ended is not None:
         return _of_ended(name, status, ended, disrupted)
     if status.get("reason") == "DeadlineExceeded":
         return _too_long(_words(status), name)
     if status.get("phase") == "Failed":
-        return State("lost", _words(status) or "the pod failed, and nobody says why", name)
+        return JobState("lost", _words(status) or "the pod failed, and nobody says why", name)
     if pod["metadata"].get("deletionTimestamp"):
-        return State("ending", "the pod is being deleted", name)
+        return JobState("ending", "the pod is being deleted", name)
     if status.get("phase") in ("Running", "Unknown"):  # unknown: its node is silent
-        return State("running", pod=name)
+        return JobState("running", pod=name)
     unscheduled = _not(status, "PodScheduled")
     if unscheduled is not None:
-        return State("unscheduled", _words(unscheduled), name)
+        return JobState("unscheduled", _words(unscheduled), name)
     waiting = (ours.get("state") or {}).get("waiting") or {}
-    return State("starting", _words(waiting) or "its container is being created", name)
+    return JobState("starting", _words(waiting) or "its container is being created", name)
 
 
-def _of_ended(name: str, status: Json, ended: Json, disrupted: Json | None) -> State:
+def _of_ended(name: str, status: Json, ended: Json, disrupted: Json | None) -> JobState:
     code = ended["exitCode"]
     if ended.get("reason") == "OOMKilled":
-        return State("failed", "OOMKilled: it needs more memory", name, code, oom=True)
+        return JobState("failed", "OOMKilled: it needs more memory", name, code, oom=True)
     if status.get("reason") == "DeadlineExceeded":
         return _too_long(_words(status), name)
     if disrupted is not None or status.get("reason"):
         words = _words(status) or _words(disrupted or {})
-        return State("lost", f"{words} (exit code {code})", name, code)
+        return JobState("lost", f"{words} (exit code {code})", name, code)
     words = _words(ended)
     plain = "" if words in ("", "Error") else f" ({words})"
-    return State("failed", f"exit code {code}{plain}", name, code)
+    return JobState("failed", f"exit code {code}{plain}", name, code)
 
 
 def _container(status: Json, container: str) -> Json:

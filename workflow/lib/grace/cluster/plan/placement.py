@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grace.cluster.settings import Cluster, Gpu
+from grace.cluster.plan.settings import Cluster, Gpu
 from grace.config import ModelEntry, PlacementEntry
 from grace.errors import ConfigError
 from grace.explain import nearest
@@ -82,7 +82,7 @@ def needs_gpu(entry: ModelEntry) -> bool:
     return entry.gpus > 0 and entry.engine != "endpoint"
 
 
-def place(entry: ModelEntry, tag: str) -> Placement:
+def placement_for(entry: ModelEntry, tag: str) -> Placement:
     """The model's placement on a tag; where it has none, as its entry says."""
     own = entry.placements.get(tag, PlacementEntry())
     gpus = own.gpus or entry.gpus
@@ -118,7 +118,7 @@ def apply(entry: ModelEntry, placement: Placement) -> ModelEntry:
     return entry.model_copy(update=values)
 
 
-def misfit(model: str, entry: ModelEntry, placement: Placement, gpu: Gpu) -> str | None:
+def why_unfit(model: str, entry: ModelEntry, placement: Placement, gpu: Gpu) -> str | None:
     """Why a model cannot run there, with the arithmetic, or None where it can."""
     if entry.engine == "transformers" and (placement.gpus > 1 or placement.quantization):
         own = f"{placement.gpus} GPUs" if placement.gpus > 1 else str(placement.quantization)
@@ -173,7 +173,7 @@ def check_placements(entries: Mapping[str, ModelEntry], clusters: Iterable[Clust
         raise ConfigError("\n".join(lines))
 
 
-def weigh(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str]) -> Choice:
+def rank_gpus(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str]) -> Choice:
     """Which of the tags a model may run on, in order, and why not on the others.
 
     Without tags, those of the cluster that compute the numbers of the model's entry as it is.
@@ -184,8 +184,8 @@ def weigh(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str]) 
     allowed: list[Placement] = []
     refused: list[Refused] = []
     for tag in tags or cluster.gpus:
-        placement = place(entry, tag)
-        why = misfit(model, entry, placement, cluster.gpus[tag])
+        placement = placement_for(entry, tag)
+        why = why_unfit(model, entry, placement, cluster.gpus[tag])
         if why is None and wanted is not None and placement.numbers != wanted:
             why = _other_numbers(placement, wanted)
         if why is None:
@@ -203,7 +203,7 @@ def choose(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str])
     """
     if not needs_gpu(entry):
         return []
-    choice = weigh(model, entry, cluster, tags)
+    choice = rank_gpus(model, entry, cluster, tags)
     if not choice.allowed:
         lines = [f"  {refused.tag}: {refused.why}." for refused in choice.refused]
         tried = "the tags in `gpus`" if tags else "the cluster's tags"

@@ -16,7 +16,7 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from snakemake_interface_executor_plugins.registry.plugin import Plugin
 from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 
-from grace.cluster.executor import Executor, Plan
+from grace.cluster.run.executor import Executor, ExecutorPlan
 from grace.errors import GraceError
 
 #: What pods share with a controller on the same volume: everything but installed software.
@@ -40,7 +40,7 @@ UNUSED = {
 
 
 class KubernetesPlugin(Plugin):
-    """The plugin under its stock name, told of the workflow once it is the chosen one.
+    """The plugin under its stock name, which knows the workflow once it is the chosen one.
 
     `chosen` says whether this run's jobs become pods, or would in a dry-run.
     """
@@ -96,7 +96,7 @@ class KubernetesPlugin(Plugin):
 
 
 def register(
-    workflow: Any, plan: Callable[[], Plan], fit: Callable[[], object] = lambda: None
+    workflow: Any, plan: Callable[[], ExecutorPlan], fit: Callable[[], object] = lambda: None
 ) -> KubernetesPlugin:
     """Put our executor into the stock one's place, for this process.
 

@@ -20,7 +20,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.rest import ApiException
 
-from grace.cluster.settings import Cluster
+from grace.cluster.plan.settings import Cluster
 from grace.errors import GraceError
 
 Json = dict[str, Any]
@@ -113,8 +113,8 @@ class Api:
     """Jobs, pods and Secrets of a cluster's namespace.
 
     Calls raise `ApiError` once their tries are used up, at once where trying again cannot help.
-    Nothing is tried again, or waited for, once `stop` is set. `tell` gets a line for every failure
-    that is tried again; `calls` counts what was sent.
+    Nothing is tried again, or waited for, once `stop` is set. `on_retry` gets a line for every
+    failure that is tried again; `calls` counts what was sent.
     """
 
     def __init__(
@@ -124,10 +124,10 @@ class Api:
         connect: Callable[[str | None], Kinds] = connect,
         clock: Callable[[], float] = time.monotonic,
         stop: threading.Event | None = None,
-        tell: Callable[[str], object] = logger.warning,
+        on_retry: Callable[[str], object] = logger.warning,
     ) -> None:
         self._cluster = cluster
-        self._connect, self._tell = connect, tell
+        self._connect, self._on_retry = connect, on_retry
         self._stop = stop or threading.Event()
         self._bucket = Bucket(cluster.api_calls_per_s, clock, self._stop.wait)
         self._kinds = connect(cluster.context)
@@ -262,7 +262,7 @@ class Api:
                 self._kinds = self._connect(self._cluster.context)
             longest = asked_s if asked_s is not None else wait_s * random.uniform(0.5, 1)
             pause_s = min(longest, LONGEST_WAIT_S)
-            self._tell(f"{failure}; tried again in {pause_s:.0f} s.")
+            self._on_retry(f"{failure}; tried again in {pause_s:.0f} s.")
             self._stop.wait(pause_s)
             wait_s *= 2
         raise AssertionError("api_attempts is at least 1")
@@ -272,8 +272,8 @@ def _explained(what: str, error: Exception) -> tuple[ApiError, float | None]:
     """A failed call in the server's own words, and the seconds after which it wants to be asked."""
     if not isinstance(error, ApiException) or not error.status:
         reason = getattr(error, "reason", None)
-        nobody = f"the cluster's API does not answer ({reason or error or type(error).__name__})"
-        return ApiError(what, 0, nobody), None
+        silence = f"the cluster's API does not answer ({reason or error or type(error).__name__})"
+        return ApiError(what, 0, silence), None
     body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else error.body
     try:
         message = json.loads(body or "")["message"]

@@ -1,6 +1,6 @@
 """The pods that a configured run needs, before there is a run. Pure.
 
-What the rules ask for one by one, here by group: the same sizes (`grace.cluster.sizes`).
+What the rules ask for one by one, here by group: the same sizes (`grace.cluster.plan.sizes`).
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from grace.cluster import sizes
-from grace.cluster.placement import Placement, needs_gpu, place
-from grace.cluster.pods import PodRequest, dns_name
+from grace.cluster.plan import sizes
+from grace.cluster.plan.placement import Placement, needs_gpu, placement_for
+from grace.cluster.plan.pods import PodRequest, dns_name
 from grace.config import ModelEntry
 from grace.project import Project
 
@@ -34,13 +34,13 @@ def inference_memory_mb(entry: ModelEntry, placement: Placement | None) -> int:
     """Memory of a job that computes with a model; its first attempt's, without /dev/shm."""
     if not needs_gpu(entry):
         return sizes.CPU_MODEL_MB
-    return sizes.mib_to_mb((placement or place(entry, "")).memory_mib)
+    return sizes.mib_to_mb((placement or placement_for(entry, "")).memory_mib)
 
 
 def inference_minutes(project: Project, model: str) -> int:
     """Minutes of each job that computes with a model: its part of a replication's `runtime_min`."""
     around = 2 * sizes.JOBS["inference"].minutes
-    return sizes.shared(project.entries[model].runtime_min - around, _computing(project))
+    return sizes.per_job_minutes(project.entries[model].runtime_min - around, _computing(project))
 
 
 def _computing(project: Project) -> int:
@@ -97,7 +97,9 @@ def fallback_pods(project: Project) -> list[PodRequest]:
 
 
 def pods(project: Project) -> list[PodRequest]:
-    """Every pod of the run, on the first tag of each model. Raises `ConfigError`: a misfit."""
+    """Every pod of the run, on the first tag of each model. Raises `ConfigError` where a
+    model fits no tag.
+    """
     replications = project.config.replication_indices
     found = []
     for model, allowed in project.placements.items():

@@ -38,7 +38,7 @@ JOBS: dict[Group, Size] = {
 }
 
 
-def grown(mem_mb: int, attempt: int) -> int:
+def memory_for_attempt(mem_mb: int, attempt: int) -> int:
     """Memory of an attempt, from 1: what was too little is not tried again."""
     return round(mem_mb * (1 + GROWTH * (attempt - 1)))
 
@@ -48,6 +48,6 @@ def mib_to_mb(mib: int) -> int:
     return mib * 2**20 // 10**6
 
 
-def shared(minutes: int, jobs: int) -> int:
+def per_job_minutes(minutes: int, jobs: int) -> int:
     """Each job's part of a pod's time, in which jobs run one after the other; at least a minute."""
     return max(1, minutes // jobs)

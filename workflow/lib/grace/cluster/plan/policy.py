@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from grace.cluster import together
-from grace.cluster.pods import PodRequest, job_manifest, mounted
-from grace.cluster.settings import Cluster
+from grace.cluster.plan import totals
+from grace.cluster.plan.pods import PodRequest, job_manifest, mounted
+from grace.cluster.plan.settings import Cluster
 from grace.errors import GraceError
 
 RUN = "(the run)"
@@ -20,7 +20,7 @@ _SLEEP = re.compile(r"\bsleep\s+(infinity|inf)\b|\bsleep\s+[\w.]+\s*;?\s*$")
 class Verdict:
     """One rule on one pod: what it has, what is allowed, and what to do where that is broken.
 
-    What `may` break is told, and not refused. A `moved` pod is one on a tag that is not its first.
+    What `may` break is reported, and not refused. A `moved` pod is on a tag that is not its first.
     """
 
     rule: str
@@ -38,7 +38,7 @@ def check(
 ) -> list[Verdict]:
     """The verdict of every rule on every pod, then on all of them together.
 
-    `others` are pods on the tags that they may move to (`grace.cluster.demand`).
+    `others` are pods on the tags that they may move to (`grace.cluster.plan.pod_plan`).
     """
     verdicts = [verdict for pod in pods for verdict in check_pod(pod, cluster, len(pods))]
     for pod in others:
@@ -58,11 +58,11 @@ def check_pod(pod: PodRequest, cluster: Cluster, jobs: int = 1) -> list[Verdict]
 def _gpu_hours(
     pods: Sequence[PodRequest], cluster: Cluster, others: Sequence[PodRequest]
 ) -> Iterable[Verdict]:
-    """On the first tags it refuses; what further tags might take is told."""
+    """On the first tags it refuses; what further tags might take is reported."""
     most = cluster.policy.max_gpu_hours
     if most is None:
         return
-    hours, moved = together.gpu_hours(pods), together.most_gpu_hours(pods, others)
+    hours, moved = totals.gpu_hours(pods), totals.most_gpu_hours(pods, others)
     yield Verdict(
         "GPU-hours", RUN, f"{hours:g}", f"at most {most:g}",
         "run fewer `replications` or models at a time, lower `runtime_min` in"
@@ -83,7 +83,7 @@ def _one_node(pods: Sequence[PodRequest], cluster: Cluster) -> Iterable[Verdict]
         users = [pod for pod in pods if name in mounted(pod, cluster)]
         if not users:
             continue
-        count = together.pods_at_once(users, cluster)
+        count = totals.pods_at_once(users, cluster)
         project = volume.purpose == "project"
         shared = (
             "which the controller mounts, too" if project else f"{counted(count, 'pod')} at once"
@@ -118,7 +118,7 @@ def broken(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 def refuse(verdicts: Iterable[Verdict], name: str, *, submitting: bool = True) -> None:
     """Raise `GraceError` where a rule of the cluster `name` is broken: rule, value and fix."""
-    lines = [f"  {told(verdict)}" for verdict in broken(verdicts)]
+    lines = [f"  {violation_text(verdict)}" for verdict in broken(verdicts)]
     where = f"the rules of the cluster '{name}' (`policy` in config/clusters.yaml"
     if lines and submitting:
         head = f"Nothing was submitted: it would break {where}; `snakemake policy` shows all):"
@@ -127,7 +127,7 @@ def refuse(verdicts: Iterable[Verdict], name: str, *, submitting: bool = True) -
         raise GraceError("\n".join([f"This run would break {where}):", *lines]))
 
 
-def told(verdict: Verdict) -> str:
+def violation_text(verdict: Verdict) -> str:
     """What is wrong, and what to do."""
     return (
         f"{verdict.rule}, {verdict.pod}: {verdict.value}, but {verdict.allowed}. To do:"

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from grace.cluster import demand, policy, together
-from grace.cluster.placement import needs_gpu, weigh
-from grace.cluster.pods import PodRequest
-from grace.cluster.policy import Verdict, counted
+from grace.cluster.plan import pod_plan, policy, totals
+from grace.cluster.plan.placement import needs_gpu, rank_gpus
+from grace.cluster.plan.pods import PodRequest
+from grace.cluster.plan.policy import Verdict, counted
 from grace.project import Project
 
 _PODS = (
@@ -20,7 +20,7 @@ _PODS = (
 
 def verdicts(project: Project) -> list[Verdict]:
     """All verdicts on a configured run, its fall-backs included. Raises `ConfigError`."""
-    return policy.check(demand.pods(project), project.cluster, demand.fallback_pods(project))
+    return policy.check(pod_plan.pods(project), project.cluster, pod_plan.fallback_pods(project))
 
 
 def refuse(
@@ -29,23 +29,25 @@ def refuse(
     """Raise `GraceError` where the pods of these jobs would break a rule, or a model fits no tag.
 
     Jobs by rule, model and replication; only what they need is looked at. `shared` pods mount the
-    project's volume. What they may break on other tags is told.
+    project's volume. What they may break on other tags is logged.
     """
-    planned = [replace(pod, shared=shared) for pod in demand.needed(demand.pods(project), jobs)]
+    planned = [replace(pod, shared=shared) for pod in pod_plan.needed(pod_plan.pods(project), jobs)]
     models = {pod.model for pod in planned if pod.rule == "inference"}
     others = [
-        replace(pod, shared=shared) for pod in demand.fallback_pods(project) if pod.model in models
+        replace(pod, shared=shared)
+        for pod in pod_plan.fallback_pods(project)
+        if pod.model in models
     ]
     found = policy.check(planned, project.cluster, others)
     policy.refuse(found, project.config.cluster)
     for verdict in found:
         if verdict.may:
-            logging.getLogger(__name__).warning("Careful: %s", policy.told(verdict))
+            logging.getLogger(__name__).warning("Careful: %s", policy.violation_text(verdict))
 
 
 def text(project: Project) -> str:
     """The tables. Raises `ConfigError` where a model fits no tag."""
-    planned, others = demand.pods(project), demand.fallback_pods(project)
+    planned, others = pod_plan.pods(project), pod_plan.fallback_pods(project)
     parts = [
         f"Cluster '{project.config.cluster}', namespace {project.cluster.namespace}. What each pod"
         " of this run asks for, and the hours after which it is ended:",
@@ -56,7 +58,7 @@ def text(project: Project) -> str:
         (model, one.tag, one.why)
         for model, entry in project.entries.items()
         if needs_gpu(entry)
-        for one in weigh(model, entry, project.cluster, project.config.gpus).refused
+        for one in rank_gpus(model, entry, project.cluster, project.config.gpus).refused
     ]
     if refused:
         parts.append(columns([("model", "not on", "because"), *refused], left=3))
@@ -104,8 +106,8 @@ def _row(group: str, pod: PodRequest, count: int) -> tuple[str, ...]:
         str(pod.gpus or "-"),
         str(pod.cpu),
         f"{pod.memory_mib / 1024:.1f}",
-        _number(together.hours(pod)),
-        _number(together.gpu_hours([pod]) * count) if pod.gpus else "-",
+        _number(totals.hours(pod)),
+        _number(totals.gpu_hours([pod]) * count) if pod.gpus else "-",
     )
 
 
@@ -115,8 +117,8 @@ def _number(value: float) -> str:
 
 def _totals(project: Project, planned: Sequence[PodRequest], others: Sequence[PodRequest]) -> str:
     """GPU-hours, and GPUs at once."""
-    hours, moved = together.gpu_hours(planned), together.most_gpu_hours(planned, others)
-    biggest = together.largest([*planned, *others])
+    hours, moved = totals.gpu_hours(planned), totals.most_gpu_hours(planned, others)
+    biggest = totals.largest([*planned, *others])
     if biggest is None:
         return "GiB is memory. The run needs no GPUs."
     lines = [
@@ -126,7 +128,7 @@ def _totals(project: Project, planned: Sequence[PodRequest], others: Sequence[Po
         + ". Each further try of a pod counts again.",
     ]
     gpus, peak = (
-        together.gpus_at_once([*planned, *others], project.cluster),
+        totals.gpus_at_once([*planned, *others], project.cluster),
         project.cluster.peak_gpus,
     )
     line = f"At most {counted(gpus, 'GPU')} at once"

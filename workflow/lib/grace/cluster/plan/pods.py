@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from grace.cluster.placement import Placement
-from grace.cluster.settings import Cluster, Gpu, Toleration, Volume
+from grace.cluster.plan.placement import Placement
+from grace.cluster.plan.settings import Cluster, Gpu, Toleration, Volume
 from grace.provenance import IMAGE_VARIABLE
 
 CONTAINER = "snakemake"

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from grace.cluster import demand
-from grace.cluster.pods import dns_name, job_manifest
+from grace.cluster.plan import pod_plan
+from grace.cluster.plan.pods import dns_name, job_manifest
 from grace.config import load_config
 from grace.errors import ConfigError
 from grace.project import Project
@@ -73,7 +73,7 @@ def manifest(project: Project, model: str) -> dict[str, Any]:
             " folders alone. Name one below it."
         )
     placement = next(iter(project.placements[model]), None)
-    request = demand.inference_pod(project, model, None, placement)
+    request = pod_plan.inference_pod(project, model, None, placement)
     command = ["/bin/bash", "-c", script(project, model, request.cores)]
     job = job_manifest(replace(request, command=command), cluster)
     count = len(project.config.replication_indices)

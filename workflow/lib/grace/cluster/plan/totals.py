@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from grace.cluster.pods import PodRequest
-from grace.cluster.settings import Cluster
+from grace.cluster.plan.pods import PodRequest
+from grace.cluster.plan.settings import Cluster
 
 
 def gpu_hours(pods: Iterable[PodRequest]) -> float:
@@ -66,7 +66,7 @@ def gpus_at_once(pods: Sequence[PodRequest], cluster: Cluster) -> int:
 
 
 def pods_at_once(pods: Sequence[PodRequest], cluster: Cluster) -> int:
-    """Most of these pods that run at a time, as `grace.cluster.queue` lets them.
+    """Most of these pods that run at a time, as `grace.cluster.run.queue` lets them.
 
     Pods without a model wait for nobody, those without GPUs for their own model alone.
     """

@@ -6,8 +6,8 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from grace.cluster.api import Api
-from grace.cluster.pods import NO_MODEL, label_value
+from grace.cluster.plan.pods import NO_MODEL, label_value
+from grace.cluster.run.api import Api
 
 
 @dataclass

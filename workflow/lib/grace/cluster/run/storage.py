@@ -32,13 +32,13 @@ def adapt(workflow: Any, results: str) -> None:
     plugin = StoragePluginRegistry().get_plugin(provider)
     module: Any = sys.modules[plugin.storage_provider.__module__]
     stock = getattr(module.StorageObject, "grace_stock", module.StorageObject)
-    told = {
+    attributes = {
         "grace_stock": stock,
         "grace_prefix": _prefix(workflow),
         "grace_results": PurePosixPath(results),
         "grace_pod": bool(workflow.remote_exec),
     }
-    module.StorageObject = type("StorageObject", (_Adapted, stock), told)
+    module.StorageObject = type("StorageObject", (_Adapted, stock), attributes)
 
 
 def plain_name(file: Any) -> str:

@@ -1,8 +1,8 @@
 """Snakemake's executor `kubernetes`: what a run and its pods are.
 
 A Job's name follows from what it makes, so that a run finds its own Jobs again however it ended
-before. What becomes of the run's Jobs is `grace.cluster.jobs`, how Snakemake gets to this class
-`grace.cluster.plugin`.
+before. What becomes of the run's Jobs is `grace.cluster.run.jobs`, how Snakemake gets to this class
+`grace.cluster.run.plugin`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.utils import format_cli_arg, join_cli_args
 
-from grace.cluster import policy
-from grace.cluster.api import Api, ApiError
-from grace.cluster.jobs import MAKES, Jobs, Task
-from grace.cluster.placement import Placement
-from grace.cluster.pods import WORKDIR, PodRequest, dns_name, job_manifest, label_value
-from grace.cluster.queue import Order
-from grace.cluster.secret import RunSecret
-from grace.cluster.settings import Cluster
+from grace.cluster.plan import policy
+from grace.cluster.plan.placement import Placement
+from grace.cluster.plan.pods import WORKDIR, PodRequest, dns_name, job_manifest, label_value
+from grace.cluster.plan.settings import Cluster
+from grace.cluster.run.api import Api, ApiError
+from grace.cluster.run.jobs import MAKES, Jobs, TrackedJob
+from grace.cluster.run.queue import Order
+from grace.cluster.run.secret import RunSecret
 from grace.errors import GraceError
 
 #: Memory of a pod whose rule names none, in MB.
@@ -46,8 +46,8 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the executor is told of the project.
+class ExecutorPlan:
+    """What the executor knows of the project.
 
     `results` is the folder of the results; `placements` are each model's GPUs, the first choice
     first; `parallelism` is how many of a model's pods may run at once. `secrets` are names of
@@ -67,7 +67,7 @@ class Plan:
 class Executor(stock.Executor):
     """One pod a group of jobs."""
 
-    make_plan: Callable[[], Plan]
+    make_plan: Callable[[], ExecutorPlan]
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         # Snakemake's thread starts before `__post_init__`, which may take a while.
@@ -101,7 +101,7 @@ class Executor(stock.Executor):
         self._closed = self._handles_sigterm = self._detached = False
         self._answered = time.monotonic()
         self.shared, self.run_name = self._place()
-        self.api = Api(self.cluster, stop=self._over, tell=self.logger.warning)
+        self.api = Api(self.cluster, stop=self._over, on_retry=self.logger.warning)
         self.selector = f"app.kubernetes.io/name=grace,grace/run={label_value(self.run_name)}"
         logs = Path(self.workflow.persistence.aux_path) / "kubernetes-logs"
         logs.mkdir(exist_ok=True, parents=True)
@@ -141,7 +141,7 @@ class Executor(stock.Executor):
     # What Snakemake calls.
 
     def run_job(self, job: Any) -> None:
-        """Want a Job; the thread creates it when its turn has come."""
+        """Submit a Job; the thread creates it when its turn has come."""
         self._end_on_sigterm()
         request = self._request(job)
         try:
@@ -149,24 +149,24 @@ class Executor(stock.Executor):
         except GraceError as error:
             raise WorkflowError(str(error)) from None
         info = SubmittedJobInfo(job=job, external_jobid=request.name)
-        self.jobs.want(info, request)
+        self.jobs.submit(info, request)
         self.report_job_submission(info)
         self._wake.set()
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
-        """Look once; Jobs that go on are given back."""
+        """Reconcile once; Jobs that go on are given back."""
         if active_jobs and not self._over.is_set():
-            self._look_or_wait()
+            self._reconcile_or_wait()
         else:
             self._answered = time.monotonic()
         for info in active_jobs:
-            if info.external_jobid in self.jobs.tasks:
+            if info.external_jobid in self.jobs.tracked_jobs:
                 yield info
 
     async def sleep(self) -> None:
-        """Until the next look: the cluster's `poll_s`, or a new job."""
+        """Until it is time to reconcile again: the cluster's `poll_s`, or a new job."""
         await asyncio.to_thread(self._wake.wait, self.cluster.poll_s)
         self._wake.clear()
 
@@ -198,10 +198,10 @@ class Executor(stock.Executor):
                     " the same command again takes it up."
                 )
 
-    def _look_or_wait(self) -> None:
-        """Look; nothing is known while the API is away, which it may be for a while."""
+    def _reconcile_or_wait(self) -> None:
+        """Reconcile; nothing is known while the API is away, which it may be for a while."""
         try:
-            self.jobs.look()
+            self.jobs.reconcile()
         except ApiError as error:
             if not error.passing:
                 raise WorkflowError(str(error)) from None
@@ -214,13 +214,13 @@ class Executor(stock.Executor):
         else:
             self._answered = time.monotonic()
 
-    def _succeeded(self, task: Task) -> None:
-        self.report_job_success(task.info)
+    def _succeeded(self, tracked: TrackedJob) -> None:
+        self.report_job_success(tracked.info)
 
-    def _failed(self, task: Task, reason: str, log: Path | None) -> None:
-        self.last_words[task.info.job] = (reason, log)
+    def _failed(self, tracked: TrackedJob, reason: str, log: Path | None) -> None:
+        self.last_words[tracked.info.job] = (reason, log)
         self.report_job_error(
-            task.info, msg=f"{reason}\n", aux_logs=[str(log)] if log is not None else []
+            tracked.info, msg=f"{reason}\n", aux_logs=[str(log)] if log is not None else []
         )
 
     # The command of a pod.
@@ -355,8 +355,8 @@ def _short(*parts: str) -> str:
 
 def _name(words: Iterable[str | None], parts: Sequence[str]) -> str:
     """A Job's name: words for people, and a digest."""
-    told = "-".join(["grace", *(word for word in words if word is not None)])
-    return f"{dns_name(told, 39)}-{_short(*parts)}"
+    readable = "-".join(["grace", *(word for word in words if word is not None)])
+    return f"{dns_name(readable, 39)}-{_short(*parts)}"
 
 
 def _only(members: Sequence[Any], wildcard: str) -> str | None:
@@ -367,6 +367,6 @@ def _only(members: Sequence[Any], wildcard: str) -> str | None:
 
 def _work(job: Any) -> str:
     """Digest of what a job does: whatever would make its outputs stale."""
-    told = {key: job.params.get(key) for key in ("cell", "code", "inputs")}
+    made_from = {key: job.params.get(key) for key in ("cell", "code", "inputs")}
     wildcards = dict(job.wildcards_dict)
-    return _short(json.dumps([job.rule.name, wildcards, told], sort_keys=True, default=str))
+    return _short(json.dumps([job.rule.name, wildcards, made_from], sort_keys=True, default=str))
