@@ -1,7 +1,7 @@
 """What the commands of scripts/cluster need of the config, as lines of shell.
 
-    python -m grace.cluster.plan.shell_settings cluster   CLUSTER, OVERLAY, NAMESPACE, CONTEXT, IMAGE
-    python -m grace.cluster.plan.shell_settings results   RESULTS
+    python -m grace.cluster.plan.shell_settings cluster  CLUSTER, OVERLAY, NAMESPACE, CONTEXT, IMAGE
+    python -m grace.cluster.plan.shell_settings results  RESULTS
 
 They are read as Snakemake reads them, but alone: a mistake in another key must keep nobody from
 stopping what runs.
