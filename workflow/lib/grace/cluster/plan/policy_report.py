@@ -154,7 +154,7 @@ def _summary(found: Sequence[Verdict]) -> list[tuple[str, ...]]:
 
 
 def _pods(alike: Sequence[Verdict]) -> str:
-    """How many pods are of one mind; those on further tags are no more pods."""
+    """How many pods a verdict is on; those on further tags are no more pods."""
     if alike[0].pod == policy.RUN:
         return "all"
     planned = sum(not verdict.moved for verdict in alike)

@@ -90,6 +90,11 @@ def cluster(root: Path) -> dict[str, str]:
     }
 
 
+def lines(values: Mapping[str, str]) -> list[str]:
+    """Assignments for a shell, to which the values are text whatever they hold."""
+    return [f"{name}={shlex.quote(value)}" for name, value in values.items()]
+
+
 def main(arguments: list[str]) -> int:
     """Print what is asked for; 1 where that cannot be read."""
     (what,) = arguments
@@ -98,7 +103,7 @@ def main(arguments: list[str]) -> int:
     except GraceError as error:
         print(f"\nStopped: {error}", file=sys.stderr)
         return 1
-    print("\n".join(f"{name}={shlex.quote(value)}" for name, value in found.items()))
+    print(*lines(found), sep="\n")
     return 0
 
 

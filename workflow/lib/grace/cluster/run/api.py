@@ -81,7 +81,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Kinds:
-    """The client's two groups of calls, made anew whenever the credentials are read."""
+    """The client's two groups of calls, rebuilt whenever the credentials are read."""
 
     batch: client.BatchV1Api
     core: client.CoreV1Api

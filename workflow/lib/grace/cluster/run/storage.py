@@ -6,7 +6,7 @@ folder of its own. Three things differ here, whatever the plugin:
 - In a pod a result has the name that it has in a local run, so that records of how it was made, and
   whoever fetches the results, need know nothing of storage.
 - A record (`grace.sidecars`) travels with its file. It is no output of any rule, because it may be
-  deleted on purpose without its file being made anew.
+  deleted on purpose without its file being rebuilt.
 - Files of the project, such as stimuli, are no objects in the storage: pods get them with the code.
 """
 
