@@ -17,7 +17,7 @@ from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import ApiError
 from grace.cluster.run.jobs import MAKES, Jobs
 from grace.cluster.run.queue import Order
-from grace.config import ModelEntry
+from grace.settings.config import ModelEntry
 
 MINE = "file:way"
 

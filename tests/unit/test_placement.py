@@ -20,9 +20,9 @@ from grace.cluster.plan.placement import (
     why_unfit,
 )
 from grace.cluster.plan.settings import Cluster, Gpu, load_clusters
-from grace.config import ModelEntry
 from grace.errors import ConfigError, GraceError
-from grace.project import Project
+from grace.settings.config import ModelEntry
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 BIG = Gpu(memory_gib=80, compute_capability=8.0)

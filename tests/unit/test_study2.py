@@ -7,7 +7,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from grace.distributions import entropy
+from grace.scoring.distributions import entropy
 from grace.studies.study2 import UTTERANCES, Study2Trial, simplify_goal
 from grace.studies.study2_answers import Study2
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from test_tables import STUDY2, probabilities, structured
 
-from grace.config import Thresholds
+from grace.results.validation import check_models, check_probabilities, check_structured, report
+from grace.settings.config import Thresholds
 from grace.studies import STUDIES
-from grace.validation import check_models, check_probabilities, check_structured, report
 
 ROOT = Path(__file__).parents[2]
 STRICT = Thresholds()

@@ -1,13 +1,13 @@
 # Functions only: what rules ask of the machine or the cluster that they run on. None of it changes a
 # byte of an output.
 
-from grace import continuation
+from grace.runs import continuation
 from grace.cluster.plan import indexed, pod_plan, policy, policy_report
 from grace.cluster.run import plugin
 from grace.cluster.run.executor import ExecutorPlan
 from grace.cluster.plan.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, memory_for_attempt
 from grace.cluster.run.storage import adapt
-from grace.scripting import show
+from grace.runs.scripting import show
 
 
 def refuse_what_breaks_policy(jobs):

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from grace.plain_text import shortened
-from grace.prompts import PromptSet
+from grace.prompts.plain_text import shortened
+from grace.prompts.variants import PromptSet
 from grace.studies.base import Message, Query, StudyDesign, Trial
 
 FRAMES = ("was", "wasn't")

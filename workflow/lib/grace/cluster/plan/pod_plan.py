@@ -11,8 +11,8 @@ from dataclasses import replace
 from grace.cluster.plan import sizes
 from grace.cluster.plan.placement import Placement, needs_gpu, placement_for
 from grace.cluster.plan.pods import PodRequest, dns_name
-from grace.config import ModelEntry
-from grace.project import Project
+from grace.settings.config import ModelEntry
+from grace.settings.project import Project
 
 #: The rules behind each group.
 RULES: dict[sizes.Group, tuple[str, ...]] = {

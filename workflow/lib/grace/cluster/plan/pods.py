@@ -14,7 +14,7 @@ from typing import Any
 
 from grace.cluster.plan.placement import Placement
 from grace.cluster.plan.settings import Cluster, Gpu, Toleration, Volume
-from grace.provenance import IMAGE_VARIABLE
+from grace.provenance.environment import IMAGE_VARIABLE
 
 CONTAINER = "snakemake"
 """Name of the one container of our pods."""

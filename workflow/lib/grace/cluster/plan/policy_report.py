@@ -10,7 +10,7 @@ from grace.cluster.plan import pod_plan, policy, totals
 from grace.cluster.plan.placement import needs_gpu, rank_gpus
 from grace.cluster.plan.pods import PodRequest
 from grace.cluster.plan.policy import Verdict, counted
-from grace.project import Project
+from grace.settings.project import Project
 
 _PODS = (
     "pods for", "model", "GPU tag", "pods", "at once", "GPUs each", "cores", "GiB", "hours",

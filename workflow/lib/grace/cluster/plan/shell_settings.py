@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from grace.cluster.plan.settings import Cluster
-from grace.config import Config
 from grace.errors import ConfigError, GraceError
-from grace.explain import NAME
-from grace.yaml_reader import read_sheet
+from grace.settings.config import Config
+from grace.settings.explain import NAME
+from grace.settings.yaml_reader import read_sheet
 
 CONFIG = Path("config/config.yaml")
 CLUSTERS = Path("config/clusters.yaml")
