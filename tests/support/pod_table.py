@@ -7,6 +7,7 @@ all that are called so have this value, `limits.memory` where the requests' diff
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,18 +24,24 @@ def fields(jobs: Mapping[str, Any], model: str, tag: str) -> Fields:
     """Every value of some Jobs by its path, as JSON; the model's and the tag's name stand apart."""
 
     def walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-        if isinstance(value, list) and all(
-            isinstance(one, dict) and "name" in one for one in value
-        ):
-            value = {one["name"]: one for one in value}
-        if isinstance(value, dict) and value and path[-1:] not in {(name,) for name in WHOLE}:
+        value = _by_name(value) if isinstance(value, list) else value
+        if isinstance(value, dict) and value and (not path or path[-1] not in WHOLE):
             for key, inner in value.items():
                 yield from walk(inner, (*path, key))
         else:
             text = json.dumps(value, sort_keys=True)
-            yield path, text.replace(model, "<model>").replace(tag, "<tag>")
+            for name, mark in ((model, "<model>"), (tag, "<tag>")):
+                text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", mark, text)
+            yield path, text
 
     return dict(walk(dict(jobs), ()))
+
+
+def _by_name(values: list[Any]) -> Any:
+    """A list of things with names of their own by name, any other as it is."""
+    names = [one["name"] for one in values if isinstance(one, dict) and "name" in one]
+    own = values and len({*names}) == len(values)
+    return {one["name"]: one for one in values} if own else values
 
 
 def differences(base: Fields, made: Fields) -> dict[str, Any]:
@@ -57,11 +64,11 @@ def differences(base: Fields, made: Fields) -> dict[str, Any]:
 
 def tag_rows(by_model: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Differences of each model on a tag, with those that all share in a row of their own."""
-    first, *others = by_model.values()
+    rows = list(by_model.values())
     common = {
         key: value
-        for key, value in first.items()
-        if all(key in one and one[key] == value for one in others)
+        for key, value in (rows[0].items() if rows else ())
+        if all(key in one and one[key] == value for one in rows)
     }
     own = {
         model: {key: value for key, value in one.items() if key not in common}
