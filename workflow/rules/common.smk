@@ -15,7 +15,7 @@ from grace.runs.leftovers import remove_partials
 from grace.settings.project import Project
 from grace.provenance.environment import git_state, versions
 from grace.runs.startup import begin, check_writable, end_orphans, in_use
-from grace.results.usable import refuse_without_usable_answer
+from grace.results.usable import followed_by, refuse_without_usable_answer
 from grace.models.weights import announced
 
 
@@ -30,6 +30,8 @@ def checked_project():
 
 
 PROJECT = checked_project()
+# Jobs get the config as it stands here, and records name files in the folder as it is called.
+config["results"] = PROJECT.config.results
 
 
 # A run that was killed leaves a lock, which would be in this one's way.
@@ -92,11 +94,14 @@ def tell_unrecorded(dag):
         )
 
 
-def fail_without_usable_answer(dag):
+def fail_without_usable_answer():
     """After a run that has its report: if no model has a usable answer, the run has failed.
 
     The report says so itself. It is another job's output than what fails here, so that it stays.
     """
+    if workflow.dryrun or workflow.execution_settings.no_hooks:
+        return
+    dag = workflow.dag
     reports = [job for job in dag.jobs if job.rule.name == "report"]
     tables = [
         Path(plain_name(file))

@@ -15,6 +15,7 @@ from grace.engines import SCORING_MODULES
 INERT = (
     "__init__.py",  # Grace's version
     "settings/config.py",  # its values enter through the cells
+    "runs/continuation.py",  # tells what is left out
     "contents.py",  # gives a file's digest, from wherever
     "engines/answer_keys.py",  # a key only finds an answer again
     "engines/former_keys.py",

@@ -22,7 +22,7 @@ from grace.contents import Contents
 from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
 from grace.experiments.preflight import check_tokenizers
-from grace.models.files import check_is_model
+from grace.models.files import check_is_model, with_plain_folders
 from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
 from grace.pico.origin import origin
@@ -67,9 +67,12 @@ class Project:
         #: What failed before the run went on without it.
         self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
-        self.entries: dict[str, ModelEntry] = select_models(
-            config, load_models(root / "config" / "models.yaml")
-        )
+        self.entries: dict[str, ModelEntry] = {
+            key: with_plain_folders(key, entry, root)
+            for key, entry in select_models(
+                config, load_models(root / "config" / "models.yaml")
+            ).items()
+        }
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
         self.wordings = {
             variant: PromptSet(root / "config" / "prompts" / variant) for variant in config.variants
@@ -127,7 +130,8 @@ class Project:
         placed = {}
         for model, entry in self.entries.items():
             chosen = here[model] or next(iter(self.placements[model]), None)
-            placed[model] = placement.apply(entry, chosen) if chosen else entry
+            applied = placement.apply(entry, chosen) if chosen else entry
+            placed[model] = with_plain_folders(model, applied, self.root)
         return placed
 
     def stimuli_path(self, study: str) -> str:
