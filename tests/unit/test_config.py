@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grace.cluster.placement import QUANTISED_BYTES
+from grace.cluster.plan.placement import QUANTISED_BYTES
 from grace.errors import ConfigError
 from grace.settings.config import QUANTISATIONS, ModelEntry, PlacementEntry
 from grace.settings.loading import load_config, load_models, select_models

@@ -3,7 +3,7 @@
 
 from snakemake.exceptions import WorkflowError
 
-from grace.cluster.storage import plain_name
+from grace.cluster.run.storage import plain_name
 from grace.errors import GraceError
 from grace.models.weights import announced
 from grace.provenance.environment import git_state, versions

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from grace import seeds
-from grace.cluster import placement
-from grace.cluster.placement import Placement
-from grace.cluster.settings import Cluster, load_clusters, select_cluster
+from grace.cluster.plan import placement
+from grace.cluster.plan.placement import Placement
+from grace.cluster.plan.settings import Cluster, load_clusters, select_cluster
 from grace.contents import Contents
 from grace.digests import digest
 from grace.errors import ConfigError
