@@ -411,7 +411,7 @@ def report(folder: Path, studies: dict[str, tuple[Path, dict]]) -> Path:
         "output": str(folder / "report.html"),
         "input": given,
         "params": {
-            "cell": {
+            "output_config": {
                 "bootstrap_draws": 400, "seed": 7, "equivalence_margin": 10,
                 "generation": GENERATION, "origins": {},
                 "studies": {name: json.dumps(said) for name, (_, said) in studies.items()},
@@ -420,7 +420,7 @@ def report(folder: Path, studies: dict[str, tuple[Path, dict]]) -> Path:
             "sections": [
                 {"name": name, "sources": [], "section": section} for name in studies
             ],
-            "code": {"scripts": ["lib/generic_section.R", section]},
+            "sources": {"scripts": ["lib/generic_section.R", section]},
         },
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))

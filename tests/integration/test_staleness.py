@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from recipes import write
 from workflow_project import ROOT, DryRuns, Project
 
 MODELS = ("pico", "twin")
@@ -119,6 +120,34 @@ def unread_column(file: str) -> Edit:
     return edit
 
 
+def renamed(**modules: str) -> Edit:
+    """Modules of the library under other names, with `__` for a slash, and all that names them."""
+
+    def edit(project: Project) -> None:
+        library = project.folder / LIBRARY
+        python = [*library.rglob("*.py"), *(project.folder / "scripts").rglob("*.py")]
+        texts = {path: path.read_text(encoding="utf-8") for path in python}
+        for old, new in modules.items():
+            before, after = (name.replace("__", ".") for name in (old, new))
+            moved = library / f"{before.replace('.', '/')}.py"
+            to = library / f"{after.replace('.', '/')}.py"
+            texts[to] = texts.pop(moved)
+            moved.unlink()
+            to.parent.mkdir(exist_ok=True)
+            for path, text in texts.items():
+                for sign in "./":
+                    text = re.sub(
+                        rf"\b{re.escape(before.replace('.', sign))}\b",
+                        after.replace(".", sign),
+                        text,
+                    )
+                texts[path] = text
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
+
+    return edit
+
+
 def touch_all(project: Project) -> None:
     """New times for every file, results before what they were made from."""
     files = [path for path in project.folder.rglob("*") if path.is_file()]
@@ -141,6 +170,10 @@ def other_stimuli(project: Project) -> None:
     folder = project.folder / "resources/stimuli"
     shutil.copy(folder / "study2.csv", folder / "copy.csv")
     config("stimuli/study2.csv", "stimuli/copy.csv")(project)
+
+
+def engine_more(project: Project) -> None:
+    write("Adding an engine", project.folder)
 
 
 @dataclass(frozen=True)
@@ -209,6 +242,9 @@ ROWS = {
     # Models
     "the entry of a model that is not asked": Row(
         change("config/models.yaml", "google/gemma-2-2b-it", "google/gemma-2-2b"), NOTHING
+    ),
+    "a model added to models.yaml": Row(
+        append("config/models.yaml", TWIN.replace("twin:", "third:")), NOTHING
     ),
     "a model's `revision`": Row(
         change("config/models.yaml", "pico:\n", "pico:\n  revision: abc\n"),
@@ -307,19 +343,30 @@ ROWS = {
         change(f"{LIBRARY}/results/records.py", OPENING, STATEMENT),
         jobs("collect tabulate structure probabilities") | CHECKS,
     ),
-    "the list of engines, in `engines/__init__.py`": Row(
-        change(f"{LIBRARY}/engines/__init__.py", OPENING, STATEMENT),
-        experiments(f"{EXP1} {EXP2}"),
+    "how engines are found": Row(
+        change(f"{LIBRARY}/engines/registry.py", OPENING, STATEMENT), NOTHING
     ),
+    "an engine more, a folder in `engines/`": Row(engine_more, NOTHING),
     "the list of studies, in `studies/__init__.py`": Row(
         append(f"{LIBRARY}/studies/__init__.py", "\nEDITED = True\n"),
         experiments(f"{EXP1} {EXP2}") | jobs("reference"),
+    ),
+    "a module renamed, or moved to another room": Row(
+        both(
+            renamed(
+                scoring__forest="scoring__trie",
+                experiments__generation="sampling__first",
+                results__tables="results__csv_files",
+            ),
+            lambda project: (project.folder / LIBRARY / "sampling/__init__.py").touch(),
+        ),
+        NOTHING,
     ),
     "how keys of answers are made": Row(
         change(f"{LIBRARY}/engines/answer_keys.py", OPENING, STATEMENT), NOTHING
     ),
     "an engine that no model asked for uses": Row(
-        change(f"{LIBRARY}/engines/vllm.py", OPENING, STATEMENT), NOTHING
+        change(f"{LIBRARY}/engines/vllm/client.py", OPENING, STATEMENT), NOTHING
     ),
     "the journal's modules": Row(
         change(f"{LIBRARY}/journal/store.py", OPENING, STATEMENT), NOTHING
@@ -347,7 +394,8 @@ ROWS = {
         change("scripts/report.Rmd", "# Provenance", "# Where it comes from"), jobs("report")
     ),
     "the seed of the bootstrap": Row(
-        change("workflow/rules/common.smk", '"seed": 1000', '"seed": 10'), ANALYSES
+        change(f"{LIBRARY}/settings/output_configs.py", "seed: int = 1000", "seed: int = 10"),
+        ANALYSES,
     ),
     "a table of `resources/reference`": Row(
         change("resources/reference/study2_human_cells.csv", "informative", "both"),
@@ -356,6 +404,15 @@ ROWS = {
     # Machine and bookkeeping
     "`--cores`": Row(both(), NOTHING, ("--cores", "1")),
     "`gpus`, the tags": Row(config_with("gpus: [a100]"), NOTHING),
+    "a tag added to `clusters.yaml`": Row(
+        change(
+            "config/clusters.yaml",
+            "    rtx3090:\n      memory_gib: 24\n",
+            "    h100:\n      memory_gib: 80\n      compute_capability: 9.0\n"
+            "    rtx3090:\n      memory_gib: 24\n",
+        ),
+        NOTHING,
+    ),
     "`gpus`, where a model's placement has another `dtype`": Row(
         both(
             change(

@@ -4,47 +4,43 @@ from pathlib import Path
 
 import pytest
 
-from grace import digests, modules
+from grace import modules, source_code
+from grace.modules import Code
+from grace.settings.outputs import Outputs
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("tables", "other tables")
 
 
-@pytest.fixture
-def codes(monkeypatch, tmp_path):
-    """The codes of pico's experiments and of the tables, after an edit of one module."""
-    project = Project(ROOT, {})
+@pytest.fixture(scope="module")
+def project() -> Project:
+    return Project(ROOT, {})
 
-    def after(edited: str | None) -> dict[str, str]:
-        read_text = Path.read_text
 
-        def edited_text(path: Path, *args, **kwargs) -> str:
-            text = read_text(path, *args, **kwargs)
-            same = edited is not None and path == digests.LIBRARY / edited
-            return f"{text}\nEDITED = True\n" if same else text
+def codes(project: Project) -> dict[str, Code]:
+    """The codes of pico's experiments and of the tables, of files as they are now."""
+    modules.library.cache_clear()
+    outputs = Outputs(project)
+    return {
+        "exp1": outputs.experiment_code("pico", "study1", "exp1"),
+        "exp2": outputs.experiment_code("pico", "study1", "exp2"),
+        "tables": outputs.table_code("structure.py", "study1"),
+        "other tables": outputs.table_code("structure.py", "study2"),
+    }
 
-        monkeypatch.setattr(Path, "read_text", edited_text)
-        modules.library.cache_clear()
-        found = {
-            "exp1": project.experiment_code("pico", "study1", "exp1"),
-            "exp2": project.experiment_code("pico", "study1", "exp2"),
-            "tables": project.table_code("structure.py", "study1"),
-            "other tables": project.table_code("structure.py", "study2"),
-        }
-        monkeypatch.setattr(Path, "read_text", read_text)
-        modules.library.cache_clear()
-        return found
 
-    return after
+@pytest.fixture(scope="module")
+def before(project) -> dict[str, Code]:
+    return codes(project)
 
 
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("engines/scorer.py", {"exp2"}),
-        ("engines/packed_scoring.py", {"exp2"}),
-        ("engines/row_scoring.py", {"exp2"}),
+        ("engines/transformers/scorer.py", {"exp2"}),
+        ("engines/transformers/packed_scoring.py", {"exp2"}),
+        ("engines/transformers/row_scoring.py", {"exp2"}),
         ("scoring/forest.py", {"exp2"}),
         ("scoring/packing.py", {"exp2"}),
         ("scoring/joining.py", {"exp2", *TABLES}),
@@ -52,13 +48,17 @@ def codes(monkeypatch, tmp_path):
         ("scoring/__init__.py", {"exp1", "exp2", *TABLES}),
         ("experiments/measurement.py", {"exp2"}),
         ("experiments/generation.py", {"exp1"}),
-        ("engines/sampling.py", {"exp1", "exp2"}),
-        ("engines/vllm.py", set()),
+        ("engines/transformers/sampling.py", {"exp1", "exp2"}),
+        ("engines/transformers/engine.py", {"exp1", "exp2"}),
+        ("engines/vllm/engine.py", set()),
+        ("engines/vllm/client.py", set()),
         ("settings/config.py", set()),
         ("experiments/preflight.py", set()),
         ("runs/continuation.py", set()),
-        # What lists engines and studies counts, and what they list only where it is used.
-        ("engines/__init__.py", {"exp1", "exp2"}),
+        # What finds engines changes none, and what opens them may.
+        ("engines/registry.py", set()),
+        ("engines/opening.py", {"exp1", "exp2"}),
+        # What lists studies counts, and what it lists only where it is used.
         ("studies/__init__.py", {"exp1", "exp2", *TABLES}),
         ("serving/__init__.py", set()),
         ("journal/__init__.py", set()),
@@ -80,8 +80,17 @@ def codes(monkeypatch, tmp_path):
         ("contents.py", set()),
     ],
 )
-def test_an_edit_makes_stale_what_it_can_change(codes, module, stale):
-    before, after = codes(None), codes(module)
+def test_an_edit_makes_stale_what_it_can_change(project, before, monkeypatch, module, stale):
+    read_text = Path.read_text
+
+    def edited_text(path: Path, *args, **kwargs) -> str:
+        text = read_text(path, *args, **kwargs)
+        return f"{text}\nEDITED = True\n" if path == source_code.LIBRARY / module else text
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", edited_text)
+        after = codes(project)
+    modules.library.cache_clear()
     assert {name for name in before if before[name] != after[name]} == stale
 
 
@@ -89,12 +98,12 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
     def cells(**values) -> dict:
         project = Project(ROOT, values)
         return {
-            "plan": project.plan_cell("pico", 0),
-            "exp1": project.experiment_cell("pico", 0, "study1", "exp1"),
-            "exp2": project.experiment_cell("pico", 0, "study1", "exp2"),
-            "structure": project.structure_cell(),
-            "probabilities": project.probabilities_cell(),
-            "validation": project.validation_cell("pico"),
+            "plan": Outputs(project).plan("pico", 0),
+            "exp1": Outputs(project).experiment("pico", 0, "study1", "exp1"),
+            "exp2": Outputs(project).experiment("pico", 0, "study1", "exp2"),
+            "structure": Outputs(project).structure(),
+            "probabilities": Outputs(project).probabilities(),
+            "validation": Outputs(project).validation("pico"),
         }
 
     before, after = cells(), cells(scoring={"surface_forms": ["{}", " {}"]})
@@ -105,11 +114,11 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
 def test_a_limit_past_the_last_trial_is_none():
     def cells(limit) -> list:
         project = Project(ROOT, {"limit": limit})
-        experiment = project.experiment_cell("pico", 0, "study1", "exp1")
-        return [experiment, project.validation_cell("pico")]
+        experiment = Outputs(project).experiment("pico", 0, "study1", "exp1")
+        return [experiment, Outputs(project).validation("pico")]
 
     whole = cells(None)
-    assert whole[0]["limit"] == 300
+    assert whole[0].limit == 300
     assert cells(10_000) == whole
     assert cells(299) != whole
 
@@ -117,7 +126,7 @@ def test_a_limit_past_the_last_trial_is_none():
 def test_arguments_of_the_server_count_for_the_models_that_it_serves():
     def cells(**serving) -> dict:
         project = Project(ROOT, {"models": ["pico", "gemma-2b"], "serving": serving})
-        return project.model_cells
+        return project.model_configs
 
     before, after = cells(), cells(extra_args=["--kv-cache-dtype=fp8"])
     assert before["pico"] == after["pico"]
@@ -133,20 +142,20 @@ def test_a_script_counts_without_its_comments_and_with_what_it_imports(tmp_path)
 
     def code(text: str) -> str:
         script.write_text(text, encoding="utf-8")
-        return project.code("made.py")
+        return Outputs(project).code("made.py")
 
     plain = code("x = 1\n")
     assert code('"""What it does."""\n\nx  =  1  # a comment\n') == plain
     assert code("x = 2\n") != plain
     code("from grace.results.tables import raw_rows\nfrom grace.errors import GraceError\n")
     room = {"results/__init__.py", "results/tables.py"}
-    assert digests.script_imports(script) == {"__init__.py", "errors.py", *room}
-    assert project.code("made.py")["modules"] == sorted(room)
+    assert source_code.script_imports(script) == {"__init__.py", "errors.py", *room}
+    assert Outputs(project).code("made.py")["modules"] == sorted(room)
 
 
 def test_r_counts_by_its_bytes(tmp_path):
     script = tmp_path / "figure.R"
     script.write_text("x <- 1\n", encoding="utf-8")
-    before = digests.source_digest(script)
+    before = source_code.source_digest(script)
     script.write_text("x <- 1 # one\n", encoding="utf-8")
-    assert digests.source_digest(script) != before
+    assert source_code.source_digest(script) != before

@@ -25,6 +25,12 @@ TRIAL = {
 }
 
 
+@pytest.mark.parametrize("name", ["Ivan", " ivan", "IVAN "])
+def test_nobody_speaks_to_themselves(name):
+    with pytest.raises(ValidationError, match="SP_Name and LS_Name are both 'Ivan'"):
+        Study2Trial(**{**TRIAL, "LS_Name": name})
+
+
 @pytest.mark.parametrize(
     ("goal", "label"),
     [

@@ -14,12 +14,13 @@ rule probabilities:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=PROJECT.probabilities_cell(),
-        code=table_code("probabilities.py"),
+        output_config=OUTPUTS.probabilities().model_dump(),
+        code=code_digest(table_code("probabilities.py")),
+        sources=code_files(table_code("probabilities.py")),
     message:
         "Compute {wildcards.study}'s distributions of {wildcards.model}"
     script:

@@ -19,13 +19,14 @@ rule report:
     conda:
         "../../envs/r.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell={**STATISTICS, **PROJECT.analysis_cell()},
+        output_config=OUTPUTS.analysis().model_dump(),
         failed=failed_before,
-        code=report_code(),
+        code=code_digest(report_code()),
+        sources=code_files(report_code()),
         sections=report_sections,
         commit=commit_now,
         versions=versions_now,

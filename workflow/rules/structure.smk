@@ -14,12 +14,13 @@ rule structure:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=PROJECT.structure_cell(),
-        code=table_code("structure.py"),
+        output_config=OUTPUTS.structure().model_dump(),
+        code=code_digest(table_code("structure.py")),
+        sources=code_files(table_code("structure.py")),
     message:
         "Parse {wildcards.study}'s answers of {wildcards.model}"
     script:

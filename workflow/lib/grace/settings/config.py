@@ -1,15 +1,23 @@
 """The configuration: what a user may write in config/config.yaml, `--config` and models.yaml.
 
-Every model forbids unknown keys; `load_config` and `load_models` turn pydantic's findings into
-one `ConfigError` that names the file, the key, the value and what is allowed.
+Every model forbids unknown keys. `grace.settings.loading` reads what a user wrote into them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import (
     AfterValidator,
@@ -17,15 +25,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from grace.errors import ConfigError
+from grace.engines import registry
+from grace.engines.spec import EngineSpec
 from grace.settings import server_arguments
-from grace.settings.explain import explain, nearest
+from grace.settings.explain import nearest
 from grace.settings.fields import (
     MAX_REPLICATIONS,
     BaseUrl,
@@ -46,12 +54,14 @@ from grace.settings.fields import (
     Text,
     Variable,
 )
-from grace.settings.yaml_reader import read_sheet
 
 StudyName = Literal["study1", "study2"]
 ExperimentName = Literal["exp1", "exp2"]
-EngineName = Literal["transformers", "vllm", "endpoint"]
 STUDIES: tuple[StudyName, ...] = ("study1", "study2")
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal[registry.names()]
 
 
 def _as_list(value: object) -> object:
@@ -342,7 +352,7 @@ class ModelEntry(Strict):
 
     @model_validator(mode="after")
     def _quantisation_has_a_size(self) -> Self:
-        if self.engine == "endpoint":
+        if self.engine_spec.is_remote:
             return self
         known = {None, *QUANTISATIONS, self.quantization if self.weights_gib else None}
         own = "give the size of its weights in `weights_gib`"
@@ -378,91 +388,25 @@ class ModelEntry(Strict):
         return self
 
     @model_validator(mode="after")
-    def _endpoint_has_url(self) -> Self:
-        if self.engine == "endpoint" and self.base_url is None:
-            raise ValueError("engine `endpoint` needs `base_url`")
+    def _keys_are_the_engines(self) -> Self:
+        for key in self.engine_spec.required_keys:
+            if getattr(self, key) is None:
+                raise ValueError(f"engine `{self.engine}` needs `{key}`")
+        for key, engines in registry.own_keys(ModelEntry.model_fields).items():
+            if self.engine not in engines and getattr(self, key) is not None:
+                raise ValueError(
+                    f"engine `{self.engine}` does not use `{key}`, which is for"
+                    f" `{'`, `'.join(engines)}` alone. Take it out, or correct `engine`"
+                )
         return self
+
+    @property
+    def engine_spec(self) -> EngineSpec:
+        """What the model's engine says of itself."""
+        return registry.spec(self.engine)
 
 
 class Models(Strict):
     """config/models.yaml: model keys and their entries."""
 
     models: dict[ModelKey, ModelEntry]
-
-
-def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
-    """Validate the merged config dict that Snakemake hands over.
-
-    `study1_csv` and `study2_csv` are short forms of `stimuli.study1` and `stimuli.study2`, and
-    win over them. Raises `ConfigError`.
-    """
-    merged = dict(values)
-    for study in STUDIES:
-        key = f"{study}_csv"
-        if key in merged:
-            short, stimuli = merged.pop(key), merged.get("stimuli") or {}
-            if not isinstance(short, str):
-                shown = "empty" if short is None else repr(short)
-                raise ConfigError(
-                    f"{source}: key '{key}' is {shown}, but: must be text, the path of a CSV file."
-                )
-            if not isinstance(stimuli, Mapping):
-                raise ConfigError(
-                    f"{source}: key 'stimuli' is {stimuli!r}, but: must map study1 and study2 to"
-                    " CSV files."
-                )
-            merged["stimuli"] = {**stimuli, study: short}
-    try:
-        return Config.model_validate(merged)
-    except ValidationError as error:
-        raise explain(source, error, Config) from None
-
-
-def load_models(path: Path) -> dict[str, ModelEntry]:
-    """Read config/models.yaml. Raises `ConfigError`."""
-    values = read_sheet(path, "model")
-    try:
-        return Models.model_validate({"models": values}).models
-    except ValidationError as error:
-        raise explain(str(path), error, Models, wrapped=True) from None
-
-
-def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
-    """The entries of the configured models, with the config's `engine` applied.
-
-    Raises `ConfigError` for a key that models.yaml does not hold.
-    """
-    chosen = {}
-    for key in config.models:
-        if key not in entries:
-            raise ConfigError(
-                f"config: unknown model '{key}' in `models`.{nearest(key, entries)}"
-                f" config/models.yaml holds: {', '.join(sorted(entries))}."
-            )
-        entry = entries[key]
-        if config.engine is not None and config.engine != entry.engine:
-            try:
-                entry = ModelEntry.model_validate({**entry.model_dump(), "engine": config.engine})
-            except ValidationError as error:
-                raise explain(
-                    f"config: engine={config.engine} for model '{key}'", error, ModelEntry
-                ) from None
-        chosen[key] = entry
-    return chosen
-
-
-def check_lengths(config: Config, models: Mapping[str, ModelEntry]) -> None:
-    """Raise `ConfigError` where the longest answer leaves a model no room for a prompt.
-
-    A model at an endpoint is as long as its server says.
-    """
-    most = config.generation.max_tokens
-    lines = [
-        f"config: `generation.max_tokens` is {most}, but model '{key}' holds prompt and answer"
-        f" together in {entry.max_model_len} tokens. Lower it, or raise `max_model_len` of '{key}'"
-        " in config/models.yaml, if the model can hold more."
-        for key, entry in models.items()
-        if entry.engine != "endpoint" and most >= entry.max_model_len
-    ]
-    if lines:
-        raise ConfigError("\n".join(lines))

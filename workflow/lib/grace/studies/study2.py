@@ -107,6 +107,15 @@ class Study2Trial(Trial):
         return value
 
     @model_validator(mode="after")
+    def _two_people(self) -> Study2Trial:
+        if self.SP_Name.strip().casefold() == self.LS_Name.strip().casefold():
+            raise ValueError(
+                f"SP_Name and LS_Name are both {shortened(self.SP_Name)}: the speaker says what"
+                " somebody else's work deserves, so the two must differ"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _known_goal(self) -> Study2Trial:
         if simplify_goal(self.Goal, self.SP_Name, self.LS_Name) is None:
             raise ValueError(
