@@ -83,7 +83,8 @@ fixed_options <- function(entry, fields) {
 #' with its options as levels, or one for each factor of a product; NA if there is none.
 chosen_field <- function(name, outcomes, product, fields) {
   with_levels <- function(levels) {
-    names(fields)[vapply(fields, setequal, logical(1L), y = as.character(unlist(levels)))][1L]
+    same <- vapply(fields, setequal, logical(1L), y = as.character(unlist(levels)))
+    c(names(fields)[same], NA_character_)[1L]
   }
   whole <- c(intersect(name, names(fields)), with_levels(outcomes))
   if (!all(is.na(whole))) return(whole[!is.na(whole)][1L])
