@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 LIBRARY = Path(__file__).parent
 #: Where the library lies in a project.
@@ -26,6 +27,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class _Source(NamedTuple):
+    """What a text in Python says: its digest, the modules and names that it imports, wherever the
+    import stands, and the module that each name of its top level is imported from.
+    """
+
+    digest: str
+    imports: frozenset[str]
+    origins: Mapping[str, str]
+
+
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -39,20 +50,33 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def _imported(tree: ast.Module) -> set[str]:
-    """The library's files that a module imports, wherever the import stands.
-
-    Importing a module runs its packages' `__init__` files, so these are among them; what one of
-    them hands on is found where it comes from.
-    """
+@cache
+def _understood(text: str) -> _Source:
+    """Kept by the text: a run asks for the same modules' digests for each of its rules."""
+    tree = ast.parse(text)
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    origins = {
+        alias.asname or alias.name: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0
+        for alias in node.names
+    }
+    return _Source(_tree_digest(tree), frozenset(names), origins)
+
+
+def _imported(source: _Source) -> set[str]:
+    """The library's files that a module imports.
+
+    Importing a module runs its packages' `__init__` files, so these are among them; what one of
+    them hands on is found where it comes from.
+    """
     found: set[str] = set()
-    for name in names:
+    for name in source.imports:
         package, *parts = name.split(".")
         if package == LIBRARY.name:
             found |= _files_behind(parts)
@@ -72,16 +96,12 @@ def _handed_on(package: Path, name: str) -> set[str]:
     """The modules from which a package's `__init__` imports a name, to hand it on."""
     if not package.is_file():
         return set()
-    return {
-        node.module.partition(".")[2].replace(".", "/") + ".py"
-        for node in _parsed(package).body
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0
-        if any((alias.asname or alias.name) == name for alias in node.names)
-    }
+    origin = _source(package).origins.get(name)
+    return {origin.partition(".")[2].replace(".", "/") + ".py"} if origin else set()
 
 
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _source(path: Path) -> _Source:
+    return _understood(path.read_text(encoding="utf-8"))
 
 
 def _shape(value: Any) -> Any:
@@ -110,13 +130,13 @@ def source_digest(path: Path) -> str:
     `OSError` and `SyntaxError`.
     """
     if path.suffix == ".py":
-        return _tree_digest(_parsed(path))
+        return _source(path).digest
     return file_digest(path)
 
 
 def script_imports(path: Path) -> set[str]:
     """The library's modules that a script in Python imports, named as in `code_digests`."""
-    return _imported(_parsed(path))
+    return _imported(_source(path))
 
 
 def code_digests(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, str]:
@@ -132,8 +152,8 @@ def code_digests(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, s
     left_out = set(inert)
     while pending:
         name = pending.pop()
-        tree = _parsed(LIBRARY / name)
-        parts[name] = _tree_digest(tree)
+        source = _source(LIBRARY / name)
+        parts[name] = source.digest
         if not name.endswith("__init__.py"):
-            pending |= _imported(tree) - left_out - parts.keys()
+            pending |= _imported(source) - left_out - parts.keys()
     return {f"{LIBRARY_PATH}/{name}": parts[name] for name in sorted(parts)}
