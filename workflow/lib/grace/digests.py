@@ -37,17 +37,15 @@ class _Source(NamedTuple):
     origins: Mapping[str, str]
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-    return tree
+def _drop_docstring(node: ast.AST) -> None:
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        first = node.body[0] if node.body else None
+        if (
+            isinstance(first, ast.Expr)
+            and isinstance(first.value, ast.Constant)
+            and isinstance(first.value.value, str)
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
 
 
 @cache
@@ -60,13 +58,15 @@ def _understood(text: str) -> _Source:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        else:
+            _drop_docstring(node)
     origins = {
         alias.asname or alias.name: node.module
         for node in tree.body
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0
         for alias in node.names
     }
-    return _Source(_tree_digest(tree), frozenset(names), origins)
+    return _Source(digest(_shape(tree)), frozenset(names), origins)
 
 
 def _imported(source: _Source) -> set[str]:
@@ -111,16 +111,13 @@ def _shape(value: Any) -> Any:
         pieces = [v for v in value.values if not (isinstance(v, ast.Constant) and v.value == "")]
         value = ast.JoinedStr(pieces)
     if isinstance(value, ast.AST):
-        fields = ast.iter_fields(value)
-        return [
-            type(value).__name__,
-            *([name, _shape(field)] for name, field in fields if field is not None and field != []),
-        ]
+        shape: list[Any] = [type(value).__name__]
+        for name in value._fields:
+            field = getattr(value, name, None)
+            if field is not None and field != []:
+                shape.append([name, _shape(field)])
+        return shape
     return [_shape(item) for item in value] if isinstance(value, list) else repr(value)
-
-
-def _tree_digest(tree: ast.Module) -> str:
-    return digest(_shape(_without_docstrings(tree)))
 
 
 def source_digest(path: Path) -> str:
