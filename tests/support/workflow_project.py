@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -102,6 +103,7 @@ class Warm:
     """Snakemake without the seconds that its imports take; it sees this process's environment."""
 
     def __init__(self) -> None:
+        self._turn = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("warm_snakemake.py")],
             stdin=subprocess.PIPE,
@@ -123,8 +125,10 @@ class Warm:
             }
             assert self._process.stdin is not None
             assert self._process.stdout is not None
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            return int(self._process.stdout.readline()), output.read()
+            with self._turn:
+                print(json.dumps(request), file=self._process.stdin, flush=True)
+                status = int(self._process.stdout.readline())
+            return status, output.read()
 
     def close(self) -> None:
         """End the process, which reads its last line now."""
