@@ -130,13 +130,15 @@ def test_nothing_reaches_a_cluster_whose_rules_would_be_broken(tmp_path):
 
 
 def test_pods_are_those_of_the_table(tmp_path):
-    """The whole study's: test_kubernetes_chain.py."""
+    """Of several replications; those of all steps are in test_kubernetes_chain.py."""
     choice = {"replications": 2, "studies": ["study2"], "experiments": ["exp2"]}
     settings = {"limit": 2, "cluster": "standin", **choice}
     with Noting() as cluster:
         project = KubeProject.of_grace(cluster, tmp_path)
         status, output = project.snakemake(
-            config=tuple(f"{key}={json.dumps(value)}" for key, value in choice.items())
+            *(f"results/pico/replication-{number}/study2_exp2.json" for number in range(2)),
+            config=tuple(f"{key}={json.dumps(value)}" for key, value in choice.items()),
         )
         assert status == 0, output
+    assert len(cluster.sent) == 2
     sent_as_planned(cluster.sent, project, settings)

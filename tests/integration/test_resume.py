@@ -54,21 +54,15 @@ def remote(project: Project, api: CountingApi, **entry: object) -> Iterator[None
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Outputs of runs that nobody killed."""
-    project = Project.copied_to(tmp_path_factory.mktemp("whole") / "project")
-    with remote(project, CountingApi()):
-        project.run(*REMOTE)
-    project.run(*PICO)
-    return outputs(project)
-
-
-def same_as(project: Project, uninterrupted: dict[str, str], model: str) -> None:
-    """Its outputs, of one experiment at least, are those of the run that nobody killed."""
-    found = outputs(project)
-    assert any(name.endswith("study2_exp1.json") for name in found)
-    for name, text in found.items():
-        assert name.startswith(model)
-        assert text == uninterrupted[name]
+    """Outputs of runs that nobody killed, by their arguments."""
+    found = {}
+    for arguments, entry in ((REMOTE, {}), (REMOTE_1, {"tokenizer": None}), (PICO, {})):
+        project = Project.copied_to(tmp_path_factory.mktemp("whole") / "project")
+        with remote(project, CountingApi(), **entry):
+            project.run(*arguments)
+        found[arguments] = outputs(project)
+        assert found[arguments]
+    return found
 
 
 def kill_job(run: Started) -> None:
@@ -104,7 +98,7 @@ def test_answers_of_an_endpoint_outlive_a_kill(tmp_path, kill, uninterrupted):
     assert not repeated & known, "what the journal held was asked again"
     assert len(repeated) <= 2, "more than what was in flight was asked again"
     assert len(api.asked) == (12 + 12 if kill is kill_job else 12)
-    same_as(project, uninterrupted, "remote")
+    assert outputs(project) == uninterrupted[arguments]
     if kill is not kill_job:  # then Snakemake could not put its lock away
         assert "The last run was killed: its lock on the folder is removed" in shown
 
@@ -119,7 +113,7 @@ def test_answers_of_a_model_in_process_outlive_a_kill(tmp_path, kill, uninterrup
     project.run(*PICO)
     later = journaled(project)
     assert {key: later[key] for key in known} == known, "an answer was lost or changed"
-    same_as(project, uninterrupted, "pico")
+    assert outputs(project) == uninterrupted[PICO]
     jobs = [answers_by_session(project, "pico", f"study2_{exp}") for exp in ("exp1", "exp2")]
     assert [sum(counts) for counts in jobs] == [12, 12], "every answer was given once"
 
