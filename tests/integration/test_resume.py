@@ -194,7 +194,7 @@ def test_answers_outlive_their_server(tmp_path):
     for number in (1, 2):
         wait_until(
             lambda number=number: len(starts()) == number and len(answered()) == 4 * number,
-            120,
+            PATIENCE_S,
             f"{4 * number} answers",
         )
         known = answered()

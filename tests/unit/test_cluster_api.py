@@ -6,7 +6,6 @@ import threading
 
 import pytest
 from kube_standin import Cluster as Standin
-from kube_standin import calls_per_second
 from kubernetes.config import ConfigException, incluster_config
 
 from grace.cluster import api
@@ -41,20 +40,23 @@ def standin(tmp_path, monkeypatch):
 
 
 class Pauses(threading.Event):
-    """A run that is never over; keeps for how long it was waited for, and waits for nothing."""
+    """A run that is never over; keeps for how long it was waited for, which takes its clock on."""
 
     def __init__(self):
         super().__init__()
-        self.asked_s = []
+        self.clock = Clock()
 
     def wait(self, timeout=None):
-        self.asked_s.append(timeout)
+        self.clock.sleep(timeout)
         return False
 
 
-def connected(stop=None, **settings):
+def connected(pauses=None, **settings):
+    """The calls, without their pauses, and what is told of them."""
     told = []
-    return api.Api(Cluster(**{**QUICK, **settings}), stop=stop, tell=told.append), told
+    pauses = pauses or Pauses()
+    cluster = Cluster(**{**QUICK, **settings})
+    return api.Api(cluster, clock=pauses.clock, stop=pauses, tell=told.append), told
 
 
 def manifest(name="one", **labels):
@@ -105,10 +107,10 @@ def test_what_passes_is_tried_again(standin, status):
 
 def test_retry_after_is_kept(standin):
     pauses = Pauses()
-    calls, told = connected(stop=pauses)
+    calls, told = connected(pauses)
     standin.fails(429, times=1, headers={"Retry-After": "7.5"})
     calls.jobs("run=a")
-    assert pauses.asked_s == [7.5]
+    assert pauses.clock.slept == [7.5]
     assert "HTTP 429" in told[0]
 
 
@@ -249,10 +251,12 @@ def test_nothing_is_waited_for_once_it_is_over(standin):
 
 
 def test_calls_are_few(standin):
-    calls, _ = connected(api_calls_per_s=4)
+    pauses = Pauses()
+    calls, _ = connected(pauses, api_calls_per_s=4)
     for _ in range(12):
         calls.jobs("run=a")
-    assert calls_per_second(standin.calls, window_s=1.0) <= 6
+    assert len(standin.calls) == 12
+    assert pauses.clock.now == pytest.approx((12 - 2) / 4)
 
 
 def test_no_cluster_at_all(tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ class Bucket:
     def take(self) -> None:
         """Wait for the next call's turn."""
         self._fill()
-        while self._tokens < 1:
+        while self._tokens < 1 - 1e-9:  # a wait may be rounded to a little less than is missing
             self._sleep((1 - self._tokens) / self._per_s)
             self._fill()
         self._tokens -= 1
