@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "workflow/lib/grace"
 #: What is left out: file, text, and what stands there instead.
 WITHOUT = (
-    (f"{LIBRARY}/inference.py", "        JournaledEngine(\n", "        _Plain(\n"),
+    (f"{LIBRARY}/experiments/inference.py", "        JournaledEngine(\n", "        _Plain(\n"),
     (
-        f"{LIBRARY}/inference.py",
+        f"{LIBRARY}/experiments/inference.py",
         "def runtime_of(",
         # Whatever else is asked of an engine with a journal, it answers as that one does.
         "class _Plain(JournaledEngine):\n"
@@ -37,7 +37,7 @@ WITHOUT = (
         "def runtime_of(",
     ),
     (
-        f"{LIBRARY}/scripting.py",
+        f"{LIBRARY}/runs/scripting.py",
         "        facts = {\n",
         "        yield {}\n        return\n        facts = {\n",
     ),

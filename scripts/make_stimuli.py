@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from grace.settings.yaml_reader import read_yaml
 from grace.studies.study1_answers import Study1
 from grace.studies.study2 import GOALS
 from grace.studies.study2_answers import Study2
-from grace.yaml_reader import read_yaml
 
 Row = dict[str, str | int]
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from grace.records import read_records
+from grace.results.records import read_records
+from grace.results.tables import probability_columns, probability_rows, write_rows
 from grace.studies import STUDIES
-from grace.tables import probability_columns, probability_rows, write_rows
 
 
 def probabilities(records: Path, table: Path, study: str, min_option_mass: float) -> None:
@@ -14,7 +14,7 @@ def probabilities(records: Path, table: Path, study: str, min_option_mass: float
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         probabilities(

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from grace.studies import STUDIES
-from grace.tables import (
+from grace.results.tables import (
     raw_columns,
     read_rows,
     structured_columns,
     structured_rows,
     write_rows,
 )
+from grace.studies import STUDIES
 
 
 def structure(raw: Path, table: Path, study: str, percentage_tolerance: float) -> None:
@@ -20,7 +20,7 @@ def structure(raw: Path, table: Path, study: str, percentage_tolerance: float) -
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         structure(

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from grace.records import read_records
+from grace.results.records import read_records
+from grace.results.tables import raw_columns, raw_rows, write_rows
 from grace.studies import STUDIES
-from grace.tables import raw_columns, raw_rows, write_rows
 
 
 def tabulate(records: Path, table: Path, study: str) -> None:
@@ -14,7 +14,7 @@ def tabulate(records: Path, table: Path, study: str) -> None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         tabulate(

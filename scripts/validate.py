@@ -7,11 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from grace.config import GenerationConfig, Thresholds
-from grace.records import write_json
-from grace.studies import STUDIES
-from grace.tables import TEXT_COLUMNS
-from grace.validation import (
+from grace.results.records import write_json
+from grace.results.tables import TEXT_COLUMNS
+from grace.results.validation import (
     Check,
     check_draws,
     check_models,
@@ -19,6 +17,8 @@ from grace.validation import (
     check_structured,
     report,
 )
+from grace.settings.config import GenerationConfig, Thresholds
+from grace.studies import STUDIES
 
 
 def validate(
@@ -68,7 +68,7 @@ def _read(path: Path | None) -> pd.DataFrame | None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     studies = snakemake.params.cell["trials"]
 

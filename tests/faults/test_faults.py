@@ -18,9 +18,9 @@ from fake_vllm import FakeVllm, repeating_ids, vllm_engine
 from faulty_proxy import FaultyProxy, Spoil
 from waiting import PATIENCE_S
 
-from grace.config import ModelEntry, RequestsConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
+from grace.settings.config import ModelEntry, RequestsConfig
 
 COUNT = 8
 REQUESTS = RequestsConfig(concurrency=4, timeout_s=4, attempts=3, backoff_s=0)

@@ -16,7 +16,7 @@ import yaml
 from kube_standin import Cluster, Json
 from workflow_project import ROOT, Project
 
-import grace.project
+import grace.settings.project
 from grace.cluster import demand
 from grace.cluster.pods import job_manifest
 
@@ -171,7 +171,7 @@ class Noting(Cluster):
 
 def sent_as_planned(sent: list[Json], project: KubeProject, settings: Json) -> None:
     """Fails unless these pods are those that the policy's table has of their rules."""
-    planned = grace.project.Project(project.folder, settings, environment={})
+    planned = grace.settings.project.Project(project.folder, settings, environment={})
     expected = [job_manifest(pod, planned.cluster) for pod in demand.pods(planned)]
     rules = {_rule(job) for job in sent}
     assert sorted(map(_size, sent)) == sorted(_size(job) for job in expected if _rule(job) in rules)

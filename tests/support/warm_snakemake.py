@@ -18,9 +18,9 @@ assert pd  # Snakemake imports it late
 
 def import_what_grace_needs() -> None:
     """And forget Grace itself."""
-    import grace.project
+    import grace.settings.project
 
-    assert grace.project
+    assert grace.settings.project
     for name in [name for name in sys.modules if name.partition(".")[0] == "grace"]:
         del sys.modules[name]
 

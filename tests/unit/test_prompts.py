@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry
 from grace.digests import digest
 from grace.errors import ConfigError
-from grace.prompt_checks import chats as prompts_of
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
+from grace.models.chat import ChatTokenizer
+from grace.prompts.checks import chats as prompts_of
+from grace.prompts.variants import PromptSet
+from grace.settings.config import ModelEntry
 from grace.studies import STUDIES
+from grace.studies.stimuli import read_trials
 from grace.studies.study1 import Study1Trial
 from grace.studies.study1_answers import Study1
 from grace.studies.study2 import UTTERANCES, Study2Trial

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from grace.errors import StimuliError
-from grace.stimuli import read_trials
 from grace.studies import Study
+from grace.studies.stimuli import read_trials
 from grace.studies.study1 import Study1Trial
 from grace.studies.study1_answers import Study1
 from grace.studies.study2_answers import Study2

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from grace.stimuli import read_trials
+from grace.studies.stimuli import read_trials
 from grace.studies.study1 import Study1Trial
 from grace.studies.study1_answers import Study1
 from grace.studies.study2 import Study2Trial

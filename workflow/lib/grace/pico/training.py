@@ -30,7 +30,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from grace.pico import paraphrases, simulator
 from grace.pico.settings import Settings, Stage
 from grace.progress import progress
-from grace.prompts import PromptSet
+from grace.prompts.variants import PromptSet
 from grace.studies import STUDIES
 from grace.studies.study1 import Study1Trial
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from grace.prompts import PromptSet
+from grace.prompts.variants import PromptSet
 
 Message = dict[str, str]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from grace.prompts import PromptSet
+from grace.prompts.variants import PromptSet
 from grace.studies.base import Message, Query, StudyDesign, Trial
 
 STATES = (0, 1, 2, 3)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from grace.distributions import entropy, mean_and_std
+from grace.scoring.distributions import entropy, mean_and_std
 from grace.studies.answers import StructuredAnswer, Study
 from grace.studies.study1 import (
     PERCENT_OPTIONS,

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from grace.plain_text import shortened
-from grace.prompts import PromptSet
+from grace.prompts.plain_text import shortened
+from grace.prompts.variants import PromptSet
 from grace.studies.base import Message, Query, StudyDesign, Trial
 
 FRAMES = ("was", "wasn't")
@@ -105,6 +105,15 @@ class Study2Trial(Trial):
         if not _STATE.fullmatch(value):
             raise ValueError("must be one of '0 hearts', '1 heart', '2 hearts', '3 hearts'")
         return value
+
+    @model_validator(mode="after")
+    def _two_people(self) -> Study2Trial:
+        if self.SP_Name.strip().casefold() == self.LS_Name.strip().casefold():
+            raise ValueError(
+                f"SP_Name and LS_Name are both {shortened(self.SP_Name)}: the speaker says what"
+                " somebody else's work deserves, so the two must differ"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_goal(self) -> Study2Trial:

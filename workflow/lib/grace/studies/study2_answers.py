@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from grace.distributions import entropy
+from grace.scoring.distributions import entropy
 from grace.studies.answers import StructuredAnswer, Study
 from grace.studies.study2 import ASSESSMENTS, FRAMES, UTTERANCES, Study2Design, Study2Trial
 
