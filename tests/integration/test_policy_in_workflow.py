@@ -136,7 +136,7 @@ def test_pods_are_those_of_the_table(tmp_path):
     with Noting() as cluster:
         project = KubeProject.of_grace(cluster, tmp_path)
         status, output = project.snakemake(
-            *(f"results/pico/replication-{number}/study2_exp2.json" for number in range(2)),
+            *(f"results/pico/replication-{number}/metadata.json" for number in range(2)),
             config=tuple(f"{key}={json.dumps(value)}" for key, value in choice.items()),
         )
         assert status == 0, output
