@@ -19,7 +19,7 @@ from faulty_proxy import FaultyProxy, Spoil
 from waiting import PATIENCE_S
 
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.endpoint import EndpointEngine
+from grace.engines.endpoint.client import EndpointEngine
 from grace.settings.config import ModelEntry, RequestsConfig
 
 COUNT = 8

@@ -16,9 +16,9 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from waiting import PATIENCE_S
 
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
-from grace.engines.endpoint import EndpointEngine
-from grace.engines.vllm import VllmEngine
-from grace.engines.vllm_scoring import NODES, PROMPTS
+from grace.engines.endpoint.client import EndpointEngine
+from grace.engines.vllm.client import VllmEngine
+from grace.engines.vllm.scoring import NODES, PROMPTS
 from grace.errors import EngineError
 from grace.models.chat import ChatTokenizer
 from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig

@@ -17,8 +17,8 @@ from kube_standin import Cluster, Json
 from workflow_project import ROOT, Project
 
 import grace.settings.project
-from grace.cluster import demand
-from grace.cluster.pods import job_manifest
+from grace.cluster.plan import pod_plan
+from grace.cluster.plan.pods import job_manifest
 
 #: Small enough to be quick, and both experiments of both studies.
 QUICK = ("replications=1", "limit=2", "cluster=standin")
@@ -172,7 +172,7 @@ class Noting(Cluster):
 def sent_as_planned(sent: list[Json], project: KubeProject, settings: Json) -> None:
     """Fails unless these pods are those that the policy's table has of their rules."""
     planned = grace.settings.project.Project(project.folder, settings, environment={})
-    expected = [job_manifest(pod, planned.cluster) for pod in demand.pods(planned)]
+    expected = [job_manifest(pod, planned.cluster) for pod in pod_plan.pods(planned)]
     rules = {_rule(job) for job in sent}
     assert sorted(map(_size, sent)) == sorted(_size(job) for job in expected if _rule(job) in rules)
 

@@ -12,14 +12,14 @@ import pytest
 from pydantic import ValidationError
 from tiny_model import build_tiny_model
 
-from grace.engines import loading
+from grace.engines.transformers import loading
+from grace.engines.vllm import server as vllm_server
 from grace.errors import ConfigError, EngineError
 from grace.models import files
 from grace.models.chat import ChatTokenizer
 from grace.models.files import check_is_model, only_pickled, with_plain_folders
 from grace.models.weights import chosen
 from grace.results.records import read_json, write_json
-from grace.serving import vllm_server
 from grace.settings.config import ModelEntry, ServingConfig
 
 ROOT = Path(__file__).parents[2]

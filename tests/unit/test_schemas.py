@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from grace import schemas
-from grace.cluster.settings import Cluster, Gpu, Policy, Volume
+from grace.cluster.plan.settings import Cluster, Gpu, Policy, Volume
 from grace.settings.config import Config, ModelEntry, PlacementEntry
 
 ROOT = Path(__file__).parents[2]

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from grace.engines.vllm import preflight
-from grace.errors import EngineError
-from grace.serving.vllm_server import (
+from grace.engines.vllm.server import (
     gpu_count,
     hardware_facts,
+    preflight,
     server_arguments,
     server_environment,
     server_spec,
     vllm_version,
 )
+from grace.errors import EngineError
 from grace.settings.config import ModelEntry, ServingConfig
 
 
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grace.serving.vllm_server.gpu_count", lambda: 0)
+    monkeypatch.setattr("grace.engines.vllm.server.gpu_count", lambda: 0)
 
 
 def install(root: Path, distribution: str) -> None:
@@ -157,7 +157,7 @@ def test_a_model_that_needs_a_gpu_says_so(root: Path) -> None:
 
 
 def test_the_cpu_build_is_not_for_gpus(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grace.serving.vllm_server.gpu_count", lambda: 2)
+    monkeypatch.setattr("grace.engines.vllm.server.gpu_count", lambda: 2)
     with pytest.raises(EngineError, match="holds vLLM for CPUs"):
         preflight(
             "big",

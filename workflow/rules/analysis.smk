@@ -53,7 +53,7 @@ rule analysis_study1:
     conda:
         "../../envs/r.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
@@ -109,7 +109,7 @@ rule analysis_study2:
     conda:
         "../../envs/r.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:

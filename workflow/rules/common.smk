@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake import exceptions
 from snakemake.exceptions import LockException, WorkflowError
 
-from grace.cluster.storage import plain_name
+from grace.cluster.run.storage import plain_name
 from grace.errors import GraceError
 from grace.runs.holders import hold
 from grace.runs.leftovers import remove_partials

@@ -19,7 +19,7 @@ rule merge:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
@@ -46,7 +46,7 @@ rule reference:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:

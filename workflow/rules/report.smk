@@ -19,7 +19,7 @@ rule report:
     conda:
         "../../envs/r.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:

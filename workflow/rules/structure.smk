@@ -14,7 +14,7 @@ rule structure:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:

@@ -15,7 +15,7 @@ rule validate:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:

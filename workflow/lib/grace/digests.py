@@ -27,14 +27,28 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class _Name(NamedTuple):
+    """A module, or a name in one, as an import says it: in full, or from so many folders up."""
+
+    level: int
+    words: str
+
+    def full(self, path: Path) -> str:
+        """As the module in a file means it."""
+        if self.level == 0 or not path.is_relative_to(LIBRARY):
+            return self.words
+        folder = path.parents[self.level - 1].relative_to(LIBRARY.parent)
+        return ".".join([*folder.parts, *([self.words] if self.words else [])])
+
+
 class _Source(NamedTuple):
     """What a text in Python says: its digest, the modules and names that it imports, wherever the
     import stands, and the module that each name of its top level is imported from.
     """
 
     digest: str
-    imports: frozenset[str]
-    origins: Mapping[str, str]
+    imports: frozenset[_Name]
+    origins: Mapping[str, _Name]
 
 
 def _drop_docstring(node: ast.AST) -> None:
@@ -52,32 +66,34 @@ def _drop_docstring(node: ast.AST) -> None:
 def _understood(text: str) -> _Source:
     """Kept by the text: a run asks for the same modules' digests for each of its rules."""
     tree = ast.parse(text)
-    names: set[str] = set()
+    names: set[_Name] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            names |= {_Name(0, alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = _Name(node.level, node.module or "")
+            prefix = f"{node.module}." if node.module else ""
+            names |= {origin, *(_Name(node.level, prefix + alias.name) for alias in node.names)}
         else:
             _drop_docstring(node)
     origins = {
-        alias.asname or alias.name: node.module
+        alias.asname or alias.name: _Name(node.level, node.module or "")
         for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0
+        if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
     return _Source(digest(_shape(tree)), frozenset(names), origins)
 
 
-def _imported(source: _Source) -> set[str]:
-    """The library's files that a module imports.
+def _imported(path: Path, source: _Source) -> set[str]:
+    """The library's files that the module in a file imports.
 
     Importing a module runs its packages' `__init__` files, so these are among them; what one of
     them hands on is found where it comes from.
     """
     found: set[str] = set()
     for name in source.imports:
-        package, *parts = name.split(".")
+        package, *parts = name.full(path).split(".")
         if package == LIBRARY.name:
             found |= _files_behind(parts)
     return found
@@ -97,7 +113,9 @@ def _handed_on(package: Path, name: str) -> set[str]:
     if not package.is_file():
         return set()
     origin = _source(package).origins.get(name)
-    return {origin.partition(".")[2].replace(".", "/") + ".py"} if origin else set()
+    if origin is None:
+        return set()
+    return {origin.full(package).partition(".")[2].replace(".", "/") + ".py"}
 
 
 def _source(path: Path) -> _Source:
@@ -133,7 +151,7 @@ def source_digest(path: Path) -> str:
 
 def script_imports(path: Path) -> set[str]:
     """The library's modules that a script in Python imports, named as in `code_digests`."""
-    return _imported(_source(path))
+    return _imported(path, _source(path))
 
 
 def code_digests(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, str]:
@@ -152,5 +170,5 @@ def code_digests(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, s
         source = _source(LIBRARY / name)
         parts[name] = source.digest
         if not name.endswith("__init__.py"):
-            pending |= _imported(source) - left_out - parts.keys()
+            pending |= _imported(LIBRARY / name, source) - left_out - parts.keys()
     return {f"{LIBRARY_PATH}/{name}": parts[name] for name in sorted(parts)}

@@ -61,7 +61,7 @@ def tokenizer_source(entry: ModelEntry, root: Path) -> tuple[str, str]:
     Raises `EngineError` as `model_source` does.
     """
     revision = entry.tokenizer_revision
-    if entry.tokenizer is None or (entry.engine == "endpoint" and revision is None):
+    if entry.tokenizer is None or (entry.engine_spec.is_remote and revision is None):
         revision = entry.revision
     return model_source(entry.tokenizer or entry.name, root), revision or "main"
 
@@ -309,6 +309,6 @@ class ChatTokenizer:
 
 def tokenizer_of(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer | None:
     """None for a remote API whose tokeniser the entry does not name."""
-    if entry.engine == "endpoint" and entry.tokenizer is None:
+    if entry.engine_spec.is_remote and entry.tokenizer is None:
         return None
     return ChatTokenizer(model_key, entry, root)

@@ -32,7 +32,7 @@ def with_plain_folders(model_key: str, entry: ModelEntry, root: Path) -> ModelEn
     `ConfigError` where there is no such folder: the rest could be taken for an id of the hub.
     """
     plain = {}
-    for field in ("tokenizer",) if entry.engine == "endpoint" else ("name", "tokenizer"):
+    for field in ("tokenizer",) if entry.engine_spec.is_remote else ("name", "tokenizer"):
         value = getattr(entry, field)
         if value is None or (short := plain_path(value)) == value:
             continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from grace.cluster.placement import QUANTISED_BYTES
+from grace.cluster.plan.placement import QUANTISED_BYTES
 from grace.errors import EngineError
 from grace.models.chat import model_source
 from grace.models.files import SAFE_WEIGHTS, only_pickled, why_refused
@@ -36,7 +36,7 @@ def wanted(models: Mapping[str, ModelEntry], root: Path) -> list[Wanted]:
     """
     found = []
     for key, entry in models.items():
-        weights = entry.engine != "endpoint"
+        weights = not entry.engine_spec.is_remote
         if weights and model_source(entry.name, root) == entry.name:
             found.append(Wanted(key, entry.name, entry.revision, whole=True))
         tokenizer = entry.tokenizer

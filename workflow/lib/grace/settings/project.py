@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from grace import modules, seeds
-from grace.cluster import placement
-from grace.cluster.placement import Placement
-from grace.cluster.settings import Cluster, load_clusters, select_cluster
+from grace.cluster.plan import placement
+from grace.cluster.plan.placement import Placement
+from grace.cluster.plan.settings import Cluster, load_clusters, select_cluster
 from grace.contents import Contents
 from grace.digests import digest, file_digest, script_imports
 from grace.errors import ConfigError
@@ -162,7 +162,7 @@ class Project:
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
         for key, entry in self.models.items():
-            if entry.engine != "endpoint" and (self.root / entry.name).is_dir():
+            if not entry.engine_spec.is_remote and (self.root / entry.name).is_dir():
                 check_is_model(self.root / entry.name, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
@@ -345,9 +345,8 @@ class Project:
         `trials` is their number, by study; `answers_as` is how a server is to name the model.
         """
         entry = self.models[model]
-        own = {"endpoint": entry.reports_as or entry.name, "vllm": model}
         return {
-            "answers_as": own.get(entry.engine),
+            "answers_as": entry.engine_spec.answers_as(model, entry),
             "decoding": self._decoding(),
             "thresholds": self.config.thresholds.model_dump(),
             "trials": {study: len(trials) for study, trials in self.trials.items()},

@@ -1,0 +1,199 @@
+"""The engine `vllm`: a vLLM server on this machine, shared through the serving lease."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from grace.contents import Contents
+from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.http.bodies import check_length
+from grace.engines.http.openai_http import (
+    OpenAIClient,
+    Stopwatch,
+    check_model,
+    only_choice,
+    reported,
+    text_at,
+    token_usage,
+)
+from grace.engines.http.pump import Pump
+from grace.engines.reasoning import split_reasoning
+from grace.engines.vllm import server as vllm_server
+from grace.engines.vllm.scoring import VllmScorer
+from grace.errors import EngineError, RequestError
+from grace.foreign_text import plain_name
+from grace.models.identity import ModelIdentity
+from grace.scoring.serving_plan import BLOCK
+from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig
+
+_NOTICE_S = 1.0
+"""Seconds after a failed request in which the supervisor notices that the server died."""
+
+
+class VllmEngine:
+    """Holds a server while it is open. Folders in `entry` and `serving` are below `root`.
+
+    Entering it raises `EngineError` where no server can be had.
+    """
+
+    def __init__(
+        self,
+        model_key: str,
+        entry: ModelEntry,
+        *,
+        requests: RequestsConfig,
+        serving: ServingConfig,
+        journal_dir: Path,
+        log_dir: Path,
+        root: Path = Path(),
+        contents: Contents | None = None,
+    ) -> None:
+        self._model_key = model_key
+        self._entry = entry
+        self._requests = requests
+        self._lease_context = vllm_server.lease(
+            model_key,
+            entry,
+            serving,
+            journal_dir=journal_dir,
+            log_dir=log_dir,
+            root=root,
+            contents=contents,
+        )
+        self._identity = ModelIdentity(entry, serving.extra_args, root, contents or Contents())
+        self._cell = {"key": model_key, **self._identity.cell()}
+        self._hardware = vllm_server.hardware_facts(model_key, entry, serving, root)
+        self._open = contextlib.ExitStack()
+        self._facts: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._lease = stack.enter_context(self._lease_context)
+            self._pump = Pump()
+            stack.callback(self._pump.close)
+            self._asked = False
+            self._client = OpenAIClient(
+                self._model_key, self._base_url, self._requests, use_proxies=False
+            )
+            stack.callback(lambda: self._pump.run(self._client.close()))
+            self._facts = self._ask_facts()
+            self._scorer = VllmScorer(
+                self._model_key,
+                self._client,
+                self._pump,
+                self._requests,
+                dtype=self._entry.dtype,
+                limit=self._facts["max_model_len"],
+                block=BLOCK if self._entry.gpus else vllm_server.CPU_BLOCK,
+            )
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    def describe(self) -> dict[str, Any]:
+        return {**self._facts, "scoring": self._scorer.describe()}
+
+    def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
+        return self._pump.map(self._generate, requests, self._requests.concurrency)
+
+    def score(
+        self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
+    ) -> Iterator[Score]:
+        """Raises `EngineError` where the server's log-probabilities cannot be trusted."""
+        return self._scorer.score([request for request in requests if request.key not in known])
+
+    async def _generate(self, request: GenerationRequest) -> list[Generation]:
+        tag = self._entry.reasoning_end
+        body: dict[str, Any] = {
+            "model": self._model_key,
+            "prompt": list(request.prompt_token_ids),
+            "temperature": request.decoding.temperature,
+            "top_p": request.decoding.top_p,
+            "max_tokens": request.decoding.max_tokens,
+            "seed": request.seed,
+            # The tags around a reasoning trace are special tokens in some models.
+            "skip_special_tokens": tag is None,
+        }
+        watch = Stopwatch()
+        try:
+            answer = await self._client.post("/v1/completions", body)
+            choice = only_choice(answer)
+            text = text_at(choice, "text")
+            if text is None:
+                raise RequestError("the server's answer has no `text`")
+            check_model(answer, self._model_key)
+            check_length(text, request.decoding.max_tokens)
+            finish_reason, replaced = plain_name(text_at(choice, "finish_reason"))
+            counted, sent = token_usage(answer).get("prompt_tokens"), len(request.prompt_token_ids)
+            if counted is not None and counted != sent:
+                raise RequestError(f"the server read {counted} tokens, but was sent {sent}")
+        except RequestError as error:
+            return [Generation(request.key, None, None, error=str(error)).writable()]
+        completed_at, took_ms = watch.read()
+        server = reported(answer)
+        reasoning = None
+        if tag is not None:
+            reasoning, text = split_reasoning(text, tag)
+        return [
+            Generation(
+                request.key,
+                text,
+                finish_reason,
+                usage=token_usage(answer),
+                reasoning=reasoning,
+                completed_at=completed_at,
+                processing_time_ms=took_ms,
+                reported_model=server.model,
+                system_fingerprint=server.system_fingerprint,
+                replaced_characters=replaced + server.replaced_characters,
+            ).writable()
+        ]
+
+    async def _base_url(self) -> str:
+        """The lease's server; after a failure, once the supervisor has seen to it."""
+        asked, self._asked = self._asked, True
+        if not asked:
+            return await asyncio.to_thread(self._lease.wait_ready)
+        await asyncio.sleep(_NOTICE_S)
+        url = await asyncio.to_thread(self._lease.wait_ready)
+        # A server that was started again has read the files as they are now.
+        await asyncio.to_thread(self._identity.check_unchanged, self._cell, "while it was asked")
+        return url
+
+    def _ask_facts(self) -> dict[str, Any]:
+        try:
+            version, _ = plain_name(self._pump.run(self._client.get("/version")).get("version"))
+            models = self._pump.run(self._client.get("/v1/models")).get("data")
+        except RequestError as error:
+            raise EngineError(f"model '{self._model_key}': its server fails: {error}") from None
+        first = models[0] if isinstance(models, list) and models else None
+        limit = first.get("max_model_len") if isinstance(first, dict) else None
+        if limit is not None and type(limit) is not int:
+            raise EngineError(
+                f"model '{self._model_key}': its server says that it takes"
+                f" {plain_name(limit)[0]} tokens, which is no number. Look into the server's log."
+            )
+        return {
+            "engine": "vllm",
+            "version": version,
+            "model": self._entry.name,
+            "revision": self._entry.revision,
+            "device": "cuda" if self._entry.gpus else "cpu",
+            **self._hardware,
+            "dtype": self._entry.dtype,
+            "quantization": self._entry.quantization,
+            "max_model_len": limit,
+            "base_url": self._lease.wait_ready(),
+        }
