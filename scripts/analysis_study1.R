@@ -416,6 +416,6 @@ if (exists("snakemake")) {
   library(ggplot2)
   run_job(
     snakemake, "analysis_study1.R",
-    run_study1(snakemake@input, snakemake@output, snakemake@params[["cell"]])
+    run_study1(snakemake@input, snakemake@output, snakemake@params[["output_config"]])
   )
 }

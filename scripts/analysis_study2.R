@@ -480,6 +480,6 @@ if (exists("snakemake")) {
   library(ggplot2)
   run_job(
     snakemake, "analysis_study2.R",
-    run_study2(snakemake@input, snakemake@output, snakemake@params[["cell"]])
+    run_study2(snakemake@input, snakemake@output, snakemake@params[["output_config"]])
   )
 }

@@ -2,9 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
 from grace.results.validation import NAMED, check_draws, read_report
 from grace.runs.continuation import Failure, invalid, refusal_line
 from grace.settings.config import GenerationConfig
+from grace.settings.output_configs import MergeConfig
 from grace.studies import STUDIES, Study
 
 
@@ -56,7 +57,7 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
 
 def repeated_draws(
     structured: list[Path], probabilities: list[Path], study: Study,
-    decoding: Mapping[str, Any] | None,
+    decoding: GenerationConfig | None,
 ) -> Iterator[Failure]:  # fmt: skip
     """All replications of models where they repeat each other, which none of them shows alone.
 
@@ -70,11 +71,12 @@ def repeated_draws(
     for model, pairs in tables.items():
         if len(pairs) > 1:
             scored = [table for _, table in pairs if table is not None]
+            assert decoding is not None
             checks = check_draws(
                 pd.concat([found for found, _ in pairs]),
                 pd.concat(scored) if scored else None,
                 study,
-                GenerationConfig.model_validate(decoding),
+                decoding,
             )
             whose = f"{model}, all {len(pairs)} replications"
             replications = {int(found["replication"].iloc[0]) for found, _ in pairs}
@@ -147,17 +149,16 @@ def merge(
 if __name__ == "__main__":
     from grace.runs.scripting import job
 
+    config = MergeConfig.model_validate(snakemake.params.output_config)
     study = STUDIES[snakemake.wildcards.study]
     structured = [Path(path) for path in snakemake.input.get("structured", [])]
     probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):
         refuse_invalid(
             [Path(path) for path in snakemake.input.validations],
-            snakemake.params.cell["on_invalid"],
+            config.on_invalid,
             [
-                *repeated_draws(
-                    structured, probabilities, study, snakemake.params.cell["decoding"]
-                ),
+                *repeated_draws(structured, probabilities, study, config.decoding),
                 *mixed_versions(structured, probabilities, study),
             ],
         )

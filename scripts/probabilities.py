@@ -21,5 +21,5 @@ if __name__ == "__main__":
             Path(snakemake.input.records),
             Path(snakemake.output.table),
             snakemake.wildcards.study,
-            snakemake.params.cell["min_option_mass"],
+            snakemake.params.output_config["min_option_mass"],
         )

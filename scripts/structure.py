@@ -27,5 +27,5 @@ if __name__ == "__main__":
             Path(snakemake.input.raw),
             Path(snakemake.output.table),
             snakemake.wildcards.study,
-            snakemake.params.cell["percentage_tolerance"],
+            snakemake.params.output_config["percentage_tolerance"],
         )

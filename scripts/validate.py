@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -17,7 +16,7 @@ from grace.results.validation import (
     check_structured,
     report,
 )
-from grace.settings.config import GenerationConfig, Thresholds
+from grace.settings.output_configs import ValidationConfig
 from grace.studies import STUDIES
 
 
@@ -27,25 +26,21 @@ def validate(
     output: Path,
     model_key: str,
     replication: int,
-    cell: Mapping[str, Any],
+    config: ValidationConfig,
 ) -> None:
-    """Write validation.json and log every failed check. The files are given by study.
-
-    `cell` is what `Project.validation_cell` gives.
-    """
-    thresholds = Thresholds.model_validate(cell["thresholds"])
+    """Write validation.json and log every failed check. The files are given by study."""
     checks: list[Check] = []
-    for name, trials in cell["trials"].items():
-        study, expected = STUDIES[name], trials * len(cell["variants"])
+    for name, trials in config.trials.items():
+        study, expected = STUDIES[name], trials * len(config.variants)
         answers, measured = _read(structured.get(name)), _read(probabilities.get(name))
         if answers is not None:
-            checks += check_structured(answers, study, expected, thresholds)
-            checks += check_models(answers, study, "exp1", cell["answers_as"])
-            decoding = GenerationConfig.model_validate(cell["decoding"])
-            checks += check_draws(answers, measured, study, decoding)
+            checks += check_structured(answers, study, expected, config.thresholds)
+            checks += check_models(answers, study, "exp1", config.answers_as)
+            assert config.decoding is not None
+            checks += check_draws(answers, measured, study, config.decoding)
         if measured is not None:
-            checks += check_probabilities(measured, study, expected, thresholds)
-            checks += check_models(measured, study, "exp2", cell["answers_as"])
+            checks += check_probabilities(measured, study, expected, config.thresholds)
+            checks += check_models(measured, study, "exp2", config.answers_as)
     found = report(model_key, replication, checks)
     for line in found.failures():
         logging.warning("%s", line)
@@ -70,11 +65,11 @@ def _read(path: Path | None) -> pd.DataFrame | None:
 if __name__ == "__main__":
     from grace.runs.scripting import job
 
-    studies = snakemake.params.cell["trials"]
+    config = ValidationConfig.model_validate(snakemake.params.output_config)
 
     def by_study(files: list[str]) -> dict[str, Path]:
         """The files in the order of the configured studies."""
-        return {study: Path(path) for study, path in zip(studies, files, strict=bool(files))}
+        return {study: Path(path) for study, path in zip(config.trials, files, strict=bool(files))}
 
     with job(snakemake, __file__):
         validate(
@@ -83,5 +78,5 @@ if __name__ == "__main__":
             Path(snakemake.output.validation),
             snakemake.wildcards.model,
             int(snakemake.wildcards.replication),
-            dict(snakemake.params.cell),
+            config,
         )

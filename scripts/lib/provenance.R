@@ -134,14 +134,14 @@ run_job <- function(snakemake, script, expression) {
   })
   named <- function(slot) slot[nzchar(names(slot))]
   params <- named(snakemake@params)
-  files <- unique(c(script, unlist(params[["code"]][["scripts"]])))
+  files <- unique(c(script, unlist(params[["sources"]][["scripts"]])))
   code <- lapply(file.path(snakemake@scriptdir, files), file_sha256)
   names(code) <- file.path("scripts", files)
   facts <- c(
     list(
       rule = snakemake@rule, wildcards = as_object(named(snakemake@wildcards)), started = started,
       inputs = as_object(inputs), input_records = as_object(records), code = code,
-      settings = as_object(params[setdiff(names(params), c("code", "commit", "versions"))])
+      settings = as_object(params[setdiff(names(params), c("code", "sources", "commit", "versions"))])
     ),
     git_state(dirname(snakemake@scriptdir)),
     list(hardware = this_machine(), versions = loaded_versions(), completed = utc_now())

@@ -218,28 +218,28 @@ def test_the_first_tag_sets_numbers_and_gpus_on_any_machine(root: Path) -> None:
     mine = tagged.models["mine"]
     assert (mine.name, mine.quantization, mine.gpus) == ("me/model-awq", "awq", 2)
     assert tagged.models["pico"] == tagged.entries["pico"]
-    assert tagged.model_cells["mine"]["quantization"] == "awq"
+    assert tagged.model_configs["mine"]["quantization"] == "awq"
     assert tagged.run_config()["gpus"] == ["rtx3090", "a100"]
 
 
 def test_gpus_are_in_no_cell(root: Path) -> None:
     plain, tagged = project(root), project(root, gpus=["l40"])
     assert tagged.models["mine"].gpus == 4
-    assert tagged.model_cells == plain.model_cells
+    assert tagged.model_configs == plain.model_configs
     assert tagged.run_config() == plain.run_config()
     allowed = {
         "key", "name", "engine", "revision", "dtype", "quantization", "max_model_len", "base_url",
         "tokenizer", "reasoning_end", "weights", "server_arguments",
     }  # fmt: skip
     # What was recorded with results before there were tags: more would make all of them stale.
-    assert set(plain.model_cells["mine"]) == allowed
-    assert set(plain.model_cells["pico"]) == allowed
+    assert set(plain.model_configs["mine"]) == allowed
+    assert set(plain.model_configs["pico"]) == allowed
 
 
 def test_a_pod_takes_the_placement_of_its_own_tag(root: Path) -> None:
     told = project(root, {"GRACE_GPU_TAG": "l40"})
     assert told.models["mine"].gpus == 4
-    assert told.model_cells == project(root).model_cells
+    assert told.model_configs == project(root).model_configs
     both = project(root, {"GRACE_GPU_TAG": "l40"}, gpus=["a100", "l40"])
     assert both.models["mine"].gpus == 4
     with pytest.raises(GraceError, match=r"GRACE_GPU_TAG.*'rtx3090', only on a100, (\w+, )*l40"):

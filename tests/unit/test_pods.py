@@ -25,7 +25,7 @@ from grace.cluster.plan import indexed, pod_plan, policy
 from grace.cluster.plan.placement import needs_gpu, placement_for, why_unfit
 from grace.cluster.plan.pods import PodRequest, dns_name, job_manifest, label_value
 from grace.cluster.plan.settings import Cluster, Toleration, Volume, load_clusters
-from grace.settings.config import load_models
+from grace.settings.loading import load_models
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from grace.cluster.plan.pods import PodRequest
 from grace.cluster.plan.settings import Cluster, load_clusters
 from grace.cluster.run.queue import Order, Waiting, ready
 from grace.errors import GraceError
-from grace.settings.config import load_models
+from grace.settings.loading import load_models
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]

@@ -57,9 +57,10 @@ rule analysis_study1:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell={**STATISTICS, **PROJECT.analysis_cell()},
-        inputs=PROJECT.input_digests("resources/reference/study1_published_tests.csv"),
-        code=analysis_code("study1"),
+        output_config=OUTPUTS.analysis().model_dump(),
+        inputs=OUTPUTS.input_digests("resources/reference/study1_published_tests.csv"),
+        code=code_digest(analysis_code("study1")),
+        sources=code_files(analysis_code("study1")),
     message:
         "Analyse study 1"
     script:
@@ -113,8 +114,9 @@ rule analysis_study2:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell={**STATISTICS, **PROJECT.analysis_cell()},
-        code=analysis_code("study2"),
+        output_config=OUTPUTS.analysis().model_dump(),
+        code=code_digest(analysis_code("study2")),
+        sources=code_files(analysis_code("study2")),
     message:
         "Analyse study 2"
     script:

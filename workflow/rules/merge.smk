@@ -23,8 +23,9 @@ rule merge:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell=PROJECT.merge_cell(),
-        code=table_code("merge.py"),
+        output_config=OUTPUTS.merge().model_dump(),
+        code=code_digest(table_code("merge.py")),
+        sources=code_files(table_code("merge.py")),
     message:
         "Merge {wildcards.study} over models and replications"
     script:
@@ -50,12 +51,13 @@ rule reference:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        inputs=PROJECT.input_digests(
+        inputs=OUTPUTS.input_digests(
             "resources/reference/study2_human_cells.csv",
             "resources/reference/politeness_lexicon.csv",
             "resources/reference/politeness_weights.csv",
         ),
-        code=PROJECT.code("reference.py"),
+        code=code_digest(OUTPUTS.code("reference.py")),
+        sources=code_files(OUTPUTS.code("reference.py")),
     message:
         "Compute the cognitive models' rows"
     script:

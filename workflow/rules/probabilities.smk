@@ -18,8 +18,9 @@ rule probabilities:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=PROJECT.probabilities_cell(),
-        code=table_code("probabilities.py"),
+        output_config=OUTPUTS.probabilities().model_dump(),
+        code=code_digest(table_code("probabilities.py")),
+        sources=code_files(table_code("probabilities.py")),
     message:
         "Compute {wildcards.study}'s distributions of {wildcards.model}"
     script:

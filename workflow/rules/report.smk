@@ -23,13 +23,10 @@ rule report:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell={**STATISTICS, **PROJECT.analysis_cell()},
+        output_config=OUTPUTS.analysis().model_dump(),
         failed=failed_before,
-        code=PROJECT.script_code(
-            "report.R",
-            "report.Rmd",
-            *(f"lib/{name}" for name in ("common.R", "html.R", "report.R", "report_page.html")),
-        ),
+        code=code_digest(report_code()),
+        sources=code_files(report_code()),
         commit=commit_now,
         versions=versions_now,
     message:

@@ -18,8 +18,9 @@ rule structure:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=PROJECT.structure_cell(),
-        code=table_code("structure.py"),
+        output_config=OUTPUTS.structure().model_dump(),
+        code=code_digest(table_code("structure.py")),
+        sources=code_files(table_code("structure.py")),
     message:
         "Parse {wildcards.study}'s answers of {wildcards.model}"
     script:

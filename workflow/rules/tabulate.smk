@@ -18,7 +18,8 @@ rule tabulate:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        code=table_code("tabulate_responses.py"),
+        code=code_digest(table_code("tabulate_responses.py")),
+        sources=code_files(table_code("tabulate_responses.py")),
     message:
         "Tabulate {wildcards.study}'s raw answers of {wildcards.model}"
     script:

@@ -19,8 +19,9 @@ rule validate:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=validation_cell,
-        code=PROJECT.code("validate.py"),
+        output_config=validation_config,
+        code=code_digest(OUTPUTS.code("validate.py")),
+        sources=code_files(OUTPUTS.code("validate.py")),
     message:
         "Validate {wildcards.model}, replication {wildcards.replication}"
     script:

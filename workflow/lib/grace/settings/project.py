@@ -1,9 +1,6 @@
-"""A project as the workflow sees it: config, models, wordings, and what each output depends on.
+"""A project as the workflow sees it: config, models, variants, trials, and the checks on them.
 
-A *cell* is a dict with exactly the configuration that can change the bytes of one job's output;
-`*_code` is a digest of the library modules that can, with their names (`grace.modules`). Snakemake
-records both as params, so that only what they change is stale. Paths, speed and placement are not
-in them.
+What each output depends on of it is in `grace.settings.outputs`.
 """
 
 from __future__ import annotations
@@ -14,32 +11,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from grace import modules, seeds
+from grace import seeds
 from grace.cluster.plan import placement
 from grace.cluster.plan.placement import Placement
 from grace.cluster.plan.settings import Cluster, load_clusters, select_cluster
 from grace.contents import Contents
-from grace.digests import digest, file_digest, script_imports
+from grace.digests import digest
 from grace.errors import ConfigError
 from grace.experiments.preflight import check_tokenizers
 from grace.models.files import check_is_model, with_plain_folders
 from grace.models.identity import PLACEMENT, ModelIdentity
-from grace.modules import Code
 from grace.pico.origin import origin
-from grace.pico.settings import Settings
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
 from grace.runs.continuation import Failure, Replication, from_environment
-from grace.settings.config import (
-    Config,
-    ModelEntry,
-    check_lengths,
-    load_config,
-    load_models,
-    select_models,
-)
+from grace.settings.config import Config, ModelEntry
 from grace.settings.fields import folder
 from grace.settings.folders import check_places
+from grace.settings.loading import check_lengths, load_config, load_models, select_models
 from grace.studies import STUDIES, Trial
 from grace.studies.stimuli import read_trials
 
@@ -74,8 +63,8 @@ class Project:
             ).items()
         }
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
-        self.wordings = {
-            variant: PromptSet(root / "config" / "prompts" / variant) for variant in config.variants
+        self.variants = {
+            name: PromptSet(root / "config" / "prompts" / name) for name in config.variants
         }
 
     @property
@@ -173,7 +162,7 @@ class Project:
                 STUDIES[study],
                 self.config.experiments,
                 trials,
-                self.wordings,
+                self.variants,
             )
 
     @cached_property
@@ -181,8 +170,8 @@ class Project:
         """Digest of the templates behind each experiment's prompts, by label and variant."""
         return {
             f"{study}_{experiment}": {
-                variant: wording.digest(STUDIES[study].templates[experiment])
-                for variant, wording in self.wordings.items()
+                name: variant.digest(STUDIES[study].templates[experiment])
+                for name, variant in self.variants.items()
             }
             for study in self.config.studies
             for experiment in self.config.experiments
@@ -215,93 +204,17 @@ class Project:
         return {"base_seed": seeds.replication_seed(base, replication), **named}
 
     @cached_property
-    def model_cells(self) -> dict[str, dict[str, Any]]:
+    def model_configs(self) -> dict[str, dict[str, Any]]:
         """What of each model's entry, and of its files if local, can change an answer."""
         contents = Contents(Path(self.config.journal_dir))
         arguments = self.config.serving.extra_args
         return {
-            key: {"key": key, **ModelIdentity(entry, arguments, self.root, contents).cell()}
+            key: {
+                "key": key,
+                **ModelIdentity(entry, arguments, self.root, contents).output_config(),
+            }
             for key, entry in self.models.items()
         }
-
-    def plan_cell(self, model: str, replication: int) -> dict[str, Any]:
-        """What a plan depends on.
-
-        Every experiment of the replication depends on its plan, so only what makes all of them
-        stale belongs here: no prompts, no decoding options.
-        """
-        return {
-            "model": self.model_cells[model],
-            "replication": replication,
-            "seeds": self.seeds(replication),
-            "shuffle": self.config.shuffle,
-        }
-
-    def experiment_cell(
-        self, model: str, replication: int, study: str, experiment: str
-    ) -> dict[str, Any]:
-        """What one experiment's records depend on."""
-        config = self.config
-        cell: dict[str, Any] = {
-            "model": self.model_cells[model],
-            "study": study,
-            "experiment": experiment,
-            "replication": replication,
-            "base_seed": config.base_seed,
-            "shuffle": config.shuffle,
-            # As many as there are: a limit beyond the last trial changes nothing.
-            "limit": len(self.trials[study]),
-            "stimuli": self.stimuli_digests[study],
-            "prompts": self.prompt_digests[f"{study}_{experiment}"],
-        }
-        if experiment == "exp1":
-            cell["decoding"] = config.generation.model_dump()
-        else:
-            cell["surface_forms"] = list(config.scoring.surface_forms)
-        return cell
-
-    def experiment_code(self, model: str, study: str, experiment: str) -> Code:
-        """The script and the modules behind one experiment's records."""
-        script = {"exp1": "generate.py", "exp2": "score.py"}[experiment]
-        engine = self.models[model].engine
-        behind = modules.experiment_modules(engine, study, experiment)
-        return modules.code(self.root, [script], behind)
-
-    def table_code(self, script: str, study: str) -> Code:
-        """The code behind a study's table, by the script that writes it."""
-        return self.code(script, f"studies/{study}_answers.py")
-
-    def code(self, script: str, *names: str) -> Code:
-        """A Python script, what it imports from the library, and modules by name."""
-        imported = script_imports(self.root / "scripts" / script)
-        return modules.code(self.root, [script], [*imported, *names])
-
-    def pico_cell(self) -> dict[str, Any]:
-        """What the bundled model depends on: settings, prompts, the simulated people's data."""
-        prompts = PromptSet(self.root / "config" / "prompts" / "seed")
-        templates = [
-            template
-            for study in STUDIES.values()
-            for names in study.templates.values()
-            for template in names
-        ]
-        reference = self.root / "resources" / "reference"
-        return {
-            "settings": Settings().as_dict(),
-            "prompts": prompts.digest(templates),
-            "reference": {
-                name: file_digest(reference / name)
-                for name in ("politeness_lexicon.csv", "politeness_weights.csv")
-            },
-        }
-
-    def script_code(self, *names: str) -> Code:
-        """Files in scripts/ alone."""
-        return modules.code(self.root, names)
-
-    def input_digests(self, *paths: str) -> dict[str, str]:
-        """Digests of bundled files that rules read, by path below the project's root."""
-        return {path: file_digest(self.root / path) for path in paths}
 
     def run_config(self) -> dict[str, Any]:
         """The settings that another run needs to repeat this one, as `--configfile` takes them.
@@ -316,17 +229,6 @@ class Project:
             values |= {"gpus": list(self.config.gpus), "cluster": self.config.cluster}
         return {**values, **{f"{study}_csv": self.stimuli_path(study) for study in STUDIES}}
 
-    def structure_cell(self) -> dict[str, Any]:
-        """What parsing depends on."""
-        return {
-            "extraction": self.config.extraction.model_dump(),
-            "percentage_tolerance": self.config.thresholds.percentage_tolerance,
-        }
-
-    def probabilities_cell(self) -> dict[str, Any]:
-        """What the probability tables depend on, the records apart."""
-        return {"min_option_mass": self.config.thresholds.min_option_mass}
-
     @cached_property
     def origins(self) -> dict[str, str]:
         """What readers must be told of where a model comes from, by model; most are not there."""
@@ -334,32 +236,6 @@ class Project:
             key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()
         }
         return {key: told for key, told in found.items() if told}
-
-    def analysis_cell(self) -> dict[str, Any]:
-        """What analyses and report say beside their numbers: origins, settings of experiment 1."""
-        return {"origins": self.origins, "generation": self._decoding() or {}}
-
-    def validation_cell(self, model: str) -> dict[str, Any]:
-        """What validation depends on, the tables apart.
-
-        `trials` is their number, by study; `answers_as` is how a server is to name the model.
-        """
-        entry = self.models[model]
-        return {
-            "answers_as": entry.engine_spec.answers_as(model, entry),
-            "decoding": self._decoding(),
-            "thresholds": self.config.thresholds.model_dump(),
-            "trials": {study: len(trials) for study, trials in self.trials.items()},
-            "variants": list(self.config.variants),
-        }
-
-    def merge_cell(self) -> dict[str, Any]:
-        """What merging depends on, the tables apart."""
-        return {"on_invalid": self.config.on_invalid, "decoding": self._decoding()}
-
-    def _decoding(self) -> dict[str, Any] | None:
-        """How answers are sampled; None where none are."""
-        return self.config.generation.model_dump() if "exp1" in self.config.experiments else None
 
 
 def _journal(environment: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ import yaml
 from grace.cluster.plan import pod_plan
 from grace.cluster.plan.pods import dns_name, job_manifest
 from grace.errors import ConfigError
-from grace.settings.config import load_config
+from grace.settings.loading import load_config
 from grace.settings.project import Project
 from grace.settings.yaml_reader import read_sheet
 

@@ -367,6 +367,6 @@ def _only(members: Sequence[Any], wildcard: str) -> str | None:
 
 def _work(job: Any) -> str:
     """Digest of what a job does: whatever would make its outputs stale."""
-    made_from = {key: job.params.get(key) for key in ("cell", "code", "inputs")}
+    made_from = {key: job.params.get(key) for key in ("output_config", "code", "inputs")}
     wildcards = dict(job.wildcards_dict)
     return _short(json.dumps([job.rule.name, wildcards, made_from], sort_keys=True, default=str))
