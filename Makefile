@@ -23,7 +23,7 @@ run: setup ## Set up what is missing and run the workflow: results/report.html
 
 # Coverage counts, and has to reach its limit, where no ARGS choose among the tests.
 test: setup-dev lint serve-env crate-env sbom-env ## Set up what is missing, lint, and run all tests
-	$(IN_VENV) pytest --numprocesses $(WORKERS) --dist loadfile $(if $(ARGS),$(ARGS),--cov)
+	$(IN_VENV) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(ARGS),$(ARGS),--cov)
 	@$(if $(ARGS),:,echo "Coverage of the tests: $$($(IN_VENV) coverage report --format=total) %")
 
 test-long: setup-dev ## Property tests with 100,000 generated inputs each module (50 minutes)

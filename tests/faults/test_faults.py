@@ -16,6 +16,7 @@ import pytest
 from fake_openai import Asked, FakeOpenAI, Reply
 from fake_vllm import FakeVllm, repeating_ids, vllm_engine
 from faulty_proxy import FaultyProxy, Spoil
+from waiting import PATIENCE_S
 
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.endpoint.client import EndpointEngine
@@ -87,7 +88,7 @@ class System:
             yield stack.enter_context(EndpointEngine("m", entry, requests=REQUESTS))
 
     def answers(self, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> Answers:
-        """All answers. Fails where they take longer than every time-out together."""
+        """All answers. Fails where they never come."""
         found: list[Answers | BaseException] = []
 
         def ask() -> None:
@@ -104,7 +105,7 @@ class System:
 
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
-        thread.join(60)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive(), "it hangs"
         if isinstance(found[0], BaseException):
             raise found[0]

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import bench_overhead
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 
@@ -65,8 +67,30 @@ def test_the_executor_is_measured(tmp_path):
     assert found["API calls"] > 4
 
 
-def test_what_the_journal_and_the_records_cost_is_measured(tmp_path):
-    run = ("results/pico/replication-0/study1_exp1.json", "--config", "limit=2", "replications=1")
-    printed = output("bench_overhead.py", "--rounds", "1", "--", *run, folder=tmp_path)
-    assert re.search(r"round 1, with: [\d.]+ s, CPU [\d.]+ s", printed)
-    assert re.search(r"by the clock: with [\d.]+ s, without [\d.]+ s", printed)
+def test_what_the_journal_and_the_records_cost_is_measured(tmp_path, monkeypatch, capsys):
+    """What is left out is found in the sources, and a run does without it. One run is timed."""
+    goals = [f"results/pico/replication-0/study1_{name}.json" for name in ("exp1", "exp2")]
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    run, ways = bench_overhead.timed, []
+
+    def timed(folder, arguments):
+        ways.append(folder.name)
+        if folder.name == "with":  # as any run of the tests
+            return 2.0, 1.0
+        _, cpu_s = run(folder, arguments)
+        assert cpu_s > 0
+        assert not list((folder / ".grace/journal").glob("*.jsonl"))
+        assert not list(folder.rglob(".provenance"))
+        return 4.0, 1.0
+
+    monkeypatch.setattr(bench_overhead, "timed", timed)
+    settings = ("--config", "limit=2", "replications=1")
+    monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "1", "--", *goals, *settings])
+    bench_overhead.main()
+    assert ways == ["with", "without"]
+    assert capsys.readouterr().out.splitlines() == [
+        "round 1, with: 2.0 s, CPU 1.0 s",
+        "round 1, without: 4.0 s, CPU 1.0 s",
+        "by the clock: with 2.0 s, without 4.0 s, -50.0 % more",
+        "CPU time: with 1.0 s, without 1.0 s, 0.0 % more",
+    ]

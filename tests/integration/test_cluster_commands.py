@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from waiting import PATIENCE_S
 from workflow_project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def bash(folder: Path, script: str, **variables: str) -> subprocess.CompletedPro
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -167,7 +167,8 @@ def options(path: Path) -> dict[tuple[str, str, str], float]:
 @pytest.mark.vllm
 def test_pico_on_vllm_agrees_with_pico_in_process_over_one_server(project):
     common = ("limit=4", "replications=1", "on_invalid=warn")
-    project.run("--config", *common, "results=in-process")
+    scored = [f"in-process/pico/replication-0/{study}_exp2.json" for study in ("study1", "study2")]
+    project.run(*scored, "--config", *common, "results=in-process")
     environment = ROOT / ".venv-serve"
     shown = project.run(
         "--config", *common, "results=served", "engine=vllm",

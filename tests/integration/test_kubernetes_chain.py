@@ -6,8 +6,8 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from kube_project import KubeProject
-from kube_standin import Cluster, calls_per_second
+from kube_project import KubeProject, Noting, sent_as_planned
+from kube_standin import calls_per_second
 
 from grace.provenance.chain import results_in
 from grace.provenance.verify import summary, verify
@@ -16,13 +16,14 @@ from grace.provenance.verify import summary, verify
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run, and a dry-run after it."""
-    with Cluster() as cluster:
+    with Noting() as cluster:
         folder = tmp_path_factory.mktemp("kube")
         project = KubeProject.of_grace(cluster, folder, policy={"max_gpu_hours": 100})
         status, output = project.snakemake()
         assert status == 0, output
+        sent = list(cluster.sent)
         _, dry = project.snakemake("-n")
-        yield SimpleNamespace(project=project, cluster=cluster, output=output, dry=dry)
+        yield SimpleNamespace(project=project, cluster=cluster, output=output, dry=dry, sent=sent)
 
 
 def test_the_chain_gives_the_report(finished):
@@ -36,6 +37,11 @@ def test_one_pod_a_group_of_jobs(finished):
     inference = finished.cluster.runs[0].labels
     assert inference["grace/model"] == "pico"
     assert inference["grace/replication"] == "0"
+
+
+def test_pods_are_those_of_the_table(finished):
+    settings = {"replications": 1, "limit": 2, "cluster": "standin"}
+    sent_as_planned(finished.sent, finished.project, settings)
 
 
 def test_every_result_has_a_record_that_holds(finished):

@@ -49,6 +49,7 @@ def finished(tmp_path_factory):
         cluster.claims["journal"].mkdir()
         journal = {"claim": "journal", "mount": "/journal", "purpose": "journal"}
         laptop = KubeProject.of_grace(cluster, folder, volumes={"journal": journal})
+        (laptop.folder / ".gitignore").write_text("__pycache__/\n")
         for words in (["init", "-q"], ["add", "."]):  # what git knows is what pods get
             subprocess.run(["git", *words], cwd=laptop.folder, check=True)
         laptop.environment |= {

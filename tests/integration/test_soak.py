@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import math
 
 from soak import side_by_side, table
 
 
 def test_nothing_is_lost_repeated_or_different_after_random_kills(tmp_path):
-    findings = side_by_side(tmp_path, kills=4, until=time.monotonic() + 180, seed=1, limit=6)
+    findings = side_by_side(tmp_path, kills=2, until=math.inf, seed=1, limit=4)
     found = findings.values()
     assert not any(one.bad() for one in found), (table(findings), found)
-    assert sum(sum(one.kills.values()) for one in found) >= 2
+    assert sum(sum(one.kills.values()) for one in found) == 2

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from recipes import write
-from workflow_project import ROOT, DryRuns, Project
+from workflow_project import ROOT, Project
 
 MODELS = ("pico", "twin")
 STUDIES = ("study1", "study2")
@@ -472,13 +472,6 @@ ROWS = {
 
 
 @pytest.fixture(scope="module")
-def dry_runs() -> Iterator[DryRuns]:
-    runs = DryRuns()
-    yield runs
-    runs.close()
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Project:
     """A project of two models in which everything has run. Not to be edited."""
     project = Project.copied_to(tmp_path_factory.mktemp("finished") / "project")
@@ -530,58 +523,57 @@ def put_back(project: Project, original: Project) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_an_edit_makes_stale_exactly_what_depends_on_it(dry_runs, finished, edited, name):
+def test_an_edit_makes_stale_exactly_what_depends_on_it(finished, edited, name):
     row = ROWS[name]
     with put_back(edited, finished):
         row.edit(edited)
-        assert dry_runs.jobs(edited, *row.arguments) == row.stale
+        assert edited.jobs(*row.arguments) == row.stale
 
 
-def test_edits_undone_leave_nothing_to_do(dry_runs, edited):
-    assert dry_runs.jobs(edited) == NOTHING
+def test_edits_undone_leave_nothing_to_do(edited):
+    assert edited.jobs() == NOTHING
 
 
-def test_a_fresh_clone_with_results_and_records_has_nothing_to_do(dry_runs, finished, tmp_path):
+def test_a_fresh_clone_with_results_and_records_has_nothing_to_do(finished, tmp_path):
     # Another folder, new times in no sensible order.
     clone = copied(finished, tmp_path / "clone", shutil.copyfile)
     touch_all(clone)
-    assert dry_runs.jobs(clone) == NOTHING
+    assert clone.jobs() == NOTHING
     # It is the contents that say so.
-    assert dry_runs.jobs(clone, "--max-checksum-file-size", "0") != NOTHING
+    assert clone.jobs("--max-checksum-file-size", "0") != NOTHING
 
 
-def test_results_without_records_are_kept_and_said_to_be_unrecorded(dry_runs, finished, tmp_path):
+def test_results_without_records_are_kept_and_said_to_be_unrecorded(finished, tmp_path):
     clone = copied(finished, tmp_path / "clone")
     shutil.rmtree(clone.folder / ".snakemake")
     for source in files_of(clone):
         if "results" not in source.parts:
             (clone.folder / source).touch()
-    assert dry_runs.jobs(clone) == NOTHING
-    said = (clone.folder / "dry-run.txt").read_text(encoding="utf-8")
-    assert "jobs have missing provenance" in said
+    assert clone.jobs() == NOTHING
+    assert "jobs have missing provenance" in clone.run("-n")
     metadata = f"{REPLICATION}/metadata.json"
     delete(metadata)(clone)
     assert "Warning: 5 jobs have results but no record" in clone.run(metadata)
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_stopped(dry_runs, finished, tmp_path):
+def test_a_run_that_was_stopped_goes_on_where_it_stopped(finished, tmp_path):
     project = copied(finished, tmp_path / "project")
     change("config/prompts/seed/_study2_question.j2", "On a scale", "Put on a scale")(project)
     stale = experiments(f"{EXP1} {EXP2}", studies=["study2"])
-    assert dry_runs.jobs(project) == stale
+    assert project.jobs() == stale
     # As far as pico's raw answers: everything that follows them is older, and has its old params.
     project.run(f"{REPLICATION}/study2_raw_responses.csv")
-    assert dry_runs.jobs(project) == stale - {"generate pico/0/study2", "tabulate pico/0/study2"}
+    assert project.jobs() == stale - {"generate pico/0/study2", "tabulate pico/0/study2"}
 
 
-def test_a_job_that_made_the_same_again_makes_nothing_else_stale(dry_runs, finished, tmp_path):
+def test_a_job_that_made_the_same_again_makes_nothing_else_stale(finished, tmp_path):
     project = copied(finished, tmp_path / "project")
     table = f"{REPLICATION}/study2_structured.csv"
     before = (project.folder / table).stat().st_mtime_ns
     append("scripts/structure.py", "\nEDITED = True\n")(project)
     project.run("--until", "structure")
     assert (project.folder / table).stat().st_mtime_ns > before
-    assert dry_runs.jobs(project) == NOTHING
+    assert project.jobs() == NOTHING
 
 
 #: What the page calls several rules.

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny_model import END, build_tiny_model
 from transformers import AutoTokenizer, LlamaForCausalLM
+from waiting import PATIENCE_S
 
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
 from grace.engines.endpoint.client import EndpointEngine
@@ -114,7 +115,7 @@ def test_the_server_repeats_a_requests_id(
         f"{engine.describe()['base_url']}/v1/{path}",
         json={"model": "tiny", "max_tokens": 1, **prompt},
         headers={"X-Request-Id": name},
-        timeout=60,
+        timeout=PATIENCE_S,
     ).json()
     assert name in answer["id"]
 

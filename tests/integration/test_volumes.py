@@ -27,7 +27,7 @@ COMMON = ("replications=1", "on_invalid=warn", "studies=[study2]", "limit=12")
 PICO = ("results/pico/replication-0/study2_exp1.json", "--config", *COMMON)
 REMOTE = (
     "results/remote/replication-0/study2_exp1.json", "--config", "models=[remote]",
-    "requests={concurrency: 2}", *COMMON,
+    "requests={concurrency: 2}", "experiments=[exp1]", *COMMON,
 )  # fmt: skip
 Mount = Callable[..., None]
 
@@ -95,7 +95,7 @@ def test_a_volume_that_vanishes_costs_no_answer_that_was_on_it(project, mount):
     dam = Dam(after=5)
     api = CountingApi(gate=dam)
     with closing(FakeOpenAI(api)) as server:
-        remote_model(project, server.url)
+        remote_model(project, server.url, tokenizer=None)
         run = Started(project, *REMOTE)
         wait_until(lambda: len(marks()) == 5 or not run.running(), PATIENCE_S, "five answers")
         known = marks()

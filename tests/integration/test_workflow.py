@@ -141,13 +141,13 @@ def test_one_experiment_of_one_study_still_ends_in_a_report(project):
 
 def test_failed_thresholds_stop_the_analysis_with_a_readable_summary(project):
     done = project.snakemake(
-        "--config", "limit=3", "replications=1", "results=strict",
+        "--config", "limit=3", "replications=1", "studies=[study2]", "results=strict",
         "thresholds={min_option_mass: 1.0, max_low_mass_rate: 0}",
     )  # fmt: skip
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
     assert "validation failed" in done.stdout
-    assert "pico, replication 0, study1_exp2: share of trials with an option mass below 1" in (
+    assert "pico, replication 0, study2_exp2: share of trials with an option mass below 1" in (
         done.stdout
     )
     assert "on_invalid=warn" in done.stdout

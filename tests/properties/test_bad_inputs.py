@@ -17,7 +17,7 @@ import pytest
 import refusing
 from bad_inputs import CLUSTERS, CONFIG, MODELS, BadInput, dumped, with_file
 from properties import EXAMPLES
-from workflow_project import DryRuns, Project
+from workflow_project import Project
 
 SEEDS = range(len(bad_inputs.FAMILIES) * max(14, EXAMPLES * 14 // 2000 // 2))
 
@@ -133,13 +133,6 @@ def project(tmp_path_factory) -> Project:
     return Project.copied_to(tmp_path_factory.mktemp("bad_inputs") / "project")
 
 
-@pytest.fixture(scope="module")
-def dry_runs():
-    runs = DryRuns()
-    yield runs
-    runs.close()
-
-
 @pytest.mark.parametrize(
     ("path", "content", "words"),
     [
@@ -152,12 +145,12 @@ def dry_runs():
         (CLUSTERS, b"a: {}\nb: {}\na: {}\n", "clusters.yaml: line 3: the key 'a'"),
     ],
 )
-def test_snakemake_refuses_a_bad_file(project, dry_runs, path, content, words):
+def test_snakemake_refuses_a_bad_file(project, path, content, words):
     file = project.folder / path
     before = file.read_bytes()
     file.write_bytes(content)
     try:
-        assert words in dry_runs.refused(project)
+        assert words in project.refused()
     finally:
         file.write_bytes(before)
 
@@ -172,12 +165,12 @@ def test_snakemake_refuses_a_bad_file(project, dry_runs, path, content, words):
         (["replications=1000000"], "must be 1000 or less"),
     ],
 )
-def test_snakemake_refuses_a_bad_argument(project, dry_runs, entries, words):
-    assert words in dry_runs.refused(project, "--config", *entries)
+def test_snakemake_refuses_a_bad_argument(project, entries, words):
+    assert words in project.refused("--config", *entries)
 
 
-def test_a_further_file_is_read_by_grace_too(project, dry_runs, tmp_path: Path):
+def test_a_further_file_is_read_by_grace_too(project, tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text("limit: 3\nbase_seed: 1\nlimit: 4\n")
-    shown = dry_runs.refused(project, "--configfile", str(path))
+    shown = project.refused("--configfile", str(path))
     assert "mine.yaml: line 3: the key 'limit' stands there again; it is in line 1" in shown

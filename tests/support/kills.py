@@ -143,11 +143,11 @@ def marks_in_journal(project: Project) -> set[int]:
     return {mark for value in values if (mark := mark_of(value)) is not None}
 
 
-def remote_model(project: Project, url: str, **changes: object) -> None:
-    """An entry `remote` in models.yaml: somebody's API, with pico's tokeniser for experiment 2."""
+def remote_model(project: Project, url: str, *, key: str = "remote", **changes: object) -> None:
+    """An entry in models.yaml: somebody's API, with pico's tokeniser for experiment 2."""
     path = project.folder / "config/models.yaml"
     models = yaml.safe_load(path.read_text())
-    models["remote"] = {
+    models[key] = {
         "name": "somebodys-model",
         "engine": "endpoint",
         "base_url": url,

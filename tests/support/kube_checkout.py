@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import yaml
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 NAMESPACE = "grace"
 #: Pods that compute get one core of the node's two.
@@ -46,7 +46,7 @@ def kubectl(*arguments: str, check: bool = True) -> str:
         ["kubectl", "--namespace", NAMESPACE, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0 or not check, done.stderr

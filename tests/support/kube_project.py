@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kube_standin import Cluster
+from kube_standin import Cluster, Json
 from workflow_project import ROOT, Project
+
+import grace.settings.project
+from grace.cluster.plan import pod_plan
+from grace.cluster.plan.pods import job_manifest
 
 #: Small enough to be quick, and both experiments of both studies.
 QUICK = ("replications=1", "limit=2", "cluster=standin")
@@ -150,3 +154,37 @@ def _as_on_a_terminal() -> None:
 
 def _path(own: Path) -> str:
     return os.pathsep.join([str(own), os.environ.get("PYTHONPATH", "")])
+
+
+class Noting(Cluster):
+    """Keeps every Job that it was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Json] = []
+        super().__init__()
+
+    def _create(self, kind: str, namespace: str, body: Json) -> Json:
+        if kind == "jobs":
+            self.sent.append(body)
+        return super()._create(kind, namespace, body)
+
+
+def sent_as_planned(sent: list[Json], project: KubeProject, settings: Json) -> None:
+    """Fails unless these pods are those that the policy's table has of their rules."""
+    planned = grace.settings.project.Project(project.folder, settings, environment={})
+    expected = [job_manifest(pod, planned.cluster) for pod in pod_plan.pods(planned)]
+    rules = {_rule(job) for job in sent}
+    assert sorted(map(_size, sent)) == sorted(_size(job) for job in expected if _rule(job) in rules)
+
+
+def _rule(job: Json) -> str:
+    return str(job["metadata"]["labels"]["grace/rule"])
+
+
+def _size(job: Json) -> tuple[str, ...]:
+    """Whose pod it is, and all that it asks for."""
+    labels, pod = job["metadata"]["labels"], job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    whose = [labels.get(f"grace/{key}", "-") for key in ("rule", "model", "replication")]
+    asked = container["resources"]["limits"]
+    return (*whose, *map(str, sorted(asked.items())), str(pod["activeDeadlineSeconds"]))

@@ -81,6 +81,7 @@ class Fault:
     times: int = 1_000_000
     hang_s: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
+    message: str = ""
 
 
 class Refused(Exception):
@@ -569,7 +570,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             if fault is not None and fault.status != 200:
-                raise Refused(fault.status, "Scripted", f"scripted {fault.status}")
+                message = fault.message or f"scripted {fault.status}"
+                raise Refused(fault.status, "Scripted", message)
             if self.headers.get("Authorization") != f"Bearer {self.cluster.token}":
                 raise Refused(401, "Unauthorized", "Unauthorized")
             url = urlparse(self.path)

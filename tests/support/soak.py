@@ -138,7 +138,8 @@ class Soak:
         """A run that nobody kills: its outputs, and how long it takes."""
         self._clean()
         began = time.monotonic()
-        self._project.run(*self._command())
+        run = Started(self._project, *self._command())
+        assert run.process.wait(_RUN_S) == 0, run.output()
         self._seconds = time.monotonic() - began
         self._whole = outputs(self._project)
 

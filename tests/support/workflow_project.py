@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -39,8 +44,7 @@ class Project:
         for part in PARTS:
             source = ROOT / part
             if source.is_dir():
-                ignored = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(source, folder / part, ignore=ignored)
+                shutil.copytree(source, folder / part)
             else:
                 shutil.copy2(source, folder / part)
         return cls(folder)
@@ -48,16 +52,12 @@ class Project:
     def snakemake(
         self, *arguments: str, timeout_s: float = 900
     ) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake; standard error and output together, as a terminal shows them."""
-        return subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        """Run Snakemake; standard error and output together, as a terminal shows them.
+
+        It runs in a fork of a process that has imported it. `Started` is a command of its own.
+        """
+        status, output = warm().snakemake(self.folder, arguments, timeout_s)
+        return subprocess.CompletedProcess(["snakemake", *arguments], status, output)
 
     def run(self, *arguments: str, timeout_s: float = 900) -> str:
         """Run Snakemake, which must succeed; its output."""
@@ -65,8 +65,29 @@ class Project:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    def jobs(self, *arguments: str) -> set[str]:
+        """The jobs that would run, such as `score pico/0/study1`; `all` left out.
+
+        The project must tell them: `tells_jobs`.
+        """
+        told = self.folder / "jobs.json"
+        told.unlink(missing_ok=True)
+        self.run("-n", *arguments)
+        return {
+            f"{rule} {'/'.join(wildcards.values())}".strip()
+            for rule, wildcards in json.loads(told.read_text(encoding="utf-8"))
+            if rule != "all"
+        }
+
+    def refused(self, *arguments: str) -> str:
+        """The output of a dry-run that must fail in plain words."""
+        done = self.snakemake("-n", *arguments)
+        assert done.returncode == 1, done.stdout
+        assert "Traceback" not in done.stdout, done.stdout
+        return done.stdout
+
     def tells_jobs(self) -> None:
-        """Make `DryRuns` possible."""
+        """Make `jobs` possible."""
         with (self.folder / "Snakefile").open("a", encoding="utf-8") as file:
             file.write(TELL_JOBS)
 
@@ -78,10 +99,11 @@ class Project:
         path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-class DryRuns:
-    """Dry-runs of projects that tell their jobs, without the second that each import takes."""
+class Warm:
+    """Snakemake without the seconds that its imports take; it sees this process's environment."""
 
     def __init__(self) -> None:
+        self._turn = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("warm_snakemake.py")],
             stdin=subprocess.PIPE,
@@ -89,37 +111,33 @@ class DryRuns:
             text=True,
         )
 
-    def jobs(self, project: Project, *arguments: str) -> set[str]:
-        """The jobs that would run, such as `score pico/0/study1`; `all` left out."""
-        told = project.folder / "jobs.json"
-        told.unlink(missing_ok=True)
-        status, output = self._dry_run(project, *arguments)
-        assert status == "0\n", output
-        return {
-            f"{rule} {'/'.join(wildcards.values())}".strip()
-            for rule, wildcards in json.loads(told.read_text(encoding="utf-8"))
-            if rule != "all"
-        }
-
-    def refused(self, project: Project, *arguments: str) -> str:
-        """The output of a dry-run that must fail in plain words."""
-        status, output = self._dry_run(project, *arguments)
-        assert status == "1\n", output
-        assert "Traceback" not in output, output
-        return output
-
-    def _dry_run(self, project: Project, *arguments: str) -> tuple[str, str]:
-        output = project.folder / "dry-run.txt"
-        request = {
-            "folder": str(project.folder),
-            "arguments": ["-n", *arguments],
-            "output": str(output),
-        }
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        return self._process.stdout.readline(), output.read_text(encoding="utf-8")
+    def snakemake(
+        self, folder: Path, arguments: tuple[str, ...], timeout_s: float
+    ) -> tuple[int, str]:
+        """Exit status and output of a run in a folder."""
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as output:
+            request = {
+                "folder": str(folder),
+                "arguments": arguments,
+                "output": output.name,
+                "environment": dict(os.environ),
+                "timeout_s": timeout_s,
+            }
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            with self._turn:
+                print(json.dumps(request), file=self._process.stdin, flush=True)
+                status = int(self._process.stdout.readline())
+            return status, output.read()
 
     def close(self) -> None:
         """End the process, which reads its last line now."""
         self._process.communicate()
+
+
+@cache
+def warm() -> Warm:
+    """That of this process, which ends with it."""
+    made = Warm()
+    atexit.register(made.close)
+    return made

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 from kube_standin import Cluster as Standin
-from kube_standin import calls_per_second
-from kubernetes.config import incluster_config
+from kubernetes.config import ConfigException, incluster_config
 
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run import api
@@ -41,9 +39,24 @@ def standin(tmp_path, monkeypatch):
         yield standin
 
 
-def connected(**settings):
+class Pauses(threading.Event):
+    """A run that is never over; keeps for how long it was waited for, which takes its clock on."""
+
+    def __init__(self):
+        super().__init__()
+        self.clock = Clock()
+
+    def wait(self, timeout=None):
+        self.clock.sleep(timeout)
+        return False
+
+
+def connected(pauses=None, **settings):
+    """The calls, without their pauses, and what is told of them."""
     told = []
-    return api.Api(Cluster(**{**QUICK, **settings}), on_retry=told.append), told
+    pauses = pauses or Pauses()
+    cluster = Cluster(**{**QUICK, **settings})
+    return api.Api(cluster, clock=pauses.clock, stop=pauses, on_retry=told.append), told
 
 
 def manifest(name="one", **labels):
@@ -93,11 +106,11 @@ def test_what_passes_is_tried_again(standin, status):
 
 
 def test_retry_after_is_kept(standin):
-    calls, told = connected()
-    standin.fails(429, times=1, headers={"Retry-After": "0.2"})
-    begun = time.monotonic()
+    pauses = Pauses()
+    calls, told = connected(pauses)
+    standin.fails(429, times=1, headers={"Retry-After": "7.5"})
     calls.jobs("run=a")
-    assert time.monotonic() - begun >= 0.2
+    assert pauses.clock.slept == [7.5]
     assert "HTTP 429" in told[0]
 
 
@@ -113,6 +126,45 @@ def test_an_expired_token_is_read_anew(standin, tmp_path):
     standin.token = "another"
     standin.kubeconfig(tmp_path / "kubeconfig")
     assert calls.jobs("run=a") == []
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_kubeconfig_that_is_being_rewritten_is_one_more_failure(standin, tmp_path, attempts):
+    calls, told = connected(api_attempts=attempts)
+    file = tmp_path / "kubeconfig"
+    standin.token = "renewed"
+    whole = standin.kubeconfig(file).read_bytes()
+    for cut in (b"", b"clusters", b"users: [", b"current-context: standin\n", whole[:-40], b"\xff"):
+        file.write_bytes(cut)
+        with pytest.raises(api.ApiError, match="run's pods and Jobs") as error:
+            calls.jobs("run=a")
+        assert error.value.passing, cut
+    assert len(told) == 6 * (attempts - 1)
+    file.write_bytes(whole)
+    if attempts == 1:  # the one with the old token
+        with pytest.raises(api.ApiError):
+            calls.jobs("run=a")
+    assert calls.jobs("run=a") == []
+
+
+def test_a_token_file_of_a_pod_that_is_empty_for_a_moment(standin, monkeypatch):
+    calls, told = connected()
+
+    def empty(**how):
+        raise ConfigException("Token file exists but empty.")
+
+    monkeypatch.setattr(calls._kinds.batch, "list_namespaced_job", empty)
+    assert calls.jobs("run=a") == []
+    assert "Token file exists but empty" in told[0]
+
+
+def test_nobody_s_call_is_tried_again_with_new_credentials(standin):
+    """A plug-in that gives no token, since its own server is away, makes the client nobody."""
+    calls, told = connected()
+    words = 'pods is forbidden: User "system:anonymous" cannot list resource "pods"'
+    standin.fails(403, times=1, message=words)
+    assert calls.jobs("run=a") == []
+    assert "system:anonymous" in told[0]
 
 
 def test_in_a_pod_an_expired_token_is_read_anew(tmp_path, monkeypatch):
@@ -201,10 +253,12 @@ def test_nothing_is_waited_for_once_it_is_over(standin):
 
 
 def test_calls_are_few(standin):
-    calls, _ = connected(api_calls_per_s=4)
+    pauses = Pauses()
+    calls, _ = connected(pauses, api_calls_per_s=4)
     for _ in range(12):
         calls.jobs("run=a")
-    assert calls_per_second(standin.calls, window_s=1.0) <= 6
+    assert len(standin.calls) == 12
+    assert pauses.clock.now == pytest.approx((12 - 2) / 4)
 
 
 def test_no_cluster_at_all(tmp_path, monkeypatch):

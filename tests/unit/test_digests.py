@@ -70,6 +70,13 @@ def test_inert_modules_do_not_count(library):
     assert library(["a.py"], a="x = 2") == first
 
 
+def test_a_module_is_parsed_once_however_many_rules_ask_for_it(library, monkeypatch):
+    library(main="import grace.a", a="x = 1")
+    first = library()
+    monkeypatch.setattr(source_code.ast, "parse", lambda text: pytest.fail("parsed again"))
+    assert library() == first
+
+
 def test_values_that_are_alike_count_as_different(library):
     found = {
         str(library(main=f"x = {value}")) for value in ("0", "0.0", "False", "''", "b''", "None")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from journal_writers import key_of, value_of
+from waiting import PATIENCE_S
 
 from grace.digests import digest
 from grace.errors import JournalError
@@ -60,7 +61,7 @@ def test_an_answer_reaches_the_disk_without_a_flush_or_another_answer(tmp_path):
         for key in (A, B, C):
             journal.add(key, {})
             with journal._changed:
-                assert journal._changed.wait_for(lambda: not journal._pending, timeout=60)
+                assert journal._changed.wait_for(lambda: not journal._pending, timeout=PATIENCE_S)
             assert key in bytes.hex(b"".join(Index.load(tmp_path)._rows))
 
 
@@ -70,13 +71,13 @@ def test_answers_added_during_a_commit_share_the_next_one(tmp_path, monkeypatch)
     def slow(descriptor):
         calls.append(descriptor)
         in_fsync.set()
-        assert go_on.wait(60)
+        assert go_on.wait(PATIENCE_S)
         real(descriptor)
 
     with Journal(tmp_path) as journal:
         monkeypatch.setattr(segments.os, "fsync", slow)
         journal.add(A, {})
-        assert in_fsync.wait(60)
+        assert in_fsync.wait(PATIENCE_S)
         for number in range(500):
             journal.add(key_of(number), {})
         go_on.set()
@@ -364,12 +365,12 @@ def test_a_volume_that_hangs_ends_the_wait(tmp_path, monkeypatch):
 
     def hang(descriptor):
         in_fsync.set()
-        assert released.wait(60)
+        assert released.wait(PATIENCE_S)
 
     journal = Journal(tmp_path, timeout_s=0.05)
     monkeypatch.setattr(segments.os, "fsync", hang)
     journal.add(A, {})
-    assert in_fsync.wait(60)
+    assert in_fsync.wait(PATIENCE_S)
     with pytest.raises(JournalError, match=r"has not answered for 0\.05 s"):
         journal.flush()
     with pytest.raises(JournalError, match=r"has not answered for 0\.05 s"):
@@ -377,7 +378,7 @@ def test_a_volume_that_hangs_ends_the_wait(tmp_path, monkeypatch):
     with pytest.raises(JournalError, match=r"has not answered for 0\.05 s"):
         journal.close()
     released.set()
-    journal._thread.join(60)
+    journal._thread.join(PATIENCE_S)
 
 
 @pytest.mark.parametrize(

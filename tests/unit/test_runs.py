@@ -15,6 +15,8 @@ import pytest
 
 from grace.errors import ConfigError
 from grace.runs import holders, startup
+from grace.runs.process_id import ProcessId
+from grace.serving.processes import running
 
 #: A run: registers itself, may lock the folder and start a job, and waits.
 RUN = """
@@ -232,3 +234,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o555)
     with pytest.raises(ConfigError, match=r"`results` is .*closed/mine"):
         startup.check_writable("results", tmp_path / "closed/mine")
+
+
+def test_a_process_that_ends_between_two_questions_does_not_run(monkeypatch):
+    me = psutil.Process()
+    known = ProcessId.of(me)
+    assert running(me)
+    assert known.alive()
+
+    def over(process: psutil.Process) -> str:
+        raise psutil.NoSuchProcess(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "status", over)
+    assert not running(me)
+    assert not known.alive()

@@ -246,14 +246,16 @@ def _handed_on(library: Path, parts: list[str]) -> set[str]:
         return set()
     return {
         "/".join(base) + ".py"
-        for node in _parsed(package).body
+        for node in _parsed(package.read_text(encoding="utf-8")).body
         if isinstance(node, ast.ImportFrom) and (base := _base(node, tuple(parts[:-1])))
         if any((alias.asname or alias.name) == parts[-1] for alias in node.names)
     }
 
 
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def _parsed(text: str) -> ast.Module:
+    """Kept by the text, and not to be edited."""
+    return ast.parse(text)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes import client, config
 from kubernetes.client.rest import ApiException
 
@@ -29,6 +30,11 @@ PAGE = 500
 #: Seconds that a wait between two tries may take.
 LONGEST_WAIT_S = 60.0
 _UNAUTHORISED, _FORBIDDEN, _TOO_MANY = 401, 403, 429
+#: What the client raises of credentials that are missing, cut off or none: it hardly checks them.
+UNREADABLE = (
+    config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, LookupError,
+    AttributeError,
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +49,16 @@ class ApiError(GraceError):
     @property
     def passing(self) -> bool:
         """Whether the same call may do later: it is not the call that is wrong."""
-        return self.status in (0, _UNAUTHORISED, _TOO_MANY) or self.status >= 500
+        return self.unauthorised or self.status in (0, _TOO_MANY) or self.status >= 500
+
+    @property
+    def unauthorised(self) -> bool:
+        """Whether it was made without credentials that are known, which others may yet be.
+
+        A client whose plug-in gave it no token says nothing of it, and is then nobody's.
+        """
+        anonymous = self.status == _FORBIDDEN and "system:anonymous" in str(self)
+        return anonymous or self.status == _UNAUTHORISED
 
     @property
     def quota(self) -> bool:
@@ -68,7 +83,7 @@ class Bucket:
     def take(self) -> None:
         """Wait for the next call's turn."""
         self._fill()
-        while self._tokens < 1:
+        while self._tokens < 1 - 1e-9:  # a wait may be rounded to a little less than is missing
             self._sleep((1 - self._tokens) / self._per_s)
             self._fill()
         self._tokens -= 1
@@ -88,18 +103,22 @@ class Kinds:
 
 
 def connect(context: str | None) -> Kinds:
-    """Read the kubeconfig, or the credentials of the pod that this process is in."""
+    """Read the kubeconfig, or the credentials of the pod that this process is in.
+
+    Raises `GraceError` where neither is whole.
+    """
     settings = client.Configuration()
     try:
         # The client itself reads this variable once, when it is imported.
         file = os.environ.get("KUBECONFIG")
         config.load_kube_config(file, context, client_configuration=settings)
-    except config.ConfigException as no_file:
+    except UNREADABLE as no_file:
         try:
             config.load_incluster_config(client_configuration=settings)
-        except config.ConfigException:
+        except UNREADABLE:
+            why = " ".join(str(no_file).split()).rstrip(".")
             raise GraceError(
-                f"no access to a Kubernetes cluster: {str(no_file).rstrip('.')}. Set KUBECONFIG to"
+                f"no access to a Kubernetes cluster: {why}. Set KUBECONFIG to"
                 " the file that your cluster gave you, or put it at ~/.kube/config. (In a pod of"
                 " the cluster: mount its service account's token.)"
             ) from None
@@ -252,14 +271,15 @@ class Api:
                     _request_timeout=timeout_s,
                 )
                 return answer.data
-            except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            except (
+                ApiException, urllib3.exceptions.HTTPError, OSError, config.ConfigException,
+            ) as error:  # fmt: skip
                 failure, asked_s = _explained(what, error)
+            if failure.unauthorised:
+                failure = self._renew(what, failure)
             last = attempt == self._cluster.api_attempts or self._stop.is_set()
             if last or not failure.passing:
                 raise failure
-            if failure.status == _UNAUTHORISED:
-                # Tokens expire during a run; who renews them writes the file anew.
-                self._kinds = self._connect(self._cluster.context)
             longest = asked_s if asked_s is not None else wait_s * random.uniform(0.5, 1)
             pause_s = min(longest, LONGEST_WAIT_S)
             self._on_retry(f"{failure}; tried again in {pause_s:.0f} s.")
@@ -267,9 +287,23 @@ class Api:
             wait_s *= 2
         raise AssertionError("api_attempts is at least 1")
 
+    def _renew(self, what: str, failure: ApiError) -> ApiError:
+        """Read the credentials anew: they expire during a run. What the failed call is then due to.
+
+        Who renews them writes the file anew, which is empty for a moment: that is one more failure
+        of the call, and no end.
+        """
+        try:
+            self._kinds = self._connect(self._cluster.context)
+        except GraceError as error:
+            return ApiError(what, _UNAUTHORISED, f"its credentials cannot be renewed: {error}")
+        return failure
+
 
 def _explained(what: str, error: Exception) -> tuple[ApiError, float | None]:
     """A failed call in the server's own words, and the seconds after which it wants to be asked."""
+    if isinstance(error, config.ConfigException):
+        return ApiError(what, _UNAUTHORISED, str(error)), None
     if not isinstance(error, ApiException) or not error.status:
         reason = getattr(error, "reason", None)
         silence = f"the cluster's API does not answer ({reason or error or type(error).__name__})"
