@@ -11,7 +11,8 @@ import pandas as pd
 from grace.config import GenerationConfig
 from grace.errors import RecordError
 from grace.records import read_json, replacing
-from grace.studies import STUDIES, Study
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 from grace.tables import TEXT_COLUMNS, CsvLines, analysis_ready
 from grace.validation import NAMED, check_draws, read_report
 
@@ -121,7 +122,7 @@ def merge(
 if __name__ == "__main__":
     from grace.scripting import job
 
-    study = STUDIES[snakemake.wildcards.study]
+    study = study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study])
     structured = [Path(path) for path in snakemake.input.get("structured", [])]
     probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from bundled_studies import STUDIES
 
 from grace.config import GenerationConfig
 from grace.draws import CHANCE, _most, draws_of
-from grace.studies import STUDIES
 from grace.validation import Check, check_draws
 
 ROOT = Path(__file__).parents[2]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,6 @@ from grace.generation import run_generation
 from grace.journal import Journal
 from grace.records import read_records, write_records
 from grace.scripting import logged
-from grace.studies import STUDIES
 from grace.tables import (
     raw_columns,
     raw_rows,

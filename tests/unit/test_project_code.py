@@ -92,8 +92,8 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
             "plan": project.plan_cell("pico", 0),
             "exp1": project.experiment_cell("pico", 0, "study1", "exp1"),
             "exp2": project.experiment_cell("pico", 0, "study1", "exp2"),
-            "structure": project.structure_cell(),
-            "probabilities": project.probabilities_cell(),
+            "structure": project.structure_cell("study1"),
+            "probabilities": project.probabilities_cell("study1"),
             "validation": project.validation_cell("pico"),
         }
 

@@ -13,7 +13,7 @@ from grace.errors import EngineError
 from grace.foreign_text import message as one_line
 from grace.model_files import advice
 from grace.plain_text import known_control_token, shortened
-from grace.studies.base import Message
+from grace.studies.asking import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

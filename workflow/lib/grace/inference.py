@@ -28,7 +28,7 @@ from grace.measurement import run_scoring
 from grace.prompts import PromptSet
 from grace.records import write_json, write_records
 from grace.stimuli import read_trials
-from grace.studies import DESIGNS
+from grace.studies.catalogue import study_of_job
 
 
 def runtime_of(settings: dict[str, Any]) -> Runtime:
@@ -64,7 +64,7 @@ def infer(
     model_key = cell["model"]["key"]
     entry = ModelEntry.model_validate(settings["entry"])
     runtime = runtime_of(settings)
-    study = DESIGNS[cell["study"]]
+    study = study_of_job(settings["studies"][cell["study"]])
     run = Run(
         model_key=model_key,
         model_name=entry.name,
@@ -74,9 +74,7 @@ def infer(
         base_seed=cell["base_seed"],
         shuffle=cell["shuffle"],
     )
-    wordings = [
-        PromptSet(runtime.root / "config" / "prompts" / variant) for variant in cell["prompts"]
-    ]
+    wordings = [study.wording(variant) for variant in cell["prompts"]]
     items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
     identity.check_unchanged(cell["model"], "since this run was planned")

@@ -10,7 +10,8 @@ from grace.digests import digest
 from grace.errors import ConfigError
 from grace.prompts import PromptSet
 from grace.stimuli import numbered_trials
-from grace.studies.base import Message, StudyDesign, Trial
+from grace.studies.asking import Message, StudyDesign
+from grace.studies.trials import Trial
 
 
 def chats(

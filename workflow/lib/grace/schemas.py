@@ -16,7 +16,7 @@ from grace.cluster.settings import Clusters
 from grace.config import Config, Models
 from grace.metadata import Metadata
 from grace.provenance_record import ProvenanceRecord
-from grace.studies import STUDIES
+from grace.studies.declaration import Declaration
 from grace.validation import Report
 
 FOLDER = Path(__file__).parents[2] / "schemas"
@@ -24,18 +24,15 @@ FOLDER = Path(__file__).parents[2] / "schemas"
 
 def models() -> dict[str, type[BaseModel]]:
     """The pydantic models by the name of their schema."""
-    named: dict[str, type[BaseModel]] = {
+    return {
         "config": Config,
         "models": Models,
         "clusters": Clusters,
+        "study": Declaration,
         "metadata": Metadata,
         "validation": Report,
         "provenance_record": ProvenanceRecord,
     }
-    for name, study in STUDIES.items():
-        named[f"{name}_trial"] = study.trial_model
-        named[f"{name}_answer"] = study.answer_model
-    return named
 
 
 def schema(name: str) -> dict[str, Any]:

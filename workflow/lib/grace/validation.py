@@ -12,7 +12,7 @@ from grace import draws
 from grace.config import GenerationConfig, Thresholds
 from grace.model_names import same_model
 from grace.scoring.records import BOUNDS
-from grace.studies import Study
+from grace.studies.study import Study
 from grace.tables import ROW_KEY
 
 #: Rows to review that a check lists; the others are only counted.
