@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from bundled_studies import STUDY1
 
-from grace.studies.trials import Trial
-
 PERCENT_OPTIONS = tuple(f"{percentage}%" for percentage in range(0, 101, 10))
 ANSWER = """Initial Answer: 2
 Probabilities: 0: 10%, 1: 20%, 2: 30%, 3: 40%

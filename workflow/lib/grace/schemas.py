@@ -16,7 +16,7 @@ from grace.cluster.settings import Clusters
 from grace.config import Config, Models
 from grace.metadata import Metadata
 from grace.provenance_record import ProvenanceRecord
-from grace.studies.declaration import Declaration
+from grace.studies.declaration import SHORT_FORMS, Declaration
 from grace.validation import Report
 
 FOLDER = Path(__file__).parents[2] / "schemas"
@@ -41,6 +41,12 @@ def schema(name: str) -> dict[str, Any]:
     if name in ("models", "clusters"):
         # The file is the mapping itself.
         generated = {**generated["properties"][name], "$defs": generated["$defs"]}
+    if name == "study":
+        for definition in ("Column", "Options"):
+            whole = generated["$defs"][definition]
+            generated["$defs"][definition] = {"anyOf": [SHORT_FORMS[definition], whole]}
+        cite = generated["properties"]["cite"]
+        generated["properties"]["cite"] = {"anyOf": [SHORT_FORMS["cite"], cite]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
 
 

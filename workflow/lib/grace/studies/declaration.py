@@ -345,6 +345,14 @@ class Declaration(Part):
         return self
 
 
+#: Short forms, for the JSON schema: what a value may be instead.
+SHORT_FORMS: dict[str, dict[str, Any]] = {
+    "Column": {"enum": ["text", "integer", "number"]},
+    "Options": {"type": "array", "items": {"type": "string"}, "minItems": 2},
+    "cite": {"type": "string"},
+}
+
+
 def filled(form: str, values: Mapping[str, Any]) -> str:
     """A name such as `state{state}` for some values; an apostrophe is left out of names."""
     return re.sub(

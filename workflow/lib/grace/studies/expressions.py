@@ -3,8 +3,8 @@
 An expression names columns and values, compares, counts and cuts texts. It has no attributes (but
 `patterns.<name>`), no calls, no loops: it can neither run code nor run on. A regular expression
 stands under `patterns`; it may name another as {{ name }}, and what a row holds as
-{{ column | filter }}, which is matched as plain text. `re` has no time limit, so texts have a length
-limit, and `grace.studies.patience` ends a search that takes too long.
+{{ column | filter }}, which is matched as plain text. `re` has no time limit, so texts have a
+length limit, and `grace.studies.patience` ends a search that takes too long.
 """
 
 from __future__ import annotations

@@ -36,10 +36,11 @@ class _Lines:
                 if not pairs:
                     continue
                 line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
-            elif isinstance(node, yaml.SequenceNode) and str(part).isdecimal():
-                if int(part) < len(node.value):
-                    node = node.value[int(part)]
-                    line = node.start_mark.line + 1
+            elif isinstance(node, yaml.SequenceNode) and str(part) in map(
+                str, range(len(node.value))
+            ):
+                node = node.value[int(part)]
+                line = node.start_mark.line + 1
         return line
 
 
