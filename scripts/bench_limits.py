@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from grace.config import GenerationConfig, Thresholds
-from grace.records import read_records, write_records
+from grace.results.records import read_records, write_records
+from grace.settings.config import GenerationConfig, Thresholds
 from grace.studies.catalogue import bundled
 
 STUDY = bundled(Path(__file__).parents[1], "study2")["study2"]

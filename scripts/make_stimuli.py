@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from grace.settings.yaml_reader import read_yaml
 from grace.studies.catalogue import bundled
-from grace.yaml_reader import read_yaml
 
 Row = dict[str, str | int]
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from grace.records import read_records
+from grace.results.records import read_records
+from grace.results.tables import probability_columns, probability_rows, write_rows
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
-from grace.tables import probability_columns, probability_rows, write_rows
 
 
 def probabilities(records: Path, table: Path, study: Study, min_option_mass: float) -> None:
@@ -15,7 +15,7 @@ def probabilities(records: Path, table: Path, study: Study, min_option_mass: flo
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         probabilities(

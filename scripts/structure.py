@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from grace.studies.catalogue import study_of_job
-from grace.studies.study import Study
-from grace.tables import (
+from grace.results.tables import (
     raw_columns,
     read_rows,
     structured_columns,
     structured_rows,
     write_rows,
 )
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
 def structure(raw: Path, table: Path, study: Study, percentage_tolerance: float) -> None:
@@ -21,7 +21,7 @@ def structure(raw: Path, table: Path, study: Study, percentage_tolerance: float)
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         structure(

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from grace.records import read_records
+from grace.results.records import read_records
+from grace.results.tables import raw_columns, raw_rows, write_rows
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
-from grace.tables import raw_columns, raw_rows, write_rows
 
 
 def tabulate(records: Path, table: Path, study: Study) -> None:
@@ -15,7 +15,7 @@ def tabulate(records: Path, table: Path, study: Study) -> None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         tabulate(

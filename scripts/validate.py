@@ -7,12 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from grace.config import GenerationConfig, Thresholds
-from grace.records import write_json
-from grace.studies.catalogue import study_of_job
-from grace.studies.study import Study
-from grace.tables import TEXT_COLUMNS
-from grace.validation import (
+from grace.results.records import write_json
+from grace.results.tables import TEXT_COLUMNS
+from grace.results.validation import (
     Check,
     check_draws,
     check_models,
@@ -20,6 +17,9 @@ from grace.validation import (
     check_structured,
     report,
 )
+from grace.settings.config import GenerationConfig, Thresholds
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
 def validate(
@@ -70,7 +70,7 @@ def _read(path: Path | None) -> pd.DataFrame | None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     studies = snakemake.params.cell["trials"]
 

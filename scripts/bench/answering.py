@@ -19,13 +19,13 @@ import httpx
 from bench import served
 from bench.measuring import System
 from bench.models import ROOT
-from grace.chat import ChatTokenizer
 from grace.engines.base import Decoding, Generation, GenerationRequest
 from grace.engines.vllm import VllmEngine
 from grace.errors import GraceError
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
+from grace.models.chat import ChatTokenizer
+from grace.prompts.variants import PromptSet
 from grace.studies.catalogue import bundled
+from grace.studies.stimuli import read_trials
 
 BATCH = 10
 SHORTEST, LONGEST = 4, 128

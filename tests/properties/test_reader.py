@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from properties import generated
 
 from grace.errors import StimuliError
-from grace.plain_text import is_blank, known_control_token, unusable_character
-from grace.stimuli import read_trials
+from grace.prompts.plain_text import is_blank, known_control_token, unusable_character
+from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
 
 BUNDLED = Path(__file__).parents[2] / "resources/stimuli"

@@ -9,11 +9,11 @@ from engines_for_tests import CharacterTokenizer, ScriptedEngine
 
 from grace.engines.base import Decoding
 from grace.errors import EngineError
-from grace.experiments import Run, asked
-from grace.generation import run_generation
-from grace.measurement import run_scoring
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
+from grace.experiments.generation import run_generation
+from grace.experiments.measurement import run_scoring
+from grace.experiments.trials import Run, asked
+from grace.prompts.variants import PromptSet
+from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
 DECODING = Decoding(temperature=0.7, top_p=1.0, max_tokens=16)

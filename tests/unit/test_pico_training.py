@@ -18,8 +18,8 @@ from transformers import (
 
 from grace.pico import paraphrases, simulator, training
 from grace.pico.settings import Settings, Stage
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
+from grace.prompts.variants import PromptSet
+from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
 PICO = ROOT / "resources" / "models" / "pico"

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from bundled_studies import STUDIES, STUDY1, STUDY2, UTTERANCES
 
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry
 from grace.digests import digest
 from grace.errors import ConfigError
-from grace.prompt_checks import chats as prompts_of
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
+from grace.models.chat import ChatTokenizer
+from grace.prompts.checks import chats as prompts_of
+from grace.prompts.variants import PromptSet
+from grace.settings.config import ModelEntry
+from grace.studies.stimuli import read_trials
 from grace.studies.trials import Trial
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import yaml
 
 from grace import schemas
 from grace.cluster.settings import Cluster, Gpu, Policy, Volume
-from grace.config import Config, ModelEntry, PlacementEntry
+from grace.settings.config import Config, ModelEntry, PlacementEntry
 
 ROOT = Path(__file__).parents[2]
 

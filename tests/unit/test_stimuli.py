@@ -13,7 +13,7 @@ import pytest
 from bundled_studies import STUDY1, STUDY2
 
 from grace.errors import StimuliError
-from grace.stimuli import read_trials
+from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
 
 BUNDLED = Path(__file__).parents[2] / "resources" / "stimuli"

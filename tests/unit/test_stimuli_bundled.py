@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bundled_studies import STUDY1, STUDY2
 
-from grace.stimuli import read_trials
+from grace.studies.stimuli import read_trials
 from grace.studies.trials import Trial
 
 ROOT = Path(__file__).parents[2]

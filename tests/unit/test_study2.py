@@ -7,7 +7,7 @@ import re
 import pytest
 from bundled_studies import STUDY2, UTTERANCES
 
-from grace.distributions import entropy
+from grace.scoring.distributions import entropy
 from grace.studies.trials import TrialError
 
 TRIAL = {

@@ -10,9 +10,9 @@ from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from test_experiments import DECODING, items_of, run_of
 
 from grace.errors import RecordError
-from grace.generation import run_generation
-from grace.measurement import run_scoring
-from grace.tables import (
+from grace.experiments.generation import run_generation
+from grace.experiments.measurement import run_scoring
+from grace.results.tables import (
     analysis_ready,
     probability_columns,
     probability_rows,

@@ -8,8 +8,8 @@ import pytest
 from bundled_studies import STUDIES
 from test_tables import STUDY2, probabilities, structured
 
-from grace.config import Thresholds
-from grace.validation import check_models, check_probabilities, check_structured, report
+from grace.results.validation import check_models, check_probabilities, check_structured, report
+from grace.settings.config import Thresholds
 
 ROOT = Path(__file__).parents[2]
 STRICT = Thresholds()

@@ -18,13 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_architectures import tokeniser
 
-from grace.chat import ChatTokenizer
-from grace.config import RequestsConfig, load_models
 from grace.engines.base import Score, ScoreRequest
 from grace.errors import EngineError
-from grace.experiments import Run, asked
-from grace.measurement import run_scoring
-from grace.prompts import PromptSet
+from grace.experiments.measurement import run_scoring
+from grace.experiments.trials import Run, asked
+from grace.models.chat import ChatTokenizer
+from grace.prompts.variants import PromptSet
 from grace.scoring.forest import distinct_prefixes
 from grace.scoring.serving_plan import (
     PrefixCache,
@@ -34,7 +33,8 @@ from grace.scoring.serving_plan import (
     nodes,
     text_stages,
 )
-from grace.stimuli import read_trials
+from grace.settings.config import RequestsConfig, load_models
+from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
 ONE_BY_ONE = RequestsConfig(backoff_s=0, concurrency=1, attempts=2)

@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from grace.cluster.settings import Clusters
-from grace.config import Config, Models
-from grace.metadata import Metadata
-from grace.provenance_record import ProvenanceRecord
+from grace.provenance.metadata import Metadata
+from grace.provenance.record import ProvenanceRecord
+from grace.results.validation import Report
+from grace.settings.config import Config, Models
 from grace.studies.declaration import SHORT_FORMS, Declaration
-from grace.validation import Report
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 

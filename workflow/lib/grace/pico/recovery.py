@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grace.distributions import jensen_shannon, normalised
 from grace.pico import simulator
 from grace.pico.trained_on import STATES, UTTERANCES
 from grace.pico.trained_on import study as trained_on
+from grace.scoring.distributions import jensen_shannon, normalised
 from grace.studies.answers import StructuredAnswer
 from grace.studies.trials import Trial
 

@@ -31,7 +31,7 @@ from grace.pico import paraphrases, simulator
 from grace.pico.settings import Settings, Stage
 from grace.pico.trained_on import study
 from grace.progress import progress
-from grace.prompts import PromptSet
+from grace.prompts.variants import PromptSet
 from grace.studies.trials import Trial
 
 BOS, USER, SYSTEM, ASSISTANT, END, PAD = (

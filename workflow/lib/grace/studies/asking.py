@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from grace.digests import digest
-from grace.plain_text import is_blank, shortened
-from grace.prompts import PromptSet
+from grace.prompts.plain_text import is_blank, shortened
+from grace.prompts.variants import PromptSet
 from grace.studies.declaration import Declaration, Options, Score, filled
 from grace.studies.expressions import Expression, Patterns, Text
 from grace.studies.trials import Trial, TrialError, TrialReader

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from grace.errors import ConfigError
-from grace.explain import nearest
+from grace.settings.explain import nearest
 from grace.studies.reading import FILE, read_study
 from grace.studies.study import Study
 

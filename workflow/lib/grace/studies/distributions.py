@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from grace.distributions import entropy, mean_and_std
+from grace.scoring.distributions import entropy, mean_and_std
 from grace.studies.asking import QueryForm, combinations, fixed_options
 from grace.studies.declaration import Score, filled
 

@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from grace.errors import ConfigError
-from grace.plain_text import shortened
+from grace.prompts.plain_text import shortened
 from grace.studies.patience import patience
 
 #: Characters of a text that is searched or made.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from grace.errors import ConfigError
-from grace.plain_text import shortened
+from grace.prompts.plain_text import shortened
 
 #: Seconds for one pattern and one text.
 LIMIT_S = 20

@@ -13,10 +13,10 @@ import yaml
 from pydantic import ValidationError
 
 from grace.errors import ConfigError
-from grace.explain import explain
+from grace.settings.explain import explain
+from grace.settings.yaml_reader import parse_yaml, read_text
 from grace.studies.declaration import STUDY_NAME, Declaration
 from grace.studies.study import Study
-from grace.yaml_reader import parse_yaml, read_text
 
 FILE = "study.yaml"
 

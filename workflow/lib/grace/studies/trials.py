@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from grace.plain_text import shortened
+from grace.prompts.plain_text import shortened
 from grace.studies.declaration import Column, Condition, Derived, Stimuli
 from grace.studies.expressions import Expression, Patterns, Text
 
