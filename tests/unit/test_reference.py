@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from bundled_studies import STUDY1, STUDY2
+from declared import study_of
 
 from grace.errors import GraceError
-
-ROOT = Path(__file__).parents[2]
-REFERENCE = ROOT / "resources" / "reference"
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import reference  # noqa: E402
+from grace.studies.theory import write_reference
 
 
 def _tables(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     study1, study2 = folder / "study1.csv", folder / "study2.csv"
-    reference.reference(
-        human=REFERENCE / "study2_human_cells.csv",
-        lexicon=REFERENCE / "politeness_lexicon.csv",
-        weights=REFERENCE / "politeness_weights.csv",
-        study1=study1,
-        study2=study2,
-    )
+    write_reference(STUDY1, study1)
+    write_reference(STUDY2, study2)
     with study1.open(newline="") as one, study2.open(newline="") as two:
         return list(csv.DictReader(one)), list(csv.DictReader(two))
 
@@ -66,8 +57,3 @@ def test_study2_table(tmp_path: Path) -> None:
                 assert sum(chosen) == pytest.approx(1)
 
 
-def test_an_unknown_human_utterance_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "human.csv"
-    path.write_text("goal,state,polarity,adjective,n,total\nboth,0,was,okay,1,203\n")
-    with pytest.raises(GraceError, match=r"human\.csv: 'It was okay'"):
-        reference.human_rows(path)
