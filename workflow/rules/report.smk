@@ -21,7 +21,7 @@ rule report:
     resources:
         inference=in_turn,
         mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        runtime=STEPS["report"].minutes,
     params:
         cell={**STATISTICS, **PROJECT.analysis_cell()},
         failed=failed_before,

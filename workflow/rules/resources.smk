@@ -4,7 +4,7 @@
 from grace.runs import continuation
 from grace.cluster import demand, indexed, plugin, policy, table
 from grace.cluster.executor import Plan
-from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
+from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, grown
 from grace.cluster.storage import adapt
 from grace.runs.scripting import show
 
@@ -14,7 +14,11 @@ def refuse_what_breaks_policy(jobs):
     names = ("model", "replication")
     table.refuse(
         PROJECT,
-        [(job.rule.name, *(job.wildcards_dict.get(name) for name in names)) for job in jobs],
+        [
+            (rule_of(job), *(job.wildcards_dict.get(name) for name in names))
+            for job in jobs
+            if rule_of(job)
+        ],
         shared=workflow.storage_settings.default_storage_provider is None,
     )
 
@@ -49,7 +53,7 @@ adapt(workflow, PROJECT.config.results)
 
 def stop_where_policy_is_broken(jobs):
     """For `policy` and `manifests` alone; Snakemake tells of a job that fails three times over."""
-    names = {job.rule.name for job in jobs}
+    names = {rule_of(job) for job in jobs}
     try:
         if "policy" in names:
             verdicts = table.verdicts(PROJECT)
@@ -101,6 +105,6 @@ def in_turn(wildcards):
     return int(on_cluster())
 
 
-def memory(group):
-    """MB of memory for a job of the group; more each time."""
-    return lambda wildcards, attempt: grown(JOBS[group].mem_mb, attempt)
+def memory(step):
+    """MB of memory for a job of the step; more each time."""
+    return lambda wildcards, attempt: grown(STEPS[step].mem_mb, attempt)

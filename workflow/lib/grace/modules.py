@@ -27,6 +27,7 @@ INERT = (
     "prompts/plain_text.py",  # refuses, or lets pass
     "experiments/preflight.py",
     "runs/process_id.py",
+    "places.py",  # finds files, which count by content
     "progress.py",
     "provenance/environment.py",
     "runs/scripting.py",

@@ -24,6 +24,7 @@ from grace.experiments.trials import Asked, Run, asked
 from grace.journal import Journal
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.models.identity import ModelIdentity
+from grace.places import located, named
 from grace.prompts.variants import PromptSet
 from grace.provenance import environment
 from grace.results.records import write_json, write_records
@@ -76,7 +77,7 @@ def infer(
         shuffle=cell["shuffle"],
     )
     wordings = [
-        PromptSet(runtime.root / "config" / "prompts" / variant) for variant in cell["prompts"]
+        PromptSet(located(f"config/prompts/{variant}", runtime.root)) for variant in cell["prompts"]
     ]
     items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
@@ -163,7 +164,7 @@ def _origin(
 ) -> dict[str, Any]:  # fmt: skip
     """Model, tokeniser, seeds and the files read, by path from the project's root."""
     files = {
-        path.relative_to(root).as_posix(): file_digest(path)
+        named(path, root): file_digest(path)
         for wording in wordings
         for path in wording.files(run.study.templates[run.experiment])
     }

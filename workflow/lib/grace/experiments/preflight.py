@@ -29,6 +29,7 @@ from grace.experiments.trials import prompt_id
 from grace.foreign_text import message
 from grace.models.chat import ChatTokenizer, ControlTokenError, model_source, tokenizer_of
 from grace.models.identity import ModelIdentity
+from grace.places import located
 from grace.prompts.variants import PromptSet
 from grace.provenance import environment
 from grace.results.records import write_json
@@ -138,7 +139,7 @@ def _prompts(wanted: Json, root: Path) -> Iterator[tuple[_Place, Any]]:
 
     Messages in experiment 1, a query in experiment 2.
     """
-    wordings = [PromptSet(root / "config" / "prompts" / name) for name in wanted["variants"]]
+    wordings = [PromptSet(located(f"config/prompts/{name}", root)) for name in wanted["variants"]]
     for name, path in wanted["stimuli"].items():
         study, seen = DESIGNS[name], set()
         for index, trial in enumerate(read_trials(Path(path), study, wanted["limit"])):

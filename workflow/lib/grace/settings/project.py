@@ -27,6 +27,7 @@ from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
 from grace.pico.origin import origin
 from grace.pico.settings import Settings
+from grace.places import input_name, located
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
 from grace.runs.continuation import Failure, Replication, from_environment
@@ -68,11 +69,12 @@ class Project:
         self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
         self.entries: dict[str, ModelEntry] = select_models(
-            config, load_models(root / "config" / "models.yaml")
+            config, load_models(located("config/models.yaml", root))
         )
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
         self.wordings = {
-            variant: PromptSet(root / "config" / "prompts" / variant) for variant in config.variants
+            variant: PromptSet(located(f"config/prompts/{variant}", root))
+            for variant in config.variants
         }
 
     @property
@@ -89,7 +91,7 @@ class Project:
     @cached_property
     def clusters(self) -> dict[str, Cluster]:
         """All of config/clusters.yaml. Raises `ConfigError`."""
-        return load_clusters(self.root / "config" / "clusters.yaml")
+        return load_clusters(located("config/clusters.yaml", self.root))
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -131,9 +133,8 @@ class Project:
         return placed
 
     def stimuli_path(self, study: str) -> str:
-        """The study's stimuli file, as configured."""
-        path: str = getattr(self.config.stimuli, study)
-        return path
+        """The study's stimuli file, as rules read it."""
+        return input_name(getattr(self.config.stimuli, study), self.root)
 
     @cached_property
     def trials(self) -> dict[str, list[Trial]]:
@@ -158,8 +159,9 @@ class Project:
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
         for key, entry in self.models.items():
-            if entry.engine != "endpoint" and (self.root / entry.name).is_dir():
-                check_is_model(self.root / entry.name, f"model '{key}': name '{entry.name}'")
+            folder = located(entry.name, self.root)
+            if entry.engine != "endpoint" and folder.is_dir():
+                check_is_model(folder, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
@@ -274,7 +276,7 @@ class Project:
 
     def pico_cell(self) -> dict[str, Any]:
         """What the bundled model depends on: settings, prompts, the simulated people's data."""
-        prompts = PromptSet(self.root / "config" / "prompts" / "seed")
+        prompts = PromptSet(located("config/prompts/seed", self.root))
         templates = [
             template
             for study in STUDIES.values()
@@ -310,7 +312,10 @@ class Project:
             for model, entry in self.models.items()
         ):
             values |= {"gpus": list(self.config.gpus), "cluster": self.config.cluster}
-        return {**values, **{f"{study}_csv": self.stimuli_path(study) for study in STUDIES}}
+        return {
+            **values,
+            **{f"{study}_csv": getattr(self.config.stimuli, study) for study in STUDIES},
+        }
 
     def structure_cell(self) -> dict[str, Any]:
         """What parsing depends on."""
@@ -327,7 +332,8 @@ class Project:
     def origins(self) -> dict[str, str]:
         """What readers must be told of where a model comes from, by model; most are not there."""
         found = {
-            key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()
+            key: origin(located(entry.name, self.root), self.root)
+            for key, entry in self.models.items()
         }
         return {key: told for key, told in found.items() if told}
 
