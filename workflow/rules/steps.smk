@@ -3,6 +3,7 @@
 import re
 
 from grace import steps
+from grace.settings.config import STUDIES
 from grace.steps import STEPS, RuleFacts
 
 # The rules of this run by the names that they have in the workflow that uses them. Single rules may
@@ -23,7 +24,7 @@ def check_steps():
         name: RuleFacts(made._group, frozenset(made.wildcard_names)) for name, made in found.items()
     }
     try:
-        steps.check(facts, PROJECT.config.studies)
+        steps.check(facts, STUDIES)
     except GraceError as error:
         raise WorkflowError(str(error)) from None
     for name, made in found.items():
