@@ -6,6 +6,7 @@ from grace.cluster import demand, indexed, plugin, policy, table
 from grace.cluster.executor import Plan
 from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, grown
 from grace.cluster.storage import adapt
+from grace.places import is_used_from_elsewhere
 from grace.runs.scripting import show
 
 
@@ -46,8 +47,18 @@ def cluster_plan():
     )
 
 
+def fit_cluster():
+    """Whether pods can run this; raises `GraceError`."""
+    if is_used_from_elsewhere(ROOT):
+        raise GraceError(
+            "Pods get the code from the folder that a run is started in, and this one uses Grace"
+            " from elsewhere: run it on a cluster in a checkout of Grace, with your config in it."
+        )
+    return PROJECT.placements
+
+
 # Snakemake looks for executors and makes files after this.
-KUBERNETES = plugin.register(workflow, cluster_plan, fit=lambda: PROJECT.placements)
+KUBERNETES = plugin.register(workflow, cluster_plan, fit=fit_cluster)
 adapt(workflow, PROJECT.config.results)
 
 

@@ -20,7 +20,7 @@ def located(name: str | Path, root: Path) -> Path:
 
 
 def input_name(name: str, root: Path) -> str:
-    """The name by which rules read a file that `located` finds: short where it is in this folder."""
+    """The name by which rules read a file that `located` finds; short where it is here."""
     lacking = is_used_from_elsewhere(root) and not Path(name).exists()
     return str(root / name) if lacking else name
 
