@@ -178,7 +178,7 @@ def test_a_deployed_workflow_runs_to_the_report_of_one_experiment_of_one_study(h
     (user.folder / "workflow/Snakefile").write_text(DEPLOYED)
     said = user.run("--cores", "2")
     assert "the user's own handler" in said
-    assert "rule grace_generate" in said
+    assert "(Rule: grace_report)" in said
     results = user.folder / "results"
     assert "</html>" in (results / "report.html").read_text(encoding="utf-8")
     assert not list(results.glob("mine/**/study1*"))
