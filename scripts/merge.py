@@ -13,7 +13,8 @@ from grace.results.records import read_json, replacing
 from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
 from grace.results.validation import NAMED, check_draws, read_report
 from grace.settings.config import GenerationConfig
-from grace.studies import STUDIES, Study
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
 def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[str] = ()) -> None:
@@ -121,7 +122,7 @@ def merge(
 if __name__ == "__main__":
     from grace.runs.scripting import job
 
-    study = STUDIES[snakemake.wildcards.study]
+    study = study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study])
     structured = [Path(path) for path in snakemake.input.get("structured", [])]
     probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):

@@ -18,10 +18,12 @@ from grace.results.validation import (
     report,
 )
 from grace.settings.config import GenerationConfig, Thresholds
-from grace.studies import STUDIES
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
 def validate(
+    studies: Mapping[str, Study],
     structured: Mapping[str, Path],
     probabilities: Mapping[str, Path],
     output: Path,
@@ -36,7 +38,7 @@ def validate(
     thresholds = Thresholds.model_validate(cell["thresholds"])
     checks: list[Check] = []
     for name, trials in cell["trials"].items():
-        study, expected = STUDIES[name], trials * len(cell["variants"])
+        study, expected = studies[name], trials * len(cell["variants"])
         answers, measured = _read(structured.get(name)), _read(probabilities.get(name))
         if answers is not None:
             checks += check_structured(answers, study, expected, thresholds)
@@ -78,6 +80,7 @@ if __name__ == "__main__":
 
     with job(snakemake, __file__):
         validate(
+            {name: study_of_job(snakemake.params.runtime["studies"][name]) for name in studies},
             by_study(snakemake.input.get("structured", [])),
             by_study(snakemake.input.get("probabilities", [])),
             Path(snakemake.output.validation),

@@ -26,7 +26,7 @@ def numbers(text: str) -> list[int]:
 
 def items_of(project: Project, study: str, experiment: str):
     run = run_of(study, experiment)
-    return run, asked(run, project.trials[study], list(project.wordings.values()))
+    return run, asked(run, project.trials[study], list(project.wordings[study].values()))
 
 
 @pytest.mark.parametrize("study", ["study1", "study2"])

@@ -184,6 +184,7 @@ def runtime(wildcards, threads):
     """
     settings = PROJECT.config
     return {
+        "studies": PROJECT.study_jobs(),
         "requests": settings.requests.model_dump(),
         "scoring": settings.scoring.model_dump(),
         "serving": settings.serving.model_dump(),
@@ -195,6 +196,15 @@ def runtime(wildcards, threads):
         "log_dir": f"{settings.results}/logs/{wildcards.model}/replication-{wildcards.replication}",
         "threads": threads,
     }
+
+
+def study_cell(kind):
+    return lambda wildcards: getattr(PROJECT, f"{kind}_cell")(wildcards.study)
+
+
+def studies(wildcards, threads):
+    """Where the studies lie; what is declared counts in `cell`."""
+    return {"studies": PROJECT.study_jobs()}
 
 
 def stimuli(wildcards):

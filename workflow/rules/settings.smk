@@ -51,7 +51,8 @@ CONFIG = OWN_CONFIG if Path(OWN_CONFIG).exists() else str(ROOT / OWN_CONFIG)
 
 def check_given():
     """Raise Snakemake's own error with our message and no traceback."""
-    if workflow.modifier.path_modifier.modifies_prefixes:
+    moved = workflow.modifier.path_modifier
+    if moved.prefix or moved.modifies_prefixes:
         raise WorkflowError(
             "`prefix` and `replace_prefix` of a module would move Grace's files without its"
             " knowing: set `results` in the module's config instead."

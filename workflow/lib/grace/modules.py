@@ -36,6 +36,10 @@ INERT = (
     "serving/rundir.py",
     "serving/supervisor.py",
     "serving/warden.py",
+    "studies/catalogue.py",
+    "studies/declaration.py",  # its values enter through the cells
+    "studies/analysis_parts.py",
+    "studies/reading.py",
 )
 #: The library's side of each experiment; counts only for its own.
 EXPERIMENTS = {"exp1": "experiments/generation.py", "exp2": "experiments/measurement.py"}
@@ -83,8 +87,8 @@ def _engine(name: str, experiment: str) -> tuple[str, ...]:
     return ENGINE_MODULES[name] + (SCORING_MODULES[name] if experiment == "exp2" else ())
 
 
-def experiment_modules(engine: str, study: str, experiment: str) -> tuple[str, ...]:
+def experiment_modules(engine: str, experiment: str) -> tuple[str, ...]:
     """What is behind one experiment's records, its script apart."""
     common = ("experiments/inference.py", "models/chat.py")
-    own = (EXPERIMENTS[experiment], f"studies/{study}.py")
+    own = (EXPERIMENTS[experiment], "studies/asking.py")
     return (*own, *_engine(engine, experiment), *common)

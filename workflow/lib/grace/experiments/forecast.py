@@ -16,8 +16,7 @@ from grace.experiments.trials import Asked, Run, asked
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.settings.config import GenerationConfig
 from grace.settings.project import Project
-from grace.studies import STUDIES
-from grace.studies.base import StudyDesign
+from grace.studies.asking import StudyDesign
 
 
 @dataclass(frozen=True)
@@ -95,21 +94,21 @@ def _items(project: Project, model: str, study: str, experiment: str) -> list[As
     run = Run(
         model_key=model,
         model_name=project.models[model].name,
-        study=STUDIES[study],
+        study=project.studies[study],
         experiment=experiment,
         replication=config.replication_indices[0],
         base_seed=config.base_seed,
         shuffle=config.shuffle,
     )
-    return asked(run, project.trials[study], list(project.wordings.values()))
+    return asked(run, project.trials[study], list(project.wordings[study].values()))
 
 
 def _requests(project: Project, study: str, experiment: str) -> Requests:
     """The same for every model, as no tokeniser is needed to count them."""
     items = _items(project, project.config.models[0], study, experiment)
     if experiment == "exp1":
-        return generation_requests(STUDIES[study], items, project.config.generation)
-    return scoring_requests(STUDIES[study], items)
+        return generation_requests(project.studies[study], items, project.config.generation)
+    return scoring_requests(project.studies[study], items)
 
 
 def dry_run(project: Project, runs: Mapping[tuple[str, str], int]) -> str:
@@ -156,7 +155,7 @@ def rows(project: Project) -> Iterator[Row]:
             if tokenizer is not None:
                 items = _items(project, model, study, experiment)
                 forms = config.scoring.surface_forms
-                tokens = scoring_tokens(STUDIES[study], items, tokenizer, forms)
+                tokens = scoring_tokens(project.studies[study], items, tokenizer, forms)
             yield Row(model, label, found, None, tokens, missing=tokens is None)
 
 

@@ -24,12 +24,12 @@ from grace.experiments.trials import Asked, Run, asked
 from grace.journal import Journal
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.models.identity import ModelIdentity
-from grace.places import located, named
+from grace.places import named
 from grace.prompts.variants import PromptSet
 from grace.provenance import environment
 from grace.results.records import write_json, write_records
 from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
-from grace.studies import DESIGNS
+from grace.studies.catalogue import study_of_job
 from grace.studies.stimuli import read_trials
 
 
@@ -66,7 +66,7 @@ def infer(
     model_key = cell["model"]["key"]
     entry = ModelEntry.model_validate(settings["entry"])
     runtime = runtime_of(settings)
-    study = DESIGNS[cell["study"]]
+    study = study_of_job(settings["studies"][cell["study"]])
     run = Run(
         model_key=model_key,
         model_name=entry.name,
@@ -76,9 +76,7 @@ def infer(
         base_seed=cell["base_seed"],
         shuffle=cell["shuffle"],
     )
-    wordings = [
-        PromptSet(located(f"config/prompts/{variant}", runtime.root)) for variant in cell["prompts"]
-    ]
+    wordings = [study.wording(variant) for variant in cell["prompts"]]
     items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
     identity.check_unchanged(cell["model"], "since this run was planned")

@@ -10,7 +10,8 @@ from grace import seeds
 from grace.digests import digest
 from grace.errors import EngineError
 from grace.prompts.variants import PromptSet
-from grace.studies.base import StudyDesign, Trial
+from grace.studies.asking import StudyDesign
+from grace.studies.trials import Trial
 
 
 @dataclass(frozen=True)

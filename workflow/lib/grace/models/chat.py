@@ -14,7 +14,7 @@ from grace.models.files import advice
 from grace.places import located
 from grace.prompts.plain_text import known_control_token, shortened
 from grace.settings.config import ModelEntry
-from grace.studies.base import Message
+from grace.studies.asking import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

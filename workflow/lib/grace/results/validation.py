@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from grace.results import draws
 from grace.settings.config import GenerationConfig, Thresholds
+from grace.studies.study import Study
 from grace.models.names import same_model
 from grace.scoring.records import BOUNDS
-from grace.studies import Study
 from grace.results.tables import ROW_KEY
 
 #: Rows to review that a check lists; the others are only counted.

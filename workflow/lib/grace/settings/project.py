@@ -41,8 +41,10 @@ from grace.settings.config import (
 )
 from grace.settings.fields import folder
 from grace.settings.folders import check_places
-from grace.studies import STUDIES, Trial
+from grace.studies.catalogue import bundled, load_studies
 from grace.studies.stimuli import read_trials
+from grace.studies.study import Study
+from grace.studies.trials import Trial
 
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
 MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster"}
@@ -72,9 +74,12 @@ class Project:
             config, load_models(located("config/models.yaml", root))
         )
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
-        self.wordings = {
-            variant: PromptSet(located(f"config/prompts/{variant}", root))
-            for variant in config.variants
+        #: The configured studies by name, in the config's order.
+        self.studies: dict[str, Study] = load_studies(config.studies, root, Path())
+        #: By study and variant.
+        self.wordings: dict[str, dict[str, PromptSet]] = {
+            name: {variant: study.wording(variant) for variant in config.variants}
+            for name, study in self.studies.items()
         }
 
     @property
@@ -140,8 +145,8 @@ class Project:
     def trials(self) -> dict[str, list[Trial]]:
         """The trials of every configured study. Raises `StimuliError`."""
         return {
-            study: read_trials(Path(self.stimuli_path(study)), STUDIES[study], self.config.limit)
-            for study in self.config.studies
+            name: read_trials(Path(self.stimuli_path(name)), study, self.config.limit)
+            for name, study in self.studies.items()
         }
 
     @cached_property
@@ -168,21 +173,21 @@ class Project:
         for study, trials in self.trials.items():
             check_prompts(
                 Path(self.stimuli_path(study)),
-                STUDIES[study],
+                self.studies[study],
                 self.config.experiments,
                 trials,
-                self.wordings,
+                self.wordings[study],
             )
 
     @cached_property
     def prompt_digests(self) -> dict[str, dict[str, str]]:
         """Digest of the templates behind each experiment's prompts, by label and variant."""
         return {
-            f"{study}_{experiment}": {
-                variant: wording.digest(STUDIES[study].templates[experiment])
-                for variant, wording in self.wordings.items()
+            f"{name}_{experiment}": {
+                variant: wording.digest(study.templates[experiment])
+                for variant, wording in self.wordings[name].items()
             }
-            for study in self.config.studies
+            for name, study in self.studies.items()
             for experiment in self.config.experiments
         }
 
@@ -191,7 +196,13 @@ class Project:
         """What the run asks of every model, for `grace.experiments.preflight`."""
         config = self.config
         return {
-            "stimuli": {study: self.stimuli_path(study) for study in config.studies},
+            "stimuli": {study: self.stimuli_path(study) for study in self.studies},
+            "studies": self.study_jobs(),
+            "asks": {
+                f"{name}_{experiment}": study.asking_digest(experiment)
+                for name, study in self.studies.items()
+                for experiment in config.experiments
+            },
             "limit": config.limit,
             "trials": self.stimuli_digests,
             "variants": list(config.variants),
@@ -199,6 +210,13 @@ class Project:
             "experiments": list(config.experiments),
             "max_tokens": config.generation.max_tokens,
             "surface_forms": list(config.scoring.surface_forms),
+        }
+
+    def study_jobs(self) -> dict[str, dict[str, str]]:
+        """What jobs are told of each study: where it lies, and the digest of what it declares."""
+        return {
+            name: {"folder": str(study.folder), "digest": study.digest}
+            for name, study in self.studies.items()
         }
 
     def seeds(self, replication: int) -> dict[str, int]:
@@ -251,6 +269,7 @@ class Project:
             "limit": len(self.trials[study]),
             "stimuli": self.stimuli_digests[study],
             "prompts": self.prompt_digests[f"{study}_{experiment}"],
+            "asks": self.studies[study].asking_digest(experiment),
         }
         if experiment == "exp1":
             cell["decoding"] = config.generation.model_dump()
@@ -262,12 +281,12 @@ class Project:
         """The script and the modules behind one experiment's records."""
         script = {"exp1": "generate.py", "exp2": "score.py"}[experiment]
         engine = self.models[model].engine
-        behind = modules.experiment_modules(engine, study, experiment)
+        behind = modules.experiment_modules(engine, experiment)
         return modules.code(self.root, [script], behind)
 
     def table_code(self, script: str, study: str) -> Code:
         """The code behind a study's table, by the script that writes it."""
-        return self.code(script, f"studies/{study}_answers.py")
+        return self.code(script, "studies/answers.py", "studies/distributions.py")
 
     def code(self, script: str, *names: str) -> Code:
         """A Python script, what it imports from the library, and modules by name."""
@@ -279,7 +298,7 @@ class Project:
         prompts = PromptSet(located("config/prompts/seed", self.root))
         templates = [
             template
-            for study in STUDIES.values()
+            for study in bundled(self.root, "study1", "study2").values()
             for names in study.templates.values()
             for template in names
         ]
@@ -312,21 +331,26 @@ class Project:
             for model, entry in self.models.items()
         ):
             values |= {"gpus": list(self.config.gpus), "cluster": self.config.cluster}
-        return {
-            **values,
-            **{f"{study}_csv": getattr(self.config.stimuli, study) for study in STUDIES},
-        }
+        return {**values, **{f"{study}_csv": self.stimuli_path(study) for study in self.studies}}
 
-    def structure_cell(self) -> dict[str, Any]:
+    def tabulate_cell(self, study: str) -> dict[str, Any]:
+        """What a study's raw table depends on, the records apart."""
+        return {"reads": self.studies[study].reading_digest()}
+
+    def structure_cell(self, study: str) -> dict[str, Any]:
         """What parsing depends on."""
         return {
+            "reads": self.studies[study].reading_digest(),
             "extraction": self.config.extraction.model_dump(),
             "percentage_tolerance": self.config.thresholds.percentage_tolerance,
         }
 
-    def probabilities_cell(self) -> dict[str, Any]:
+    def probabilities_cell(self, study: str) -> dict[str, Any]:
         """What the probability tables depend on, the records apart."""
-        return {"min_option_mass": self.config.thresholds.min_option_mass}
+        return {
+            "reads": self.studies[study].reading_digest(),
+            "min_option_mass": self.config.thresholds.min_option_mass,
+        }
 
     @cached_property
     def origins(self) -> dict[str, str]:
@@ -353,12 +377,17 @@ class Project:
             "decoding": self._decoding(),
             "thresholds": self.config.thresholds.model_dump(),
             "trials": {study: len(trials) for study, trials in self.trials.items()},
+            "reads": {name: study.reading_digest() for name, study in self.studies.items()},
             "variants": list(self.config.variants),
         }
 
-    def merge_cell(self) -> dict[str, Any]:
+    def merge_cell(self, study: str) -> dict[str, Any]:
         """What merging depends on, the tables apart."""
-        return {"on_invalid": self.config.on_invalid, "decoding": self._decoding()}
+        return {
+            "reads": self.studies[study].reading_digest(),
+            "on_invalid": self.config.on_invalid,
+            "decoding": self._decoding(),
+        }
 
     def _decoding(self) -> dict[str, Any] | None:
         """How answers are sampled; None where none are."""
