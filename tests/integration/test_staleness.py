@@ -335,13 +335,16 @@ ROWS = {
     # Statistics, figures, report
     "what all figures share": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),
     "a figure": Row(
-        append("scripts/lib/study1_figures.R", "\nedited <- TRUE\n"),
+        append("studies/study1/figures.R", "\nedited <- TRUE\n"),
         jobs("analysis_study1 report"),
     ),
     "a statistic in R": Row(append("scripts/lib/statistics.R", "\nedited <- TRUE\n"), ANALYSES),
     "one study's analysis in R": Row(
-        change("scripts/analysis_study2.R", "draws = params", "draws = 2 * params"),
+        change("studies/study2/analysis.R", "draws = params", "draws = 2 * params"),
         jobs("analysis_study2 report"),
+    ),
+    "the text of a study's section": Row(
+        append("studies/study1/section.Rmd", "\nMore.\n"), jobs("report")
     ),
     "a comment in R": Row(append("scripts/lib/report.R", "# A comment.\n"), jobs("report")),
     "`scripts/report.Rmd`": Row(

@@ -63,7 +63,7 @@ rule analysis_study1:
     message:
         "Analyse study 1"
     script:
-        "../../scripts/analysis_study1.R"
+        "../../scripts/analysis.R"
 
 
 rule analysis_study2:
@@ -118,4 +118,4 @@ rule analysis_study2:
     message:
         "Analyse study 2"
     script:
-        "../../scripts/analysis_study2.R"
+        "../../scripts/analysis.R"

@@ -173,8 +173,36 @@ def table_code(script):
 
 
 def analysis_code(study):
-    shared = ["common", "figures", "statistics", f"{study}_figures", f"{study}_models"]
-    return PROJECT.script_code(f"analysis_{study}.R", *(f"lib/{name}.R" for name in shared))
+    """scripts/analysis.R and what it sources, in that order."""
+    shared = [f"lib/{name}.R" for name in ("common", "statistics", "figures")]
+    own = [f"../studies/{study}/{name}.R" for name in ("models", "figures", "analysis")]
+    return PROJECT.script_code("analysis.R", *shared, *own)
+
+
+def report_sections(wildcards, threads):
+    """Each study's part of the report, in the config's order; paths are as seen from scripts/.
+
+    Not recorded: the files' digests are in `code`.
+    """
+    return [
+        {
+            "name": study,
+            "sources": [f"../studies/{study}/section.R"],
+            "section": f"../studies/{study}/section.Rmd",
+        }
+        for study in PROJECT.config.studies
+    ]
+
+
+def report_code():
+    """scripts/report.R, what it reads, and the studies' sections."""
+    shared = ("common.R", "html.R", "report.R", "sections.R", "report_page.html")
+    own = [
+        f"../studies/{study}/{name}"
+        for study in PROJECT.config.studies
+        for name in ("section.R", "section.Rmd")
+    ]
+    return PROJECT.script_code("report.R", "report.Rmd", *(f"lib/{name}" for name in shared), *own)
 
 
 def runtime(wildcards, threads):

@@ -313,7 +313,7 @@ class Project:
         }
 
     def script_code(self, *names: str) -> Code:
-        """Files in scripts/ alone."""
+        """Files alone, named as seen from scripts/."""
         return modules.code(self.root, names)
 
     def input_digests(self, *paths: str) -> dict[str, str]:
