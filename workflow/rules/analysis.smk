@@ -6,7 +6,7 @@ rule analysis_study1:
     input:
         ready="<results>/analysis-ready/study1.csv",
         reference="<results>/analysis-ready/reference_study1.csv",
-        published=ancient("resources/reference/study1_published_tests.csv"),
+        published=ancient(resource("reference/study1_published_tests.csv")),
     output:
         cells="<results>/analysis/study1_cells.csv",
         distances="<results>/analysis/study1_distances.csv",
@@ -54,8 +54,8 @@ rule analysis_study1:
         "../../envs/r.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        mem_mb=memory("analysis"),
+        runtime=STEPS["analysis"].minutes,
     params:
         cell={**STATISTICS, **PROJECT.analysis_cell()},
         inputs=PROJECT.input_digests("resources/reference/study1_published_tests.csv"),
@@ -63,7 +63,7 @@ rule analysis_study1:
     message:
         "Analyse study 1"
     script:
-        "../../scripts/analysis_study1.R"
+        "../../scripts/analysis.R"
 
 
 rule analysis_study2:
@@ -110,12 +110,12 @@ rule analysis_study2:
         "../../envs/r.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        mem_mb=memory("analysis"),
+        runtime=STEPS["analysis"].minutes,
     params:
         cell={**STATISTICS, **PROJECT.analysis_cell()},
         code=analysis_code("study2"),
     message:
         "Analyse study 2"
     script:
-        "../../scripts/analysis_study2.R"
+        "../../scripts/analysis.R"

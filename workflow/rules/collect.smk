@@ -16,8 +16,8 @@ rule collect:
     conda:
         "../../envs/python.yaml"
     resources:
-        mem_mb=memory("inference"),
-        runtime=JOBS["inference"].minutes,
+        mem_mb=memory("collect"),
+        runtime=STEPS["collect"].minutes,
     params:
         code=PROJECT.code("collect.py"),
     message:

@@ -20,8 +20,8 @@ rule merge:
         "../../envs/python.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        mem_mb=memory("merge"),
+        runtime=STEPS["merge"].minutes,
     params:
         cell=study_cell("merge"),
         code=table_code("merge.py"),
@@ -34,9 +34,9 @@ rule merge:
 
 rule reference:
     input:
-        human=ancient("resources/reference/study2_human_cells.csv"),
-        lexicon=ancient("resources/reference/politeness_lexicon.csv"),
-        weights=ancient("resources/reference/politeness_weights.csv"),
+        human=ancient(resource("reference/study2_human_cells.csv")),
+        lexicon=ancient(resource("reference/politeness_lexicon.csv")),
+        weights=ancient(resource("reference/politeness_weights.csv")),
     output:
         study1="<results>/analysis-ready/reference_study1.csv",
         study2="<results>/analysis-ready/reference_study2.csv",
@@ -48,8 +48,8 @@ rule reference:
         "../../envs/python.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        mem_mb=memory("reference"),
+        runtime=STEPS["reference"].minutes,
     params:
         inputs=PROJECT.input_digests(
             "resources/reference/study2_human_cells.csv",

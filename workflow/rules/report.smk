@@ -21,15 +21,12 @@ rule report:
     resources:
         inference=in_turn,
         mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        runtime=STEPS["report"].minutes,
     params:
         cell={**STATISTICS, **PROJECT.analysis_cell()},
         failed=failed_before,
-        code=PROJECT.script_code(
-            "report.R",
-            "report.Rmd",
-            *(f"lib/{name}" for name in ("common.R", "html.R", "report.R", "report_page.html")),
-        ),
+        code=report_code(),
+        sections=report_sections,
         commit=commit_now,
         versions=versions_now,
     message:

@@ -16,8 +16,8 @@ rule validate:
         "../../envs/python.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("tables"),
-        runtime=JOBS["tables"].minutes,
+        mem_mb=memory("validate"),
+        runtime=STEPS["validate"].minutes,
     params:
         cell=validation_cell,
         code=PROJECT.code("validate.py"),

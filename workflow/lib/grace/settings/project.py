@@ -27,6 +27,7 @@ from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
 from grace.pico.origin import origin
 from grace.pico.settings import Settings
+from grace.places import input_name, located
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
 from grace.runs.continuation import Failure, Replication, from_environment
@@ -70,7 +71,7 @@ class Project:
         self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
         self.entries: dict[str, ModelEntry] = select_models(
-            config, load_models(root / "config" / "models.yaml")
+            config, load_models(located("config/models.yaml", root))
         )
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
         #: The configured studies by name, in the config's order.
@@ -95,7 +96,7 @@ class Project:
     @cached_property
     def clusters(self) -> dict[str, Cluster]:
         """All of config/clusters.yaml. Raises `ConfigError`."""
-        return load_clusters(self.root / "config" / "clusters.yaml")
+        return load_clusters(located("config/clusters.yaml", self.root))
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -137,9 +138,8 @@ class Project:
         return placed
 
     def stimuli_path(self, study: str) -> str:
-        """The study's stimuli file, as configured."""
-        path: str = getattr(self.config.stimuli, study)
-        return path
+        """The study's stimuli file, as rules read it."""
+        return input_name(getattr(self.config.stimuli, study), self.root)
 
     @cached_property
     def trials(self) -> dict[str, list[Trial]]:
@@ -164,8 +164,9 @@ class Project:
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
         for key, entry in self.models.items():
-            if entry.engine != "endpoint" and (self.root / entry.name).is_dir():
-                check_is_model(self.root / entry.name, f"model '{key}': name '{entry.name}'")
+            folder = located(entry.name, self.root)
+            if entry.engine != "endpoint" and folder.is_dir():
+                check_is_model(folder, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
@@ -294,7 +295,7 @@ class Project:
 
     def pico_cell(self) -> dict[str, Any]:
         """What the bundled model depends on: settings, prompts, the simulated people's data."""
-        prompts = PromptSet(self.root / "config" / "prompts" / "seed")
+        prompts = PromptSet(located("config/prompts/seed", self.root))
         templates = [
             template
             for study in bundled(self.root, "study1", "study2").values()
@@ -312,7 +313,7 @@ class Project:
         }
 
     def script_code(self, *names: str) -> Code:
-        """Files in scripts/ alone."""
+        """Files alone, named as seen from scripts/."""
         return modules.code(self.root, names)
 
     def input_digests(self, *paths: str) -> dict[str, str]:
@@ -355,7 +356,8 @@ class Project:
     def origins(self) -> dict[str, str]:
         """What readers must be told of where a model comes from, by model; most are not there."""
         found = {
-            key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()
+            key: origin(located(entry.name, self.root), self.root)
+            for key, entry in self.models.items()
         }
         return {key: told for key, told in found.items() if told}
 
