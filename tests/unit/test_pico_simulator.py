@@ -5,9 +5,9 @@ from math import factorial, prod
 import pytest
 from bundled_studies import STUDIES
 
-from grace.pico.trained_on import theory
 from grace.pico import simulator
 from grace.pico.paraphrases import CELLS, GOAL_LABELS
+from grace.pico.trained_on import theory
 from grace.studies.trials import Trial
 
 #: Listener beliefs after each (access, observe), in %, from Goodman & Stuhlmüller's model.

@@ -12,7 +12,6 @@ from grace.studies.study import Study
 from grace.studies.theory import load_theory
 
 ROOT = Path(__file__).parents[4]
-STUDIES = ("study1", "study2")
 
 STATES = (0, 1, 2, 3)
 PERCENT_OPTIONS = tuple(f"{percentage}%" for percentage in range(0, 101, 10))
