@@ -35,6 +35,32 @@ from grace.studies.analysis_parts import (
 )
 from grace.studies.expressions import IDENTIFIER, RESERVED
 
+#: Columns that tables have of their own: no column of a study may be called so.
+TABLE_COLUMNS = frozenset(
+    [
+        "answer_id",
+        "experiment_seed",
+        "extraction_confidence",
+        "extraction_errors",
+        "finish_reason",
+        "model_key",
+        "model_name",
+        "model_response",
+        "processing_time_ms",
+        "prompt_id",
+        "quality_flags",
+        "reasoning_characters",
+        "replaced_characters",
+        "replication",
+        "reported_model",
+        "request_seed",
+        "response_timestamp",
+        "status",
+        "system_fingerprint",
+        "trial_index",
+        "variant",
+    ]
+)
 #: Names of studies: they stand in paths, labels and options of the command line.
 STUDY_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
@@ -203,6 +229,9 @@ class Example(Part):
     """An answer, and what must be read of it."""
 
     answer: str
+    trial: dict[str, str] = Field(
+        {}, description="Columns of its trial, where what may be said differs by trial."
+    )
     fields: dict[str, StrictInt | StrictFloat | StrictStr | None] = Field(min_length=1)
 
 
