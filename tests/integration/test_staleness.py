@@ -329,7 +329,7 @@ ROWS = {
         change(f"{LIBRARY}/journal/store.py", OPENING, STATEMENT), NOTHING
     ),
     "a cognitive model": Row(
-        change(f"{LIBRARY}/cognition/rsa.py", "ALPHA = 3.4", "ALPHA = 3.5"),
+        change("studies/study1/study.yaml", "alpha: 3.4", "alpha: 3.5"),
         jobs("reference") | ANALYSES,
     ),
     # Statistics, figures, report

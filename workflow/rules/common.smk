@@ -197,6 +197,11 @@ def studies(wildcards, threads):
     return {"studies": PROJECT.study_jobs()}
 
 
+def reference_files(wildcards):
+    """What people and models of people are made from, as rules read it."""
+    return PROJECT.reference_files(wildcards.study)
+
+
 def stimuli(wildcards):
     return PROJECT.stimuli_path(wildcards.study)
 

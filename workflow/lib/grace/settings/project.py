@@ -19,14 +19,14 @@ from grace.cluster import placement
 from grace.cluster.placement import Placement
 from grace.cluster.settings import Cluster, load_clusters, select_cluster
 from grace.contents import Contents
-from grace.digests import digest, file_digest, script_imports
+from grace.digests import digest, file_digest, script_imports, source_digest
 from grace.errors import ConfigError
 from grace.experiments.preflight import check_tokenizers
 from grace.models.files import check_is_model
 from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
 from grace.pico.origin import origin
-from grace.pico.settings import Settings
+from grace.pico.settings import TRAINED_ON, Settings
 from grace.places import input_name, located, rule_input
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
@@ -44,6 +44,7 @@ from grace.settings.folders import check_places
 from grace.studies.catalogue import bundled, check_run, load_studies
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
+from grace.studies.theory import reference_depends_on, reference_inputs, theory_file
 from grace.studies.trials import Trial
 
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
@@ -227,7 +228,11 @@ class Project:
     def study_jobs(self) -> dict[str, dict[str, str]]:
         """What jobs are told of each study: where it lies, and the digest of what it declares."""
         return {
-            name: {"folder": str(study.folder), "digest": study.digest}
+            name: {
+                "folder": str(study.folder),
+                "digest": study.digest,
+                "root": str(study.root or ""),
+            }
             for name, study in self.studies.items()
         }
 
@@ -299,9 +304,10 @@ class Project:
     def pico_cell(self) -> dict[str, Any]:
         """What the bundled model depends on: settings, prompts, the simulated people's data."""
         prompts = PromptSet(located("config/prompts/seed", self.root))
+        people = bundled(self.root, *TRAINED_ON)
         templates = [
             template
-            for study in bundled(self.root, "study1", "study2").values()
+            for study in people.values()
             for names in study.templates.values()
             for template in names
         ]
@@ -309,6 +315,13 @@ class Project:
         return {
             "settings": Settings().as_dict(),
             "prompts": prompts.digest(templates),
+            "people": {
+                name: [
+                    source_digest(theory_file(study)),
+                    *map(study.asking_digest, study.experiments),
+                ]
+                for name, study in people.items()
+            },
             "reference": {
                 name: file_digest(reference / name)
                 for name in ("politeness_lexicon.csv", "politeness_weights.csv")
@@ -383,6 +396,18 @@ class Project:
             "reads": {name: study.reading_digest() for name, study in self.studies.items()},
             "variants": list(self.config.variants),
         }
+
+    def reference_cell(self, study: str) -> dict[str, Any]:
+        """What a study's rows of people and models of people depend on."""
+        return reference_depends_on(self.studies[study])
+
+    def reference_files(self, study: str) -> list[str]:
+        """The files that these rows are made from, from here where they lie below."""
+        here = Path.cwd()
+        files = (Path(path) for path in reference_inputs(self.studies[study]))
+        return [
+            str(path.relative_to(here) if path.is_relative_to(here) else path) for path in files
+        ]
 
     def merge_cell(self, study: str) -> dict[str, Any]:
         """What merging depends on, the tables apart."""

@@ -45,7 +45,7 @@ _ANALYSED: dict[str, Any] = {
         True,
     ),
 }  # fmt: skip
-_REPORTED: dict[str, Any] = {"title": True, "summary": True, "cite": True, "report": True, **_ANALYSED}
+_REPORTED = {**_ANALYSED, **dict.fromkeys(("title", "summary", "cite", "report"), True)}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from grace import seeds
 from grace.digests import digest
+from grace.places import located
 from grace.prompts.plain_text import is_blank, shortened
 from grace.prompts.variants import PromptSet
 from grace.studies.declaration import Declaration, Options, Score, filled
@@ -73,8 +74,17 @@ def fixed_options(options: Options) -> tuple[str, ...] | None:
 class StudyDesign:
     """What one study asks. Raises `ConfigError` for a declaration that cannot be."""
 
-    def __init__(self, name: str, folder: Path, declaration: Declaration, source: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        declaration: Declaration,
+        source: str,
+        root: Path | None = None,
+    ) -> None:
         self.name = name
+        #: Where Grace lies, for a bundled study; its prompts may be in the user's folder instead.
+        self.root = root
         #: The folder of study.yaml, and that file as messages name it.
         self.folder, self.source = folder, source
         self.declaration = declaration
@@ -119,7 +129,10 @@ class StudyDesign:
 
     def wording(self, variant: str) -> PromptSet:
         """The templates of a variant. Raises `ConfigError` where the study has none."""
-        return PromptSet(self.prompts_folder / variant)
+        folder = self.prompts_folder / variant
+        if self.root is not None and folder.is_relative_to(self.root):
+            folder = located(folder.relative_to(self.root), self.root)
+        return PromptSet(folder)
 
     def beside(self, path: str) -> Path:
         """A path of the declaration, which is relative to its folder."""

@@ -31,7 +31,8 @@ def load_studies(names: Sequence[str], root: Path, user_dir: Path) -> dict[str, 
     folders: dict[str, Path] = {}
     for name in names:
         folder = study_folder(name, root, user_dir)
-        study = read_study(folder, name if "/" in name else f"{BUNDLED}/{name}")
+        own = "/" in name
+        study = read_study(folder, name if own else f"{BUNDLED}/{name}", None if own else root)
         if study.name in found:
             raise ConfigError(
                 f"config: `studies` names {study.name} twice: {folders[study.name]} and {folder}."
@@ -65,8 +66,8 @@ def check_run(studies: Mapping[str, Study], config: Config, root: Path) -> None:
             if near:
                 raise ConfigError(
                     f"{study.source}: `seed_offset` gives {label} {offset}, and {taken[near[0]]}"
-                    f" has {near[0]}: their replications would share seeds. Offsets must be {APART:,}"
-                    " or more apart."
+                    f" has {near[0]}: their replications would share seeds. Offsets must be"
+                    f" {APART:,} or more apart."
                 )
             taken[offset] = label
 
@@ -108,7 +109,8 @@ def study_of_job(told: Mapping[str, str]) -> Study:
 
     Raises `ConfigError` where its declaration is not the one that the job was planned with.
     """
-    study = read_study(Path(told["folder"]), told["folder"])
+    root = Path(told["root"]) if told["root"] else None
+    study = read_study(Path(told["folder"]), told["folder"], root)
     if study.digest != told["digest"]:
         raise ConfigError(
             f"{study.source}: was edited after this run had read it. Run again: what the edit"

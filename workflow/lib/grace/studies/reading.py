@@ -44,8 +44,11 @@ class _Lines:
         return line
 
 
-def read_study(folder: Path, shown: str) -> Study:
-    """The study of a folder; `shown` is the folder as the user names it. Raises `ConfigError`."""
+def read_study(folder: Path, shown: str, root: Path | None = None) -> Study:
+    """The study of a folder; `shown` is the folder as the user names it. Raises `ConfigError`.
+
+    `root` is where Grace lies, for a study that comes with it.
+    """
     name = folder.name
     if not STUDY_NAME.fullmatch(name):
         raise ConfigError(
@@ -72,7 +75,7 @@ def read_study(folder: Path, shown: str) -> Study:
             lambda place: f"{source}, line {lines.of(place)}", error, Declaration
         ) from None
     try:
-        return Study(name, folder, declaration, source)
+        return Study(name, folder, declaration, source, root)
     except ConfigError as error:
         raise _placed(error, source, lines) from None
 
