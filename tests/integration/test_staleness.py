@@ -390,7 +390,7 @@ ROWS = {
         NOTHING,
     ),
     "a caption of Snakemake's own report": Row(
-        append("workflow/report/study1_bets.rst", "More.\n"), NOTHING
+        append("studies/study1/captions/bets.rst", "More.\n"), NOTHING
     ),
     "a pinned environment, without conda": Row(append("envs/python.yaml", "\n"), NOTHING),
     # Files

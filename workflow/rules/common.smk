@@ -145,11 +145,6 @@ def tell_forecast():
         print(f"\n{dry_run(PROJECT, runs)}", file=sys.stderr)
 
 
-# What the analyses in R share: bootstrap resamples, their seed, and the margin in percentage points
-# within which a contrast counts as equivalent to none.
-STATISTICS = {"bootstrap_draws": 1000, "seed": 1000, "equivalence_margin": 10}
-
-
 def plan_cell(wildcards):
     return PROJECT.plan_cell(wildcards.model, int(wildcards.replication))
 
@@ -170,39 +165,6 @@ def validation_cell(wildcards):
 
 def table_code(script):
     return lambda wildcards: PROJECT.table_code(script, wildcards.study)
-
-
-def analysis_code(study):
-    """scripts/analysis.R and what it sources, in that order."""
-    shared = [f"lib/{name}.R" for name in ("common", "statistics", "figures")]
-    own = [f"../studies/{study}/{name}.R" for name in ("models", "figures", "analysis")]
-    return PROJECT.script_code("analysis.R", *shared, *own)
-
-
-def report_sections(wildcards, threads):
-    """Each study's part of the report, in the config's order; paths are as seen from scripts/.
-
-    Not recorded: the files' digests are in `code`.
-    """
-    return [
-        {
-            "name": study,
-            "sources": [f"../studies/{study}/section.R"],
-            "section": f"../studies/{study}/section.Rmd",
-        }
-        for study in PROJECT.config.studies
-    ]
-
-
-def report_code():
-    """scripts/report.R, what it reads, and the studies' sections."""
-    shared = ("common.R", "html.R", "report.R", "sections.R", "report_page.html")
-    own = [
-        f"../studies/{study}/{name}"
-        for study in PROJECT.config.studies
-        for name in ("section.R", "section.Rmd")
-    ]
-    return PROJECT.script_code("report.R", "report.Rmd", *(f"lib/{name}" for name in shared), *own)
 
 
 def runtime(wildcards, threads):

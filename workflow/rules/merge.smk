@@ -6,8 +6,8 @@
 
 rule merge:
     input:
-        structured=if_asked("exp1", per_run("{study}_structured.csv")),
-        probabilities=if_asked("exp2", per_run("{study}_probabilities.csv")),
+        structured=tables("exp1", "structured.csv"),
+        probabilities=tables("exp2", "probabilities.csv"),
         validations=per_run("validation.json"),
     output:
         csv="<results>/analysis-ready/{study}.csv",

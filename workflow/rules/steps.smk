@@ -3,7 +3,6 @@
 import re
 
 from grace import steps
-from grace.settings.config import STUDIES
 from grace.steps import STEPS, RuleFacts
 
 # The rules of this run by the names that they have in the workflow that uses them. Single rules may
@@ -24,7 +23,7 @@ def check_steps():
         name: RuleFacts(made._group, frozenset(made.wildcard_names)) for name, made in found.items()
     }
     try:
-        steps.check(facts, STUDIES)
+        steps.check(facts, PROJECT.studies)
     except GraceError as error:
         raise WorkflowError(str(error)) from None
     for name, made in found.items():
@@ -47,26 +46,31 @@ def every_output(wildcards):
     return sorted(
         {
             file
-            for step in steps.in_run(PROJECT.config.experiments)
-            for name in step.rules(PROJECT.config.studies)
+            for step in steps.in_run(PROJECT.asked)
+            for name in step.rules(PROJECT.studies)
             for output in getattr(rules, name).output
             for model, replication in PROJECT.replications
             for file in expand(
                 plain_name(output),
                 model=model,
                 replication=replication,
-                study=PROJECT.config.studies,
+                study=step.studies(PROJECT.asked),
             )
         }
     )
 
 
-def per_replication(name):
-    """One file a study of the same model and replication."""
+def per_replication(name, experiment):
+    """One file a study that has the experiment, of the same model and replication."""
     return expand(
         f"<results>/{{{{model}}}}/replication-{{{{replication}}}}/{name}",
-        study=PROJECT.config.studies,
+        study=studies_with(experiment),
     )
+
+
+def studies_with(experiment):
+    """The studies of which the experiment is asked."""
+    return [study for study, asked in PROJECT.asked.items() if experiment in asked]
 
 
 def per_run(name):
@@ -80,12 +84,16 @@ def per_run(name):
     )
 
 
-def if_studied(study, files, suffix):
-    """Those of the files that end so, if the config asks for the study that they are about."""
-    asked = study in PROJECT.config.studies
-    return [plain_name(file) for file in files if asked and plain_name(file).endswith(suffix)]
+def tables(experiment, name):
+    """Such tables of a study over the run, if the experiment is asked of it."""
 
+    def found(wildcards):
+        asked = experiment in PROJECT.asked[wildcards.study]
+        folder = f"{PROJECT.config.results}/{{model}}/replication-{{replication}}"
+        return [
+            f"{folder}/{wildcards.study}_{name}".format(model=model, replication=replication)
+            for model, replication in PROJECT.replications
+            if asked
+        ]
 
-def if_asked(experiment, files):
-    """The files, if the config asks for the experiment that makes them."""
-    return files if experiment in PROJECT.config.experiments else []
+    return found

@@ -4,8 +4,8 @@
 
 rule validate:
     input:
-        structured=if_asked("exp1", per_replication("{study}_structured.csv")),
-        probabilities=if_asked("exp2", per_replication("{study}_probabilities.csv")),
+        structured=per_replication("{study}_structured.csv", "exp1"),
+        probabilities=per_replication("{study}_probabilities.csv", "exp2"),
     output:
         validation="<results>/{model}/replication-{replication}/validation.json",
     log:

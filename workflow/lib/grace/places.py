@@ -25,6 +25,12 @@ def input_name(name: str, root: Path) -> str:
     return str(root / name) if lacking else name
 
 
+def rule_input(path: Path) -> str:
+    """The name by which rules read a file, however it was found: from here if it is below."""
+    here = Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.as_posix()
+
+
 def is_used_from_elsewhere(root: Path) -> bool:
     """Whether the current folder is not the workflow's own, which is `root`."""
     return not root.exists() or not Path.cwd().samefile(root)

@@ -15,6 +15,8 @@ from grace.errors import GraceError
 
 #: Jobs of one group become one pod: of a model's replication, or for `report` of the whole run.
 Group = Literal["inference", "tables", "report"]
+#: The experiments that a run asks of each of its studies.
+Asked = Mapping[str, Collection[str]]
 REPLICATION = ("model", "replication")
 TRIALS = (*REPLICATION, "study")
 
@@ -51,9 +53,14 @@ class Step:
         """Names of its rules in a run of these studies."""
         return [f"{self.name}_{study}" for study in studies] if self.rule_per_study else [self.name]
 
-    def jobs_in_pod(self, studies: int) -> int:
-        """Its jobs in one pod of a run of so many studies."""
-        return studies if self.rule_per_study or "study" in self.wildcards else 1
+    def studies(self, asked: Asked) -> list[str]:
+        """The studies of a run that have the step's experiment; all, if it belongs to none."""
+        return [name for name, theirs in asked.items() if self.experiment in (None, *theirs)]
+
+    def jobs_in_pod(self, asked: Asked) -> int:
+        """Its jobs in one pod of a run."""
+        per_study = self.rule_per_study or "study" in self.wildcards
+        return len(self.studies(asked)) if per_study else 1
 
 
 # A pod that asks for one core and 2,000 MB is too small for any cluster's rules on idle resources.
@@ -94,22 +101,21 @@ def of_rule(rule: str) -> Step | None:
     return next(named, None)
 
 
-def in_run(experiments: Collection[str], group: Group | None = None) -> Iterator[Step]:
-    """The steps of every run of these experiments, in their order; of one group, if it is given."""
+def in_run(asked: Asked, group: Group | None = None) -> Iterator[Step]:
+    """The steps of a run, in their order; of one group, if it is given."""
     for step in _TABLE:
-        wanted = step.group is not None and group in (None, step.group)
-        if wanted and (step.experiment is None or step.experiment in experiments):
+        if step.group is not None and group in (None, step.group) and step.studies(asked):
             yield step
 
 
-def pod_minutes(group: Group, studies: int, experiments: Collection[str]) -> int:
+def pod_minutes(group: Group, asked: Asked) -> int:
     """Minutes of the jobs of one pod, one after the other, but those that ask the model."""
-    return sum(step.minutes * step.jobs_in_pod(studies) for step in in_run(experiments, group))
+    return sum(step.minutes * step.jobs_in_pod(asked) for step in in_run(asked, group))
 
 
-def asking_jobs(studies: int, experiments: Collection[str]) -> int:
+def asking_jobs(asked: Asked) -> int:
     """Jobs of one pod that compute with its model."""
-    return sum(step.jobs_in_pod(studies) for step in in_run(experiments) if step.asks)
+    return sum(step.jobs_in_pod(asked) for step in in_run(asked) if step.asks)
 
 
 def pod_memory(group: Group) -> int:

@@ -34,18 +34,13 @@ def inference_memory_mb(entry: ModelEntry, placement: Placement | None) -> int:
 
 def inference_minutes(project: Project, model: str) -> int:
     """Minutes of each job that computes with a model: its part of a replication's `runtime_min`."""
-    asking = steps.asking_jobs(*_run(project))
+    asking = steps.asking_jobs(project.asked)
     return sizes.shared(project.entries[model].runtime_min - _around(project), asking)
-
-
-def _run(project: Project) -> tuple[int, list[str]]:
-    """The number of studies, and the experiments."""
-    return len(project.config.studies), list(project.config.experiments)
 
 
 def _around(project: Project) -> int:
     """Minutes of a replication's jobs beside those that compute with the model."""
-    return steps.pod_minutes("inference", *_run(project))
+    return steps.pod_minutes("inference", project.asked)
 
 
 def inference_pod(
@@ -54,7 +49,7 @@ def inference_pod(
 ) -> PodRequest:  # fmt: skip
     """The pod of one replication; of any replication for None."""
     entry = project.entries[model]
-    minutes = steps.asking_jobs(*_run(project)) * inference_minutes(project, model)
+    minutes = steps.asking_jobs(project.asked) * inference_minutes(project, model)
     name = model if replication is None else f"{model}-{replication}"
     return PodRequest(
         name=dns_name(f"grace-{name}"),
@@ -125,7 +120,7 @@ def _plain(
         placement=None,
         cores=1,
         mem_mb=steps.pod_memory(group),
-        runtime_min=steps.pod_minutes(group, *_run(project)),
+        runtime_min=steps.pod_minutes(group, project.asked),
     )
 
 

@@ -27,7 +27,7 @@ from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
 from grace.pico.origin import origin
 from grace.pico.settings import TRAINED_ON, Settings
-from grace.places import input_name, located
+from grace.places import input_name, located, rule_input
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
 from grace.runs.continuation import Failure, Replication, from_environment
@@ -41,7 +41,7 @@ from grace.settings.config import (
 )
 from grace.settings.fields import folder
 from grace.settings.folders import check_places
-from grace.studies.catalogue import bundled, load_studies
+from grace.studies.catalogue import bundled, check_run, load_studies
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
 from grace.studies.theory import reference_depends_on, reference_inputs, theory_file
@@ -76,10 +76,19 @@ class Project:
         )
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
         #: The configured studies by name, in the config's order.
-        self.studies: dict[str, Study] = load_studies(config.studies, root, Path())
+        self.studies: dict[str, Study] = load_studies(config.studies, root, Path.cwd())
+        check_run(self.studies, config, root)
         #: By study and variant.
         self.wordings: dict[str, dict[str, PromptSet]] = {
             name: {variant: study.wording(variant) for variant in config.variants}
+            for name, study in self.studies.items()
+        }
+
+    @cached_property
+    def asked(self) -> dict[str, tuple[str, ...]]:
+        """The experiments that are asked of each study: configured, and declared by it."""
+        return {
+            name: tuple(one for one in self.config.experiments if one in study.experiments)
             for name, study in self.studies.items()
         }
 
@@ -140,7 +149,10 @@ class Project:
 
     def stimuli_path(self, study: str) -> str:
         """The study's stimuli file, as rules read it."""
-        return input_name(getattr(self.config.stimuli, study), self.root)
+        configured = self.config.stimuli.get(study)
+        if configured is None:
+            return rule_input(self.studies[study].stimuli_file)
+        return input_name(configured, self.root)
 
     @cached_property
     def trials(self) -> dict[str, list[Trial]]:
@@ -175,7 +187,7 @@ class Project:
             check_prompts(
                 Path(self.stimuli_path(study)),
                 self.studies[study],
-                self.config.experiments,
+                self.asked[study],
                 trials,
                 self.wordings[study],
             )
@@ -189,7 +201,7 @@ class Project:
                 for variant, wording in self.wordings[name].items()
             }
             for name, study in self.studies.items()
-            for experiment in self.config.experiments
+            for experiment in self.asked[name]
         }
 
     @cached_property
@@ -202,7 +214,7 @@ class Project:
             "asks": {
                 f"{name}_{experiment}": study.asking_digest(experiment)
                 for name, study in self.studies.items()
-                for experiment in config.experiments
+                for experiment in self.asked[name]
             },
             "limit": config.limit,
             "trials": self.stimuli_digests,
@@ -224,17 +236,6 @@ class Project:
             for name, study in self.studies.items()
         }
 
-    def seeds(self, replication: int) -> dict[str, int]:
-        """The replication's base seed and every experiment's."""
-        base = self.config.base_seed
-        named = {
-            f"{study}_{experiment}_seed": seeds.experiment_seed(
-                base, replication, study, experiment
-            )
-            for study, experiment in seeds.OFFSETS
-        }
-        return {"base_seed": seeds.replication_seed(base, replication), **named}
-
     @cached_property
     def model_cells(self) -> dict[str, dict[str, Any]]:
         """What of each model's entry, and of its files if local, can change an answer."""
@@ -254,7 +255,8 @@ class Project:
         return {
             "model": self.model_cells[model],
             "replication": replication,
-            "seeds": self.seeds(replication),
+            # Not the experiments' own: another study would make all of them stale.
+            "seeds": {"base_seed": seeds.replication_seed(self.config.base_seed, replication)},
             "shuffle": self.config.shuffle,
         }
 
@@ -269,6 +271,7 @@ class Project:
             "experiment": experiment,
             "replication": replication,
             "base_seed": config.base_seed,
+            "seed_offset": self.studies[study].seed_offset(experiment),
             "shuffle": config.shuffle,
             # As many as there are: a limit beyond the last trial changes nothing.
             "limit": len(self.trials[study]),
@@ -338,13 +341,13 @@ class Project:
 
         Those of this machine, which can change no answer, are left out.
         """
-        values = self.config.model_dump(exclude=MACHINE | {"stimuli"})
+        values = self.config.model_dump(exclude=MACHINE)
         if any(
             entry.model_dump(exclude=PLACEMENT) != self.entries[model].model_dump(exclude=PLACEMENT)
             for model, entry in self.models.items()
         ):
             values |= {"gpus": list(self.config.gpus), "cluster": self.config.cluster}
-        return {**values, **{f"{study}_csv": self.stimuli_path(study) for study in self.studies}}
+        return values
 
     def tabulate_cell(self, study: str) -> dict[str, Any]:
         """What a study's raw table depends on, the records apart."""

@@ -128,6 +128,7 @@ class Analysis(Part):
     """An analysis of the study's own."""
 
     script: str = Field(description="R file with a function `analyse(input, output, params)`.")
+    sources: list[str] = Field([], description="R files that are sourced before it, in order.")
     tables: list[str] = Field([], description="<study>_<table>.csv for each.")
     figures: dict[str, Figure] = {}
     inputs: dict[str, str] = Field({}, description="Further files that it reads, by name.")
@@ -138,3 +139,4 @@ class ReportSection(Part):
 
     category: str | None = Field(None, description="Heading; default: the title.")
     section: str | None = Field(None, description="R Markdown file; default: a generic one.")
+    sources: list[str] = Field([], description="R files that are sourced before it, in order.")

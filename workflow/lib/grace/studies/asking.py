@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from grace import seeds
 from grace.digests import digest
 from grace.places import located
 from grace.prompts.plain_text import is_blank, shortened
@@ -110,6 +111,11 @@ class StudyDesign:
     def experiments(self) -> tuple[str, ...]:
         """The experiments that it declares."""
         return tuple(name for name in EXPERIMENTS if self.templates[name])
+
+    def seed_offset(self, experiment: str) -> int:
+        """What is added to a replication's seed: declared, or from the study's name."""
+        declared: int | None = getattr(self.declaration.seed_offset, experiment)
+        return seeds.offset_of(self.name, experiment) if declared is None else declared
 
     @property
     def stimuli_file(self) -> Path:

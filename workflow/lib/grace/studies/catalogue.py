@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from grace.errors import ConfigError
+from grace.seeds import APART
+from grace.settings.config import Config
 from grace.settings.explain import nearest
 from grace.studies.reading import FILE, read_study
 from grace.studies.study import Study
@@ -39,6 +41,35 @@ def load_studies(names: Sequence[str], root: Path, user_dir: Path) -> dict[str, 
             )
         found[study.name], folders[study.name] = study, folder
     return found
+
+
+def check_run(studies: Mapping[str, Study], config: Config, root: Path) -> None:
+    """Raise `ConfigError` where the studies of a config cannot be run with each other."""
+    known = {*studies, *bundled_names(root)}
+    for name in config.stimuli:
+        if name not in known:
+            raise ConfigError(
+                f"config: `stimuli` names '{name[:60]}' (or {name[:60]}_csv does), but there is no"
+                f" such study.{nearest(name, known)} Studies of this run: {', '.join(studies)}."
+            )
+    taken: dict[int, str] = {}
+    for name, study in studies.items():
+        if not set(study.experiments) & set(config.experiments):
+            raise ConfigError(
+                f"config: `experiments` is {', '.join(config.experiments)}, but study '{name}' has"
+                f" {' and '.join(study.experiments)} alone. Leave the study out, or ask the"
+                " experiment."
+            )
+        for experiment in study.experiments:
+            label, offset = f"{name}'s {experiment}", study.seed_offset(experiment)
+            near = [one for one in taken if abs(one - offset) < APART]
+            if near:
+                raise ConfigError(
+                    f"{study.source}: `seed_offset` gives {label} {offset}, and {taken[near[0]]}"
+                    f" has {near[0]}: their replications would share seeds. Offsets must be"
+                    f" {APART:,} or more apart."
+                )
+            taken[offset] = label
 
 
 def study_folder(name: str, root: Path, user_dir: Path) -> Path:
