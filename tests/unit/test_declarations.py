@@ -12,7 +12,7 @@ from declared import DECLARED, changed, study_of, write_study
 from grace.errors import ConfigError
 from grace.results import tables
 from grace.studies.catalogue import load_studies, study_of_job
-from grace.studies.declaration import TABLE_COLUMNS
+from grace.studies.declaration import ANALYSIS_COLUMNS, TABLE_COLUMNS
 from grace.studies.patience import LIMIT_S
 from grace.studies.trials import TrialError
 
@@ -65,6 +65,7 @@ def test_the_declaration_that_the_others_change_is_sound(tmp_path: Path) -> None
         ({"stimuli.key": ["item", "item"]}, r"'item' stands there twice"),
         ({"variables.size": "sise"}, r"key 'variables\.size': 'sise': .*Did you mean 'size'\?"),
         ({"tables": {"responses": ["itm"]}}, r"key 'tables\.responses\.0': there is no column"),
+        ({"factors": ["item"]}, r"tables of the analysis have a column 'item' of their own"),
         ({"factors": ["weight"]}, r"key 'factors\.0': there is no column 'weight'"),
         ({"item": "itm"}, r"key 'item': there is no column 'itm'"),
         ({"score.0.options": {"columns": ["item", "word"]}}, r"there is no column 'word'"),
@@ -293,5 +294,10 @@ def test_a_job_stops_where_the_declaration_was_edited(tmp_path: Path) -> None:
 
 
 def test_columns_of_the_tables_are_known() -> None:
+    library = ROOT / "scripts" / "lib"
+    generic = (library / "generic_analysis.R").read_text().partition("generic_columns <- function")
+    quality = (library / "common.R").read_text().partition("quality_columns <- c(")
+    named = generic[2].partition("\n}\n")[0] + quality[2].partition("\n)\n")[0]
+    assert set(re.findall(r'"(\w+)"', named)) <= ANALYSIS_COLUMNS
     own = {*tables.RESPONSE_COLUMNS, *tables.OWN_RAW, *tables.RUN_COLUMNS, "quality_flags"}
     assert own | {"extraction_confidence", "extraction_errors"} == TABLE_COLUMNS

@@ -14,7 +14,7 @@ from grace.prompts.plain_text import is_blank, shortened
 from grace.settings.explain import nearest
 from grace.studies.answers import COMMON
 from grace.studies.asking import combinations, fixed_options
-from grace.studies.declaration import TABLE_COLUMNS, Score
+from grace.studies.declaration import ANALYSIS_COLUMNS, TABLE_COLUMNS, Score
 from grace.studies.expressions import Expression, Patterns
 from grace.studies.study import Study
 from grace.studies.theory import FILE as THEORY_FILE
@@ -290,6 +290,12 @@ def _analysis(study: Study) -> Iterator[Finding]:
     for number, name in enumerate(declared.factors):
         if name not in columns:
             yield f"factors.{number}", unknown(name, columns)
+        elif name in ANALYSIS_COLUMNS:
+            yield (
+                f"factors.{number}",
+                f"tables of the analysis have a column '{name}' of their own; derive one with"
+                " another name",
+            )
     if declared.item is not None and declared.item not in columns:
         yield "item", unknown(declared.item, columns)
     responses = [response.name for response in declared.responses]
