@@ -1,31 +1,98 @@
-# Requires: nothing but the config, the studies' folders and the models' tokenisers.
-# Makes:    no results: `snakemake check_study` shows what studies ask and read, and `snakemake
-#           new_study --config name=my-study` writes a study to begin with.
+# Functions only: what the rules of analyses and of the report take from the studies' declarations.
+
+from grace.digests import file_digest
+from grace.places import rule_input
+from grace.studies import analysis_files as declared
+
+# What the analyses in R share: bootstrap resamples, their seed, and the margin in percentage points
+# within which a contrast counts as equivalent to none.
+STATISTICS = {"bootstrap_draws": 1000, "seed": 1000, "equivalence_margin": 10}
 
 
-rule check_study:
-    log:
-        "<logs>/check_study.log",
-    localrule: True
-    conda:
-        "../../envs/python.yaml"
-    params:
-        root=str(ROOT),
-    message:
-        "Check the configured studies"
-    script:
-        "../../scripts/check_study.py"
+def declared_files(files_of):
+    """What the declarations name, by study, or Snakemake's own error with our message."""
+    try:
+        return {name: files_of(study, ROOT) for name, study in PROJECT.studies.items()}
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
 
 
-rule new_study:
-    log:
-        "<logs>/new_study.log",
-    localrule: True
-    conda:
-        "../../envs/python.yaml"
-    params:
-        name=PROJECT.config.name,
-    message:
-        "Write a study to begin with"
-    script:
-        "../../scripts/new_study.py"
+ANALYSES = declared_files(declared.analysis_files)
+SECTIONS = declared_files(declared.section_files)
+
+
+def analysis_inputs(study):
+    """Further files that a study's analysis reads."""
+    return {name: ancient(rule_input(path)) for name, path in ANALYSES[study].inputs.items()}
+
+
+def analysis_input_digests(study):
+    return {name: file_digest(path) for name, path in ANALYSES[study].inputs.items()}
+
+
+def analysis_tables(study):
+    return {name: f"<results>/analysis/{file}" for name, file in ANALYSES[study].tables.items()}
+
+
+def analysis_figures(study):
+    """Figures, as Snakemake's own report shows them."""
+    return {
+        name: report(
+            f"<results>/analysis/{figure.file}",
+            caption=str(figure.caption),
+            category=ANALYSES[study].category,
+            labels={"figure": figure.label},
+        )
+        for name, figure in ANALYSES[study].figures.items()
+    }
+
+
+def analysis_cell(study):
+    told = declared.told_analysis(PROJECT.studies[study])
+    return {**STATISTICS, **PROJECT.analysis_cell(), **told}
+
+
+def analysis_code(study):
+    """scripts/analysis.R and what it sources, in that order."""
+    return PROJECT.script_code("analysis.R", *ANALYSES[study].scripts)
+
+
+def made_by_analyses(kind, suffix):
+    """Files of each study's analysis that end so, by `<kind>_<study>`."""
+    return {
+        f"{kind}_{study}": [
+            plain_name(file)
+            for file in getattr(rules, f"analysis_{study}").output
+            if plain_name(file).endswith(suffix)
+        ]
+        for study in PROJECT.studies
+    }
+
+
+def report_cell():
+    told = {name: declared.told_report(study) for name, study in PROJECT.studies.items()}
+    return {**STATISTICS, **PROJECT.analysis_cell(), "studies": told}
+
+
+def report_sections(wildcards, threads):
+    """Each study's part of the report, in the config's order; paths are as seen from scripts/.
+
+    Not recorded: the files' digests are in `code`.
+    """
+    return [
+        {"name": name, "sources": sources, "section": section}
+        for name, (sources, section) in SECTIONS.items()
+    ]
+
+
+def report_code():
+    """scripts/report.R, what it reads, and the studies' sections."""
+    shared = [
+        f"lib/{name}"
+        for name in (
+            *("common.R", "html.R", "report.R", "sections.R", "generic_section.R"),
+            "report_page.html",
+        )
+    ]
+    own = [file for sources, section in SECTIONS.values() for file in (*sources, section)]
+    return PROJECT.script_code("report.R", "report.Rmd", *dict.fromkeys([*shared, *own]))

@@ -8,8 +8,9 @@ from grace.errors import ConfigError
 from grace.studies.declaration import STUDY_NAME
 
 _DECLARATION = """\
-# A study is a folder: this declaration, its trials (stimuli.csv) and its prompts. docs/studies.md is the tutorial;
-# docs/study_reference.md lists every key. Check it: snakemake check_study --config 'studies=[{folder}]'
+# A study is a folder: this declaration, its trials (stimuli.csv) and its prompts.
+# docs/studies.md is the tutorial, docs/study_reference.md lists every key.
+# Check it: snakemake check_study --config 'studies=[{folder}]'
 title: "{name}: does 'some' mean 'not all'?"
 summary: A speaker says that some, most or all things have a property. Do all of them have it?
 # cite: "Whom to cite for the design and the items."
@@ -65,7 +66,10 @@ item: item
 responses:
   - {{name: P(all), exp1: "answer == 'yes'", exp2: prob_yes, range: [0, 1]}}
 contrasts:
-  - {{name: all above some, response: P(all), higher: {{quantifier: all}}, lower: {{quantifier: some}}}}
+  - name: all above some
+    response: P(all)
+    higher: {{quantifier: all}}
+    lower: {{quantifier: some}}
 """
 _STIMULI = """\
 participant,item,things,property,quantifier
@@ -84,7 +88,8 @@ Answer: [yes/no]
 _EXP2 = """\
 Somebody says: "{{ sentence }}."
 
-Do you think that all of the {{ things }} {{ property }}? Answer with yes or no, and write nothing else.
+Do you think that all of the {{ things }} {{ property }}?
+Answer with yes or no, and write nothing else.
 """
 _README = """\
 # {name}
