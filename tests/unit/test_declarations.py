@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 from declared import DECLARED, changed, study_of, write_study
+from engines_for_tests import CharacterTokenizer
 
 from grace.errors import ConfigError
+from grace.experiments.study_check import check_study
 from grace.results import tables
 from grace.studies.catalogue import load_studies, study_of_job
 from grace.studies.declaration import ANALYSIS_COLUMNS, TABLE_COLUMNS
 from grace.studies.patience import LIMIT_S
+from grace.studies.skeleton import new_study
+from grace.studies.stimuli import read_trials
 from grace.studies.trials import TrialError
 
 ROOT = Path(__file__).parents[2]
@@ -301,3 +305,44 @@ def test_columns_of_the_tables_are_known() -> None:
     assert set(re.findall(r'"(\w+)"', named)) <= ANALYSIS_COLUMNS
     own = {*tables.RESPONSE_COLUMNS, *tables.OWN_RAW, *tables.RUN_COLUMNS, "quality_flags"}
     assert own | {"extraction_confidence", "extraction_errors"} == TABLE_COLUMNS
+
+
+def test_the_skeleton_is_a_study_that_asks_and_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = new_study(Path("my-study"))
+    assert all(path.is_file() for path in written)
+    study = load_studies(["./my-study"], ROOT, tmp_path)["my-study"]
+    trials = read_trials(study.stimuli_file, study)
+    prompts = study.wording("seed")
+    assert [trial["quantifier"] for trial in trials] == ["some", "most", "all"]
+    assert "some of the lamps were switched on" in study.messages(trials[0], prompts)[0]["content"]
+    assert study.parse("**Answer:** no.")["answer"] == "no"
+    report = check_study(
+        study, trials, {"seed": prompts}, {"letters": CharacterTokenizer()}, ["{}"]
+    )
+    for line in (
+        "  3 cells of quantifier, with trials each:",
+        "  answer, options in tokens of letters: 3 of 2, 3 of 3",
+        "  'Answer: yes' is read as answer yes",
+    ):
+        assert line in report.splitlines()
+    for name, message in [
+        ("my-study", "is there already, and nothing in it is overwritten"),
+        ("My Study", "a study is called as its folder"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            new_study(Path(name))
+
+
+def test_check_study_names_what_does_not_fit(tmp_path: Path) -> None:
+    people = {"file": "people.csv", "cells": ["size"], "outcome": {"answer": ["big", "small"]}}
+    study = study_of(
+        tmp_path / "toy", {**DECLARED, "people": people}, people_csv="size,answer\n2,big\n"
+    )
+    trials = read_trials(study.stimuli_file, study)
+    with pytest.raises(
+        ConfigError, match=r"people\.csv: people answered in the cell size 2, of whi"
+    ):
+        check_study(study, trials, {"seed": study.wording("seed")}, {}, ["{}"])

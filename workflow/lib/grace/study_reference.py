@@ -60,8 +60,8 @@ expressions in double braces.
 plain text. At most {MOST_CHARACTERS:,} characters of a cell and {MOST_OF_ANSWER:,} of an answer are
 searched, and a search of more than {LIMIT_S} s is ended with the pattern's name.
 
-**Names** with `{{factor}}` in them, as in `state{{state}}`, are filled with the values of `each`, or
-of an option's factors.
+**Names** with `{{factor}}` in them, as in `state{{state}}`, are filled with values of `each`, or of
+an option's factors.
 
 | filter | gives |
 |---|---|

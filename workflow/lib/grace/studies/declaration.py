@@ -310,10 +310,10 @@ class Score(Part):
 class Continuation(Part):
     """Experiment 2 without a question: options are texts that follow a context, or nothing."""
 
-    name: str
+    name: str = Field(description="May hold {factor} of `each`.")
     context: str | None = Field(None, description="Column of the text before; none: the beginning.")
     options: Annotated[Options, BeforeValidator(_options)]
-    columns: str
+    columns: str = Field(description="Column of an option's probability.")
     summaries: Summaries = Summaries()
 
 
