@@ -42,18 +42,37 @@ TRIALS = "item,size\nmouse,1\nwhale,9\nhorse,5\n"
 TEMPLATE = "Is {{ item }}, whose size is {{ size }}, big or small?"
 
 
-def write_study(folder: Path, declared: Any = DECLARED, trials: str = TRIALS) -> Path:
-    """Write a study's folder, and give it back."""
+def write_study(folder: Path, declared: Any = DECLARED, trials: str = TRIALS, **files: str) -> Path:
+    """Write a study's folder, and give it back; `people_csv` is the file people.csv."""
     prompts = folder / "prompts" / "seed"
     prompts.mkdir(parents=True, exist_ok=True)
     (folder / "stimuli.csv").write_text(trials, encoding="utf-8")
     for name in ("exp1.j2", "exp2.j2"):
         (prompts / name).write_text(TEMPLATE, encoding="utf-8")
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_text(content, encoding="utf-8")
     text = declared if isinstance(declared, str) else yaml.safe_dump(declared, sort_keys=False)
     (folder / "study.yaml").write_text(text, encoding="utf-8")
     return folder
 
 
-def study_of(folder: Path, declared: Any = DECLARED) -> Study:
+def study_of(folder: Path, declared: Any = DECLARED, **files: str) -> Study:
     """The study of a folder that is written for it. Raises `ConfigError`."""
-    return read_study(write_study(folder, declared), folder.name)
+    return read_study(write_study(folder, declared, **files), folder.name)
+
+
+def changed(changes: dict[str, Any], declared: Any = DECLARED) -> dict[str, Any]:
+    """A declaration with other values at some places, such as `score.0.options`; None: gone."""
+    copy: dict[str, Any] = yaml.safe_load(yaml.safe_dump(declared, sort_keys=False))
+    for place, value in changes.items():
+        *above, last = [int(part) if part.isdecimal() else part for part in place.split(".")]
+        held: Any = copy
+        for part in above:
+            held = held[part]
+        if value is None:
+            del held[last]
+        elif isinstance(held, list) and last == len(held):
+            held.append(value)
+        else:
+            held[last] = value
+    return copy
