@@ -103,7 +103,7 @@ def test_free_answers_have_the_joint_distribution_described(cell: tuple[int, int
     for parts, probability in answers.items():
         answer = STUDIES["study1"].parse("".join(parts))
         assert answer.extraction_confidence == 1
-        bets = [int(getattr(answer, f"probability_{state}")) for state in range(4)]
+        bets = [int(answer[f"probability_{state}"]) for state in range(4)]
         assert sum(bets) == 100
         counts = [bet // 10 for bet in bets]
         multinomial = (

@@ -84,10 +84,12 @@ THEORY = {
 def _declared(
     folder: Path, people: str = "size,said\n1,S\n1,S\n1,B\n9,B\n", code: str = ""
 ) -> Study:
-    study = study_of(folder, {**DECLARED, "people": PEOPLE, "theory": [THEORY]})
-    (folder / "people.csv").write_text(people)
-    (folder / "theory.py").write_text(code or GUESS)
-    return study
+    return study_of(
+        folder,
+        {**DECLARED, "people": PEOPLE, "theory": [THEORY]},
+        people_csv=people,
+        theory_py=code or GUESS,
+    )
 
 
 def test_people_are_counted_by_cell_and_stand_before_theories(tmp_path: Path) -> None:
@@ -110,8 +112,12 @@ def test_people_are_counted_by_cell_and_stand_before_theories(tmp_path: Path) ->
     [
         ("size,word\n1,S\n", "", r"people\.csv, row 1: has no column 'said'"),
         ("size,said\n1,X\n", "", r"people\.csv, row 2: answer is 'X', which is none of big, small"),
-        ("", "def gess(): pass", r"theory\.py has no function 'guess'\. Did you mean 'gess'\?"),
-        ("", "def guess(size): return 1", r"theory\.py: guess\(1\) fails: TypeError"),
+        (
+            "",
+            "def gess(): pass",
+            r"theory\.py: there is no function 'guess'\. Did you mean 'gess'\?",
+        ),
+        ("", "def guess(size): return [1, 0]", r"theory\.py: guess\(1\) fails: TypeError"),
         ("", "def guess(size, lapse): return [1]", "gives 1 probabilities, but `outcome` has 2"),
         ("", "def guess(size, lapse): return [1, 1]", r"\[1\.0, 1\.0\], which is no distribution"),
         ("", "1 / 0\ndef guess(): pass", r"theory\.py: cannot be loaded: ZeroDivisionError"),
@@ -121,9 +127,12 @@ def test_people_are_counted_by_cell_and_stand_before_theories(tmp_path: Path) ->
 def test_a_file_that_does_not_fit_is_named(
     tmp_path: Path, people: str, code: str, message: str
 ) -> None:
-    study = _declared(tmp_path / "toy", people or "size,said\n1,S\n", code)
-    with pytest.raises(GraceError, match=message):
+    def run() -> None:
+        study = _declared(tmp_path / "toy", people or "size,said\n1,S\n", code)
         write_reference(study, tmp_path / "table.csv")
+
+    with pytest.raises(GraceError, match=message):
+        run()
 
 
 def test_an_unknown_human_utterance_is_refused(tmp_path: Path) -> None:
@@ -131,9 +140,9 @@ def test_an_unknown_human_utterance_is_refused(tmp_path: Path) -> None:
     text = "goal,state,polarity,adjective,n,total\nboth,0,was,okay,1,203\n"
     (folder / "people.csv").write_text(text)
     declared = (folder / "study.yaml").read_text()
-    (folder / "study.yaml").write_text(
-        declared.replace("../../resources/reference/study2_human_cells.csv", "people.csv")
-    )
+    declared = declared.replace("../../resources/reference/study2_human_cells.csv", "people.csv")
+    declared = declared.replace("../..", str(STUDY2.folder.parents[1]))
+    (folder / "study.yaml").write_text(declared)
     with pytest.raises(
         GraceError, match=r"people\.csv, row 2: assessment is 'okay', which is none"
     ):

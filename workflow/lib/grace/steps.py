@@ -80,9 +80,11 @@ _TABLE = (
     # On request; `all` asks for what the others make.
     Step("all"),
     Step("archive"),
+    Step("check_study", mem_mb=4000, minutes=30),
     Step("forecast"),
     Step("inspect_logs"),
     Step("manifests"),
+    Step("new_study", minutes=5),
     Step("policy"),
     Step("prefetch"),
     Step("train_pico", mem_mb=4000, minutes=180),

@@ -206,6 +206,9 @@ class Config(Strict):
         default_factory=dict,
         description="Files of trials by study; otherwise what the study declares.",
     )
+    name: Folder | None = Field(
+        None, description="Folder of the study that `snakemake new_study` writes."
+    )
     limit: int | None = Field(
         None, ge=1, le=1_000_000_000, description="Only the first so many trials."
     )

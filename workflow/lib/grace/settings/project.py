@@ -44,11 +44,16 @@ from grace.settings.folders import check_places
 from grace.studies.catalogue import bundled, check_run, load_studies
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
-from grace.studies.theory import reference_depends_on, reference_inputs, theory_file
+from grace.studies.theory import (
+    check_people,
+    reference_depends_on,
+    reference_inputs,
+    theory_file,
+)
 from grace.studies.trials import Trial
 
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
-MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster"}
+MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster", "name"}
 
 #: What a pod is told: the tag of its GPUs, and the folder of the journal.
 TAG_VARIABLE, JOURNAL_VARIABLE = "GRACE_GPU_TAG", "GRACE_JOURNAL_DIR"
@@ -184,6 +189,7 @@ class Project:
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
+            check_people(self.studies[study], trials)
             check_prompts(
                 Path(self.stimuli_path(study)),
                 self.studies[study],

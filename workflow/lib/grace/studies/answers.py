@@ -105,7 +105,7 @@ class _Reader:
 
     def __init__(self, reading: Reading, patterns: Patterns, place: str) -> None:
         self._reading = reading
-        self._pattern = patterns.inline(reading.pattern, f"{place}.pattern")
+        self.pattern = patterns.inline(reading.pattern, f"{place}.pattern")
         self._not_after = reading.not_after and patterns.inline(
             reading.not_after, f"{place}.not_after"
         )
@@ -137,7 +137,7 @@ class _Reader:
         return named | set(self._reading.each) | further
 
     def _matches(self, text: str) -> list[re.Match[str]]:
-        matches = self._pattern.finditer(text)
+        matches = self.pattern.finditer(text)
         if not self._not_after:
             return list(matches)
         back = self._reading.look_back
@@ -156,7 +156,7 @@ class _Reader:
         self, text: str, row: Mapping[str, Any], errors: list[str]
     ) -> Iterator[tuple[str, Any]]:
         """Columns and their values; what is wrong is added to `errors`."""
-        with patience(self._pattern):
+        with patience(self.pattern):
             matches = self._matches(text)
             refused = self._refused(matches, text)
         messages = self._reading.messages
@@ -206,14 +206,14 @@ class AnswerReader:
     """Reads answers as a declaration says. Raises `ConfigError` for one that cannot be."""
 
     def __init__(self, generate: Generate, place: str) -> None:
-        self._patterns = Patterns(generate.patterns, f"{place}.patterns")
-        self._ignore = generate.ignore and self._patterns.inline(generate.ignore, f"{place}.ignore")
-        self._form = self._patterns.inline(generate.form, f"{place}.form")
+        self.patterns = Patterns(generate.patterns, f"{place}.patterns")
+        self._ignore = generate.ignore and self.patterns.inline(generate.ignore, f"{place}.ignore")
+        self._form = self.patterns.inline(generate.form, f"{place}.form")
         self.readers = [
-            _Reader(reading, self._patterns, f"{place}.read.{number}")
+            _Reader(reading, self.patterns, f"{place}.read.{number}")
             for number, reading in enumerate(generate.read)
         ]
-        self._derived = {
+        self.derived = {
             name: Text(text, f"{place}.derived.{name}") for name, text in generate.derived.items()
         }
         self.checks = [
@@ -223,7 +223,7 @@ class AnswerReader:
         #: The answer's own columns, in order.
         self.fields = (
             *(name for reader in self.readers for *_, fields in reader.parts for name in fields),
-            *self._derived,
+            *self.derived,
         )
 
     def parse(self, response: str | None, row: Mapping[str, Any]) -> StructuredAnswer:
@@ -234,12 +234,17 @@ class AnswerReader:
         values: dict[str, Any] = {}
         for reader in self.readers:
             values.update(reader.read(text, row, errors))
-        for name, derived in self._derived.items():
+        for name, derived in self.derived.items():
             needed = {used for each in derived.expressions for used in each.names}
             missing = any(values.get(used) is None for used in needed & values.keys())
-            values[name] = None if missing else derived.render(values, self._patterns)
+            values[name] = None if missing else derived.render(values, self.patterns)
         in_form = 1.0 if self._in_form(response) else 0.8
         return StructuredAnswer(values, 0.0 if errors else in_form, "; ".join(errors) or None)
+
+    def matching(self, response: str) -> set[int]:
+        """Which readings, by their place, find something in an answer."""
+        text = self._ignore.sub("", response) if self._ignore else response
+        return {number for number, reader in enumerate(self.readers) if reader.pattern.search(text)}
 
     def _in_form(self, response: str) -> bool:
         with patience(self._form):
@@ -251,7 +256,7 @@ class AnswerReader:
         for check in self.checks:
             if any(answer.get(name) is None for name in check.names & set(self.fields)):
                 continue
-            problem = check.violation({**answer, **settings}, self._patterns)
+            problem = check.violation({**answer, **settings}, self.patterns)
             if problem is not None:
                 found.append(problem)
         return found

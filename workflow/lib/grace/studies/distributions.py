@@ -34,7 +34,7 @@ class QueryColumns:
         self.marginals = {
             factor: {
                 level: _column(named, {**form.factors, factor: level})
-                for level in (entry.options.product or {})[factor]
+                for level in (entry.options.product or {}).get(factor, ())
             }
             for factor, named in entry.marginals.items()
         }
@@ -44,7 +44,7 @@ class QueryColumns:
         names: dict[str, Any] = {"position": position + 1}
         if fixed is not None:
             names["option"] = fixed[position]
-        if self.form.entry.values is not None:
+        if self.form.entry.values is not None and position < len(self.form.entry.values):
             names["value"] = f"{self.form.entry.values[position]:g}"
         if self._combinations is not None:
             names |= self._combinations[position]

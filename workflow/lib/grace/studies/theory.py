@@ -12,7 +12,7 @@ import csv
 import importlib.util
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +25,7 @@ from grace.studies.analysis_parts import People, Theory
 from grace.studies.asking import combinations
 from grace.studies.expressions import Expression, Patterns
 from grace.studies.study import Study
+from grace.studies.trials import Trial
 
 FILE = "theory.py"
 Row = dict[str, Any]
@@ -206,6 +207,24 @@ def _people_lines(study: Study, people: People, path: Path) -> Iterator[dict[str
         raise GraceError(f"{path}: no such file; `people` of {study.source} names it.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GraceError(f"{path}: not readable as CSV in UTF-8: {error}.") from None
+
+
+def check_people(study: Study, trials: Sequence[Trial]) -> None:
+    """Raise `GraceError` for people's cells of which there are no trials."""
+    people = study.declaration.people
+    if people is None:
+        return
+    known = [name for name in people.cells if trials and name in trials[0].all()]
+    there = {tuple(str(trial[name]) for name in known) for trial in trials}
+    for row in people_rows(study):
+        cell = tuple(str(row[name]) for name in known)
+        if known and cell not in there:
+            named = ", ".join(f"{name} {value}" for name, value in zip(known, cell, strict=True))
+            raise ConfigError(
+                f"{study.beside(people.file)}: people answered in the cell {named}, of which"
+                f" {study.name} has no trial. Correct the file, or `people.values` of"
+                f" {study.source}, which says what its values stand for."
+            )
 
 
 def reference_columns(study: Study) -> list[str]:
