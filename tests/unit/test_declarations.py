@@ -343,6 +343,6 @@ def test_check_study_names_what_does_not_fit(tmp_path: Path) -> None:
     )
     trials = read_trials(study.stimuli_file, study)
     with pytest.raises(
-        ConfigError, match=r"people\.csv: people answered in the cell size 2, of whi"
+        ConfigError, match=r"people\.csv: people answered in the cell size 2"
     ):
         check_study(study, trials, {"seed": study.wording("seed")}, {}, ["{}"])
