@@ -255,9 +255,12 @@ def _options(study: Study, entry: Score, place: str) -> Iterator[Finding]:
         if factor not in (*product, "joint"):
             at = f"{place}.summaries.entropy.{factor}"
             yield at, unknown(factor, [*product, "joint"], "factor")
-    for name, form in {"mean": summaries.mean, "std": summaries.std, **entropies}.items():
-        if form is not None:
-            forms[f"{place}.summaries.{name}"] = (form, each)
+    named = {"mean": summaries.mean, "std": summaries.std, **entropies}
+    forms |= {
+        f"{place}.summaries.{name}": (text, each)
+        for name, text in named.items()
+        if text is not None
+    }
     if isinstance(summaries.entropy, str):
         forms[f"{place}.summaries.entropy"] = (summaries.entropy, each)
     for at, (form, allowed) in forms.items():
