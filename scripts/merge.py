@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -12,15 +12,20 @@ from grace.errors import RecordError
 from grace.results.records import read_json, replacing
 from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
 from grace.results.validation import NAMED, check_draws, read_report
+from grace.runs.continuation import Failure, invalid, refusal_line
 from grace.settings.config import GenerationConfig
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
 
 
-def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[str] = ()) -> None:
-    """Raise `RecordError` with a readable summary of failed checks, or only log it."""
-    failures = [line for path in validations for line in read_report(read_json(path)).failures()]
-    failures += also
+def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[Failure] = ()) -> None:
+    """Raise `RecordError` with a readable summary of failed checks, or only log it.
+
+    `also` is what no replication shows alone. What is refused is logged for the run that goes on.
+    """
+    reports = [read_report(read_json(path)) for path in validations]
+    failures = [line for report in reports for line in report.failures()]
+    failures += dict.fromkeys(failure.reason for failure in also)
     if not failures:
         return
     summary = "\n".join(
@@ -33,6 +38,8 @@ def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[str]
         ]
     )
     if on_invalid == "fail":
+        refused = {failure.what: failure for failure in (*also, *invalid(reports))}
+        logging.info("%s", refusal_line(list(refused.values())))
         raise RecordError(summary)
     logging.warning("%s", summary)
 
@@ -51,8 +58,8 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
 def repeated_draws(
     structured: list[Path], probabilities: list[Path], study: Study,
     decoding: Mapping[str, Any] | None,
-) -> Iterator[str]:  # fmt: skip
-    """A line for each model whose replications repeat each other, which none of them shows alone.
+) -> Iterator[Failure]:  # fmt: skip
+    """All replications of models where they repeat each other, which none of them shows alone.
 
     The lists are those of `merge`; `decoding` is None where no answers were sampled.
     """
@@ -71,30 +78,49 @@ def repeated_draws(
                 GenerationConfig.model_validate(decoding),
             )
             whose = f"{model}, all {len(pairs)} replications"
-            yield from (check.failure(whose) for check in checks if not check.passed)
+            replications = {int(found["replication"].iloc[0]) for found, _ in pairs}
+            for check in checks:
+                if not check.passed:
+                    yield from _whole_model(model, replications, study, check.failure(whose))
 
 
 def mixed_versions(
     structured: list[Path], probabilities: list[Path], study: Study
-) -> Iterator[str]:
-    """A line for each model whose experiments or replications come from several versions of it.
+) -> Iterator[Failure]:
+    """All replications of models whose tables come from several versions of the model.
 
     Each table has one alone, which its own validation saw to.
     """
     found: dict[str, Counter[str]] = {}
+    replications: dict[str, set[int]] = {}
     for path in (*structured, *probabilities):
         table = read_table(path, study)
+        model = str(table["model_key"].iloc[0])
+        replications.setdefault(model, set()).add(int(table["replication"].iloc[0]))
         names = table["reported_model"].dropna().astype(str).str.casefold().str.split(";").explode()
-        found.setdefault(str(table["model_key"].iloc[0]), Counter()).update(names)
+        found.setdefault(model, Counter()).update(names)
     for model, versions in found.items():
         if len(versions) > 1:
             told = ", ".join(
                 f"{count} from '{name}'" for name, count in versions.most_common(NAMED)
             )
-            yield (
+            yield from _whole_model(
+                model,
+                replications[model],
+                study,
                 f"{model}, {study.name}, all replications: versions of the model that answers come"
-                f" from ({told}): {len(versions)}, must be <= 1. Name one of them in `name`"
+                f" from ({told}): {len(versions)}, must be <= 1. Name one of them in `name`",
             )
+
+
+def _whole_model(
+    model: str, replications: Iterable[int], study: Study, reason: str
+) -> Iterator[Failure]:
+    """All replications of a model, refused for one reason."""
+    for index in sorted(replications):
+        yield Failure(
+            model=model, replication=index, study=study.name, stage="merge", reason=reason
+        )
 
 
 def merge(

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from recipes import write
 from workflow_project import ROOT, DryRuns, Project
 
 from grace.steps import STEPS, in_run, of_rule
@@ -145,6 +146,10 @@ def other_stimuli(project: Project) -> None:
     folder = project.folder / "resources/stimuli"
     shutil.copy(folder / "study2.csv", folder / "copy.csv")
     config("stimuli/study2.csv", "stimuli/copy.csv")(project)
+
+
+def engine_more(project: Project) -> None:
+    write("Adding an engine", project.folder)
 
 
 @dataclass(frozen=True)
@@ -311,10 +316,10 @@ ROWS = {
         change(f"{LIBRARY}/results/records.py", OPENING, STATEMENT),
         jobs("collect tabulate structure probabilities") | CHECKS,
     ),
-    "the list of engines, in `engines/__init__.py`": Row(
-        change(f"{LIBRARY}/engines/__init__.py", OPENING, STATEMENT),
-        experiments(f"{EXP1} {EXP2}"),
+    "how engines are found": Row(
+        change(f"{LIBRARY}/engines/registry.py", OPENING, STATEMENT), NOTHING
     ),
+    "an engine more, a folder in `engines/`": Row(engine_more, NOTHING),
     "the list of studies, in `studies/__init__.py`": Row(
         append(f"{LIBRARY}/studies/__init__.py", "\nEDITED = True\n"),
         experiments(f"{EXP1} {EXP2}") | jobs("reference"),
@@ -323,7 +328,7 @@ ROWS = {
         change(f"{LIBRARY}/engines/answer_keys.py", OPENING, STATEMENT), NOTHING
     ),
     "an engine that no model asked for uses": Row(
-        change(f"{LIBRARY}/engines/vllm.py", OPENING, STATEMENT), NOTHING
+        change(f"{LIBRARY}/engines/vllm/client.py", OPENING, STATEMENT), NOTHING
     ),
     "the journal's modules": Row(
         change(f"{LIBRARY}/journal/store.py", OPENING, STATEMENT), NOTHING
