@@ -424,6 +424,15 @@ class Project:
             "reads": self.studies[study].reading_digest(),
             "on_invalid": self.config.on_invalid,
             "decoding": self._decoding(),
+            "validation": {
+                "answers_as": {
+                    model: entry.engine_spec.answers_as(model, entry)
+                    for model, entry in self.models.items()
+                },
+                "thresholds": self.config.thresholds.model_dump(),
+                "trials": len(self.trials[study]),
+                "variants": list(self.config.variants),
+            },
         }
 
     def _decoding(self) -> dict[str, Any] | None:
