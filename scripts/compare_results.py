@@ -31,7 +31,7 @@ ABOUT_THE_JOB = {
 }  # fmt: skip
 #: The same in the report's words.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?")
-_HEX = re.compile(r"\b[0-9a-f]{7,64}\b")
+_HEX = re.compile(r"\b[0-9a-f]{7,64}\b|(?<=commit )unknown\b")
 #: Differences shown of one file.
 SHOWN = 5
 #: Characters of a value that are shown.

@@ -2,25 +2,56 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pandas as pd
 
 from grace.errors import RecordError
-from grace.results.records import read_json, replacing
+from grace.results.records import replacing
 from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
-from grace.results.validation import NAMED, check_draws, read_report
+from grace.results.validation import (
+    NAMED,
+    Report,
+    check_draws,
+    read_checked,
+    report,
+    study_checks,
+)
+from grace.runs.continuation import Failure, invalid, refusal_line
 from grace.settings.config import GenerationConfig
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
 
 
-def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[str] = ()) -> None:
-    """Raise `RecordError` with a readable summary of failed checks, or only log it."""
-    failures = [line for path in validations for line in read_report(read_json(path)).failures()]
-    failures += also
+def checked(
+    structured: list[Path], probabilities: list[Path], study: Study, cell: Mapping[str, Any]
+) -> Iterator[Report]:
+    """What validation says of the study alone, by replication; the lists are those of `merge`.
+
+    It is checked again, not read from validation.json, which is about all studies of a run: another
+    study would make this one's analyses anew. `cell` is what `Project.merge_cell` gives.
+    """
+    for index in range(max(len(structured), len(probabilities))):
+        answers = read_checked(structured[index]) if structured else None
+        measured = read_checked(probabilities[index]) if probabilities else None
+        first = (answers if answers is not None else measured).iloc[0]  # type: ignore[union-attr]
+        model = str(first["model_key"])
+        own = {**cell["validation"], "answers_as": cell["validation"]["answers_as"][model]}
+        checks = study_checks(study, answers, measured, {**own, "decoding": cell["decoding"]})
+        yield report(model, int(first["replication"]), checks)
+
+
+def refuse_invalid(
+    reports: Sequence[Report], on_invalid: str, also: Sequence[Failure] = ()
+) -> None:
+    """Raise `RecordError` with a readable summary of failed checks, or only log it.
+
+    `also` is what no replication shows alone. What is refused is logged for the run that goes on.
+    """
+    failures = [line for report in reports for line in report.failures()]
+    failures += dict.fromkeys(failure.reason for failure in also)
     if not failures:
         return
     summary = "\n".join(
@@ -33,6 +64,8 @@ def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[str]
         ]
     )
     if on_invalid == "fail":
+        refused = {failure.what: failure for failure in (*also, *invalid(reports))}
+        logging.info("%s", refusal_line(list(refused.values())))
         raise RecordError(summary)
     logging.warning("%s", summary)
 
@@ -51,8 +84,8 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
 def repeated_draws(
     structured: list[Path], probabilities: list[Path], study: Study,
     decoding: Mapping[str, Any] | None,
-) -> Iterator[str]:  # fmt: skip
-    """A line for each model whose replications repeat each other, which none of them shows alone.
+) -> Iterator[Failure]:  # fmt: skip
+    """All replications of models where they repeat each other, which none of them shows alone.
 
     The lists are those of `merge`; `decoding` is None where no answers were sampled.
     """
@@ -71,30 +104,49 @@ def repeated_draws(
                 GenerationConfig.model_validate(decoding),
             )
             whose = f"{model}, all {len(pairs)} replications"
-            yield from (check.failure(whose) for check in checks if not check.passed)
+            replications = {int(found["replication"].iloc[0]) for found, _ in pairs}
+            for check in checks:
+                if not check.passed:
+                    yield from _whole_model(model, replications, study, check.failure(whose))
 
 
 def mixed_versions(
     structured: list[Path], probabilities: list[Path], study: Study
-) -> Iterator[str]:
-    """A line for each model whose experiments or replications come from several versions of it.
+) -> Iterator[Failure]:
+    """All replications of models whose tables come from several versions of the model.
 
     Each table has one alone, which its own validation saw to.
     """
     found: dict[str, Counter[str]] = {}
+    replications: dict[str, set[int]] = {}
     for path in (*structured, *probabilities):
         table = read_table(path, study)
+        model = str(table["model_key"].iloc[0])
+        replications.setdefault(model, set()).add(int(table["replication"].iloc[0]))
         names = table["reported_model"].dropna().astype(str).str.casefold().str.split(";").explode()
-        found.setdefault(str(table["model_key"].iloc[0]), Counter()).update(names)
+        found.setdefault(model, Counter()).update(names)
     for model, versions in found.items():
         if len(versions) > 1:
             told = ", ".join(
                 f"{count} from '{name}'" for name, count in versions.most_common(NAMED)
             )
-            yield (
+            yield from _whole_model(
+                model,
+                replications[model],
+                study,
                 f"{model}, {study.name}, all replications: versions of the model that answers come"
-                f" from ({told}): {len(versions)}, must be <= 1. Name one of them in `name`"
+                f" from ({told}): {len(versions)}, must be <= 1. Name one of them in `name`",
             )
+
+
+def _whole_model(
+    model: str, replications: Iterable[int], study: Study, reason: str
+) -> Iterator[Failure]:
+    """All replications of a model, refused for one reason."""
+    for index in sorted(replications):
+        yield Failure(
+            model=model, replication=index, study=study.name, stage="merge", reason=reason
+        )
 
 
 def merge(
@@ -127,7 +179,7 @@ if __name__ == "__main__":
     probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):
         refuse_invalid(
-            [Path(path) for path in snakemake.input.validations],
+            list(checked(structured, probabilities, study, snakemake.params.cell)),
             snakemake.params.cell["on_invalid"],
             [
                 *repeated_draws(

@@ -20,7 +20,7 @@ from bench import served
 from bench.measuring import System
 from bench.models import ROOT
 from grace.engines.base import Decoding, Generation, GenerationRequest
-from grace.engines.vllm import VllmEngine
+from grace.engines.vllm.client import VllmEngine
 from grace.errors import GraceError
 from grace.models.chat import ChatTokenizer
 from grace.prompts.variants import PromptSet

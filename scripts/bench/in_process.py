@@ -18,7 +18,7 @@ from bench.workload import (
     answers_of_scores,
 )
 from grace.engines.base import Score, ScoreRequest
-from grace.engines.scorer import COPIES, PACKED, Scorer
+from grace.engines.transformers.scorer import COPIES, PACKED, Scorer
 from grace.errors import GraceError
 from grace.experiments.measurement import run_scoring
 from grace.settings.config import ScoringConfig

@@ -14,9 +14,9 @@ import httpx
 from bench.measuring import System
 from bench.models import ROOT, BenchModel
 from bench.workload import Reference, Workload, answers_of_scores
-from grace.engines.vllm import VllmEngine
+from grace.engines.vllm import server as vllm_server
+from grace.engines.vllm.client import VllmEngine
 from grace.errors import EngineError, GraceError
-from grace.serving import vllm_server
 from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig
 
 #: On a GPU the models of this process need room beside the server's.

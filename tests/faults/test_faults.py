@@ -18,7 +18,7 @@ from fake_vllm import FakeVllm, repeating_ids, vllm_engine
 from faulty_proxy import FaultyProxy, Spoil
 
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.endpoint import EndpointEngine
+from grace.engines.endpoint.client import EndpointEngine
 from grace.settings.config import ModelEntry, RequestsConfig
 
 COUNT = 8

@@ -48,6 +48,27 @@ def test_config_mistakes_name_key_value_and_remedy(project, setting, message):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--config", "limit =3"), "--config: 'limit =3' is no key with a value"),
+        (("--config", "limit=# x"), "`limit` holds no value: '# x' is a comment in YAML"),
+        (("--configfile", "bomb.yaml"), "bomb.yaml: line 6: more than 50,000 keys and values"),
+        (("--logger", "grace"), "--logger grace: Grace has no log of its own"),
+    ],
+)
+def test_what_snakemakes_own_command_line_would_end_badly_on_is_told_before(
+    project, arguments, message
+):
+    """It reads these before any Snakefile: in a traceback, or, for aliases of aliases, for ever."""
+    lists = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 30)]
+    (project.folder / "bomb.yaml").write_text("l0: &l0 [x]\n" + "".join(lists))
+    done = project.snakemake("-n", *arguments, timeout_s=300)
+    assert done.returncode == 1
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("priorQ", "prior", "row 1: study1 needs the column priorQ"),

@@ -1,17 +1,19 @@
-"""The engines `endpoint` and `vllm` through the whole workflow."""
+"""The engines `endpoint` and `vllm`, and one of CONTRIBUTING.md, through the whole workflow."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
+import os
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 from fake_openai import Asked, FakeOpenAI, Reply
-from workflow_project import ROOT, Project
+from recipes import write
+from workflow_project import PARTS, ROOT, Project
 
 from grace.engines.sampling_check import PROMPT
 
@@ -184,3 +186,39 @@ def test_pico_on_vllm_agrees_with_pico_in_process_over_one_server(project):
         for key, value in ours.items():
             assert math.isclose(value, served[key], abs_tol=1e-4), key
     assert (project.folder / "served/report.html").exists()
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """A project's own files, without what Python keeps beside them."""
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for part in PARTS
+        for path in [folder / part, *(folder / part).rglob("*")]
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_an_engine_is_one_folder_as_contributing_writes_it(tmp_path, monkeypatch):
+    project = Project.copied_to(tmp_path / "project")
+    before = files(project.folder)
+    arguments = write("Adding an engine", project.folder)
+    # Jobs import the library of the project that they are of, as in a checkout with its own .venv.
+    library = str(project.folder / "workflow/lib")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([library, os.environ.get("PYTHONPATH", "")]))
+    project.run(*arguments)
+    after = files(project.folder)
+    assert {path.as_posix() for path in after if after[path] != before.get(path)} == {
+        "config/models.yaml", "workflow/lib/grace/engines/toy/engine.py",
+    }  # fmt: skip
+    folder = project.folder / "toy/toy/replication-0"
+    (sampled,) = json.loads((folder / "study2_exp1.json").read_text())
+    assert sampled["response"] == "It was good"
+    (scored,) = json.loads((folder / "study2_exp2.json").read_text())
+    for option in (option for query in scored["queries"] for option in query["options"]):
+        number = len(option["token_ids"])
+        assert math.isclose(option["logprob"], -number * math.log(1000)), option
+    for label in ("study2_exp1", "study2_exp2"):
+        provenance = json.loads((folder / f"provenance/{label}.json").read_text())
+        assert provenance["engine"] == {"engine": "toy", "version": "1", "device": "cpu"}
+    checks = json.loads((folder / "validation.json").read_text())["checks"]
+    assert {check["experiment"] for check in checks} == {"exp1", "exp2"}

@@ -18,9 +18,9 @@ from lease_helpers import Farm, command_line, kill_dash_nine
 from tiny_model import build_tiny_model
 from waiting import PATIENCE_S, wait_until
 
+from grace.engines.vllm.server import server_spec
 from grace.serving import ServerSpec
 from grace.serving.processes import running
-from grace.serving.vllm_server import server_spec
 from grace.settings.config import ModelEntry, ServingConfig
 
 pytestmark = pytest.mark.vllm

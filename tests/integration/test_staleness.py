@@ -12,6 +12,8 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from declared import write_study
+from recipes import write
 from workflow_project import ROOT, DryRuns, Project
 
 from grace.steps import STEPS, in_run, of_rule
@@ -43,7 +45,7 @@ def rules(experiment: str | None, *groups: str) -> str:
     """The rules of an experiment's steps, or of those that belong to none."""
     return " ".join(
         rule
-        for step in in_run(("exp1", "exp2"))
+        for step in in_run(dict.fromkeys(STUDIES, ("exp1", "exp2")))
         if step.experiment == experiment and step.group in groups
         for rule in step.rules(STUDIES)
     )
@@ -52,14 +54,26 @@ def rules(experiment: str | None, *groups: str) -> str:
 ANALYSES = jobs(f"{' '.join(STEPS['analysis'].rules(STUDIES))} report")
 END = jobs("merge") | ANALYSES
 CHECKS = jobs("validate") | END
+
+
+def end_of(studies) -> set[str]:
+    """What is made of the tables of some studies alone."""
+    analyses = " ".join(STEPS["analysis"].rules(studies))
+    return jobs("merge", studies=studies) | jobs(f"{analyses} report")
+
+
 EXP1, EXP2 = rules("exp1", "inference", "tables"), rules("exp2", "inference", "tables")
 MODEL_JOBS = f"{EXP1} {EXP2} {rules(None, 'inference', 'tables')}"
 EVERYTHING = jobs(f"{MODEL_JOBS} {rules(None, 'report')}")
 
 
+REFERENCES = jobs("reference")
+
+
 def experiments(rules: str, **where) -> set[str]:
     """Inference jobs, what is made of them, and all that follows."""
-    return jobs(f"{rules} collect", **where) | CHECKS
+    made = jobs(f"{rules} collect", **where)
+    return made | jobs("validate") | end_of(where.get("studies", STUDIES))
 
 
 Edit = Callable[[Project], None]
@@ -147,6 +161,10 @@ def other_stimuli(project: Project) -> None:
     config("stimuli/study2.csv", "stimuli/copy.csv")(project)
 
 
+def engine_more(project: Project) -> None:
+    write("Adding an engine", project.folder)
+
+
 @dataclass(frozen=True)
 class Row:
     edit: Edit
@@ -205,9 +223,24 @@ ROWS = {
     ),
     "a study less": Row(
         config("studies: [study1, study2]", "studies: [study1]"),
-        jobs("collect validate")
-        | jobs("merge", studies=["study1"])
-        | jobs("analysis_study1 report"),
+        jobs("collect validate report"),
+    ),
+    "a study of one's own more": Row(
+        both(
+            lambda project: write_study(project.folder / "toy") and None,
+            config("studies: [study1, study2]", "studies: [study1, study2, ./toy]"),
+        ),
+        experiments(f"{EXP1} {EXP2}", studies=["toy"]) | jobs("reference", studies=["toy"]),
+    ),
+    "a study registered": Row(
+        lambda project: write_study(project.folder / "studies" / "toy") and None, NOTHING
+    ),
+    "a model registered": Row(
+        append("config/models.yaml", TWIN.replace("twin:", "third:")), NOTHING
+    ),
+    "a GPU tag registered": Row(
+        change("config/clusters.yaml", "    a100:\n", "    new: {memory_gib: 8}\n    a100:\n"),
+        NOTHING,
     ),
     "`results`, the folder": Row(config("results: results", "results: elsewhere"), EVERYTHING),
     # Models
@@ -227,7 +260,7 @@ ROWS = {
         jobs(MODEL_JOBS, models=["twin"]) | END,
     ),
     "a local model's files": Row(
-        append("resources/models/pico/generation_config.json", "\n"), EVERYTHING - {"reference"}
+        append("resources/models/pico/generation_config.json", "\n"), EVERYTHING - REFERENCES
     ),
     "the files of a folder in `tokenizer`": Row(
         append("tokenizer/tokenizer_config.json", "\n"),
@@ -245,14 +278,14 @@ ROWS = {
         ),
         NOTHING,
     ),
-    "`engine`": Row(config_with("engine: vllm"), EVERYTHING - {"reference"}),
+    "`engine`": Row(config_with("engine: vllm"), EVERYTHING - REFERENCES),
     # How it is asked
     "`generation.temperature`": Row(
         config("temperature: 0.7", "temperature: 0.8"), experiments(EXP1)
     ),
     "`generation.max_tokens`": Row(config("max_tokens: 256", "max_tokens: 255"), experiments(EXP1)),
-    "`base_seed`": Row(config("base_seed: 1000", "base_seed: 2000"), EVERYTHING - {"reference"}),
-    "`shuffle`": Row(config("shuffle: true", "shuffle: false"), EVERYTHING - {"reference"}),
+    "`base_seed`": Row(config("base_seed: 1000", "base_seed: 2000"), EVERYTHING - REFERENCES),
+    "`shuffle`": Row(config("shuffle: true", "shuffle: false"), EVERYTHING - REFERENCES),
     "`scoring.surface_forms`": Row(
         config_with("scoring: {surface_forms: ['{}', ' {}']}"), experiments(EXP2)
     ),
@@ -278,13 +311,13 @@ ROWS = {
         change("scripts/structure.py", '"""Parse', '# A comment.\n"""Read'), NOTHING
     ),
     "a statement of a script": Row(
-        change("scripts/validate.py", "keep_default_na=False", "keep_default_na=True"), CHECKS
+        append("scripts/validate.py", "\nEDITED = True\n"), jobs("validate report")
     ),
     "a statement of `scripts/score.py`": Row(
         append("scripts/score.py", "\nEDITED = True\n"), experiments(EXP2)
     ),
     "a statement of `scripts/plan.py`": Row(
-        append("scripts/plan.py", "\nEDITED = True\n"), EVERYTHING - {"reference"}
+        append("scripts/plan.py", "\nEDITED = True\n"), EVERYTHING - REFERENCES
     ),
     "a docstring of the scoring": Row(
         change(f"{LIBRARY}/scoring/forest.py", '"""A token forest:', '"""A forest:'), NOTHING
@@ -297,7 +330,9 @@ ROWS = {
     ),
     "the parser of a study's answers": Row(
         change("studies/study1/study.yaml", "'initial\\s+answer", "'\\binitial\\s+answer"),
-        jobs("tabulate structure probabilities", studies=["study1"]) | CHECKS,
+        jobs("tabulate structure probabilities", studies=["study1"])
+        | jobs("validate")
+        | end_of(["study1"]),
     ),
     "what a study asks": Row(
         change(
@@ -313,10 +348,10 @@ ROWS = {
         change(f"{LIBRARY}/results/records.py", OPENING, STATEMENT),
         jobs("collect tabulate structure probabilities") | CHECKS,
     ),
-    "the list of engines, in `engines/__init__.py`": Row(
-        change(f"{LIBRARY}/engines/__init__.py", OPENING, STATEMENT),
-        experiments(f"{EXP1} {EXP2}"),
+    "how engines are found": Row(
+        change(f"{LIBRARY}/engines/registry.py", OPENING, STATEMENT), NOTHING
     ),
+    "an engine more, a folder in `engines/`": Row(engine_more, NOTHING),
     "the package of studies, `studies/__init__.py`": Row(
         append(f"{LIBRARY}/studies/__init__.py", "\nEDITED = True\n"),
         experiments(f"{EXP1} {EXP2}") | jobs("reference"),
@@ -325,7 +360,7 @@ ROWS = {
         change(f"{LIBRARY}/engines/answer_keys.py", OPENING, STATEMENT), NOTHING
     ),
     "an engine that no model asked for uses": Row(
-        change(f"{LIBRARY}/engines/vllm.py", OPENING, STATEMENT), NOTHING
+        change(f"{LIBRARY}/engines/vllm/client.py", OPENING, STATEMENT), NOTHING
     ),
     "the journal's modules": Row(
         change(f"{LIBRARY}/journal/store.py", OPENING, STATEMENT), NOTHING
@@ -401,13 +436,13 @@ ROWS = {
         append(f"{REPLICATION}/study1_raw_responses.csv", "\n"),
         jobs("structure", models=["pico"], studies=["study1"])
         | jobs("validate", models=["pico"])
-        | END,
+        | end_of(["study1"]),
     ),
     "a result deleted": Row(
         delete(f"{REPLICATION}/study1_exp1.json"),
         jobs(EXP1, models=["pico"], studies=["study1"])
         | jobs("collect validate", models=["pico"])
-        | END,
+        | end_of(["study1"]),
     ),
     "the report deleted": Row(delete("results/report.html"), jobs("report")),
     "a log or benchmark deleted": Row(
@@ -540,6 +575,8 @@ GROUPS = {
     "analyses": {job.split()[0] for job in ANALYSES},
     "end": {job.split()[0] for job in END},
     "checks": {job.split()[0] for job in CHECKS},
+    "checks of study 1": {"validate", *(job.split()[0] for job in end_of(["study1"]))},
+    "checks of study 2": {"validate", *(job.split()[0] for job in end_of(["study2"]))},
     "nothing": set(),
 }
 

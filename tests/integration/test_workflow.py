@@ -260,7 +260,7 @@ def test_the_benchmark_of_the_steps_without_a_model_runs(project):
     ]
 
 
-def test_a_run_without_a_usable_answer_has_its_report_and_fails(project):
+def test_a_run_without_a_usable_answer_has_its_report_and_fails_each_time(project):
     arguments = (
         "--config", "limit=2", "replications=1", "studies=[study2]", "experiments=[exp1]",
         "generation={max_tokens: 1}", "results=mute", "on_invalid=warn",
@@ -271,3 +271,8 @@ def test_a_run_without_a_usable_answer_has_its_report_and_fails(project):
     assert "no model of this run (pico) has a usable answer or measurement" in done.stdout
     report = (project.folder / "mute/report.html").read_text(encoding="utf-8")
     assert "No model of this run has a usable answer" in report
+    again = project.snakemake(*arguments)
+    assert "Nothing to be done" in again.stdout
+    assert again.returncode != 0
+    assert "no model of this run (pico) has a usable answer or measurement" in again.stdout
+    assert "Traceback" not in again.stdout

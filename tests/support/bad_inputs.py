@@ -276,7 +276,7 @@ def entry(rng: random.Random) -> BadInput:
     )  # fmt: skip
     values = {"name": "x", "engine": "endpoint", "base_url": "http://x.org/v1"} | {key: value}
     if key in ("quantization", "placements"):
-        values["engine"] = "vllm"
+        values = {"name": "x", "engine": "vllm", key: value}
     return with_file(f"a model's {key} {str(value)[:20]!r}", MODELS, dumped({"mine": values}),
     "models.yaml")  # fmt: skip
 

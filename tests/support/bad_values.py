@@ -15,9 +15,8 @@ NO_NUMBER = (
     "9" * 5000, "0x10", "1e999", "one", True, {"a": 1}, [[1]], "½", "1 2", "NaN", "-Infinity",
 )  # fmt: skip
 FOLDERS = (
-    "", " ", ".", "..", "/", "//", "./", "../results", "results/..", "a/../../b", "results/",
-    "./results",
-    "results//a", "~", "~/results", "-rf", "--help", "a/-x", ".git", ".git/hooks", ".snakemake",
+    "", " ", ".", "..", "/", "//", "./", "../results", "results/..", "a/../../b",
+    "~", "~/results", "-rf", "--help", "a/-x", ".git", ".git/hooks", ".snakemake",
     ".snakemake/locks", "config", "config/prompts/seed", "workflow", "workflow/lib",
     "workflow/lib/grace",
     "resources", "resources/stimuli", "tests", "tests/unit", "scripts", "studies", "envs", "docs",
@@ -56,8 +55,8 @@ ARGUMENTS = (
     "--logits-processors=a",
 )  # fmt: skip
 SOURCES = (
-    "", " ", ".", "..", "../../../etc", "a/../b", "/", "//a", "a//b", "a/", "./a", "~/a", "-a",
-    "--help",
+    "", " ", ".", "..", "../../../etc", "a/../b", "/", "//a", "a//b", "~/a", "-a", "--help",
+    "./../a", "a/./b", "././a",
     "a\nb", "a\0b", "a\\b", " a", "a ", "x" * 2000, "a\u202eb", None, 5, True, ["a"], {"a": 1},
 )  # fmt: skip
 URLS = (

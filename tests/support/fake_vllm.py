@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from fake_openai import Asked, FakeOpenAI, Reply
 
-from grace.engines.vllm import VllmEngine
+from grace.engines.vllm.client import VllmEngine
 from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig
 
 VOCABULARY = 40
@@ -194,8 +194,8 @@ def vllm_engine(
     def lease(*_: object, **__: object) -> Iterator[Held]:
         yield Held()
 
-    monkeypatch.setattr("grace.serving.lease", lease)
-    monkeypatch.setattr("grace.engines.vllm._NOTICE_S", 0)
+    monkeypatch.setattr("grace.engines.vllm.server.lease", lease)
+    monkeypatch.setattr("grace.engines.vllm.client._NOTICE_S", 0)
     entry = ModelEntry(name="somewhere", dtype="float32", gpus=0, reasoning_end="</think>")
     with VllmEngine(
         "pico",

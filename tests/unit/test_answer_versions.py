@@ -1,8 +1,8 @@
-"""Golden answers of each engine: a move asks for a higher `ANSWER_VERSION`.
+"""Golden answers of each engine: a move asks for a higher `answer_version`.
 
 Journals give back answers by what was asked, not by the code that answered. So where the same
-request gets another answer from changed code, raise the engine's number in
-`grace.engines.answer_keys` and write the golden answers anew with
+request gets another answer from changed code, raise the number in the engine's
+`engine.py` and write the golden answers anew with
 `GRACE_GOLDEN=write pytest tests/unit/test_answer_versions.py`. Another pico needs no other number.
 """
 
@@ -22,15 +22,19 @@ from fake_openai import Asked, FakeOpenAI, Reply
 from fake_vllm import FakeVllm, vllm_engine
 
 from grace.contents import Contents
-from grace.engines.answer_keys import ANSWER_VERSION
+from grace.engines import registry
 from grace.engines.base import Decoding, Engine, GenerationRequest, ScoreRequest
-from grace.engines.endpoint import EndpointEngine
-from grace.engines.transformers_engine import TransformersEngine
+from grace.engines.endpoint.client import EndpointEngine
+from grace.engines.transformers.model import TransformersEngine
 from grace.settings.config import ModelEntry, RequestsConfig
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "answers.json"
-PLACES = [(engine, experiment) for engine, both in ANSWER_VERSION.items() for experiment in both]
+PLACES = [
+    (engine, experiment)
+    for engine in registry.names()
+    for experiment in registry.spec(engine).answer_version
+]
 REQUESTS = RequestsConfig(concurrency=4, backoff_s=0, attempts=1)
 #: Differences of processors and libraries stay below it; a change of what is computed does not.
 TOLERANCE = 1e-3
@@ -123,7 +127,7 @@ def answers(engine: str, experiment: str, monkeypatch: pytest.MonkeyPatch) -> di
 def test_answers_are_those_of_the_answer_version(engine, experiment, monkeypatch):
     found = json.loads(json.dumps(answers(engine, experiment, monkeypatch)))
     assert all(answer["error"] is None for answer in found.values())
-    version = ANSWER_VERSION[engine][experiment]
+    version = registry.spec(engine).answer_version[experiment]
     golden = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.exists() else {}
     name = f"{engine} {experiment}"
     model = Contents().folder(ROOT / "resources/models/pico") if engine == "transformers" else None
@@ -131,13 +135,13 @@ def test_answers_are_those_of_the_answer_version(engine, experiment, monkeypatch
         kept = golden.get(name)
         if kept is None or not alike(kept["answers"], found):
             same_model = kept is not None and kept["model"] == model
-            assert not same_model or kept["version"] < version, "raise ANSWER_VERSION first"
+            assert not same_model or kept["version"] < version, "raise answer_version first"
             golden[name] = {"version": version, "model": model, "answers": found}
             GOLDEN.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n", "utf-8")
     assert golden[name]["version"] == version
     assert golden[name]["model"] == model, "pico is another model: write the answers anew"
     assert alike(golden[name]["answers"], found), (
-        f"{name}: the same requests get other answers. Where that is meant, raise ANSWER_VERSION"
+        f"{name}: the same requests get other answers. Where that is meant, raise answer_version"
         " and write them anew (see the top of this file); journals then ask again."
     )
 

@@ -15,10 +15,12 @@ import pytest
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from fake_vllm import FakeVllm, repeating_ids, vllm_engine
 
-from grace.engines import bodies, node_reads, prompt_logprobs, top_logprobs
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.endpoint import EndpointEngine, preflight
-from grace.engines.openai_http import reported, token_usage
+from grace.engines.endpoint import top_logprobs
+from grace.engines.endpoint.client import EndpointEngine, preflight
+from grace.engines.http import bodies, prompt_logprobs
+from grace.engines.http.openai_http import reported, token_usage
+from grace.engines.vllm import node_reads
 from grace.errors import EngineError, RequestError
 from grace.settings.config import ModelEntry, RequestsConfig
 

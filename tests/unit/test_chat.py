@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tokenizers import (
 )
 
 from grace.errors import EngineError
+from grace.models import rendering
 from grace.models.chat import ChatTokenizer, ControlTokenError
 from grace.scoring.joining import plan_query
 from grace.settings.config import ModelEntry
@@ -184,6 +186,62 @@ def test_a_models_own_template_that_fails_is_told_in_a_line(
     with pytest.raises(EngineError, match=problem) as caught:
         chat.render(asking("How many?"))
     assert str(caught.value).isprintable()
+
+
+def chat_with(folder: Path, template: str) -> ChatTokenizer:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(bytelevel(folder))
+    return ChatTokenizer("m", ModelEntry(name=str(saved(folder, tokenizer, template))), ROOT)
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "takes more than 1 s of computing",
+        ),
+        # Nothing in Python could end this one: it is a single operation of its interpreter.
+        ("{{ 9 ** (9 ** 9) }}", "takes more than 1 s of computing"),
+        (
+            "{% macro w(n) %}{% if n %}{{ w(n - 1) }}{{ w(n - 1) }}{% endif %}{% endmacro %}"
+            "{{ w(60) }}",
+            "takes more than 1 s of computing",
+        ),
+        ("{{ 'x' * 9999999999 }}", "takes more than 2 GiB of memory"),
+    ],
+)
+def test_a_models_template_that_never_ends_is_ended_and_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str, problem: str
+) -> None:
+    monkeypatch.setattr(rendering, "MOST_SECONDS", 1)
+    chat = chat_with(tmp_path / "bad", template)
+    for text in ("How many?", "And now?"):
+        with pytest.raises(EngineError, match=f"model 'm': its chat template .*{problem}"):
+            chat.render(asking(text))
+    other = chat_with(tmp_path / "good", TEMPLATE)
+    assert "How many?" in other.render(asking("How many?")).text, "other models are asked"
+
+
+def test_a_prompt_is_the_same_on_every_day_and_the_date_in_it_is_recorded(tmp_path: Path) -> None:
+    template = (
+        "Today: {{ strftime_now('%d %b %Y %H:%M %s %c') }}{% for m in messages %}{{ m.content }}"
+        "{% endfor %}"
+    )
+    chat = chat_with(tmp_path / "clock", template)
+    stamp = int(datetime(2024, 7, 26, tzinfo=UTC).timestamp())
+    date = f"Today: 26 Jul 2024 00:00 {stamp} Fri Jul 26 00:00:00 2024"
+    assert chat.render(asking("How many?")).text == f"{date}How many?"
+    assert chat.digests()["template_date"] == "2024-07-26"
+    assert "template_date" not in chat_with(tmp_path / "none", TEMPLATE).digests()
+
+
+@pytest.mark.parametrize("text", [*PLAIN, "\ud83d lone", "line\u2028 and\r\nline", "{{ 1 }} \x00"])
+def test_prompts_are_those_of_transformers_own_call(any_chat: ChatTokenizer, text: str) -> None:
+    messages = [{"role": "system", "content": "Say so."}, *asking(text)]
+    expected = any_chat._tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
+    assert any_chat._applied(messages) == expected
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": "1.0"}', "\0"])

@@ -90,7 +90,7 @@ def test_short_forms_of_the_stimuli_win() -> None:
         ({"models": []}, "config: key 'models' is [], but: "),
         ({"models": ["a", "b", "a"]}, "config: key 'models' is ['a', 'b', 'a'], but: names a more"),
         ({"studies": ["{study}"]}, "config: key 'studies.0' is '{study}', but: must be"),
-        ({"engine": "vlm"}, "config: key 'engine' is 'vlm', but: must be 'transformers', 'v"),
+        ({"engine": "vlm"}, "config: key 'engine' is 'vlm', but: must be 'endpoint', 'tr"),
         ({"on_invalid": "ignore"}, "config: key 'on_invalid' is 'ignore', but: must be 'fail' or "),
         ({"generation": {"temperature": 3}}, "config: key 'generation.temperature' is 3, but: "),
         (
@@ -142,6 +142,16 @@ def test_endpoint_without_an_address() -> None:
         select_models(load_config({"engine": "endpoint"}), ENTRIES)
 
 
+def test_engine_drops_the_keys_that_only_a_models_own_may_have() -> None:
+    remote = ModelEntry(
+        name="org/model", engine="endpoint", base_url="https://x.org/v1", api_key_env="KEY",
+        tokenizer="org/words",
+    )  # fmt: skip
+    config = load_config({"models": ["remote"], "engine": "vllm"})
+    entry = select_models(config, {"remote": remote})["remote"]
+    assert entry == ModelEntry(name="org/model", engine="vllm", tokenizer="org/words")
+
+
 def test_models_file(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(
@@ -163,10 +173,16 @@ def test_models_file(tmp_path: Path) -> None:
         ("toy: {name: x, dtpe: float32}", "unknown key 'toy.dtpe'. Did you mean 'dtype'? Allowed"),
         (
             "toy: {name: x, engine: gpu}",
-            "key 'toy.engine' is 'gpu', but: must be 'transformers', 'vllm' or 'endpoint'.",
+            "key 'toy.engine' is 'gpu', but: must be 'endpoint', 'transformers' or 'vllm'.",
         ),
         ("toy: {name: x, engine: endpoint}", "engine `endpoint` needs `base_url`"),
         ("toy: {name: x, base_url: x.org}", "must start with http:// or https://"),
+        (
+            "toy: {name: x, base_url: 'https://x.org/v1'}",
+            "key 'toy': engine `vllm` does not use `base_url`, which is for `endpoint` alone. Take"
+            " it out, or correct `engine`.",
+        ),
+        ("toy: {name: x, engine: transformers, api_key_env: KEY}", "does not use `api_key_env`"),
         ("to/y: {name: x}", "the name 'to/y' must consist of letters"),  # it names a folder
     ],
 )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from grace.errors import ConfigError
-from grace.results.validation import Check, report
+from grace.results.validation import Check, Report, report
 from grace.runs import continuation
 from grace.runs.continuation import NOT_ASKED, Failure
+from grace.runs.scripting import logged
 from grace.settings.project import Project
+from grace.studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,36 +86,76 @@ def test_a_log_without_an_error_or_of_a_run_before_gives_no_reason(tmp_path):
     assert continuation.reason_in(log) == "broken \ufffd text"
 
 
-def validation(folder: Path, model: str, replication: int, passed: bool) -> Path:
+def validation(model: str, replication: int, passed: bool) -> Report:
     check = Check(
         name="rows", study="study2", experiment="exp1", description="rows", value=1, threshold=2,
         comparison="==", passed=passed, rows_to_review=[], rows_to_review_total=0,
     )  # fmt: skip
-    path = folder / f"{model}-{replication}.json"
-    path.write_text(report(model, replication, [check]).model_dump_json())
-    return path
+    return report(model, replication, [check])
 
 
-def test_replications_whose_checks_failed_are_told_with_the_check(tmp_path):
-    found = continuation.invalid(
-        [
-            validation(tmp_path, "good", 0, True),
-            validation(tmp_path, "bad", 1, False),
-            tmp_path / "absent.json",
-        ]
-    )
+def test_replications_whose_checks_failed_are_told_with_the_check():
+    found = continuation.invalid([validation("good", 0, True), validation("bad", 1, False)])
     (one,) = found
     assert (one.model, one.replication, one.stage, one.study) == ("bad", 1, "validate", "study2")
     assert "rows: 1, must be == 2" in one.reason
     assert one.reason.endswith("; see its validation.json")
 
 
-def test_a_model_that_merge_refuses_as_a_whole_is_left_out_in_all_replications():
-    text = "validation failed (1 checks):\nbad, all 2 replications, study1_exp1: the same answers"
-    found = continuation.refused_models(text, [("bad", 0), ("badly", 0), ("bad", 1), ("good", 0)])
-    assert [one.what for one in found] == [("bad", 0), ("bad", 1)]
-    assert {one.stage for one in found} == {"merge"}
-    assert "the same answers" in found[0].reason
+@pytest.fixture
+def merge_log(tmp_path):
+    """A function that merges as the job does: what that raises, and the job's log."""
+    merge = runpy.run_path(str(ROOT / "scripts/merge.py"))
+
+    def merged(reports, tables, on_invalid="fail"):
+        paths = []
+        for index, (model, replication, version) in enumerate(tables):
+            paths.append(tmp_path / f"{index}.csv")
+            paths[-1].write_text(
+                "model_key,replication,study,reported_model\r\n"
+                f"{model},{replication},study2,{version}\r\n"
+            )
+        log = tmp_path / "merge.log"
+        with pytest.raises(SystemExit) if on_invalid == "fail" else nullcontext(), logged(str(log)):
+            merge["refuse_invalid"](
+                reports, on_invalid, list(merge["mixed_versions"](paths, [], STUDIES["study2"]))
+            )
+        return log
+
+    return merged
+
+
+def test_what_merge_refuses_is_known_whatever_its_words(merge_log):
+    """A replication for a check of its own, and a model that shows only as a whole."""
+    log = merge_log(
+        [validation("invalid", 1, False), validation("good", 0, True)],
+        [("good", 0, "v1"), ("mixed", 0, "v1"), ("mixed", 3, "v2"), ("invalid", 0, "v1")],
+    )
+    found = {one.what: one for one in continuation.refusals_in(log)}
+    assert set(found) == {("invalid", 1), ("mixed", 0), ("mixed", 3)}
+    assert found["invalid", 1].stage == "validate"
+    assert found["mixed", 3].step == "merge study2"
+    assert "versions of the model" in found["mixed", 3].reason
+    told = continuation.reason_in(log)
+    assert told.startswith("validation failed (2 checks):"), "the model's line stands there once"
+    assert all(one.reason in told for one in found.values() if one.stage == "merge")
+
+
+def test_a_merge_that_only_warns_refuses_nothing(merge_log):
+    log = merge_log([validation("bad", 0, False)], [("bad", 0, "v1")], on_invalid="warn")
+    assert continuation.refusals_in(log) == []
+
+
+def test_a_log_that_is_old_or_cut_or_of_another_failure_refuses_nothing(tmp_path):
+    log = tmp_path / "merge.log"
+    assert continuation.refusals_in(log) == []
+    line = f"16:00:01 INFO {continuation.refusal_line([failure()])}"
+    log.write_text(f"{line[:-3]}\n16:00:02 ERROR no space left\n{line[18:]}\n")
+    assert continuation.refusals_in(log) == []
+    log.write_text(f"{line}\n")
+    assert continuation.refusals_in(log) == [failure()]
+    os.utime(log, (1000, 1000))
+    assert continuation.refusals_in(log, since=1001) == []
 
 
 def test_the_last_line_names_the_model_and_the_reason():

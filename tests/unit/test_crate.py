@@ -24,6 +24,7 @@ import pytest
 
 from grace.digests import file_digest
 from grace.provenance import crate, reproduce
+from grace.provenance.archive import Job, sources
 from grace.provenance.sidecars import record_digest, sidecar
 from grace.runs import leftovers
 
@@ -439,6 +440,12 @@ def test_what_living_processes_write_stays(tmp_path):
             assert folder.exists()
         os.utime(tmp_path / ".b.@0123456789ab@1@.part", (0, 0))
         assert leftovers.remove_partials(tmp_path) == 1
+
+
+def test_code_that_git_does_not_track_is_archived_with_what_it_made(tmp_path):
+    engine = "workflow/lib/grace/engines/toy/engine.py"
+    job = Job({"inputs": {}, "code": {"scripts/score.py": "", engine: ""}}, ("results/a.json",))
+    assert sources([job], tmp_path) == ["scripts/score.py", engine]
 
 
 def test_an_archive_that_fails_leaves_nothing(tmp_path):

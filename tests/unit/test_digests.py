@@ -50,6 +50,14 @@ def test_what_a_module_imports_counts_however_it_imports_it(library, statement):
     assert library(deep__part="f = 2") != first
 
 
+@pytest.mark.parametrize(
+    "statement", ["from .part import f", "from . import part", "from ..deep import part"]
+)
+def test_an_import_that_says_how_far_up_counts(library, statement):
+    first = library(main="import grace.deep.a", deep__a=statement, deep__part="f = 1")
+    assert library(deep__part="f = 2") != first
+
+
 def test_imports_of_imports_count_and_cycles_end(library):
     first = library(main="import grace.a", a="import grace.b", b="import grace.a\nx = 1")
     assert library(b="import grace.a\nx = 2") != first

@@ -20,8 +20,8 @@ from tiny_model import END, build_tiny_model
 from transformers import AutoTokenizer
 
 from grace.engines.base import Score, ScoreRequest
-from grace.engines.endpoint import EndpointEngine
-from grace.engines.top_logprobs import Shown, interval, of_completions
+from grace.engines.endpoint.client import EndpointEngine
+from grace.engines.endpoint.top_logprobs import Shown, interval, of_completions
 from grace.errors import EngineError
 from grace.experiments.measurement import run_scoring
 from grace.models.chat import ChatTokenizer

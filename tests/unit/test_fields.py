@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from snakemake import cli
+from snakemake.exceptions import CliException
+from snakemake.settings import types
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 from grace.errors import ConfigError
 from grace.settings import fields, server_arguments
 from grace.settings.config import Config, ModelEntry, load_config, load_models
 from grace.settings.folders import check_places
 from grace.settings.sources import check_entries, check_files
+from snakemake_logger_plugin_grace import read_before_snakemake
 
 
 @pytest.mark.parametrize(
@@ -25,13 +33,26 @@ def test_folders(value):
 
 
 @pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        ("results/", "results"), ("./out", "out"), ("./out//mine/./", "out/mine"),
+        ("/data//out/", "/data/out"), ("//data/out", "/data/out"),
+    ],
+)  # fmt: skip
+def test_a_folder_has_one_name_however_it_is_written(value, plain):
+    assert fields.folder(value) == plain
+    config = load_config({"results": value, "journal_dir": value})
+    assert (config.results, config.journal_dir) == (plain, plain)
+
+
+@pytest.mark.parametrize(
     ("value", "words"),
     [
         ("", "must not be empty"), (" ", "must not be blank"), ("a\n", "U+000A"), ("a\0b",
         "U+0000"),
-        ("a\u202eb", "U+202E"), (" a", "white space"), (".", "without '.', '..'"), ("..", "'..'"),
-        ("/", "needless '/'"), ("results/", "such as 'results'"), ("./a", "such as 'a'"),
-        ("a//b", "such as 'a/b'"), ("a/../b", "'..'"), ("-rf", "begins with '-'"), ("a/-x",
+        ("a\u202eb", "U+202E"), (" a", "white space"), (".", "without '..'"), ("..", "'..'"),
+        ("/", "a folder below"), ("//", "a folder below"), ("./", "a folder below"),
+        ("./../a", "'..'"), ("a/../b", "'..'"), ("-rf", "begins with '-'"), ("a/-x",
         "begins with"),
         ("{model}", "must not hold { }"), ("<results>", "must not hold < >"), ("~/a",
         "must not hold ~"),
@@ -248,3 +269,53 @@ def test_replications_never_share_a_seed():
 
     assert APART == fields.MAX_REPLICATIONS
     assert len(Config(replications=1000).replication_indices) == 1000
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["limit =3", " limit=3", "=3", "limit", "", "=", "9limit=3", "a b=3", "lim\u0131t =3", "x\n=3"],
+)
+def test_what_is_no_key_with_a_value_is_refused(entry):
+    with pytest.raises(ConfigError, match="is no key with a value") as caught:
+        check_entries([entry])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ("limit=# x", "`limit` holds no value: '# x' is a comment"),
+        ("limit=''", "`limit` is empty"),
+        ('study1_csv=" "', "`study1_csv` is empty"),
+        ("models=[a, # b", None),
+        ("study1_csv=a#b", None),
+    ],
+)
+def test_entries_that_hold_nothing_are_refused(entry, problem):
+    with pytest.raises(ConfigError, match=problem) if problem else nullcontext():
+        check_entries([entry])
+
+
+def test_snakemake_finds_the_plug_in_that_checks_before_it_reads(monkeypatch):
+    """It is a package of a plug-in's name on the path; the command line then calls what it set.
+
+    It leaves no module of Grace's behind: the workflow may be another copy's.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "grace"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert LoggerPluginRegistry().is_installed("grace")
+    command_line = SimpleNamespace(parse_config=lambda entries: {"read": entries})
+    settings = SimpleNamespace(load_configfile=lambda path: {"read": path})
+    assert {"parse_config", "args_to_api"} <= set(vars(cli)), "where Snakemake calls its readers"
+    assert "load_configfile" in vars(types)
+    read_before_snakemake(command_line, settings)
+    assert command_line.parse_config(["limit=3"]) == {"read": ["limit=3"]}
+    assert command_line.parse_config(None) == {"read": None}
+    assert settings.load_configfile("none.yaml") == {"read": "none.yaml"}
+    for entry in ("=3", "limit=[&a [x], *b]"):
+        with pytest.raises(CliException, match="--config"):
+            command_line.parse_config([entry])
+    assert "grace.settings" not in sys.modules
+    # The library of an older version comes first on the path, as in an archive that is reproduced.
+    monkeypatch.setitem(sys.modules, "grace", ModuleType("grace"))
+    assert command_line.parse_config(["=3"]) == {"read": ["=3"]}

@@ -12,16 +12,18 @@ import pytest
 
 from grace import contents
 from grace.contents import ALWAYS_READ, Contents
-from grace.engines.answer_keys import ANSWER_VERSION, AnswerKeys
+from grace.engines import registry
+from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
+from grace.engines.spec import IDENTITY
+from grace.engines.vllm import server as vllm_server
 from grace.errors import ConfigError, EngineError
 from grace.models import hub
-from grace.models.identity import DEPENDENCIES, PLACEMENT, ModelIdentity
-from grace.serving import vllm_server
+from grace.models.identity import NOT_THE_SERVERS, PLACEMENT, ModelIdentity
 from grace.settings.config import ModelEntry, ServingConfig
 
 EXPERIMENTS = ("exp1", "exp2")
-ENGINES = tuple(ANSWER_VERSION)
+ENGINES = registry.names()
 #: A model of which everything is said.
 FULL: dict[str, Any] = {
     "name": "models/tiny",
@@ -41,7 +43,12 @@ class Model:
 
     def __init__(self, root: Path, engine: str) -> None:
         self.root = root
-        self.entry = {**FULL, "engine": engine}
+        others = [
+            key
+            for key, engines in registry.own_keys(ModelEntry.model_fields).items()
+            if engine not in engines
+        ]
+        self.entry = {key: FULL[key] for key in FULL if key not in others} | {"engine": engine}
         self.arguments: list[str] = []
         self.version = "1"
         for folder in ("models/tiny", "tokenizer"):
@@ -128,12 +135,18 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_dependency_is_walked():
-    assert CHANGES.keys() == DEPENDENCIES.keys()
+    assert CHANGES.keys() == IDENTITY
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    ("name", "change"), [(name, change) for name, all_ in CHANGES.items() for change in all_]
+    ("engine", "name", "change"),
+    [
+        (engine, name, change)
+        for engine in ENGINES
+        for name, all_ in CHANGES.items()
+        if engine in registry.own_keys(ModelEntry.model_fields).get(name, ENGINES)
+        for change in all_
+    ],
 )
 def test_a_change_is_noticed_wherever_it_counts_and_nowhere_else(tmp_path, engine, name, change):
     model = Model(tmp_path, engine)
@@ -144,11 +157,11 @@ def test_a_change_is_noticed_wherever_it_counts_and_nowhere_else(tmp_path, engin
     change(model)
     after = model.places()
     noticed = {place for place in before if before[place] != after[place]}
-    listed = DEPENDENCIES[name]
-    expected = {one for one in EXPERIMENTS if (engine, one) in listed.answers}
+    depends_on = registry.spec(engine).depends_on
+    expected = {one for one in EXPERIMENTS if name in depends_on[one]}
     if expected:
         expected |= {"cell", "provenance"}
-    if listed.server and engine == "vllm":
+    if name not in NOT_THE_SERVERS and engine == "vllm":
         expected.add("server")
     if name == "version":
         expected.discard("cell")  # what is installed elsewhere is not known when a run is planned
@@ -160,7 +173,7 @@ def test_a_change_is_noticed_wherever_it_counts_and_nowhere_else(tmp_path, engin
 def test_every_field_of_an_entry_is_placement_or_in_the_list():
     fields = set(ModelEntry.model_fields) - PLACEMENT
     where_from = {"name", "revision", "tokenizer_revision", "engine"}  # of model and tokenizer
-    assert fields - where_from <= DEPENDENCIES.keys()
+    assert fields - where_from <= IDENTITY
 
 
 def test_the_folder_of_a_model_does_not_count(tmp_path):
@@ -258,7 +271,7 @@ PINNED = {
 @pytest.mark.parametrize("place", PINNED)
 def test_the_key_of_a_fixed_request_stays_what_it_is(place, monkeypatch):
     engine, experiment = place.split()
-    monkeypatch.setitem(ANSWER_VERSION, engine, {"exp1": 1, "exp2": 1})
+    monkeypatch.setattr(registry.spec(engine), "answer_version", {"exp1": 1, "exp2": 1})
     values = {"base_url": None if engine != "endpoint" else "http://127.0.0.1:9/v1"}
     entry = ModelEntry(name="org/model", engine=engine, **values)  # type: ignore[arg-type]
     identity = ModelIdentity(entry, ["--seed=1"], Path("/nowhere"), Contents())

@@ -12,9 +12,9 @@ import pytest
 import torch
 import transformers
 
-import grace.engines
+import grace.engines.opening
 from grace import contents
-from grace.engines import engine_version
+from grace.engines.opening import engine_version
 from grace.errors import ConfigError, EngineError
 from grace.experiments.inference import infer, runtime_of
 from grace.settings.config import ModelEntry
@@ -87,7 +87,7 @@ def flip_weights(path: Path) -> None:
 def test_a_rerun_without_anything_to_ask_opens_no_engine(root, monkeypatch, experiment):
     records, first = run(root, experiment)
     assert first["engine_opened"]
-    monkeypatch.setattr(grace.engines, "open_engine", refuse)
+    monkeypatch.setattr(grace.engines.opening, "open_engine", refuse)
     again, second = run(root, experiment)
     times = {"run_timestamp": None}
     assert [one | times for one in again] == [one | times for one in records]
@@ -136,14 +136,14 @@ def test_a_model_that_is_not_the_planned_one_is_refused(root):
 
 
 def test_a_model_that_changes_while_it_is_loaded_is_refused(root, monkeypatch):
-    opening = grace.engines.open_engine
+    opening = grace.engines.opening.open_engine
 
     def overwritten(*arguments: Any) -> Any:
         engine = opening(*arguments)
         flip_weights(root / "resources/models/pico/model.safetensors")
         return engine
 
-    monkeypatch.setattr(grace.engines, "open_engine", overwritten)
+    monkeypatch.setattr(grace.engines.opening, "open_engine", overwritten)
     with pytest.raises(ConfigError, match="its weights changed while it was loaded"):
         run(root)
     assert not list((root / ".grace/journal").glob("*.jsonl"))

@@ -15,11 +15,12 @@ import torch
 from engines_for_tests import ScriptedEngine
 from test_packed_scoring import trials
 
-from grace.engines.answer_keys import ANSWER_VERSION, AnswerKeys
+from grace.engines import registry
+from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
 from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
-from grace.engines.scorer import COPIES, Scorer
+from grace.engines.transformers.scorer import COPIES, Scorer
 from grace.journal import Journal
 from grace.scoring.bounds import Bounds, Interval
 from grace.settings.config import ScoringConfig
@@ -120,7 +121,7 @@ def test_another_model_version_or_answer_version_is_asked(
         for identity in ({"model": 1}, {"model": 2}, {"model": 1, "version": 2}, {"model": 1}):
             ask(**identity)
         assert engine.keys == ["a"] * 3
-        monkeypatch.setitem(ANSWER_VERSION["transformers"], "exp1", 99)
+        monkeypatch.setattr(registry.spec("transformers"), "answer_version", {"exp1": 99})
         ask(model=1)
     assert engine.keys == ["a"] * 4
 
@@ -209,7 +210,7 @@ def test_what_is_left_has_the_same_digits_as_if_all_were_asked(
     monkeypatch: pytest.MonkeyPatch, path: str, limbs: bool
 ) -> None:
     """Rounding depends on a batch's company, so the company stays."""
-    monkeypatch.setattr("grace.engines.scorer.reads_limbs", lambda device: limbs)
+    monkeypatch.setattr("grace.engines.transformers.scorer.reads_limbs", lambda device: limbs)
     monkeypatch.setattr("grace.scoring.limbs.MOST_HIDDEN", 100)
     torch.set_num_threads(1)
     model = tiny.build("llama")

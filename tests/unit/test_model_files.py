@@ -12,14 +12,14 @@ import pytest
 from pydantic import ValidationError
 from tiny_model import build_tiny_model
 
-from grace.engines import loading
+from grace.engines.transformers import loading
+from grace.engines.vllm import server as vllm_server
 from grace.errors import ConfigError, EngineError
 from grace.models import files
 from grace.models.chat import ChatTokenizer
-from grace.models.files import check_is_model, only_pickled
+from grace.models.files import check_is_model, only_pickled, with_plain_folders
 from grace.models.weights import chosen
 from grace.results.records import read_json, write_json
-from grace.serving import vllm_server
 from grace.settings.config import ModelEntry, ServingConfig
 
 ROOT = Path(__file__).parents[2]
@@ -204,8 +204,46 @@ def test_shards_in_the_folder_and_below_are_taken(tmp_path: Path) -> None:
     assert loading.find("m", entry, tmp_path) == str(folder)
 
 
+def test_a_folder_without_weights_or_with_an_adapter_is_refused_when_the_config_is_read(tmp_path):
+    folder = sharded_model(tmp_path)
+    check_is_model(folder, "model 'm'")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"model 'm': .* holds a PEFT adapter .*base model's"):
+        check_is_model(folder, "model 'm'")
+    (folder / "adapter_config.json").unlink()
+    for weights in folder.glob("*.safetensors*"):
+        weights.unlink()
+    with pytest.raises(ConfigError, match=r"model 'm': .*there are no weights \(\*\.safetensors\)"):
+        check_is_model(folder, "model 'm'")
+    entry = ModelEntry(name="model", engine="transformers", dtype="float32", gpus=0)
+    with pytest.raises(EngineError, match="there are no weights"):
+        loading.find("m", entry, tmp_path)
+    (folder / "pytorch_model.bin").touch()
+    with pytest.raises(ConfigError, match="its weights are pickled"):
+        check_is_model(folder, "model 'm'")
+
+
+@pytest.mark.parametrize("field", ["name", "tokenizer"])
+def test_a_models_folder_has_one_name_however_it_is_written(tmp_path, field):
+    (tmp_path / "models/x").mkdir(parents=True)
+    plain = ModelEntry.model_validate({"name": "org/model", field: "models/x"})
+    for value in ("./models/x", "models/x/", "./models/x/"):
+        entry = ModelEntry.model_validate({"name": "org/model", field: value})
+        assert with_plain_folders("m", entry, tmp_path) == plain
+        # Without its './' this could be fetched from the hub.
+        with pytest.raises(ConfigError, match=f"model 'm': `{field}` is '{value}', but there is"):
+            with_plain_folders("m", entry, tmp_path / "models")
+    assert with_plain_folders("m", plain, tmp_path) is plain
+
+
+def test_a_remote_servers_own_name_for_a_model_is_left_as_it_is(tmp_path):
+    remote = ModelEntry(name="./models/x", engine="endpoint", base_url="http://x.org")
+    assert with_plain_folders("m", remote, tmp_path).name == "./models/x"
+
+
 def test_a_folder_that_is_no_model_is_refused_before_it_is_read(tmp_path, monkeypatch):
     (tmp_path / "params.json").touch()
+    (tmp_path / "consolidated.safetensors").touch()
     check_is_model(tmp_path, "model 'm'")
     for name in (b"a\xff.bin", b"a\x1b[2J"):
         path = os.fsencode(tmp_path) + b"/" + name

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from waiting import PATIENCE_S, wait_until
 
 from grace.engines.base import Decoding, Generation, GenerationRequest
-from grace.engines.endpoint import EndpointEngine, preflight
+from grace.engines.endpoint.client import EndpointEngine, preflight
 from grace.errors import EngineError
 from grace.settings.config import ModelEntry, RequestsConfig
 
@@ -132,7 +132,7 @@ def test_retry_after_is_honoured(start: Start, form: str, monkeypatch: pytest.Mo
         date = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=50))
         return Reply(status=429, headers={"Retry-After": "0.3" if form == "seconds" else date})
 
-    monkeypatch.setattr("grace.engines.openai_http._sleep", sleep)
+    monkeypatch.setattr("grace.engines.http.openai_http._sleep", sleep)
     server = start(reply)
     assert ask(server)["0"].text == "three"
     (wait,) = waits
@@ -151,7 +151,7 @@ def test_backoff_grows_with_jitter(start: Start, monkeypatch: pytest.MonkeyPatch
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    monkeypatch.setattr("grace.engines.openai_http._sleep", sleep)
+    monkeypatch.setattr("grace.engines.http.openai_http._sleep", sleep)
     server = start(lambda _: Reply(status=500))
     ask(server, attempts=5, backoff_s=1.0)
     assert len(waits) == 4

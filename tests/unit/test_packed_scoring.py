@@ -13,11 +13,11 @@ import pytest
 import tiny_architectures as tiny
 import torch
 
-from grace.engines import packed_scoring
-from grace.engines import scorer as scorer_module
 from grace.engines.base import Score, ScoreRequest
-from grace.engines.packed_scoring import PackedReader
-from grace.engines.scorer import COPIES, PACKED, Scorer
+from grace.engines.transformers import packed_scoring
+from grace.engines.transformers import scorer as scorer_module
+from grace.engines.transformers.packed_scoring import PackedReader
+from grace.engines.transformers.scorer import COPIES, PACKED, Scorer
 from grace.scoring.forest import plant
 from grace.scoring.joining import plan_query
 from grace.scoring.packing import Budget, Shape, pack

@@ -5,46 +5,40 @@ from pathlib import Path
 import pytest
 
 from grace import digests, modules
+from grace.modules import Code
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("tables", "other tables")
 
 
-@pytest.fixture
-def codes(monkeypatch, tmp_path):
-    """The codes of pico's experiments and of the tables, after an edit of one module."""
-    project = Project(ROOT, {})
+@pytest.fixture(scope="module")
+def project() -> Project:
+    return Project(ROOT, {})
 
-    def after(edited: str | None) -> dict[str, str]:
-        read_text = Path.read_text
 
-        def edited_text(path: Path, *args, **kwargs) -> str:
-            text = read_text(path, *args, **kwargs)
-            same = edited is not None and path == digests.LIBRARY / edited
-            return f"{text}\nEDITED = True\n" if same else text
+def codes(project: Project) -> dict[str, Code]:
+    """The codes of pico's experiments and of the tables, of files as they are now."""
+    modules.library.cache_clear()
+    return {
+        "exp1": project.experiment_code("pico", "study1", "exp1"),
+        "exp2": project.experiment_code("pico", "study1", "exp2"),
+        "tables": project.table_code("structure.py", "study1"),
+        "other tables": project.table_code("structure.py", "study2"),
+    }
 
-        monkeypatch.setattr(Path, "read_text", edited_text)
-        modules.library.cache_clear()
-        found = {
-            "exp1": project.experiment_code("pico", "study1", "exp1"),
-            "exp2": project.experiment_code("pico", "study1", "exp2"),
-            "tables": project.table_code("structure.py", "study1"),
-            "other tables": project.table_code("structure.py", "study2"),
-        }
-        monkeypatch.setattr(Path, "read_text", read_text)
-        modules.library.cache_clear()
-        return found
 
-    return after
+@pytest.fixture(scope="module")
+def before(project) -> dict[str, Code]:
+    return codes(project)
 
 
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("engines/scorer.py", {"exp2"}),
-        ("engines/packed_scoring.py", {"exp2"}),
-        ("engines/row_scoring.py", {"exp2"}),
+        ("engines/transformers/scorer.py", {"exp2"}),
+        ("engines/transformers/packed_scoring.py", {"exp2"}),
+        ("engines/transformers/row_scoring.py", {"exp2"}),
         ("scoring/forest.py", {"exp2"}),
         ("scoring/packing.py", {"exp2"}),
         ("scoring/joining.py", {"exp2", *TABLES}),
@@ -52,13 +46,17 @@ def codes(monkeypatch, tmp_path):
         ("scoring/__init__.py", {"exp1", "exp2", *TABLES}),
         ("experiments/measurement.py", {"exp2"}),
         ("experiments/generation.py", {"exp1"}),
-        ("engines/sampling.py", {"exp1", "exp2"}),
-        ("engines/vllm.py", set()),
+        ("engines/transformers/sampling.py", {"exp1", "exp2"}),
+        ("engines/transformers/engine.py", {"exp1", "exp2"}),
+        ("engines/vllm/engine.py", set()),
+        ("engines/vllm/client.py", set()),
         ("settings/config.py", set()),
         ("experiments/preflight.py", set()),
         ("runs/continuation.py", set()),
-        # What lists engines and studies counts, and what they list only where it is used.
-        ("engines/__init__.py", {"exp1", "exp2"}),
+        # What finds engines changes none, and what opens them may.
+        ("engines/registry.py", set()),
+        ("engines/opening.py", {"exp1", "exp2"}),
+        # What lists studies counts, and what it lists only where it is used.
         ("studies/__init__.py", {"exp1", "exp2", *TABLES}),
         ("serving/__init__.py", set()),
         ("journal/__init__.py", set()),
@@ -85,8 +83,17 @@ def codes(monkeypatch, tmp_path):
         ("contents.py", set()),
     ],
 )
-def test_an_edit_makes_stale_what_it_can_change(codes, module, stale):
-    before, after = codes(None), codes(module)
+def test_an_edit_makes_stale_what_it_can_change(project, before, monkeypatch, module, stale):
+    read_text = Path.read_text
+
+    def edited_text(path: Path, *args, **kwargs) -> str:
+        text = read_text(path, *args, **kwargs)
+        return f"{text}\nEDITED = True\n" if path == digests.LIBRARY / module else text
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", edited_text)
+        after = codes(project)
+    modules.library.cache_clear()
     assert {name for name in before if before[name] != after[name]} == stale
 
 

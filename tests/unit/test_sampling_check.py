@@ -15,7 +15,7 @@ from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from test_journaled_engine import journaled
 
 from grace.engines.base import Decoding, Generation, GenerationRequest
-from grace.engines.endpoint import EndpointEngine
+from grace.engines.endpoint.client import EndpointEngine
 from grace.engines.sampling_check import PROMPT, Sampling
 from grace.errors import EngineError
 from grace.journal import Journal

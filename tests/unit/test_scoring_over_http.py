@@ -12,9 +12,9 @@ import pytest
 from fake_openai import Asked, FakeOpenAI, Reply
 from fake_vllm import FakeVllm, vllm_engine
 
-from grace.engines import node_reads
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
-from grace.engines.endpoint import EndpointEngine
+from grace.engines.endpoint.client import EndpointEngine
+from grace.engines.vllm import node_reads
 from grace.errors import ConfigError, EngineError
 from grace.scoring.serving_plan import nodes
 from grace.settings.config import ModelEntry, RequestsConfig

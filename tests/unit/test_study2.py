@@ -23,6 +23,12 @@ TRIAL = {
 }
 
 
+@pytest.mark.parametrize("name", ["Ivan", " ivan", "IVAN "])
+def test_nobody_speaks_to_themselves(name):
+    with pytest.raises(TrialError, match="SP_Name and LS_Name are both 'Ivan'"):
+        STUDY2.trial({**TRIAL, "LS_Name": name})
+
+
 @pytest.mark.parametrize(
     ("goal", "label"),
     [

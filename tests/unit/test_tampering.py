@@ -468,11 +468,18 @@ def test_two_jobs_that_were_answered_at_a_time_are_no_tampering(project):
     assert broken() == {}
 
 
-def test_another_projects_journal_is_said_not_to_have_been_compared(project, capsys):
+@pytest.mark.parametrize("another", [False, True], ids=["deleted", "another's"])
+def test_answers_without_their_journal_are_a_warning_and_an_error_if_it_was_named(
+    project, capsys, another
+):
     shutil.rmtree(JOURNAL)
-    JOURNAL.mkdir()
+    if another:
+        JOURNAL.mkdir()
     assert verify.main([]) == 0
-    assert "not compared with the journal's answers" in capsys.readouterr().out
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("Warning: ")]
+    assert run.ANSWERS in line
+    assert (f"{JOURNAL} holds none" if another else "there is no journal at hand") in line
+    assert verify.main(["--journal", str(JOURNAL)]) == 1
 
 
 @pytest.mark.parametrize("name", [run.ANSWERS, run.SCORES])

@@ -21,7 +21,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from grace.engines.base import ScoreRequest
-from grace.engines.scorer import Scorer
+from grace.engines.transformers.scorer import Scorer
 from grace.errors import EngineError
 from grace.experiments.measurement import run_scoring
 from grace.experiments.trials import Run, asked

@@ -21,11 +21,11 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.packed_scoring import shape_of
-from grace.engines.padded_cache import ROOM, batches
-from grace.engines.sampling import draw
-from grace.engines.scorer import COPIES, PACKED
-from grace.engines.transformers_engine import TransformersEngine, preflight
+from grace.engines.transformers.model import TransformersEngine, preflight
+from grace.engines.transformers.packed_scoring import shape_of
+from grace.engines.transformers.padded_cache import ROOM, batches
+from grace.engines.transformers.sampling import draw
+from grace.engines.transformers.scorer import COPIES, PACKED
 from grace.errors import EngineError
 from grace.scoring.packing import Budget
 from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig

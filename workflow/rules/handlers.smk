@@ -2,6 +2,8 @@
 
 import atexit
 
+from grace.results.usable import followed_by
+
 
 def before_jobs():
     end_what_was_left_running()
@@ -16,14 +18,10 @@ def after_failure():
     note_failures()
 
 
-def after_success():
-    fail_without_usable_answer(workflow.dag)
-
-
 def also(event, ours):
     """Do ours before what the workflow that uses Grace does on an event, now or in a later line.
 
-    Snakemake leaves out the `onstart`, `onsuccess` and `onerror` of modules.
+    Snakemake leaves out `onstart` and `onerror` of modules.
     """
 
     def registered(theirs):
@@ -41,9 +39,10 @@ def register_handlers():
     """Unless this is read again for single rules, for the same results."""
     if READ_AGAIN:
         return
+    # Not in `onsuccess`, which a run with nothing to be done does not reach.
+    workflow.execute = followed_by(workflow.execute, fail_without_usable_answer)
     if not workflow.modifier.is_main_snakefile():
         also("onstart", before_jobs)
         also("onerror", after_failure)
-        also("onsuccess", after_success)
     atexit.register(tell_forecast)
     atexit.register(go_on_or_tell)

@@ -1,4 +1,4 @@
-# Requires: all tables and validations, and the people's data and models that studies declare.
+# Requires: all tables, and the people's data and models that studies declare.
 # Makes:    <results>/analysis-ready/: a study's table over models and replications (CSV and
 #           Parquet), and the rows of people and of cognitive models beside it.
 # Stops:    where a validation failed, unless `on_invalid: warn`.
@@ -8,7 +8,6 @@ rule merge:
     input:
         structured=tables("exp1", "structured.csv"),
         probabilities=tables("exp2", "probabilities.csv"),
-        validations=per_run("validation.json"),
     output:
         csv="<results>/analysis-ready/{study}.csv",
         parquet="<results>/analysis-ready/{study}.parquet",

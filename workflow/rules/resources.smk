@@ -87,13 +87,15 @@ def on_cluster():
 
 def inference_threads(wildcards):
     """All cores for a model that computes on them, a few for one that has GPUs or a server."""
-    if PROJECT.models[wildcards.model].gpus:
+    entry = PROJECT.models[wildcards.model]
+    if not entry.engine_spec.computes_on_cores(entry):
         return CLIENT_CORES
     return CPU_CORES if on_cluster() else workflow.cores or CPU_CORES
 
 
 def gpus(wildcards):
-    return PROJECT.models[wildcards.model].gpus
+    entry = PROJECT.models[wildcards.model]
+    return entry.engine_spec.gpus(entry)
 
 
 def inference_memory(wildcards, attempt):

@@ -39,8 +39,8 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def _imported(tree: ast.Module) -> set[str]:
-    """The library's files that a module imports, wherever the import stands.
+def _imported(path: Path, tree: ast.Module) -> set[str]:
+    """The library's files that the module in a file imports, wherever the import stands.
 
     Importing a module runs its packages' `__init__` files, so these are among them; what one of
     them hands on is found where it comes from.
@@ -49,14 +49,23 @@ def _imported(tree: ast.Module) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        elif isinstance(node, ast.ImportFrom):
+            module = _module(path, node)
+            names |= {f"{module}.{alias.name}" for alias in node.names} | {module}
     found: set[str] = set()
     for name in names:
         package, *parts = name.split(".")
         if package == LIBRARY.name:
             found |= _files_behind(parts)
     return found
+
+
+def _module(path: Path, node: ast.ImportFrom) -> str:
+    """What an import names, in full also where it says only how many folders up that is."""
+    if node.level == 0 or not path.is_relative_to(LIBRARY):
+        return node.module or ""
+    folder = path.parents[node.level - 1].relative_to(LIBRARY.parent)
+    return ".".join([*folder.parts, *([node.module] if node.module else [])])
 
 
 def _files_behind(parts: list[str]) -> set[str]:
@@ -73,9 +82,9 @@ def _handed_on(package: Path, name: str) -> set[str]:
     if not package.is_file():
         return set()
     return {
-        node.module.partition(".")[2].replace(".", "/") + ".py"
+        _module(package, node).partition(".")[2].replace(".", "/") + ".py"
         for node in _parsed(package).body
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0
+        if isinstance(node, ast.ImportFrom)
         if any((alias.asname or alias.name) == name for alias in node.names)
     }
 
@@ -116,7 +125,7 @@ def source_digest(path: Path) -> str:
 
 def script_imports(path: Path) -> set[str]:
     """The library's modules that a script in Python imports, named as in `code_digests`."""
-    return _imported(_parsed(path))
+    return _imported(path, _parsed(path))
 
 
 def code_digests(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, str]:
@@ -135,5 +144,5 @@ def code_digests(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, s
         tree = _parsed(LIBRARY / name)
         parts[name] = _tree_digest(tree)
         if not name.endswith("__init__.py"):
-            pending |= _imported(tree) - left_out - parts.keys()
+            pending |= _imported(LIBRARY / name, tree) - left_out - parts.keys()
     return {f"{LIBRARY_PATH}/{name}": parts[name] for name in sorted(parts)}

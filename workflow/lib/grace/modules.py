@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TypedDict
 
 from grace.digests import code_digests, digest, source_digest
-from grace.engines import MODULES as ENGINE_MODULES
-from grace.engines import SCORING_MODULES
+from grace.engines import registry
 
 #: Modules that every job imports and that cannot change a byte of a result.
 INERT = (
     "__init__.py",  # Grace's version
     "settings/config.py",  # its values enter through the cells
+    "runs/continuation.py",  # tells what is left out
     "contents.py",  # gives a file's digest, from wherever
     "engines/answer_keys.py",  # a key only finds an answer again
     "engines/former_keys.py",
     "engines/journaled.py",  # gives back what an engine gave
+    "engines/registry.py",  # finds an engine by its name
     "errors.py",
     "journal/__init__.py",
     "journal/store.py",
@@ -64,7 +65,8 @@ class Code(TypedDict):
 @lru_cache
 def library(*roots: str) -> dict[str, str]:
     """Digests of library modules, by name, and of what they import, by path."""
-    scoring = (module for modules in SCORING_MODULES.values() for module in modules)
+    engines = [name for name in registry.names() if _engine_module(name) in roots]
+    scoring = [module for name in engines for module in _scoring_modules(name)]
     around = AROUND_ASKING if set(roots) & set(EXPERIMENTS.values()) else ()
     return code_digests(roots, (*INERT, *EXPERIMENTS.values(), *scoring, *around))
 
@@ -89,7 +91,15 @@ def code(root: Path, scripts: Iterable[str], modules: Iterable[str] = ()) -> Cod
 
 
 def _engine(name: str, experiment: str) -> tuple[str, ...]:
-    return ENGINE_MODULES[name] + (SCORING_MODULES[name] if experiment == "exp2" else ())
+    return (_engine_module(name), *(_scoring_modules(name) if experiment == "exp2" else ()))
+
+
+def _engine_module(name: str) -> str:
+    return f"engines/{name}/{registry.MODULE}.py"
+
+
+def _scoring_modules(engine: str) -> tuple[str, ...]:
+    return tuple(f"engines/{engine}/{module}" for module in registry.spec(engine).scoring_modules)
 
 
 def experiment_modules(engine: str, experiment: str) -> tuple[str, ...]:

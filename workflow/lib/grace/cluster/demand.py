@@ -28,7 +28,7 @@ def parallelism(entry: ModelEntry, placement: Placement | None) -> int:
 def inference_memory_mb(entry: ModelEntry, placement: Placement | None) -> int:
     """Memory of a job that computes with a model; its first attempt's, without /dev/shm."""
     if not needs_gpu(entry):
-        return sizes.CPU_MODEL_MB
+        return entry.engine_spec.cpu_memory_mb
     return sizes.mib_to_mb((placement or place(entry, "")).memory_mib)
 
 

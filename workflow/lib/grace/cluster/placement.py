@@ -79,7 +79,7 @@ class Choice:
 
 def needs_gpu(entry: ModelEntry) -> bool:
     """Whether a model computes on GPUs of ours."""
-    return entry.gpus > 0 and entry.engine != "endpoint"
+    return entry.engine_spec.gpus(entry) > 0
 
 
 def place(entry: ModelEntry, tag: str) -> Placement:
@@ -120,9 +120,9 @@ def apply(entry: ModelEntry, placement: Placement) -> ModelEntry:
 
 def misfit(model: str, entry: ModelEntry, placement: Placement, gpu: Gpu) -> str | None:
     """Why a model cannot run there, with the arithmetic, or None where it can."""
-    if entry.engine == "transformers" and (placement.gpus > 1 or placement.quantization):
-        own = f"{placement.gpus} GPUs" if placement.gpus > 1 else str(placement.quantization)
-        return f"the engine `transformers` uses one GPU and plain weights, but this is {own}"
+    unfit = entry.engine_spec.why_unfit(placement.gpus, placement.quantization)
+    if unfit is not None:
+        return unfit
     for what in (placement.quantization, placement.dtype):
         least = LEAST_CAPABILITY.get(what or "", 0.0)
         if gpu.compute_capability < least:
@@ -207,11 +207,8 @@ def choose(model: str, entry: ModelEntry, cluster: Cluster, tags: Sequence[str])
     if not choice.allowed:
         lines = [f"  {refused.tag}: {refused.why}." for refused in choice.refused]
         tried = "the tags in `gpus`" if tags else "the cluster's tags"
-        to_do = "Give it more GPUs or a quantisation in `placements` of"
-        if entry.engine == "transformers":
-            to_do = (
-                "Use the engine `vllm`, or give it `gpus: 1` where one is enough in `placements` of"
-            )
+        usual = "Give it more GPUs or a quantisation in `placements` of"
+        to_do = entry.engine_spec.advice_on_fit() or usual
         raise ConfigError(
             "\n".join(
                 [

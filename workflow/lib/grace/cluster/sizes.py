@@ -8,8 +8,6 @@ from __future__ import annotations
 
 CPU_CORES = 4
 """Cores for a model that computes on them, in a pod."""
-CPU_MODEL_MB = 4000
-"""For a small model, such as pico, that computes on cores; `--set-resources` gives others more."""
 CLIENT_CORES = 4
 """Cores of a job that asks a server or a GPU."""
 DISK_MB = 20_000

@@ -1,6 +1,7 @@
 """The journal's key of an answer: a digest of what was asked, of which model, with which decoding.
 
-Code is not part of it. Where a change of code changes answers, `ANSWER_VERSION` is raised by hand;
+Code is not part of it. Where a change of code changes answers, the engine's `answer_version` is
+raised by hand;
 golden numbers in the tests say when that is due. Which machine answered is not in it either, nor
 which trial asked.
 """
@@ -12,14 +13,8 @@ from dataclasses import asdict
 from typing import Any
 
 from grace.digests import digest
+from grace.engines import registry
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
-
-#: By engine and experiment. Raise one where the same request now gets another answer.
-ANSWER_VERSION = {
-    "transformers": {"exp1": 1, "exp2": 1},
-    "vllm": {"exp1": 1, "exp2": 1},
-    "endpoint": {"exp1": 1, "exp2": 1},
-}
 
 Request = GenerationRequest | ScoreRequest
 
@@ -36,7 +31,7 @@ class AnswerKeys:
             {
                 "engine": engine,
                 "experiment": experiment,
-                "answers": ANSWER_VERSION[engine][experiment],
+                "answers": registry.spec(engine).answer_version[experiment],
                 "model": identity,
             }
         )
@@ -52,7 +47,7 @@ class AnswerKeys:
 
     def _sent(self, request: Request) -> dict[str, Any]:
         """What of a request reaches the model; `key` and `group` only say who asks."""
-        remote = self._engine == "endpoint"
+        remote = registry.spec(self._engine).is_remote
         if isinstance(request, GenerationRequest):
             # A remote server makes tokens of messages by itself.
             prompt: dict[str, Any] = (

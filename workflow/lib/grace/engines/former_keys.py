@@ -69,22 +69,24 @@ class FormerKeys:
         self._large: list[str] = []
         model: dict[str, Any] = {name: getattr(entry, name) for name in FIELDS}
         model["weights"] = self._weights(folder) if folder.is_dir() else None
-        if entry.engine == "vllm":
+        if entry.engine_spec.runs_server:
             model["server_arguments"] = server_arguments
         self._model = model
         self._identity: dict[str, Any] = {
             "model": model,
             "engine": entry.engine,
             "version": version,
-            "code": CODE[entry.engine, experiment],
+            "code": CODE.get((entry.engine, experiment)),
         }
         self._refused: Counter[str] = Counter()
 
     def of(self, request: Request) -> Iterator[str]:
-        """The keys under which the request's answer may have been kept."""
+        """The keys under which the request's answer may have been kept; none of a later engine."""
+        if self._identity["code"] is None:
+            return
         yield self._key(self._identity, request)
         entry = self._entry
-        if entry.engine == "endpoint" and self._experiment == "exp1" and entry.tokenizer:
+        if entry.engine_spec.is_remote and self._experiment == "exp1" and entry.tokenizer:
             # It was asked the same before `tokenizer` was added.
             model = {**self._model, "tokenizer": None}
             yield self._key({**self._identity, "model": model}, request, with_ids=False)
@@ -117,8 +119,8 @@ class FormerKeys:
                 " size was known"
             )
         # Token ids are in the request, so another tokeniser shows where text is made of ids.
-        reads_text = ("endpoint", "exp2") if entry.engine == "endpoint" else (entry.engine, "exp1")
-        if entry.tokenizer is not None and (entry.engine, self._experiment) == reads_text:
+        reads_text = "exp2" if entry.engine_spec.is_remote else "exp1"
+        if entry.tokenizer is not None and self._experiment == reads_text:
             return f"nothing was known of the content of the tokeniser {entry.tokenizer}"
         if self._commit is None or hub.is_commit(entry.revision):
             return None

@@ -11,11 +11,11 @@ from typing import Any
 
 from grace.contents import Contents
 from grace.digests import file_digest
-from grace.engines import Runtime, engine_version, opened
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, Engine
 from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
+from grace.engines.opening import Runtime, engine_version, opened
 from grace.errors import ConfigError
 from grace.experiments import preflight
 from grace.experiments.generation import run_generation
@@ -131,7 +131,7 @@ def infer(
             "requests": len(items),
             "engine": description,
             "engine_opened": asked_engine,
-            "gpus": entry.gpus,
+            "gpus": entry.engine_spec.gpus(entry),
             **origin,
             "answers": sessions,
             "answer_keys": answer_keys,

@@ -20,9 +20,8 @@ from typing import Any
 
 from grace import modules
 from grace.digests import digest
-from grace.engines import Runtime, open_engine
-from grace.engines import preflight as check_engine
 from grace.engines.base import ScoreRequest
+from grace.engines.opening import Runtime, open_engine
 from grace.errors import ConfigError, EngineError, GraceError
 from grace.experiments.measurement import query_key, tokenised
 from grace.experiments.trials import prompt_id
@@ -55,7 +54,7 @@ def check_tokenizers(config: Config, models: Mapping[str, ModelEntry]) -> None:
         " the model's tokeniser in `tokenizer`, or leave experiment 2 out:"
         " `--config experiments=exp1`."
         for key, entry in models.items()
-        if entry.engine == "endpoint" and entry.tokenizer is None
+        if entry.engine_spec.is_remote and entry.tokenizer is None
     ]
     if lines:
         raise ConfigError("\n".join(lines))
@@ -86,11 +85,11 @@ def check_all(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime:
     An endpoint of which experiment 2 is wanted is asked one query, the shortest, so that one
     that tells no log-probabilities is known before it is paid for answers. Raises `EngineError`.
     """
-    check_engine(cell["key"], entry, runtime)
+    entry.engine_spec.preflight(cell["key"], entry, runtime)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
     entry = identity.pinned()
     check(cell, entry, wanted, runtime)
-    if entry.engine == "endpoint" and "exp2" in wanted["experiments"]:
+    if entry.engine_spec.is_remote and "exp2" in wanted["experiments"]:
         _probe(cell["key"], entry, wanted, runtime)
 
 
@@ -172,7 +171,7 @@ def _problems(model_key: str, entry: ModelEntry, wanted: Json, root: Path) -> It
             else:
                 plan = tokenised(prompt, tokenizer, wanted["surface_forms"])
                 # A server draws a token after what it reads.
-                room = max(map(len, plan.option_token_ids)) + (entry.engine != "transformers")
+                room = max(map(len, plan.option_token_ids)) + (not entry.engine_spec.in_process)
                 tokens = len(plan.prompt_token_ids)
                 what = f"{room:,} for the longest option of '{prompt.name}'"
         except ControlTokenError as error:
@@ -213,19 +212,14 @@ def _tokenizer(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer |
 def _limit(model_key: str, entry: ModelEntry, root: Path) -> tuple[int | None, str]:
     """How many tokens the model holds, and what says so; None where only its server knows.
 
-    Raises `EngineError` where vLLM would not start because the model holds fewer than asked for.
+    Raises `EngineError` where the engine does not start because the model holds fewer than asked.
     """
-    if entry.engine == "endpoint":
+    if entry.engine_spec.is_remote:
         return None, ""
     own = positions(model_source(entry.name, root), entry.revision)
     if own is None or own >= entry.max_model_len:
         return entry.max_model_len, "`max_model_len`"
-    if entry.engine == "vllm":
-        raise EngineError(
-            f"model '{model_key}': `max_model_len` in config/models.yaml is"
-            f" {entry.max_model_len:,}, but the model's own config.json says that it holds {own:,}"
-            f" tokens, and vLLM does not start then. Set `max_model_len: {own}`."
-        )
+    entry.engine_spec.check_positions(model_key, entry, own)
     return own, "`max_position_embeddings` in its config.json"
 
 

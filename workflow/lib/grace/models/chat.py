@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from grace.digests import digest
 from grace.errors import EngineError
 from grace.foreign_text import message as one_line
 from grace.models.files import advice
+from grace.models.rendering import CLOCK, TEMPLATE_DATE, EndlessError, RenderingError, render
 from grace.places import located
 from grace.prompts.plain_text import known_control_token, shortened
 from grace.settings.config import ModelEntry
@@ -61,7 +62,7 @@ def tokenizer_source(entry: ModelEntry, root: Path) -> tuple[str, str]:
     Raises `EngineError` as `model_source` does.
     """
     revision = entry.tokenizer_revision
-    if entry.tokenizer is None or (entry.engine == "endpoint" and revision is None):
+    if entry.tokenizer is None or (entry.engine_spec.is_remote and revision is None):
         revision = entry.revision
     return model_source(entry.tokenizer or entry.name, root), revision or "main"
 
@@ -101,6 +102,7 @@ class ChatTokenizer:
         self.terminator_ids = self._terminators(source, revision)
         self._control = self._control_tokens()
         self._frames: dict[tuple[str, ...], list[int]] = {}
+        self._refused: EngineError | None = None
 
     def _terminators(self, source: str, revision: str) -> tuple[int, ...]:
         """The tokens that end an answer: the generation config's, and the tokeniser's own."""
@@ -178,12 +180,18 @@ class ChatTokenizer:
         )
 
     def digests(self) -> dict[str, str]:
-        """Digests of the tokeniser as it was loaded, whatever its files, and its chat template."""
+        """Digests of the tokeniser as it was loaded, whatever its files, and its chat template.
+
+        With them the date that the template is given for today's, if it asks for one.
+        """
         backend = self._backend
         state = backend.to_str() if backend is not None else self._tokenizer.get_vocab()
+        template = self._tokenizer.chat_template
+        asks = CLOCK in str(template)
         return {
             "tokenizer": digest(state),
-            "chat_template": digest(self._tokenizer.chat_template),
+            "chat_template": digest(template),
+            **({"template_date": TEMPLATE_DATE.isoformat()} if asks else {}),
         }
 
     def tokenise(self, text: str) -> list[int]:
@@ -276,35 +284,32 @@ class ChatTokenizer:
         return Prompt(text, tuple(ids))
 
     def _applied(self, messages: Sequence[Message]) -> str:
-        """The chat template's text. transformers runs it in Jinja2's sandbox for immutable values.
+        """The chat template's text (`grace.models.rendering`).
 
-        Raises `EngineError` where it fails, as some do on roles that they do not know.
+        Raises `EngineError` where it fails, as some do on roles that they do not know, and for all
+        prompts after one that it did not end on.
         """
-        chat: list[Any] = list(messages)
+        if self._refused is not None:
+            raise self._refused
         try:
-            text = self._tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=True
+            template = self._tokenizer.get_chat_template()
+            return render(
+                template, messages, self._tokenizer.special_tokens_map, MOST_OF_A_TEMPLATE
             )
-        except Exception as error:  # it comes with the model and may raise anything
-            what = one_line(str(error).split("\n")[0].rstrip(". ")) or type(error).__name__
-            raise EngineError(
+        except (RenderingError, ValueError) as error:  # of several templates none is the default
+            what = one_line(str(error).split("\n")[0].rstrip(". "))
+            refused = EngineError(
                 f"model '{self._model_key}': its chat template refuses the prompt: {what}."
                 " Choose another model, `revision` or `tokenizer` in config/models.yaml, or change"
                 " the prompt."
-            ) from None
-        assert isinstance(text, str)
-        asked = sum(len(message["content"]) for message in messages)
-        if len(text) > asked + MOST_OF_A_TEMPLATE:
-            raise EngineError(
-                f"model '{self._model_key}': its chat template gives {len(text):,} characters for"
-                f" a question of {asked:,}. Choose another `revision` or `tokenizer` in"
-                " config/models.yaml."
             )
-        return text
+            if isinstance(error, EndlessError):
+                self._refused = refused
+            raise refused from None
 
 
 def tokenizer_of(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer | None:
     """None for a remote API whose tokeniser the entry does not name."""
-    if entry.engine == "endpoint" and entry.tokenizer is None:
+    if entry.engine_spec.is_remote and entry.tokenizer is None:
         return None
     return ChatTokenizer(model_key, entry, root)

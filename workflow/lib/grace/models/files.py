@@ -13,24 +13,58 @@ from pathlib import Path
 
 from grace.contents import model_files
 from grace.errors import ConfigError, EngineError
+from grace.places import located
+from grace.settings.config import ModelEntry
+from grace.settings.fields import plain_path
 
 SAFE_WEIGHTS = "*.safetensors"
+#: What says of a folder that it holds what PEFT trained, beside its base or alone.
+ADAPTER = "adapter_config.json"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 #: What says of a folder that it is a model: transformers' config, or Mistral's.
 _CONFIGS = ("config.json", "params.json")
 
 
+def with_plain_folders(model_key: str, entry: ModelEntry, root: Path) -> ModelEntry:
+    """The entry with './' before a folder's name and '/' behind it left out: it is the same folder.
+
+    A name that is written so and without is of one model, in keys and records. Raises
+    `ConfigError` where there is no such folder: the rest could be taken for an id of the hub.
+    """
+    plain = {}
+    for field in ("tokenizer",) if entry.engine_spec.is_remote else ("name", "tokenizer"):
+        value = getattr(entry, field)
+        if value is None or (short := plain_path(value)) == value:
+            continue
+        if not located(short, root).is_dir():
+            raise ConfigError(
+                f"config/models.yaml: model '{model_key}': `{field}` is '{value}', but there is no"
+                f" folder {root / short}. Correct it, or put the model there."
+            )
+        plain[field] = short
+    return entry.model_copy(update=plain) if plain else entry
+
+
 def check_is_model(folder: Path, where: str) -> None:
     """Raise `ConfigError` for a folder that is no model, before all in it is read for its digest.
 
-    It may be a folder of many models, or somebody's whole home. `where` opens messages.
+    It may be a folder of many models, or somebody's whole home; or lack weights, or have more than
+    would be loaded. `where` opens messages.
     """
+    if (folder / ADAPTER).is_file():
+        raise ConfigError(
+            f"{where}: {folder} holds a PEFT adapter ({ADAPTER}), which Grace does not load: the"
+            " answers would be its base model's. Merge it into its base (peft's `merge_and_unload`,"
+            " then `save_pretrained` of model and tokeniser), and name that folder."
+        )
     if not any((folder / name).is_file() for name in _CONFIGS):
         raise ConfigError(
             f"{where}: {folder} holds no config.json, so it is no model in the transformers format."
             " Correct `name` in config/models.yaml."
         )
+    if lacking := why_without_weights(path.name for path in folder.iterdir()):
+        raise ConfigError(f"{where}: {folder}: {lacking}.")
     for name in model_files(folder):
         if not name.isprintable():
             raise ConfigError(
@@ -42,23 +76,18 @@ def check_is_model(folder: Path, where: str) -> None:
 def only_pickled(files: Iterable[str]) -> list[str]:
     """The pickled weights among a model's files by name, if it has no others."""
     top = sorted(file for file in files if "/" not in file)
-    if any(fnmatch(file, SAFE_WEIGHTS) for file in top):
+    if any(map(_is_safe, top)):
         return []
     return [file for file in top if any(fnmatch(file, form) for form in _PICKLED)]
 
 
-def pickled_in(folder: Path) -> list[str]:
-    """`only_pickled` of a folder. Raises `OSError`."""
-    return only_pickled(path.name for path in folder.iterdir() if path.is_file())
-
-
 def check_weights(folder: Path, where: str) -> None:
-    """Raise `EngineError` for pickled weights and for ones that no digest of the folder holds.
+    """Raise `EngineError` for no weights, pickled ones and ones that no digest of the folder holds.
 
     `where` opens messages. Raises `OSError`.
     """
-    if pickled := pickled_in(folder):
-        raise EngineError(f"{where}: {why_refused(pickled)}.")
+    if lacking := why_without_weights(path.name for path in folder.iterdir()):
+        raise EngineError(f"{where}: {folder}: {lacking}.")
     known = set(model_files(folder))
     for index in sorted(folder.glob(f"{SAFE_WEIGHTS}.index.json")):
         if foreign := sorted(_shards(index, where) - known):
@@ -82,6 +111,26 @@ def _shards(index: Path, where: str) -> set[str]:
             " `weight_map` from names to files."
         )
     return names
+
+
+def why_without_weights(files: Iterable[str]) -> str | None:
+    """What is wrong with the weights among a model's files by name; None where it has some."""
+    files = list(files)
+    if pickled := only_pickled(files):
+        return why_refused(pickled)
+    if any(map(_is_safe, files)):
+        return None
+    return (
+        f"there are no weights ({SAFE_WEIGHTS}), so no model can be loaded. Was it copied or"
+        " fetched whole? `snakemake prefetch` fetches models of the hub"
+    )
+
+
+def _is_safe(file: str) -> bool:
+    """Whether a file at a model's top holds weights that run no code, or names files that do."""
+    return "/" not in file and any(
+        fnmatch(file, form) for form in (SAFE_WEIGHTS, f"{SAFE_WEIGHTS}.index.json")
+    )
 
 
 def why_refused(pickled: list[str]) -> str:

@@ -1,7 +1,8 @@
 """What the answers of a model depend on, said once: for cells, journal keys, servers, provenance.
 
-Files count by content, wherever they lie. `DEPENDENCIES` is the list; `ModelIdentity` has its
-values for one model and gives each place the part that counts there.
+Files count by content, wherever they lie. `grace.engines.spec.IDENTITY` is the list, of which each
+engine says what its answers depend on; `ModelIdentity` has its values for one model and gives each
+place the part that counts there. All of it is in cells and in the provenance.
 
 Not in the list, because they stand in every place by themselves: the messages and token ids that
 are asked, decoding options and seeds (cell, and the request's part of a journal key).
@@ -10,7 +11,6 @@ are asked, decoding options and seeds (cell, and the request's part of a journal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,6 @@ from grace.places import located
 from grace.settings.config import ModelEntry
 
 Experiment = Literal["exp1", "exp2"]
-Asked = tuple[str, str]
 
 #: Fields of a model's entry that cannot change an answer.
 PLACEMENT = {
@@ -31,41 +30,8 @@ PLACEMENT = {
     "replication_parallelism", "reports_as", "runtime_min", "tensor_parallel_size", "weights_gib",
 }  # fmt: skip
 
-_IN_PROCESS = {("transformers", "exp1"), ("transformers", "exp2")}
-_SERVED = {("vllm", "exp1"), ("vllm", "exp2")}
-_REMOTE = {("endpoint", "exp1"), ("endpoint", "exp2")}
-_OURS = _IN_PROCESS | _SERVED
-
-
-@dataclass(frozen=True)
-class Dependency:
-    """Something that answers depend on. All of it is in cells and in the provenance.
-
-    `answers` says of which engines and experiments it is in the journal's keys; `server`, whether
-    another value needs another server.
-    """
-
-    answers: frozenset[Asked]
-    server: bool
-
-
-#: By name; the names are those of `ModelIdentity.values`.
-DEPENDENCIES = {
-    "model": Dependency(frozenset(_OURS | _REMOTE), server=True),
-    # Remote servers are sent messages in experiment 1, and names of tokens are read in the other.
-    "tokenizer": Dependency(frozenset(_OURS | {("endpoint", "exp2")}), server=True),
-    "dtype": Dependency(frozenset(_OURS), server=True),
-    "quantization": Dependency(frozenset(_SERVED), server=True),
-    # vLLM chooses by it among the embeddings of positions that some models have.
-    "max_model_len": Dependency(frozenset({("transformers", "exp1"), *_SERVED}), server=True),
-    "server_arguments": Dependency(frozenset(_SERVED), server=True),
-    "base_url": Dependency(frozenset(_REMOTE), server=False),
-    "reasoning_end": Dependency(
-        frozenset({("transformers", "exp1"), ("vllm", "exp1"), ("endpoint", "exp1")}), server=False
-    ),
-    # Known only where the engine is installed, so it is in no cell.
-    "version": Dependency(frozenset(_OURS), server=True),
-}
+#: What of `IDENTITY` another value of needs no other server.
+NOT_THE_SERVERS = frozenset({"base_url", "reasoning_end"})
 
 
 class ModelIdentity:
@@ -88,7 +54,7 @@ class ModelIdentity:
         tokenizer = self._folder_digest(entry.tokenizer)
         if tokenizer is not None:
             cell["tokenizer_files"] = tokenizer
-        if entry.engine == "vllm":
+        if entry.engine_spec.runs_server:
             # Any of vLLM's arguments may change what it computes, as `--kv-cache-dtype` does.
             cell["server_arguments"] = self._arguments
         return cell
@@ -99,31 +65,30 @@ class ModelIdentity:
         What is not set is left out, so that the list may grow without other keys for old answers.
         Raises `EngineError` where a hub model is not to be found.
         """
-        asked = (self._entry.engine, experiment)
+        names = self._entry.engine_spec.depends_on[experiment]
         values = self.values(version)
         return {
-            name: values[name]
-            for name, one in DEPENDENCIES.items()
-            if asked in one.answers and values[name] is not None
+            name: value for name, value in values.items() if name in names and value is not None
         }
 
     def server(self, version: str | None) -> dict[str, Any]:
         """What makes two servers different. Raises `EngineError` as `answers` does."""
         values = self.values(version)
-        return {name: values[name] for name, one in DEPENDENCIES.items() if one.server}
+        return {name: value for name, value in values.items() if name not in NOT_THE_SERVERS}
 
     def values(self, version: str | None) -> dict[str, Any]:
         """All of it, for the provenance. Raises `EngineError` as `answers` does."""
-        entry = self._entry
+        entry, served = self._entry, self._entry.engine_spec.runs_server
         return {
             "model": self.model,
             "tokenizer": self.tokenizer,
             "dtype": entry.dtype,
             "quantization": entry.quantization,
             "max_model_len": entry.max_model_len,
-            "server_arguments": (self._arguments or None) if entry.engine == "vllm" else None,
+            "server_arguments": (self._arguments or None) if served else None,
             "base_url": entry.base_url,
             "reasoning_end": entry.reasoning_end,
+            # Known only where the engine is installed, so it is in no cell.
             "version": version,
         }
 
@@ -131,7 +96,7 @@ class ModelIdentity:
     def model(self) -> dict[str, str]:
         """The model: digest of a folder's files, the hub's commit, or what a server calls it."""
         entry = self._entry
-        if entry.engine == "endpoint":
+        if entry.engine_spec.is_remote:
             return {"name": entry.name}
         files = self._folder_digest(entry.name)
         if files is not None:
@@ -194,7 +159,7 @@ class ModelIdentity:
 
     def _folder(self, name: str | None) -> Path | None:
         """The project's folder of that name; None where it is a hub's or a server's name."""
-        if name is None or (name == self._entry.name and self._entry.engine == "endpoint"):
+        if name is None or (name == self._entry.name and self._entry.engine_spec.is_remote):
             return None
         folder = located(name, self._root)
         return folder if folder.is_dir() else None

@@ -36,7 +36,7 @@ def wanted(models: Mapping[str, ModelEntry], root: Path) -> list[Wanted]:
     """
     found = []
     for key, entry in models.items():
-        weights = entry.engine != "endpoint"
+        weights = not entry.engine_spec.is_remote
         if weights and model_source(entry.name, root) == entry.name:
             found.append(Wanted(key, entry.name, entry.revision, whole=True))
         tokenizer = entry.tokenizer

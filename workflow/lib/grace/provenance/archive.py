@@ -140,7 +140,7 @@ def code_files(root: Path) -> list[str]:
 
 
 def sources(jobs: Iterable[Job], root: Path) -> list[str]:
-    """Stimuli and prompts that the jobs read, tracked or not.
+    """Stimuli, prompts and code that the jobs read, tracked or not, as a new engine's folder.
 
     Raises `RecordError` for a file outside of the project.
     """
@@ -148,7 +148,7 @@ def sources(jobs: Iterable[Job], root: Path) -> list[str]:
     found = set()
     for job in jobs:
         read = [name for name in job.record["inputs"] if name not in made]
-        for name in [*read, *(job.record.get("files") or {})]:
+        for name in [*read, *(job.record.get("files") or {}), *job.record["code"]]:
             if left_out(name, job.record):
                 continue
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:

@@ -59,6 +59,8 @@ class Chain:
         self.not_compared: list[Path] = []
         self._root = root
         self._answers = answers
+        #: The journal that answers are compared with; None where there is none.
+        self.journal: Path | None = answers.folder if answers is not None else None
         self._left_out = left_out
         self._links: dict[Path, Link | None] = {}
         self._records: dict[Path, dict[str, Any] | RecordError | None] = {}

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from grace.engines import registry
+
 NOT_RECORDED = "the version of Grace that got these answers did not record it"
 ELSEWHERE = "the model runs on a server elsewhere, which does not tell"
 NO_GPU = "the model was computed without a GPU"
@@ -187,7 +189,9 @@ def _run(run: Mapping[str, Any]) -> RunFacts:
 def _answered_by(job: Mapping[str, Any]) -> AnsweredBy:
     hardware = job.get("hardware") or {}
     engine = job.get("engine") or {}
-    remote = engine.get("engine") == "endpoint"
+    name = engine.get("engine")
+    # An engine that is no longer there counts as one of this machine.
+    remote = name in registry.names() and registry.spec(str(name)).is_remote
     found, unknown = (_elsewhere if remote else _here)(hardware, engine)
     image = hardware.get("image")
     digest = image.partition("@")[2] if image else None

@@ -54,9 +54,12 @@ def remarks(chain: Chain, verdicts: Mapping[Path, Link | None]) -> list[str]:
             " not show. What is made anew has records of the present format."
         )
     if chain.not_compared:
+        why = f"{chain.journal} holds none" if chain.journal else "there is no journal at hand"
         lines.append(
-            f"not compared with the journal's answers: {_few(sorted(chain.not_compared))}. It is"
-            " not at hand, or they were made before records named its keys."
+            f"Warning: not compared with a journal: the answers in"
+            f" {_few(sorted(chain.not_compared))}. Of these {why}, or they were made before records"
+            " named its keys. Digests tell whether files fit each other, the journal whether the"
+            " answers in them are those that were given: `--journal FOLDER` names it."
         )
     for report in intact:
         if report.name == REPORT and chain.format(report) == FORMAT:
@@ -99,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m grace.provenance.verify",
         description="Recompute the digests behind results, back to prompts, models and code.",
-        epilog="Exit status: 0 where everything is intact, 1 where something is not.",
+        epilog="Exit status: 0 where everything is intact; 1 where something is not, or could"
+        " not be compared with the journal that --journal names.",
     )
     parser.add_argument(
         "paths", nargs="*", type=Path, default=[Path("results")], metavar="RESULTS",
@@ -129,7 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     single = any(path.is_file() for path in given.paths)
     print(summary(verdicts, every=given.all or single), *told, sep="\n")
-    return int(any(verdicts.values()) or bool(_other_digest(files, given.digest)))
+    missed = given.journal is not None and bool(chain.not_compared)
+    return int(any(verdicts.values()) or missed or bool(_other_digest(files, given.digest)))
 
 
 def answers_in(folder: Path, named: object = True) -> Answers | None:

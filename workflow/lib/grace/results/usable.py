@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import ParamSpec
 
 from grace.errors import RecordError
+
+P = ParamSpec("P")
 
 
 def usable_answers(tables: Iterable[Path]) -> dict[str, int]:
@@ -43,3 +46,16 @@ def refuse_without_usable_answer(tables: Iterable[Path], report: Path) -> None:
         " nothing about any. Each replication's validation.json says what is wrong with which"
         " rows; the answers themselves are in *_raw_responses.csv."
     )
+
+
+def followed_by(execute: Callable[P, None], check: Callable[[], None]) -> Callable[P, None]:
+    """`execute`, and `check` where that did not fail.
+
+    Here, since Snakemake names the rules file that an error came through.
+    """
+
+    def both(*args: P.args, **kwargs: P.kwargs) -> None:
+        execute(*args, **kwargs)
+        check()
+
+    return both

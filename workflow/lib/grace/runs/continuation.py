@@ -15,15 +15,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from grace.digests import LIBRARY
-from grace.errors import ConfigError, RecordError
-from grace.results.records import read_json
-from grace.results.validation import read_report
+from grace.errors import ConfigError
+from grace.results.validation import Report
 
 #: Environment variable that says what has failed before, for the run that goes on and its pods.
 VARIABLE = "GRACE_FAILED"
@@ -32,6 +32,8 @@ VARIABLE = "GRACE_FAILED"
 MOST_REASON, MOST_REASONS = 1000, 12_000
 #: The stage of a replication that was left alone because another of its model had failed.
 NOT_ASKED = "not asked"
+#: Opens the text of `refusal_line`.
+REFUSED = "replications that are refused: "
 #: A line of a job's log that begins an error, and what ends its text in a pod's log.
 _ERROR = re.compile(r"^\d\d:\d\d:\d\d ERROR (.*)$")
 _END = re.compile(r"^(\d\d:\d\d:\d\d [A-Z]+ |RuleException|Traceback|\[|Error in |\s*$)")
@@ -92,15 +94,9 @@ def reason_in(log: Path, since: float = 0) -> str | None:
 
     `since` is in seconds since 1970.
     """
-    try:
-        if log.stat().st_mtime < since:
-            return None
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
     found: list[str] | None = None
     open_ = False
-    for line in lines:
+    for line in _lines_of(log, since):
         begins = _ERROR.match(line)
         if begins:
             found, open_ = [begins[1]], True
@@ -111,14 +107,20 @@ def reason_in(log: Path, since: float = 0) -> str | None:
     return "\n".join(found) if found else None
 
 
-def invalid(validations: Iterable[Path]) -> list[Failure]:
+def _lines_of(log: Path, since: float) -> list[str]:
+    """A log's lines; none where it is not there, or is of before `since`."""
+    try:
+        if log.stat().st_mtime < since:
+            return []
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def invalid(validations: Iterable[Report]) -> list[Failure]:
     """The replications whose checks failed, with the first of these."""
     found = []
-    for path in validations:
-        try:
-            report = read_report(read_json(path))
-        except (OSError, RecordError, ValidationError):
-            continue  # `merge` has said so
+    for report in validations:
         failed = [check for check in report.checks if not check.passed]
         if failed:
             more = f" (and {len(failed) - 1} more checks)" if len(failed) > 1 else ""
@@ -136,16 +138,25 @@ def invalid(validations: Iterable[Path]) -> list[Failure]:
     return found
 
 
-def refused_models(text: str, replications: Sequence[Replication]) -> list[Failure]:
-    """Models that `merge` refuses although each of their replications passed alone.
+def refusal_line(failures: Sequence[Failure]) -> str:
+    """What `merge` logs of the replications that it refuses, for the run that goes on without.
 
-    A line of its `text` then begins with `<model>, all`; all replications are left out.
+    A log is what comes back from a pod, too, where another file would not.
     """
-    found = []
-    for model, index in replications:
-        line = next((one for one in text.splitlines() if one.startswith(f"{model}, all ")), None)
-        if line is not None:
-            found.append(Failure(model=model, replication=index, stage="merge", reason=line))
+    return REFUSED + encoded(failures)
+
+
+def refusals_in(log: Path, since: float = 0) -> list[Failure]:
+    """The replications that a `merge` refused, from its log or its pod's; none in older logs.
+
+    `since` is in seconds since 1970.
+    """
+    found: list[Failure] = []
+    for line in _lines_of(log, since):
+        _, mark, values = line.partition(f" INFO {REFUSED}")
+        if mark:
+            with suppress(ValidationError):  # a line that was cut tells as much as none
+                found += _FAILURES.validate_json(values)
     return found
 
 

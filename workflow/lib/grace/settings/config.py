@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +33,8 @@ from pydantic import (
     model_validator,
 )
 
+from grace.engines import registry
+from grace.engines.spec import EngineSpec
 from grace.errors import ConfigError
 from grace.settings import server_arguments
 from grace.settings.explain import explain, nearest
@@ -50,11 +62,14 @@ from grace.settings.fields import (
 from grace.settings.yaml_reader import read_sheet
 
 ExperimentName = Literal["exp1", "exp2"]
-EngineName = Literal["transformers", "vllm", "endpoint"]
 #: What a run asks where the config does not say.
 DEFAULT_STUDIES = ["study1", "study2"]
 SHORT_STIMULI = "_csv"
 """The ending of `study1_csv` and its like, short forms of `stimuli.study1`."""
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal[registry.names()]
 
 
 def _as_list(value: object) -> object:
@@ -346,7 +361,7 @@ class ModelEntry(Strict):
 
     @model_validator(mode="after")
     def _quantisation_has_a_size(self) -> Self:
-        if self.engine == "endpoint":
+        if self.engine_spec.is_remote:
             return self
         known = {None, *QUANTISATIONS, self.quantization if self.weights_gib else None}
         own = "give the size of its weights in `weights_gib`"
@@ -382,10 +397,22 @@ class ModelEntry(Strict):
         return self
 
     @model_validator(mode="after")
-    def _endpoint_has_url(self) -> Self:
-        if self.engine == "endpoint" and self.base_url is None:
-            raise ValueError("engine `endpoint` needs `base_url`")
+    def _keys_are_the_engines(self) -> Self:
+        for key in self.engine_spec.required_keys:
+            if getattr(self, key) is None:
+                raise ValueError(f"engine `{self.engine}` needs `{key}`")
+        for key, engines in registry.own_keys(ModelEntry.model_fields).items():
+            if self.engine not in engines and getattr(self, key) is not None:
+                raise ValueError(
+                    f"engine `{self.engine}` does not use `{key}`, which is for"
+                    f" `{'`, `'.join(engines)}` alone. Take it out, or correct `engine`"
+                )
         return self
+
+    @property
+    def engine_spec(self) -> EngineSpec:
+        """What the model's engine says of itself."""
+        return registry.spec(self.engine)
 
 
 class Models(Strict):
@@ -444,13 +471,23 @@ def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str
         entry = entries[key]
         if config.engine is not None and config.engine != entry.engine:
             try:
-                entry = ModelEntry.model_validate({**entry.model_dump(), "engine": config.engine})
+                entry = ModelEntry.model_validate(_for_engine(entry, config.engine))
             except ValidationError as error:
                 raise explain(
                     f"config: engine={config.engine} for model '{key}'", error, ModelEntry
                 ) from None
         chosen[key] = entry
     return chosen
+
+
+def _for_engine(entry: ModelEntry, engine: str) -> dict[str, Any]:
+    """The entry's values for another engine, without the keys that only the former may have."""
+    only = {
+        key
+        for key, engines in registry.own_keys(ModelEntry.model_fields).items()
+        if engine not in engines
+    }
+    return {**entry.model_dump(exclude=only), "engine": engine}
 
 
 def check_lengths(config: Config, models: Mapping[str, ModelEntry]) -> None:
@@ -464,7 +501,7 @@ def check_lengths(config: Config, models: Mapping[str, ModelEntry]) -> None:
         f" together in {entry.max_model_len} tokens. Lower it, or raise `max_model_len` of '{key}'"
         " in config/models.yaml, if the model can hold more."
         for key, entry in models.items()
-        if entry.engine != "endpoint" and most >= entry.max_model_len
+        if not entry.engine_spec.is_remote and most >= entry.max_model_len
     ]
     if lines:
         raise ConfigError("\n".join(lines))

@@ -55,16 +55,22 @@ def text(value: str, most: int = MAX_PATH) -> str:
     return value
 
 
+def plain_path(value: str) -> str:
+    """A path without what changes nothing about it: '.' and '/' that are not needed."""
+    # Two at its beginning may mean something of their own to a system.
+    return str(PurePosixPath(re.sub("^/+", "/", value)))
+
+
 def folder(value: str) -> str:
-    """A path that means the same to every program, with one way of writing it."""
-    text(value)
+    """A path that means the same to every program, in its one plain way of writing.
+
+    What does no harm is left out: './' before it, '/' behind it and twice in it.
+    """
+    value = plain_path(text(value))
     parts = value.removeprefix("/").split("/")
-    if ".." in parts or "." in parts or "" in parts:
-        named = str(PurePosixPath(value))
-        plain = named not in ("/", ".") and ".." not in parts
+    if ".." in parts or value in ("/", "."):
         raise ValueError(
-            "must be the path of a folder below this one, or an absolute one, without '.', '..'"
-            f" and needless '/'{f', such as {named!r}' if plain else ''}"
+            "must be the path of a folder below this one, or an absolute one, without '..'"
         )
     for part in parts:
         if part.startswith(("-", " ")) or part.endswith(" "):
@@ -94,13 +100,16 @@ def model_key(value: str) -> str:
 
 
 def source(value: str) -> str:
-    """A hub id, a folder, or a name that a remote server knows a model by."""
+    """A hub id, a folder, or a name that a remote server knows a model by.
+
+    A folder may begin with './' or end in '/', which `Project` leaves out if it is there.
+    """
     text(value)
-    parts = value.removeprefix("/").split("/")
+    parts = value.removeprefix("./").removeprefix("/").removesuffix("/").split("/")
     if {"", ".", ".."} & set(parts) or value.startswith(("-", "~")) or "\\" in value:
         raise ValueError(
-            "must be an id of the hub, such as google/gemma-2-2b-it, or a folder, without '.',"
-            " '..', '~', backslashes and needless '/', not beginning with '-'"
+            "must be an id of the hub, such as google/gemma-2-2b-it, or a folder, without '..',"
+            " '~', backslashes and needless '.' and '/' in it, not beginning with '-'"
         )
     return value
 

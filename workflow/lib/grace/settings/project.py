@@ -22,7 +22,7 @@ from grace.contents import Contents
 from grace.digests import digest, file_digest, script_imports, source_digest
 from grace.errors import ConfigError
 from grace.experiments.preflight import check_tokenizers
-from grace.models.files import check_is_model
+from grace.models.files import check_is_model, with_plain_folders
 from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
 from grace.pico.origin import origin
@@ -76,9 +76,12 @@ class Project:
         #: What failed before the run went on without it.
         self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
-        self.entries: dict[str, ModelEntry] = select_models(
-            config, load_models(located("config/models.yaml", root))
-        )
+        self.entries: dict[str, ModelEntry] = {
+            key: with_plain_folders(key, entry, root)
+            for key, entry in select_models(
+                config, load_models(located("config/models.yaml", root))
+            ).items()
+        }
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
         #: The configured studies by name, in the config's order.
         self.studies: dict[str, Study] = load_studies(config.studies, root, Path.cwd())
@@ -149,7 +152,8 @@ class Project:
         placed = {}
         for model, entry in self.entries.items():
             chosen = here[model] or next(iter(self.placements[model]), None)
-            placed[model] = placement.apply(entry, chosen) if chosen else entry
+            applied = placement.apply(entry, chosen) if chosen else entry
+            placed[model] = with_plain_folders(model, applied, self.root)
         return placed
 
     def stimuli_path(self, study: str) -> str:
@@ -183,7 +187,7 @@ class Project:
         placement.check_placements(self.entries, self.clusters.values())
         for key, entry in self.models.items():
             folder = located(entry.name, self.root)
-            if entry.engine != "endpoint" and folder.is_dir():
+            if not entry.engine_spec.is_remote and folder.is_dir():
                 check_is_model(folder, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
@@ -393,9 +397,8 @@ class Project:
         `trials` is their number, by study; `answers_as` is how a server is to name the model.
         """
         entry = self.models[model]
-        own = {"endpoint": entry.reports_as or entry.name, "vllm": model}
         return {
-            "answers_as": own.get(entry.engine),
+            "answers_as": entry.engine_spec.answers_as(model, entry),
             "decoding": self._decoding(),
             "thresholds": self.config.thresholds.model_dump(),
             "trials": {study: len(trials) for study, trials in self.trials.items()},
@@ -421,6 +424,15 @@ class Project:
             "reads": self.studies[study].reading_digest(),
             "on_invalid": self.config.on_invalid,
             "decoding": self._decoding(),
+            "validation": {
+                "answers_as": {
+                    model: entry.engine_spec.answers_as(model, entry)
+                    for model, entry in self.models.items()
+                },
+                "thresholds": self.config.thresholds.model_dump(),
+                "trials": len(self.trials[study]),
+                "variants": list(self.config.variants),
+            },
         }
 
     def _decoding(self) -> dict[str, Any] | None:

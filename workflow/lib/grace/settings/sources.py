@@ -6,6 +6,7 @@ and runs code that stands in a config file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from grace.errors import ConfigError
+from grace.prompts.plain_text import shortened
 from grace.settings.config import Config
 from grace.settings.yaml_reader import parse_argument, read_yaml
 
@@ -26,6 +28,8 @@ _SECTIONS = {
     for key, field in Config.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 }
+#: What Snakemake takes for the name of a key.
+_KEY = re.compile(r"[a-zA-Z_][\w-]*\w")
 MAX_VALUE = 100_000
 """Characters of one value."""
 
@@ -52,9 +56,15 @@ def check_entries(entries: Iterable[str]) -> None:
     Of entries for one key the last wins, as options of a command line do.
     """
     for entry in [entries] if isinstance(entries, str) else entries:
-        key, _, value = entry.partition("=")
+        key, given, value = entry.partition("=")
+        if not (given and _KEY.fullmatch(key)):
+            raise ConfigError(
+                f"--config: {shortened(entry)} is no key with a value. Write them without spaces"
+                " around '=', as in limit=3; config/README.md lists the keys."
+            )
         source = f"--config {key}"
-        if not value.strip():
+        # Snakemake takes quotation marks off, too.
+        if not value.strip("'\"").strip():
             off = f", or write {key}=null for none" if key in _MAY_BE_NULL else ""
             raise ConfigError(
                 f"{source}: `{key}` is empty: is it a shell variable that is not set? Leave"
@@ -65,7 +75,13 @@ def check_entries(entries: Iterable[str]) -> None:
             raise ConfigError(f"{source}: `{key}` holds a new line.")
         if len(value) > MAX_VALUE:
             raise ConfigError(f"{source}: a value of {len(value):,} characters.")
-        _refuse_no_values({key: parse_argument(value, source)}, source)
+        found = parse_argument(value, source)
+        if found is None:
+            raise ConfigError(
+                f"{source}: `{key}` holds no value: {shortened(value)} is a comment in YAML. Write"
+                " a text with '#' in quotation marks."
+            )
+        _refuse_no_values({key: found}, source)
 
 
 def _refuse_no_values(values: Mapping[str, Any], source: str, place: tuple[str, ...] = ()) -> None:

@@ -19,9 +19,9 @@ from transformers.cache_utils import DynamicCache
 
 from grace.engines.base import Score, ScoreRequest, finite_score, grouped
 from grace.engines.logprobs import TOLERANCE
-from grace.engines.packed_scoring import PackedReader
-from grace.engines.padded_cache import widened
-from grace.engines.row_scoring import score_rows
+from grace.engines.transformers.packed_scoring import PackedReader
+from grace.engines.transformers.padded_cache import widened
+from grace.engines.transformers.row_scoring import score_rows
 from grace.errors import EngineError
 from grace.scoring.forest import Harvest, Result, plant
 from grace.scoring.limbs import Pass, needed, passes

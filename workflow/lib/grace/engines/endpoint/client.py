@@ -19,10 +19,11 @@ from typing import Any, Self
 
 import httpx
 
-from grace.engines import prompt_logprobs, top_logprobs
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.bodies import check_length
-from grace.engines.openai_http import (
+from grace.engines.endpoint import top_logprobs
+from grace.engines.http import prompt_logprobs
+from grace.engines.http.bodies import check_length
+from grace.engines.http.openai_http import (
     OpenAIClient,
     Stopwatch,
     api_key,
@@ -32,7 +33,7 @@ from grace.engines.openai_http import (
     text_at,
     token_usage,
 )
-from grace.engines.pump import Pump
+from grace.engines.http.pump import Pump
 from grace.engines.reasoning import split_reasoning
 from grace.engines.sampling_check import Sampling, check_sampling
 from grace.errors import EngineError, RequestError

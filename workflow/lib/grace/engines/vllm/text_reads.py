@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from grace.engines.base import ScoreRequest
-from grace.engines.node_reads import MOST_IDS
+from grace.engines.vllm.node_reads import MOST_IDS
 from grace.errors import RequestError
 from grace.scoring.serving_plan import Context, TextRead, nodes
 

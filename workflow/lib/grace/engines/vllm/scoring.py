@@ -15,11 +15,12 @@ import uuid
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from grace.engines import node_reads, prompt_logprobs, text_reads
 from grace.engines.base import Score, ScoreRequest, grouped
+from grace.engines.http import prompt_logprobs
+from grace.engines.http.openai_http import OpenAIClient, check_model, token_usage
+from grace.engines.http.pump import Pump
 from grace.engines.logprobs import TOLERANCE
-from grace.engines.openai_http import OpenAIClient, check_model, token_usage
-from grace.engines.pump import Pump
+from grace.engines.vllm import node_reads, text_reads
 from grace.errors import EngineError, RequestError
 from grace.scoring.forest import distinct_prefixes
 from grace.scoring.joining import common_prefix

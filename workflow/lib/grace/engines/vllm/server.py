@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +18,7 @@ from grace.models.chat import model_source, tokenizer_source
 from grace.models.files import check_weights
 from grace.models.identity import ModelIdentity
 from grace.places import located
-from grace.serving.holder import require_free_port
+from grace.serving.holder import Lease, lease_server, require_free_port
 from grace.serving.rundir import host_dir, port_owner
 from grace.serving.spec import ServerSpec
 from grace.settings.config import ModelEntry, ServingConfig
@@ -159,6 +161,30 @@ def server_spec(
             "model": json.dumps(model.server(version), sort_keys=True),
         },
     )
+
+
+@contextmanager
+def lease(
+    model_key: str,
+    entry: ModelEntry,
+    serving: ServingConfig,
+    *,
+    journal_dir: Path,
+    log_dir: Path,
+    root: Path = Path(),
+    contents: Contents | None = None,
+) -> Iterator[Lease]:
+    """Hold a model's vLLM server; see `lease_server`.
+
+    Folders in `entry` and `serving` are below `root`, the current folder by default. `contents`
+    knows the digests of the model's files, if they were taken before.
+
+    Raises `EngineError` at once where vLLM or a GPU is missing or the fixed port is taken, and
+    with the server's last log lines where it does not start.
+    """
+    spec = server_spec(model_key, entry, serving, root, contents)
+    with lease_server(spec, journal_dir=journal_dir, log_dir=log_dir) as held:
+        yield held
 
 
 def check(model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path) -> None:

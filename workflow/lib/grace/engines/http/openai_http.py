@@ -18,7 +18,7 @@ import httpx
 import tenacity
 
 from grace import foreign_text
-from grace.engines import bodies
+from grace.engines.http import bodies
 from grace.errors import EngineError, RequestError
 from grace.settings.config import RequestsConfig
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from grace.engines import loading
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.reasoning import split_reasoning
+from grace.engines.transformers import loading
 from grace.errors import EngineError
 from grace.models.hub import first_line
 from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig
 
 if TYPE_CHECKING:
-    from grace.engines.decoding import Answer
+    from grace.engines.transformers.decoding import Answer
 
 
 def preflight(model_key: str, entry: ModelEntry, root: Path) -> None:
@@ -65,8 +65,8 @@ class TransformersEngine:
         import torch
         import transformers
 
-        from grace.engines.decoding import Decoder
-        from grace.engines.scorer import Scorer
+        from grace.engines.transformers.decoding import Decoder
+        from grace.engines.transformers.scorer import Scorer
 
         self._model_key = model_key
         self._entry = entry

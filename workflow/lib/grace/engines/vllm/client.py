@@ -9,11 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from grace import serving as serving_lease
 from grace.contents import Contents
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.bodies import check_length
-from grace.engines.openai_http import (
+from grace.engines.http.bodies import check_length
+from grace.engines.http.openai_http import (
     OpenAIClient,
     Stopwatch,
     check_model,
@@ -22,30 +21,18 @@ from grace.engines.openai_http import (
     text_at,
     token_usage,
 )
-from grace.engines.pump import Pump
+from grace.engines.http.pump import Pump
 from grace.engines.reasoning import split_reasoning
-from grace.engines.vllm_scoring import VllmScorer
+from grace.engines.vllm import server as vllm_server
+from grace.engines.vllm.scoring import VllmScorer
 from grace.errors import EngineError, RequestError
 from grace.foreign_text import plain_name
 from grace.models.identity import ModelIdentity
 from grace.scoring.serving_plan import BLOCK
-from grace.serving import vllm_server
 from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig
 
 _NOTICE_S = 1.0
 """Seconds after a failed request in which the supervisor notices that the server died."""
-
-
-def preflight(
-    model_key: str,
-    entry: ModelEntry,
-    *,
-    serving: ServingConfig,
-    journal_dir: Path = Path(".grace"),
-    root: Path = Path(),
-) -> None:
-    """Raise `EngineError` where vLLM or a GPU is missing, or the fixed port is taken."""
-    vllm_server.preflight(model_key, entry, serving, journal_dir=journal_dir, root=root)
 
 
 class VllmEngine:
@@ -69,7 +56,7 @@ class VllmEngine:
         self._model_key = model_key
         self._entry = entry
         self._requests = requests
-        self._lease_context = serving_lease.lease(
+        self._lease_context = vllm_server.lease(
             model_key,
             entry,
             serving,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from grace.engines.base import GenerationRequest
-from grace.engines.padded_cache import PaddedRows, batches
-from grace.engines.sampling import draw
+from grace.engines.transformers.padded_cache import PaddedRows, batches
+from grace.engines.transformers.sampling import draw
 
 #: Padded prompt tokens in one forward pass.
 PROMPT_TOKENS = 4096

@@ -5,7 +5,7 @@ position ids are depths, so that a node's output is that of the plain text that 
 with a sliding window get a mask of their own; the window counts positions in the text, not columns.
 transformers hands a 4-D mask, or a dict of them by kind of layer, to the layers as it is
 (`masking_utils._preprocess_mask_arguments`, read in 5.23). That a model really heeds it is for
-`grace.engines.scorer` to check.
+`grace.engines.transformers.scorer` to check.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, get_layer_types_and_kwargs
 
-from grace.engines.padded_cache import RoomyLayer, widened
+from grace.engines.transformers.padded_cache import RoomyLayer, widened
 from grace.errors import EngineError
 from grace.scoring.forest import Forest
 from grace.scoring.limbs import Pass

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from grace.engines.base import Score, ScoreRequest, finite_score
-from grace.engines.packed_scoring import shape_of
-from grace.engines.padded_cache import PaddedRows, batches, widened
+from grace.engines.transformers.packed_scoring import shape_of
+from grace.engines.transformers.padded_cache import PaddedRows, batches, widened
 from grace.scoring.packing import Budget, Shape
 
 

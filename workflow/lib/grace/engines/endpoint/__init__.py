@@ -1,0 +1,1 @@
+"""A server that someone else runs."""

@@ -1,0 +1,1 @@
+"""What engines that ask servers share; no engine itself."""

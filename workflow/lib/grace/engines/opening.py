@@ -1,0 +1,53 @@
+"""An engine for a model: its version, its check, and the open engine, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from grace.contents import Contents
+from grace.engines.base import Engine
+from grace.errors import EngineError
+from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Settings of this machine and run that cannot change an answer."""
+
+    requests: RequestsConfig
+    scoring: ScoringConfig
+    serving: ServingConfig
+    root: Path
+    journal_dir: Path
+    journal_timeout_s: float
+    log_dir: Path
+    threads: int
+    contents: Contents
+
+
+def engine_version(entry: ModelEntry, runtime: Runtime) -> str | None:
+    """As `EngineSpec.version`."""
+    return entry.engine_spec.version(entry, runtime)
+
+
+def open_engine(model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
+    """As `EngineSpec.open`."""
+    return entry.engine_spec.open(model_key, entry, runtime)
+
+
+@contextmanager
+def opened(
+    model_key: str, entry: ModelEntry, runtime: Runtime, expected: str | None
+) -> Iterator[Engine]:
+    """The engine of `open_engine`, entered. Raises `EngineError` where its version is another."""
+    with open_engine(model_key, entry, runtime) as engine:
+        found = engine.describe().get("version")
+        if not entry.engine_spec.is_remote and found != expected:
+            raise EngineError(
+                f"model '{model_key}': the engine says that it is version {found}, but {expected}"
+                " is installed. Was the environment renewed during the run? Run again."
+            )
+        yield engine
