@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -75,7 +76,20 @@ def identifier(name: str) -> str:
 Identifier = Annotated[str, AfterValidator(identifier)]
 Value = StrictInt | StrictFloat | StrictStr
 Texts = list[StrictStr]
-Factors = dict[Identifier, Annotated[list[Value], Field(min_length=1)]]
+#: Combinations that factors may have.
+MOST_COMBINATIONS = 1_000
+
+
+def _few(factors: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    count = prod(map(len, factors.values()))
+    if count > MOST_COMBINATIONS:
+        raise ValueError(f"makes {count:,} combinations; at most {MOST_COMBINATIONS:,}")
+    return factors
+
+
+Factors = Annotated[
+    dict[Identifier, Annotated[list[Value], Field(min_length=1)]], AfterValidator(_few)
+]
 
 
 class Condition(Part):
@@ -263,7 +277,7 @@ class Options(Part):
     """The options of a query: a list, a product of factors, or columns of the stimuli."""
 
     texts: Texts | None = Field(None, min_length=2, description="The options themselves.")
-    product: dict[Identifier, Texts] | None = Field(
+    product: Annotated[dict[Identifier, Texts], AfterValidator(_few)] | None = Field(
         None, min_length=1, description="Factors, of which every combination is an option."
     )
     text: str | None = Field(None, description="An option of the product, with {{ factor }}.")
