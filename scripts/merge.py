@@ -9,21 +9,55 @@ from typing import IO, cast
 import pandas as pd
 
 from grace.errors import RecordError
-from grace.results.records import read_json, replacing
+from grace.results.records import replacing
 from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
-from grace.results.validation import NAMED, check_draws, read_report
+from grace.results.validation import (
+    NAMED,
+    Report,
+    check_draws,
+    read_checked,
+    report,
+    study_checks,
+)
 from grace.runs.continuation import Failure, invalid, refusal_line
 from grace.settings.config import GenerationConfig
 from grace.settings.output_configs import MergeConfig
-from grace.studies import STUDIES, Study
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
-def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[Failure] = ()) -> None:
+def checked(
+    structured: list[Path], probabilities: list[Path], study: Study, config: MergeConfig
+) -> Iterator[Report]:
+    """What validation says of the study alone, by replication; the lists are those of `merge`.
+
+    It is checked again, not read from validation.json, which is about all studies of a run: another
+    study would make this one's analyses anew.
+    """
+    for index in range(max(len(structured), len(probabilities))):
+        answers = read_checked(structured[index]) if structured else None
+        measured = read_checked(probabilities[index]) if probabilities else None
+        first = (answers if answers is not None else measured).iloc[0]  # type: ignore[union-attr]
+        model = str(first["model_key"])
+        checks = study_checks(
+            study,
+            answers,
+            measured,
+            expected=config.trials * len(config.variants),
+            thresholds=config.thresholds,
+            decoding=config.decoding,
+            answers_as=config.answers_as[model],
+        )
+        yield report(model, int(first["replication"]), checks)
+
+
+def refuse_invalid(
+    reports: Sequence[Report], on_invalid: str, also: Sequence[Failure] = ()
+) -> None:
     """Raise `RecordError` with a readable summary of failed checks, or only log it.
 
     `also` is what no replication shows alone. What is refused is logged for the run that goes on.
     """
-    reports = [read_report(read_json(path)) for path in validations]
     failures = [line for report in reports for line in report.failures()]
     failures += dict.fromkeys(failure.reason for failure in also)
     if not failures:
@@ -150,12 +184,12 @@ if __name__ == "__main__":
     from grace.runs.scripting import job
 
     config = MergeConfig.model_validate(snakemake.params.output_config)
-    study = STUDIES[snakemake.wildcards.study]
+    study = study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study])
     structured = [Path(path) for path in snakemake.input.get("structured", [])]
     probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):
         refuse_invalid(
-            [Path(path) for path in snakemake.input.validations],
+            list(checked(structured, probabilities, study, config)),
             config.on_invalid,
             [
                 *repeated_draws(structured, probabilities, study, config.decoding),

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from grace.results.records import read_records
 from grace.results.tables import probability_columns, probability_rows, write_rows
-from grace.studies import STUDIES
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
-def probabilities(records: Path, table: Path, study: str, min_option_mass: float) -> None:
+def probabilities(records: Path, table: Path, study: Study, min_option_mass: float) -> None:
     """Write <study>_probabilities.csv."""
-    rows = probability_rows(read_records(records), STUDIES[study], min_option_mass)
-    write_rows(table, rows, probability_columns(STUDIES[study]))
+    rows = probability_rows(read_records(records), study, min_option_mass)
+    write_rows(table, rows, probability_columns(study))
 
 
 if __name__ == "__main__":
@@ -20,6 +21,6 @@ if __name__ == "__main__":
         probabilities(
             Path(snakemake.input.records),
             Path(snakemake.output.table),
-            snakemake.wildcards.study,
+            study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study]),
             snakemake.params.output_config["min_option_mass"],
         )

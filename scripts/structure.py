@@ -9,14 +9,15 @@ from grace.results.tables import (
     structured_rows,
     write_rows,
 )
-from grace.studies import STUDIES
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
-def structure(raw: Path, table: Path, study: str, percentage_tolerance: float) -> None:
+def structure(raw: Path, table: Path, study: Study, percentage_tolerance: float) -> None:
     """Write <study>_structured.csv."""
-    rows = read_rows(raw, raw_columns(STUDIES[study]))
-    structured = structured_rows(rows, STUDIES[study], percentage_tolerance)
-    write_rows(table, structured, structured_columns(STUDIES[study]))
+    rows = read_rows(raw, raw_columns(study))
+    structured = structured_rows(rows, study, percentage_tolerance)
+    write_rows(table, structured, structured_columns(study))
 
 
 if __name__ == "__main__":
@@ -26,6 +27,6 @@ if __name__ == "__main__":
         structure(
             Path(snakemake.input.raw),
             Path(snakemake.output.table),
-            snakemake.wildcards.study,
+            study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study]),
             snakemake.params.output_config["percentage_tolerance"],
         )

@@ -4,23 +4,15 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from grace.results.records import write_json
-from grace.results.tables import TEXT_COLUMNS
-from grace.results.validation import (
-    Check,
-    check_draws,
-    check_models,
-    check_probabilities,
-    check_structured,
-    report,
-)
+from grace.results.validation import Check, read_checked, report, study_checks
 from grace.settings.output_configs import ValidationConfig
-from grace.studies import STUDIES
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
 def validate(
+    studies: Mapping[str, Study],
     structured: Mapping[str, Path],
     probabilities: Mapping[str, Path],
     output: Path,
@@ -31,16 +23,17 @@ def validate(
     """Write validation.json and log every failed check. The files are given by study."""
     checks: list[Check] = []
     for name, trials in config.trials.items():
-        study, expected = STUDIES[name], trials * len(config.variants)
-        answers, measured = _read(structured.get(name)), _read(probabilities.get(name))
-        if answers is not None:
-            checks += check_structured(answers, study, expected, config.thresholds)
-            checks += check_models(answers, study, "exp1", config.answers_as)
-            assert config.decoding is not None
-            checks += check_draws(answers, measured, study, config.decoding)
-        if measured is not None:
-            checks += check_probabilities(measured, study, expected, config.thresholds)
-            checks += check_models(measured, study, "exp2", config.answers_as)
+        found_in = (structured.get(name), probabilities.get(name))
+        answers, measured = (None if path is None else read_checked(path) for path in found_in)
+        checks += study_checks(
+            studies[name],
+            answers,
+            measured,
+            expected=trials * len(config.variants),
+            thresholds=config.thresholds,
+            decoding=config.decoding,
+            answers_as=config.answers_as,
+        )
     found = report(model_key, replication, checks)
     for line in found.failures():
         logging.warning("%s", line)
@@ -49,32 +42,23 @@ def validate(
     write_json(output, found.model_dump())
 
 
-def _read(path: Path | None) -> pd.DataFrame | None:
-    """A table; an answer "NA" or "null" is an answer, not a missing value."""
-    if path is None:
-        return None
-    return pd.read_csv(
-        path,
-        keep_default_na=False,
-        na_values=[""],
-        dtype=dict.fromkeys(TEXT_COLUMNS, "string"),
-        low_memory=False,
-    )
-
-
 if __name__ == "__main__":
     from grace.runs.scripting import job
 
     config = ValidationConfig.model_validate(snakemake.params.output_config)
 
-    def by_study(files: list[str]) -> dict[str, Path]:
-        """The files in the order of the configured studies."""
-        return {study: Path(path) for study, path in zip(config.trials, files, strict=bool(files))}
+    def by_study(files: list[str], ending: str) -> dict[str, Path]:
+        """The files by study; one may lack an experiment."""
+        return {Path(path).name.removesuffix(ending): Path(path) for path in files}
 
     with job(snakemake, __file__):
         validate(
-            by_study(snakemake.input.get("structured", [])),
-            by_study(snakemake.input.get("probabilities", [])),
+            {
+                name: study_of_job(snakemake.params.runtime["studies"][name])
+                for name in config.trials
+            },
+            by_study(snakemake.input.get("structured", []), "_structured.csv"),
+            by_study(snakemake.input.get("probabilities", []), "_probabilities.csv"),
             Path(snakemake.output.validation),
             snakemake.wildcards.model,
             int(snakemake.wildcards.replication),

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from grace.cognition import polite
+from grace.pico.trained_on import theory
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "resources/reference/study1_published_tests.csv"
@@ -116,6 +116,7 @@ def write_references(folder: Path) -> None:
 
 @functools.cache
 def polite_rsa() -> dict[tuple[str, int, str, str], float]:
+    polite = theory("study2")
     lexicon = polite.read_lexicon(HUMAN.with_name("politeness_lexicon.csv"))
     weights = polite.read_weights(HUMAN.with_name("politeness_weights.csv"))
     return {

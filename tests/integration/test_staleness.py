@@ -12,18 +12,14 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from declared import write_study
 from recipes import write
 from workflow_project import ROOT, Project
 
+from grace.steps import STEPS, in_run, of_rule
+
 MODELS = ("pico", "twin")
 STUDIES = ("study1", "study2")
-#: The wildcards of every rule: model, replication, study.
-WILDCARDS = {
-    **dict.fromkeys(("generate", "score", "tabulate", "structure", "probabilities"), "mrs"),
-    **dict.fromkeys(("plan", "collect", "validate"), "mr"),
-    "merge": "s",
-    **dict.fromkeys(("reference", "analysis_study1", "analysis_study2", "report"), ""),
-}
 TWIN = """
 twin:
   name: resources/models/pico
@@ -37,26 +33,47 @@ twin:
 
 def jobs(rules: str, models=MODELS, studies=STUDIES, replications=(0,)) -> set[str]:
     """Those of the rules, such as `score pico/0/study1`."""
-    values = {"m": models, "r": replications, "s": studies}
+    values = {"model": models, "replication": replications, "study": studies}
     return {
         " ".join([rule, "/".join(map(str, wildcards))]).strip()
         for rule in rules.split()
-        for wildcards in product(*(values[letter] for letter in WILDCARDS[rule]))
+        for wildcards in product(*(values[name] for name in of_rule(rule).wildcards))
     }
 
 
-ANALYSES = jobs("analysis_study1 analysis_study2 report")
+def rules(experiment: str | None, *groups: str) -> str:
+    """The rules of an experiment's steps, or of those that belong to none."""
+    return " ".join(
+        rule
+        for step in in_run(dict.fromkeys(STUDIES, ("exp1", "exp2")))
+        if step.experiment == experiment and step.group in groups
+        for rule in step.rules(STUDIES)
+    )
+
+
+ANALYSES = jobs(f"{' '.join(STEPS['analysis'].rules(STUDIES))} report")
 END = jobs("merge") | ANALYSES
 CHECKS = jobs("validate") | END
-EXP1 = "generate tabulate structure"
-EXP2 = "score probabilities"
-EVERYTHING = jobs(f"plan collect {EXP1} {EXP2}") | CHECKS | jobs("reference")
-MODEL_JOBS = f"plan {EXP1} {EXP2} collect validate"
+
+
+def end_of(studies) -> set[str]:
+    """What is made of the tables of some studies alone."""
+    analyses = " ".join(STEPS["analysis"].rules(studies))
+    return jobs("merge", studies=studies) | jobs(f"{analyses} report")
+
+
+EXP1, EXP2 = rules("exp1", "inference", "tables"), rules("exp2", "inference", "tables")
+MODEL_JOBS = f"{EXP1} {EXP2} {rules(None, 'inference', 'tables')}"
+EVERYTHING = jobs(f"{MODEL_JOBS} {rules(None, 'report')}")
+
+
+REFERENCES = jobs("reference")
 
 
 def experiments(rules: str, **where) -> set[str]:
     """Inference jobs, what is made of them, and all that follows."""
-    return jobs(f"{rules} collect", **where) | CHECKS
+    made = jobs(f"{rules} collect", **where)
+    return made | jobs("validate") | end_of(where.get("studies", STUDIES))
 
 
 Edit = Callable[[Project], None]
@@ -234,9 +251,24 @@ ROWS = {
     ),
     "a study less": Row(
         config("studies: [study1, study2]", "studies: [study1]"),
-        jobs("collect validate")
-        | jobs("merge", studies=["study1"])
-        | jobs("analysis_study1 report"),
+        jobs("collect validate report"),
+    ),
+    "a study of one's own more": Row(
+        both(
+            lambda project: write_study(project.folder / "toy") and None,
+            config("studies: [study1, study2]", "studies: [study1, study2, ./toy]"),
+        ),
+        experiments(f"{EXP1} {EXP2}", studies=["toy"]) | jobs("reference", studies=["toy"]),
+    ),
+    "a study registered": Row(
+        lambda project: write_study(project.folder / "studies" / "toy") and None, NOTHING
+    ),
+    "a model registered": Row(
+        append("config/models.yaml", TWIN.replace("twin:", "third:")), NOTHING
+    ),
+    "a GPU tag registered": Row(
+        change("config/clusters.yaml", "    a100:\n", "    new: {memory_gib: 8}\n    a100:\n"),
+        NOTHING,
     ),
     "`results`, the folder": Row(config("results: results", "results: elsewhere"), EVERYTHING),
     # Models
@@ -259,7 +291,7 @@ ROWS = {
         jobs(MODEL_JOBS, models=["twin"]) | END,
     ),
     "a local model's files": Row(
-        append("resources/models/pico/generation_config.json", "\n"), EVERYTHING - {"reference"}
+        append("resources/models/pico/generation_config.json", "\n"), EVERYTHING - REFERENCES
     ),
     "the files of a folder in `tokenizer`": Row(
         append("tokenizer/tokenizer_config.json", "\n"),
@@ -277,14 +309,14 @@ ROWS = {
         ),
         NOTHING,
     ),
-    "`engine`": Row(config_with("engine: vllm"), EVERYTHING - {"reference"}),
+    "`engine`": Row(config_with("engine: vllm"), EVERYTHING - REFERENCES),
     # How it is asked
     "`generation.temperature`": Row(
         config("temperature: 0.7", "temperature: 0.8"), experiments(EXP1)
     ),
     "`generation.max_tokens`": Row(config("max_tokens: 256", "max_tokens: 255"), experiments(EXP1)),
-    "`base_seed`": Row(config("base_seed: 1000", "base_seed: 2000"), EVERYTHING - {"reference"}),
-    "`shuffle`": Row(config("shuffle: true", "shuffle: false"), EVERYTHING - {"reference"}),
+    "`base_seed`": Row(config("base_seed: 1000", "base_seed: 2000"), EVERYTHING - REFERENCES),
+    "`shuffle`": Row(config("shuffle: true", "shuffle: false"), EVERYTHING - REFERENCES),
     "`scoring.surface_forms`": Row(
         config_with("scoring: {surface_forms: ['{}', ' {}']}"), experiments(EXP2)
     ),
@@ -310,13 +342,13 @@ ROWS = {
         change("scripts/structure.py", '"""Parse', '# A comment.\n"""Read'), NOTHING
     ),
     "a statement of a script": Row(
-        change("scripts/validate.py", "keep_default_na=False", "keep_default_na=True"), CHECKS
+        append("scripts/validate.py", "\nEDITED = True\n"), jobs("validate report")
     ),
     "a statement of `scripts/score.py`": Row(
         append("scripts/score.py", "\nEDITED = True\n"), experiments(EXP2)
     ),
     "a statement of `scripts/plan.py`": Row(
-        append("scripts/plan.py", "\nEDITED = True\n"), EVERYTHING - {"reference"}
+        append("scripts/plan.py", "\nEDITED = True\n"), EVERYTHING - REFERENCES
     ),
     "a docstring of the scoring": Row(
         change(f"{LIBRARY}/scoring/forest.py", '"""A token forest:', '"""A forest:'), NOTHING
@@ -328,11 +360,15 @@ ROWS = {
         change(f"{LIBRARY}/experiments/generation.py", OPENING, STATEMENT), experiments(EXP1)
     ),
     "the parser of a study's answers": Row(
-        change(f"{LIBRARY}/studies/study1_answers.py", "initial\\s+answer", "first\\s+answer"),
-        jobs("tabulate structure probabilities", studies=["study1"]) | CHECKS,
+        change("studies/study1/study.yaml", "'initial\\s+answer", "'\\binitial\\s+answer"),
+        jobs("tabulate structure probabilities", studies=["study1"])
+        | jobs("validate")
+        | end_of(["study1"]),
     ),
     "what a study asks": Row(
-        change(f"{LIBRARY}/studies/study1.py", "flags=re.I", "flags=re.IGNORECASE"),
+        change(
+            "studies/study1/study.yaml", "prior_question: priorQ", "prior_question: priorQ | strip"
+        ),
         experiments(f"{EXP1} {EXP2}", studies=["study1"]),
     ),
     "what makes tables of records": Row(
@@ -347,7 +383,7 @@ ROWS = {
         change(f"{LIBRARY}/engines/registry.py", OPENING, STATEMENT), NOTHING
     ),
     "an engine more, a folder in `engines/`": Row(engine_more, NOTHING),
-    "the list of studies, in `studies/__init__.py`": Row(
+    "the package of studies, `studies/__init__.py`": Row(
         append(f"{LIBRARY}/studies/__init__.py", "\nEDITED = True\n"),
         experiments(f"{EXP1} {EXP2}") | jobs("reference"),
     ),
@@ -372,8 +408,8 @@ ROWS = {
         change(f"{LIBRARY}/journal/store.py", OPENING, STATEMENT), NOTHING
     ),
     "a cognitive model": Row(
-        change(f"{LIBRARY}/cognition/rsa.py", "ALPHA = 3.4", "ALPHA = 3.5"),
-        jobs("reference") | ANALYSES,
+        change("studies/study1/study.yaml", "alpha: 3.4", "alpha: 3.5"),
+        jobs("reference", studies=["study1"]) | jobs("analysis_study1 report"),
     ),
     # Statistics, figures, report
     "what all figures share": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),
@@ -443,7 +479,7 @@ ROWS = {
         NOTHING,
     ),
     "a caption of Snakemake's own report": Row(
-        append("workflow/report/study1_bets.rst", "More.\n"), NOTHING
+        append("studies/study1/captions/bets.rst", "More.\n"), NOTHING
     ),
     "a pinned environment, without conda": Row(append("envs/python.yaml", "\n"), NOTHING),
     # Files
@@ -452,13 +488,13 @@ ROWS = {
         append(f"{REPLICATION}/study1_raw_responses.csv", "\n"),
         jobs("structure", models=["pico"], studies=["study1"])
         | jobs("validate", models=["pico"])
-        | END,
+        | end_of(["study1"]),
     ),
     "a result deleted": Row(
         delete(f"{REPLICATION}/study1_exp1.json"),
         jobs(EXP1, models=["pico"], studies=["study1"])
         | jobs("collect validate", models=["pico"])
-        | END,
+        | end_of(["study1"]),
     ),
     "the report deleted": Row(delete("results/report.html"), jobs("report")),
     "a log or benchmark deleted": Row(
@@ -580,9 +616,11 @@ def test_a_job_that_made_the_same_again_makes_nothing_else_stale(finished, tmp_p
 GROUPS = {
     "experiment 1": set(EXP1.split()),
     "experiment 2": set(EXP2.split()),
-    "analyses": {"analysis_study1", "analysis_study2", "report"},
-    "end": {"merge", "analysis_study1", "analysis_study2", "report"},
-    "checks": {"validate", "merge", "analysis_study1", "analysis_study2", "report"},
+    "analyses": {job.split()[0] for job in ANALYSES},
+    "end": {job.split()[0] for job in END},
+    "checks": {job.split()[0] for job in CHECKS},
+    "checks of study 1": {"validate", *(job.split()[0] for job in end_of(["study1"]))},
+    "checks of study 2": {"validate", *(job.split()[0] for job in end_of(["study2"]))},
     "nothing": set(),
 }
 

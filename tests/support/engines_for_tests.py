@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.models.chat import Prompt
-from grace.studies.base import Message
+from grace.studies.asking import Message
 
 
 class CharacterTokenizer:

@@ -116,14 +116,10 @@ def merge_log(tmp_path):
                 "model_key,replication,study,reported_model\r\n"
                 f"{model},{replication},study2,{version}\r\n"
             )
-        validations = []
-        for index, one in enumerate(reports):
-            validations.append(tmp_path / f"{index}.json")
-            validations[-1].write_text(one.model_dump_json())
         log = tmp_path / "merge.log"
         with pytest.raises(SystemExit) if on_invalid == "fail" else nullcontext(), logged(str(log)):
             merge["refuse_invalid"](
-                validations, on_invalid, list(merge["mixed_versions"](paths, [], STUDIES["study2"]))
+                reports, on_invalid, list(merge["mixed_versions"](paths, [], STUDIES["study2"]))
             )
         return log
 

@@ -26,7 +26,7 @@ def numbers(text: str) -> list[int]:
 
 def items_of(project: Project, study: str, experiment: str):
     run = run_of(study, experiment)
-    return run, trial_prompts(run, project.trials[study], list(project.variants.values()))
+    return run, trial_prompts(run, project.trials[study], list(project.variants[study].values()))
 
 
 @pytest.mark.parametrize("study", ["study1", "study2"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,7 +36,6 @@ from grace.results.tables import (
     write_rows,
 )
 from grace.runs.scripting import logged
-from grace.studies import STUDIES
 
 STUDY2 = STUDIES["study2"]
 #: What servers, models and gateways have been seen to send, or may.

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import ScriptedEngine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,6 @@ from grace.scoring import limbs
 from grace.scoring.forest import Harvest, distinct_prefixes, plant, tokens_one_by_one
 from grace.scoring.packing import Budget, Shape, logits_of, pack
 from grace.settings.loading import load_models
-from grace.studies import STUDIES
 from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]

@@ -3,13 +3,12 @@
 from math import factorial, prod
 
 import pytest
+from bundled_studies import STUDIES
 
-from grace.cognition import rsa
 from grace.pico import simulator
 from grace.pico.paraphrases import CELLS, GOAL_LABELS
-from grace.studies import STUDIES
-from grace.studies.study1 import Study1Trial
-from grace.studies.study2 import Study2Trial
+from grace.pico.trained_on import theory
+from grace.studies.trials import Trial
 
 #: Listener beliefs after each (access, observe), in %, from Goodman & Stuhlmüller's model.
 RSA_ROWS = {
@@ -22,31 +21,35 @@ RSA_ROWS = {
 }
 
 
-def study1_trial(access: int, observe: int) -> Study1Trial:
-    return Study1Trial(
-        participant_id="1",
-        story_shortname="jars",
-        story_setup="Jars leak.",
-        priorQ="How many of the 3 jars do you think leak?",
-        speach="Ada says so.",
-        speachQ="How many?",
-        knowledgeQ="Does Ada know?",
-        access=access,
-        observe=observe,
+def study1_trial(access: int, observe: int) -> Trial:
+    return STUDIES["study1"].trial(
+        {
+            "participant_id": "1",
+            "story_shortname": "jars",
+            "story_setup": "Jars leak.",
+            "priorQ": "How many of the 3 jars do you think leak?",
+            "speach": "Ada says so.",
+            "speachQ": "How many?",
+            "knowledgeQ": "Does Ada know?",
+            "access": access,
+            "observe": observe,
+        }
     )
 
 
-def study2_trial(goal: str, state: int) -> Study2Trial:
-    return Study2Trial(
-        Participant_ID="1",
-        Domain="pie",
-        Precontext="Ada baked.",
-        Scenario="Bo ate.",
-        Utterance="",
-        Goal=goal,
-        State=f"{state} hearts",
-        SP_Name="Bo",
-        LS_Name="Ada",
+def study2_trial(goal: str, state: int) -> Trial:
+    return STUDIES["study2"].trial(
+        {
+            "Participant_ID": "1",
+            "Domain": "pie",
+            "Precontext": "Ada baked.",
+            "Scenario": "Bo ate.",
+            "Utterance": "",
+            "Goal": goal,
+            "State": f"{state} hearts",
+            "SP_Name": "Bo",
+            "LS_Name": "Ada",
+        }
     )
 
 
@@ -71,7 +74,7 @@ def test_bets_average_the_rsa_row(cell: tuple[int, int]) -> None:
         assert sum(bet.values()) == pytest.approx(1)
         mean = sum(int(text.removesuffix("%")) * p for text, p in bet.items())
         assert mean == pytest.approx(RSA_ROWS[cell][state], abs=0.06)
-        assert mean == pytest.approx(100 * rsa.listener(*cell)[state])
+        assert mean == pytest.approx(100 * theory("study1").listener(*cell)[state])
 
 
 def test_knowledge_depends_on_access_alone() -> None:
@@ -93,14 +96,14 @@ def test_knowledge_depends_on_access_alone() -> None:
 def test_free_answers_have_the_joint_distribution_described(cell: tuple[int, int]) -> None:
     trial = study1_trial(*cell)
     answers = all_answers(simulator.study1_answer(trial))
-    beliefs = rsa.listener(*cell)
-    prior = rsa.prior()
+    beliefs = theory("study1").listener(*cell)
+    prior = theory("study1").prior()
     knows = simulator.knowledge(cell[0])
     marginals = [dict.fromkeys(range(0, 101, 10), 0.0) for _ in range(4)]
     for parts, probability in answers.items():
         answer = STUDIES["study1"].parse("".join(parts))
         assert answer.extraction_confidence == 1
-        bets = [int(getattr(answer, f"probability_{state}")) for state in range(4)]
+        bets = [int(answer[f"probability_{state}"]) for state in range(4)]
         assert sum(bets) == 100
         counts = [bet // 10 for bet in bets]
         multinomial = (
@@ -108,7 +111,7 @@ def test_free_answers_have_the_joint_distribution_described(cell: tuple[int, int
             / prod(factorial(count) for count in counts)
             * prod(float(p) ** count for p, count in zip(beliefs, counts, strict=True))
         )
-        expected = prior[answer.Prior_A] * multinomial * knows[answer.Knowledge_A]
+        expected = prior[answer["Prior_A"]] * multinomial * knows[answer["Knowledge_A"]]
         assert probability == pytest.approx(expected, rel=1e-9, abs=1e-15)
         for state, bet in enumerate(bets):
             marginals[state][bet] += probability
@@ -127,7 +130,7 @@ def test_utterances_are_sentences_of_the_form_asked_for(goal: str, state: int) -
     assert sum(answers.values()) == pytest.approx(1)
     assert len(answers) == 8
     for (text,), probability in answers.items():
-        assert STUDIES["study2"].parse(text).response_cleaned == text
+        assert STUDIES["study2"].parse(text)["response_cleaned"] == text
         assert simulator.study2_distributions(trial)["utterance"][text] == probability
 
 

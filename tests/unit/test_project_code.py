@@ -65,11 +65,16 @@ def before(project) -> dict[str, Code]:
         ("journal/store.py", set()),
         ("__init__.py", set()),
         # What is asked, and what reads the answers.
-        ("studies/study1.py", {"exp1", "exp2", "tables"}),
-        ("studies/base.py", {"exp1", "exp2", *TABLES}),
+        ("studies/asking.py", {"exp1", "exp2", *TABLES}),
+        ("studies/trials.py", {"exp1", "exp2", *TABLES}),
+        ("studies/expressions.py", {"exp1", "exp2", *TABLES}),
         ("prompts/variants.py", {"exp1", "exp2", *TABLES}),
-        ("studies/study1_answers.py", {"tables"}),
         ("studies/answers.py", set(TABLES)),
+        ("studies/distributions.py", set(TABLES)),
+        # What a declaration may say: what it does say is in the cells.
+        ("studies/declaration.py", set()),
+        ("studies/reading.py", set()),
+        ("studies/catalogue.py", set()),
         ("results/tables.py", set(TABLES)),
         ("results/records.py", set(TABLES)),
         ("studies/stimuli.py", set()),
@@ -101,8 +106,8 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
             "plan": Outputs(project).plan("pico", 0),
             "exp1": Outputs(project).experiment("pico", 0, "study1", "exp1"),
             "exp2": Outputs(project).experiment("pico", 0, "study1", "exp2"),
-            "structure": Outputs(project).structure(),
-            "probabilities": Outputs(project).probabilities(),
+            "structure": Outputs(project).structure("study1"),
+            "probabilities": Outputs(project).probabilities("study1"),
             "validation": Outputs(project).validation("pico"),
         }
 

@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bundled_studies import STUDIES
 
 from grace.errors import ConfigError
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
-from grace.studies import STUDIES
 from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,10 @@ import jsonschema
 import pytest
 import yaml
 
-from grace import schemas
+from grace import schemas, study_reference
 from grace.cluster.plan.settings import Cluster, Gpu, Policy, Volume
 from grace.settings.config import Config, ModelEntry, PlacementEntry
+from grace.studies.expressions import FILTERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,12 +40,22 @@ def test_every_key_is_explained(model):
     assert [key for key in model.model_fields if not re.search(rf"[`.]{key}\b", page)] == []
 
 
+def test_the_page_on_study_yaml_is_in_step_and_explains_every_key():
+    page = study_reference.PAGE.read_text(encoding="utf-8")
+    assert page == study_reference.text(), "run `python -m grace.schemas`"
+    assert set(study_reference.EXPLAINED) == set(FILTERS)
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert [row for row in rows if row.split(" | ")[-1].strip(" |") == ""] == []
+
+
 def test_a_mistyped_key_is_not():
     with pytest.raises(jsonschema.ValidationError, match="modles"):
         jsonschema.validate({"modles": ["pico"]}, schemas.schema("config"))
 
 
-def test_an_answer_out_of_range_is_not():
-    answer = {"Prior_A": 4, "extraction_confidence": 1, "extraction_errors": None}
-    with pytest.raises(jsonschema.ValidationError, match="maximum of 3"):
-        jsonschema.validate(answer, schemas.schema("study1_answer"))
+@pytest.mark.parametrize("path", sorted(ROOT.glob("studies/*/study.yaml")), ids=str)
+def test_the_bundled_studies_are_valid(path):
+    declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    jsonschema.validate(declared, schemas.schema("study"))
+    with pytest.raises(jsonschema.ValidationError, match="stimulus"):
+        jsonschema.validate({**declared, "stimulus": "x"}, schemas.schema("study"))

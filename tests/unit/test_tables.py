@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from test_experiments import DECODING, items_of, run_of
 
@@ -22,7 +23,6 @@ from grace.results.tables import (
     structured_rows,
     write_rows,
 )
-from grace.studies import STUDIES
 
 STUDY2 = STUDIES["study2"]
 

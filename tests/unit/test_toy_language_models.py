@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import tiny_architectures as tiny
 import torch
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -31,7 +32,6 @@ from grace.scoring.forest import plant
 from grace.scoring.joining import plan_query
 from grace.scoring.records import distribution, measured_query
 from grace.settings.config import ModelEntry, ScoringConfig
-from grace.studies import STUDIES
 from grace.studies.stimuli import read_trials
 
 END = 0

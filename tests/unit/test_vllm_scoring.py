@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from fake_openai import Asked, Reply
 from fake_vllm import BLOCK, FakeVllm, true_value, vllm_engine
@@ -34,7 +35,6 @@ from grace.scoring.serving_plan import (
 )
 from grace.settings.config import RequestsConfig
 from grace.settings.loading import load_models
-from grace.studies import STUDIES
 from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 from grace.cluster.run.storage import plain_name
 from grace.errors import GraceError
 from grace.models.weights import announced
+from grace.places import input_name
 from grace.provenance.environment import git_state, versions
 from grace.settings.outputs import Outputs
 from grace.settings.project import Project
@@ -62,39 +63,6 @@ def table_code(script):
     return lambda wildcards: OUTPUTS.table_code(script, wildcards.study)
 
 
-def analysis_code(study):
-    """scripts/analysis.R and what it sources, in that order."""
-    shared = [f"lib/{name}.R" for name in ("common", "statistics", "figures")]
-    own = [f"../studies/{study}/{name}.R" for name in ("models", "figures", "analysis")]
-    return OUTPUTS.script_code("analysis.R", *shared, *own)
-
-
-def report_sections(wildcards, threads):
-    """Each study's part of the report, in the config's order; paths are as seen from scripts/.
-
-    Not recorded: the files' digests are in `code`.
-    """
-    return [
-        {
-            "name": study,
-            "sources": [f"../studies/{study}/section.R"],
-            "section": f"../studies/{study}/section.Rmd",
-        }
-        for study in PROJECT.config.studies
-    ]
-
-
-def report_code():
-    """scripts/report.R, what it reads, and the studies' sections."""
-    shared = ("common.R", "html.R", "report.R", "sections.R", "generic_section.R", "report_page.html")
-    own = [
-        f"../studies/{study}/{name}"
-        for study in PROJECT.config.studies
-        for name in ("section.R", "section.Rmd")
-    ]
-    return OUTPUTS.script_code("report.R", "report.Rmd", *(f"lib/{name}" for name in shared), *own)
-
-
 def runtime(wildcards, threads):
     """Settings that change no byte of an output.
 
@@ -102,6 +70,7 @@ def runtime(wildcards, threads):
     """
     settings = PROJECT.config
     return {
+        "studies": PROJECT.study_jobs(),
         "requests": settings.requests.model_dump(),
         "scoring": settings.scoring.model_dump(),
         "serving": settings.serving.model_dump(),
@@ -115,33 +84,28 @@ def runtime(wildcards, threads):
     }
 
 
+def study_config(kind):
+    """The output configuration of a study's own outputs."""
+    return lambda wildcards: getattr(OUTPUTS, kind)(wildcards.study).model_dump()
+
+
+def studies(wildcards, threads):
+    """Where the studies lie; what is declared counts in `output_config`."""
+    return {"studies": PROJECT.study_jobs()}
+
+
+def reference_files(wildcards):
+    """What people and models of people are made from, as rules read it."""
+    return PROJECT.reference_files(wildcards.study)
+
+
 def stimuli(wildcards):
     return PROJECT.stimuli_path(wildcards.study)
 
 
-def per_replication(name):
-    """One file a study of the same model and replication."""
-    return expand(
-        f"<results>/{{{{model}}}}/replication-{{{{replication}}}}/{name}",
-        study=PROJECT.config.studies,
-    )
-
-
-def per_run(name):
-    """One file a model and replication."""
-    return expand(
-        f"<results>/{{model}}/replication-{{replication}}/{name}",
-        zip,
-        model=[model for model, _ in PROJECT.replications],
-        replication=[replication for _, replication in PROJECT.replications],
-        allow_missing=True,
-    )
-
-
-def if_studied(study, files, suffix):
-    """Those of the files that end so, if the config asks for the study that they are about."""
-    asked = study in PROJECT.config.studies
-    return [plain_name(file) for file in files if asked and plain_name(file).endswith(suffix)]
+def resource(name):
+    """A file that comes with the workflow, as rules read it."""
+    return input_name(f"resources/{name}", ROOT)
 
 
 def commit_now(wildcards, threads):
@@ -170,31 +134,3 @@ def what_is_fetched(wildcards):
 def pico_prompts(wildcards, threads):
     """The prompts that it is trained on."""
     return str(ROOT / "config" / "prompts" / "seed")
-
-
-def every_output(wildcards):
-    """All files that the config asks for."""
-    steps = [rules.plan, rules.collect, rules.validate, rules.merge, rules.reference]
-    steps += if_asked("exp1", [rules.generate, rules.tabulate, rules.structure])
-    steps += if_asked("exp2", [rules.score, rules.probabilities])
-    analyses = {"study1": rules.analysis_study1, "study2": rules.analysis_study2}
-    steps += [step for study, step in analyses.items() if study in PROJECT.config.studies]
-    return sorted(
-        {
-            file
-            for step in steps
-            for output in step.output
-            for model, replication in PROJECT.replications
-            for file in expand(
-                plain_name(output),
-                model=model,
-                replication=replication,
-                study=PROJECT.config.studies,
-            )
-        }
-    )
-
-
-def if_asked(experiment, files):
-    """The files, if the config asks for the experiment that makes them."""
-    return files if experiment in PROJECT.config.experiments else []

@@ -9,7 +9,7 @@ from snakemake.exceptions import LockException, WorkflowError
 
 from grace.cluster.run.storage import plain_name
 from grace.errors import GraceError
-from grace.results.usable import followed_by, refuse_without_usable_answer
+from grace.results.usable import refuse_without_usable_answer
 from grace.runs.holders import hold
 from grace.runs.leftovers import remove_partials
 from grace.runs.startup import begin, check_writable, end_orphans, in_use
@@ -82,7 +82,7 @@ def fail_without_usable_answer():
     if workflow.dryrun or workflow.execution_settings.no_hooks:
         return
     dag = workflow.dag
-    reports = [job for job in dag.jobs if job.rule.name == "report"]
+    reports = [job for job in dag.jobs if rule_of(job) == "report"]
     tables = [
         Path(plain_name(file))
         for job in reports
@@ -119,9 +119,9 @@ def tell_forecast():
         return
     runs = {}
     for job in workflow.dag.needrun_jobs(exclude_finished=False):
-        if job.rule.name in ("generate", "score"):
-            experiment = "exp1" if job.rule.name == "generate" else "exp2"
-            key = (job.wildcards.study, experiment)
+        step = step_of(job)
+        if step and step.asks:
+            key = (job.wildcards.study, step.experiment)
             runs[key] = runs.get(key, 0) + 1
     if runs:
         from grace.experiments.forecast import dry_run

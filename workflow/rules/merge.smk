@@ -1,4 +1,4 @@
-# Requires: all tables and validations, and the reference data in resources/reference.
+# Requires: all tables, and the people's data and models that studies declare.
 # Makes:    <results>/analysis-ready/: a study's table over models and replications (CSV and
 #           Parquet), and the rows of people and of cognitive models beside it.
 # Stops:    where a validation failed, unless `on_invalid: warn`.
@@ -6,9 +6,8 @@
 
 rule merge:
     input:
-        structured=if_asked("exp1", per_run("{study}_structured.csv")),
-        probabilities=if_asked("exp2", per_run("{study}_probabilities.csv")),
-        validations=per_run("validation.json"),
+        structured=tables("exp1", "structured.csv"),
+        probabilities=tables("exp2", "probabilities.csv"),
     output:
         csv="<results>/analysis-ready/{study}.csv",
         parquet="<results>/analysis-ready/{study}.parquet",
@@ -20,12 +19,13 @@ rule merge:
         "../../envs/python.yaml"
     resources:
         inference=serialize_on_cluster,
-        mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        mem_mb=memory("merge"),
+        runtime=STEPS["merge"].minutes,
     params:
-        output_config=OUTPUTS.merge().model_dump(),
+        output_config=study_config("merge"),
         code=code_digest(table_code("merge.py")),
         sources=code_files(table_code("merge.py")),
+        runtime=studies,
     message:
         "Merge {wildcards.study} over models and replications"
     script:
@@ -34,31 +34,25 @@ rule merge:
 
 rule reference:
     input:
-        human=ancient("resources/reference/study2_human_cells.csv"),
-        lexicon=ancient("resources/reference/politeness_lexicon.csv"),
-        weights=ancient("resources/reference/politeness_weights.csv"),
+        files=ancient(reference_files),
     output:
-        study1="<results>/analysis-ready/reference_study1.csv",
-        study2="<results>/analysis-ready/reference_study2.csv",
+        table="<results>/analysis-ready/reference_{study}.csv",
     log:
-        "<logs>/reference.log",
+        "<logs>/{study}_reference.log",
     group:
         "report"
     conda:
         "../../envs/python.yaml"
     resources:
         inference=serialize_on_cluster,
-        mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        mem_mb=memory("reference"),
+        runtime=STEPS["reference"].minutes,
     params:
-        inputs=OUTPUTS.input_digests(
-            "resources/reference/study2_human_cells.csv",
-            "resources/reference/politeness_lexicon.csv",
-            "resources/reference/politeness_weights.csv",
-        ),
+        output_config=study_config("reference"),
         code=code_digest(OUTPUTS.code("reference.py")),
         sources=code_files(OUTPUTS.code("reference.py")),
+        runtime=studies,
     message:
-        "Compute the cognitive models' rows"
+        "Compute the rows of people and cognitive models of {wildcards.study}"
     script:
         "../../scripts/reference.py"

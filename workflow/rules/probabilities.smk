@@ -15,12 +15,13 @@ rule probabilities:
         "../../envs/python.yaml"
     resources:
         inference=serialize_on_cluster,
-        mem_mb=memory("tables"),
-        runtime=JOBS["tables"].minutes,
+        mem_mb=memory("probabilities"),
+        runtime=STEPS["probabilities"].minutes,
     params:
-        output_config=OUTPUTS.probabilities().model_dump(),
+        output_config=study_config("probabilities"),
         code=code_digest(table_code("probabilities.py")),
         sources=code_files(table_code("probabilities.py")),
+        runtime=studies,
     message:
         "Compute {wildcards.study}'s distributions of {wildcards.model}"
     script:

@@ -4,10 +4,8 @@
 
 rule report:
     input:
-        tables_study1=if_studied("study1", rules.analysis_study1.output, ".csv"),
-        figures_study1=if_studied("study1", rules.analysis_study1.output, ".png"),
-        tables_study2=if_studied("study2", rules.analysis_study2.output, ".csv"),
-        figures_study2=if_studied("study2", rules.analysis_study2.output, ".png"),
+        **made_by_analyses("tables", ".csv"),
+        **made_by_analyses("figures", ".png"),
         metadata=per_run("metadata.json"),
         validation=per_run("validation.json"),
     output:
@@ -21,9 +19,9 @@ rule report:
     resources:
         inference=serialize_on_cluster,
         mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        runtime=STEPS["report"].minutes,
     params:
-        output_config=OUTPUTS.analysis().model_dump(),
+        output_config=report_config(),
         failed=failed_before,
         code=code_digest(report_code()),
         sources=code_files(report_code()),

@@ -5,8 +5,9 @@ from grace.runs import continuation
 from grace.cluster.plan import indexed, pod_plan, policy, policy_report
 from grace.cluster.run import plugin
 from grace.cluster.run.executor import ExecutorPlan
-from grace.cluster.plan.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, memory_for_attempt
+from grace.cluster.plan.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, memory_for_attempt
 from grace.cluster.run.storage import adapt
+from grace.places import is_used_from_elsewhere
 from grace.runs.scripting import show
 
 
@@ -15,7 +16,11 @@ def refuse_what_breaks_policy(jobs):
     names = ("model", "replication")
     policy_report.refuse(
         PROJECT,
-        [(job.rule.name, *(job.wildcards_dict.get(name) for name in names)) for job in jobs],
+        [
+            (rule_of(job), *(job.wildcards_dict.get(name) for name in names))
+            for job in jobs
+            if rule_of(job)
+        ],
         shared=workflow.storage_settings.default_storage_provider is None,
     )
 
@@ -43,14 +48,24 @@ def cluster_plan():
     )
 
 
+def fit_cluster():
+    """Whether pods can run this; raises `GraceError`."""
+    if is_used_from_elsewhere(ROOT):
+        raise GraceError(
+            "Pods get the code from the folder that a run is started in, and this one uses Grace"
+            " from elsewhere: run it on a cluster in a checkout of Grace, with your config in it."
+        )
+    return PROJECT.placements
+
+
 # Snakemake looks for executors and makes files after this.
-KUBERNETES = plugin.register(workflow, cluster_plan, fit=lambda: PROJECT.placements)
+KUBERNETES = plugin.register(workflow, cluster_plan, fit=fit_cluster)
 adapt(workflow, PROJECT.config.results)
 
 
 def stop_where_policy_is_broken(jobs):
     """For `policy` and `manifests` alone; Snakemake tells of a job that fails three times over."""
-    names = {job.rule.name for job in jobs}
+    names = {rule_of(job) for job in jobs}
     try:
         if "policy" in names:
             verdicts = policy_report.verdicts(PROJECT)
@@ -104,6 +119,6 @@ def serialize_on_cluster(wildcards):
     return int(on_cluster())
 
 
-def memory(group):
-    """MB of memory for a job of the group; more each time."""
-    return lambda wildcards, attempt: memory_for_attempt(JOBS[group].mem_mb, attempt)
+def memory(step):
+    """MB of memory for a job of the step; more each time."""
+    return lambda wildcards, attempt: memory_for_attempt(STEPS[step].mem_mb, attempt)

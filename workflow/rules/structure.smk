@@ -15,12 +15,13 @@ rule structure:
         "../../envs/python.yaml"
     resources:
         inference=serialize_on_cluster,
-        mem_mb=memory("tables"),
-        runtime=JOBS["tables"].minutes,
+        mem_mb=memory("structure"),
+        runtime=STEPS["structure"].minutes,
     params:
-        output_config=OUTPUTS.structure().model_dump(),
+        output_config=study_config("structure"),
         code=code_digest(table_code("structure.py")),
         sources=code_files(table_code("structure.py")),
+        runtime=studies,
     message:
         "Parse {wildcards.study}'s answers of {wildcards.model}"
     script:

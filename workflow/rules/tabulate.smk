@@ -15,11 +15,13 @@ rule tabulate:
         "../../envs/python.yaml"
     resources:
         inference=serialize_on_cluster,
-        mem_mb=memory("tables"),
-        runtime=JOBS["tables"].minutes,
+        mem_mb=memory("tabulate"),
+        runtime=STEPS["tabulate"].minutes,
     params:
+        output_config=study_config("tabulate"),
         code=code_digest(table_code("tabulate_responses.py")),
         sources=code_files(table_code("tabulate_responses.py")),
+        runtime=studies,
     message:
         "Tabulate {wildcards.study}'s raw answers of {wildcards.model}"
     script:

@@ -4,8 +4,8 @@
 
 rule validate:
     input:
-        structured=if_asked("exp1", per_replication("{study}_structured.csv")),
-        probabilities=if_asked("exp2", per_replication("{study}_probabilities.csv")),
+        structured=per_replication("{study}_structured.csv", "exp1"),
+        probabilities=per_replication("{study}_probabilities.csv", "exp2"),
     output:
         validation="<results>/{model}/replication-{replication}/validation.json",
     log:
@@ -16,12 +16,13 @@ rule validate:
         "../../envs/python.yaml"
     resources:
         inference=serialize_on_cluster,
-        mem_mb=memory("tables"),
-        runtime=JOBS["tables"].minutes,
+        mem_mb=memory("validate"),
+        runtime=STEPS["validate"].minutes,
     params:
         output_config=validation_config,
         code=code_digest(OUTPUTS.code("validate.py")),
         sources=code_files(OUTPUTS.code("validate.py")),
+        runtime=studies,
     message:
         "Validate {wildcards.model}, replication {wildcards.replication}"
     script:

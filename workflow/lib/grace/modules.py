@@ -30,6 +30,7 @@ INERT = (
     "prompts/plain_text.py",  # refuses, or lets pass
     "experiments/preflight.py",
     "runs/process_id.py",
+    "places.py",  # finds files, which count by content
     "progress.py",
     "provenance/environment.py",
     "runs/scripting.py",
@@ -38,6 +39,11 @@ INERT = (
     "serving/rundir.py",
     "serving/supervisor.py",
     "serving/warden.py",
+    "studies/catalogue.py",
+    "studies/declaration.py",  # its values enter through the cells
+    "studies/analysis_parts.py",
+    "studies/reading.py",
+    "studies/soundness.py",
 )
 #: The library's side of each experiment; counts only for its own.
 EXPERIMENTS = {"exp1": "experiments/generation.py", "exp2": "experiments/measurement.py"}
@@ -97,8 +103,8 @@ def _scoring_modules(engine: str) -> tuple[str, ...]:
     return tuple(f"engines/{engine}/{module}" for module in registry.spec(engine).scoring_modules)
 
 
-def experiment_modules(engine: str, study: str, experiment: str) -> tuple[str, ...]:
+def experiment_modules(engine: str, experiment: str) -> tuple[str, ...]:
     """What is behind one experiment's records, its script apart."""
     common = ("experiments/inference.py", "models/chat.py")
-    own = (EXPERIMENTS[experiment], f"studies/{study}.py")
+    own = (EXPERIMENTS[experiment], "studies/asking.py")
     return (*own, *_engine(engine, experiment), *common)

@@ -16,8 +16,7 @@ from grace.experiments.trials import Run, TrialPrompt, trial_prompts
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.settings.config import GenerationConfig
 from grace.settings.project import Project
-from grace.studies import STUDIES
-from grace.studies.base import StudyDesign
+from grace.studies.asking import StudyDesign
 
 
 @dataclass(frozen=True)
@@ -95,21 +94,21 @@ def _items(project: Project, model: str, study: str, experiment: str) -> list[Tr
     run = Run(
         model_key=model,
         model_name=project.models[model].name,
-        study=STUDIES[study],
+        study=project.studies[study],
         experiment=experiment,
         replication=config.replication_indices[0],
         base_seed=config.base_seed,
         shuffle=config.shuffle,
     )
-    return trial_prompts(run, project.trials[study], list(project.variants.values()))
+    return trial_prompts(run, project.trials[study], list(project.variants[study].values()))
 
 
 def _requests(project: Project, study: str, experiment: str) -> Requests:
     """The same for every model, as no tokeniser is needed to count them."""
     items = _items(project, project.config.models[0], study, experiment)
     if experiment == "exp1":
-        return generation_requests(STUDIES[study], items, project.config.generation)
-    return scoring_requests(STUDIES[study], items)
+        return generation_requests(project.studies[study], items, project.config.generation)
+    return scoring_requests(project.studies[study], items)
 
 
 def dry_run(project: Project, runs: Mapping[tuple[str, str], int]) -> str:
@@ -138,8 +137,8 @@ def rows(project: Project) -> Iterator[ForecastRow]:
     config = project.config
     requests = {
         (study, experiment): _requests(project, study, experiment)
-        for study in config.studies
-        for experiment in config.experiments
+        for study, experiments in project.asked.items()
+        for experiment in experiments
     }
     for model, entry in project.models.items():
         tokenizer = None
@@ -156,7 +155,7 @@ def rows(project: Project) -> Iterator[ForecastRow]:
             if tokenizer is not None:
                 items = _items(project, model, study, experiment)
                 forms = config.scoring.surface_forms
-                tokens = scoring_tokens(STUDIES[study], items, tokenizer, forms)
+                tokens = scoring_tokens(project.studies[study], items, tokenizer, forms)
             yield ForecastRow(model, label, found, None, tokens, missing=tokens is None)
 
 

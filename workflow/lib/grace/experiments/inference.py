@@ -24,12 +24,13 @@ from grace.experiments.trials import Run, TrialPrompt, trial_prompts
 from grace.journal import Journal
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.models.identity import ModelIdentity
+from grace.places import named
 from grace.prompts.variants import PromptSet
 from grace.provenance import environment
 from grace.results.records import write_json, write_records
 from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.settings.output_configs import ExperimentConfig, MeasurementConfig, SamplingConfig
-from grace.studies import DESIGNS
+from grace.studies.catalogue import study_of_job
 from grace.studies.stimuli import read_trials
 
 
@@ -66,7 +67,7 @@ def infer(
     model_key = config.model["key"]
     entry = ModelEntry.model_validate(settings["entry"])
     runtime = runtime_of(settings)
-    study = DESIGNS[config.study]
+    study = study_of_job(settings["studies"][config.study])
     run = Run(
         model_key=model_key,
         model_name=entry.name,
@@ -76,7 +77,7 @@ def infer(
         base_seed=config.base_seed,
         shuffle=config.shuffle,
     )
-    variants = [PromptSet(runtime.root / "config" / "prompts" / name) for name in config.prompts]
+    variants = [study.variant(name) for name in config.prompts]
     items = trial_prompts(run, read_trials(stimuli, study, config.limit), variants)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
     identity.check_unchanged(config.model, "since this run was planned")
@@ -162,7 +163,7 @@ def _origin(
 ) -> dict[str, Any]:  # fmt: skip
     """Model, tokeniser, seeds and the files read, by path from the project's root."""
     files = {
-        path.relative_to(root).as_posix(): file_digest(path)
+        named(path, root): file_digest(path)
         for variant in variants
         for path in variant.files(run.study.templates[run.experiment])
     }

@@ -27,7 +27,7 @@ from grace.provenance import environment
 from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
 from grace.scoring.joining import AS_ASKED, QueryPlan, plan_query
 from grace.scoring.records import BOUNDS, bounded_query, failed_query, measured_query
-from grace.studies.base import Query, StudyDesign
+from grace.studies.asking import Query, StudyDesign
 
 logger = logging.getLogger(__name__)
 

@@ -28,12 +28,12 @@ from grace.experiments.trials import prompt_id
 from grace.foreign_text import message
 from grace.models.chat import ChatTokenizer, ControlTokenError, model_source, tokenizer_of
 from grace.models.identity import ModelIdentity
-from grace.prompts.variants import PromptSet
 from grace.provenance import environment
 from grace.results.records import write_json
 from grace.settings.config import Config, ModelEntry
 from grace.source_code import joined_digest
-from grace.studies import DESIGNS
+from grace.studies.asking import StudyDesign
+from grace.studies.catalogue import study_of_job
 from grace.studies.stimuli import numbered_trials, read_trials
 
 logger = logging.getLogger(__name__)
@@ -101,12 +101,12 @@ def _key(model: Mapping[str, Any], entry: ModelEntry, wanted: Json) -> str:
             dict(model),
             # Commits of the hub, which it does not know.
             [entry.revision, entry.tokenizer_revision],
-            wanted,
+            {name: value for name, value in wanted.items() if name != "studies"},
             joined_digest(
                 modules.library(
                     "experiments/preflight.py",
                     "experiments/measurement.py",
-                    *(f"studies/{name}.py" for name in wanted["stimuli"]),
+                    "studies/asking.py",
                 )
             ),
             importlib.metadata.version("transformers"),
@@ -118,34 +118,36 @@ def _key(model: Mapping[str, Any], entry: ModelEntry, wanted: Json) -> str:
 class _Place:
     """Where a prompt comes from."""
 
-    study: str
+    study: StudyDesign
     experiment: str
     variant: str
     file: Path
     index: int
 
     def __str__(self) -> str:
-        row, _ = numbered_trials(self.file, DESIGNS[self.study])[self.index]
-        return f"{self.study}_{self.experiment}, {self.file}, row {row}, variant {self.variant}"
+        row, _ = numbered_trials(self.file, self.study)[self.index]
+        return (
+            f"{self.study.name}_{self.experiment}, {self.file}, row {row}, variant {self.variant}"
+        )
 
     def columns(self, token: str) -> str:
         """The columns of the trial that hold a token; empty where only the template does."""
-        _, trial = numbered_trials(self.file, DESIGNS[self.study])[self.index]
+        _, trial = numbered_trials(self.file, self.study)[self.index]
         named = [name for name, value in trial.row().items() if token in str(value)]
         return f", column {', '.join(named)}" if named else ""
 
 
-def _prompts(wanted: Json, root: Path) -> Iterator[tuple[_Place, Any]]:
+def _prompts(wanted: Json) -> Iterator[tuple[_Place, Any]]:
     """Every distinct prompt with the place of the first trial that asks it.
 
     Messages in experiment 1, a query in experiment 2.
     """
-    variants = [PromptSet(root / "config" / "prompts" / name) for name in wanted["variants"]]
     for name, path in wanted["stimuli"].items():
-        study, seen = DESIGNS[name], set()
+        study, seen = study_of_job(wanted["studies"][name]), set()
+        variants = [study.variant(name) for name in wanted["variants"]]
         for index, trial in enumerate(read_trials(Path(path), study, wanted["limit"])):
             for variant in variants:
-                place = (name, variant.variant, Path(path), index)
+                place = (study, variant.variant, Path(path), index)
                 if "exp1" in wanted["experiments"]:
                     messages = study.messages(trial, variant)
                     if (key := prompt_id([messages])) not in seen:
@@ -164,7 +166,7 @@ def _problems(model_key: str, entry: ModelEntry, wanted: Json, root: Path) -> It
     if tokenizer is None:
         return  # messages are sent, and the server alone knows their tokens
     limit, named = _limit(model_key, entry, root)
-    for place, prompt in _prompts(wanted, root):
+    for place, prompt in _prompts(wanted):
         try:
             if place.experiment == "exp1":
                 tokens, room = len(tokenizer.render(prompt).token_ids), wanted["max_tokens"]
@@ -257,9 +259,7 @@ def _probe(model_key: str, entry: ModelEntry, wanted: Json, runtime: Runtime) ->
     tokenizer = _tokenizer(model_key, entry, runtime.root)
     if tokenizer is None:
         return  # refused when the config was read
-    queries = (
-        found for place, found in _prompts(wanted, runtime.root) if place.experiment == "exp2"
-    )
+    queries = (found for place, found in _prompts(wanted) if place.experiment == "exp2")
     query = min(queries, key=lambda query: len(query.messages[-1]["content"]))
     plan = tokenised(query, tokenizer, wanted["surface_forms"])
     request = ScoreRequest(

@@ -10,7 +10,8 @@ from grace import seeds
 from grace.digests import digest
 from grace.errors import EngineError
 from grace.prompts.variants import PromptSet
-from grace.studies.base import StudyDesign, Trial
+from grace.studies.asking import StudyDesign
+from grace.studies.trials import Trial
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Run:
     def seed(self) -> int:
         """The experiment's seed."""
         return seeds.experiment_seed(
-            self.base_seed, self.replication, self.study.name, self.experiment
+            self.base_seed, self.replication, self.study.seed_offset(self.experiment)
         )
 
     @property

@@ -12,9 +12,10 @@ from grace.errors import EngineError
 from grace.foreign_text import message as one_line
 from grace.models.files import advice
 from grace.models.rendering import CLOCK, TEMPLATE_DATE, EndlessError, RenderingError, render
+from grace.places import located
 from grace.prompts.plain_text import known_control_token, shortened
 from grace.settings.config import ModelEntry
-from grace.studies.base import Message
+from grace.studies.asking import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +44,7 @@ def model_source(name: str, root: Path) -> str:
 
     Raises `EngineError` where `name` looks like a folder of the project but is none.
     """
-    folder = root / name
+    folder = located(name, root)
     if folder.is_dir():
         return str(folder)
     if name.startswith((".", "/", "resources/")):

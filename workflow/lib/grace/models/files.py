@@ -13,6 +13,7 @@ from pathlib import Path
 
 from grace.contents import model_files
 from grace.errors import ConfigError, EngineError
+from grace.places import located
 from grace.settings.config import ModelEntry
 from grace.settings.fields import plain_path
 
@@ -36,7 +37,7 @@ def with_plain_folders(model_key: str, entry: ModelEntry, root: Path) -> ModelEn
         value = getattr(entry, field)
         if value is None or (short := plain_path(value)) == value:
             continue
-        if not (root / short).is_dir():
+        if not located(short, root).is_dir():
             raise ConfigError(
                 f"config/models.yaml: model '{model_key}': `{field}` is '{value}', but there is no"
                 f" folder {root / short}. Correct it, or put the model there."

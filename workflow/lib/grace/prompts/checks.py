@@ -9,8 +9,9 @@ from pathlib import Path
 from grace.digests import digest
 from grace.errors import ConfigError
 from grace.prompts.variants import PromptSet
-from grace.studies.base import Message, StudyDesign, Trial
+from grace.studies.asking import Message, StudyDesign
 from grace.studies.stimuli import numbered_trials
+from grace.studies.trials import Trial
 
 
 def chats(

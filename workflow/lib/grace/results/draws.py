@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from grace.settings.config import GenerationConfig
-from grace.studies import Study
+from grace.studies.study import Study
 
 CHANCE = 1e-6
 """Least chance of an honest server to repeat itself as often as was seen, for it to be believed."""

@@ -17,7 +17,7 @@ from grace.errors import RecordError
 from grace.foreign_text import writable
 from grace.results.records import replacing
 from grace.scoring.records import BOUNDS, distribution
-from grace.studies import Study
+from grace.studies.study import Study
 
 Row = dict[str, Any]
 RESPONSE_COLUMNS = ("model_name", "model_response", "response_timestamp", "processing_time_ms")
@@ -74,7 +74,7 @@ def probability_columns(study: Study) -> tuple[str, ...]:
 
 
 def _inputs(record: Mapping[str, Any], study: Study) -> Row:
-    trial = study.trial_model.model_validate(record["trial"])
+    trial = study.trial(record["trial"])
     return {**trial.row(), **study.derived_columns(trial)}
 
 
@@ -105,7 +105,7 @@ def structured_rows(
     """Raw rows with their answers parsed; a row is never dropped."""
     for raw in rows:
         failed = raw["status"] != "ok"
-        answer = study.parse(raw["model_response"]).model_dump()
+        answer = study.parse(raw["model_response"], raw).row()
         if failed:
             answer["extraction_errors"] = f"no response ({raw['status']})"
         flags = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,10 +11,10 @@ from pydantic import BaseModel, ConfigDict
 
 from grace.results import draws
 from grace.settings.config import GenerationConfig, Thresholds
+from grace.studies.study import Study
 from grace.models.names import same_model
 from grace.scoring.records import BOUNDS
-from grace.studies import Study
-from grace.results.tables import ROW_KEY
+from grace.results.tables import ROW_KEY, TEXT_COLUMNS
 
 #: Rows to review that a check lists; the others are only counted.
 LISTED = 50
@@ -305,6 +306,44 @@ def check_probabilities(
         _share(low), "<=", thresholds.max_low_mass_rate, measured[low],
     )  # fmt: skip
     return checks.found
+
+
+def study_checks(
+    study: Study,
+    answers: pd.DataFrame | None,
+    measured: pd.DataFrame | None,
+    *,
+    expected: int,
+    thresholds: Thresholds,
+    decoding: GenerationConfig | None,
+    answers_as: str | None,
+) -> list[Check]:
+    """All checks on a study's structured and probability tables of one replication.
+
+    `expected` is the number of rows, `answers_as` how a server is to name the model; `decoding` is
+    None where no answers are sampled.
+    """
+    checks: list[Check] = []
+    if answers is not None:
+        checks += check_structured(answers, study, expected, thresholds)
+        checks += check_models(answers, study, "exp1", answers_as)
+        assert decoding is not None  # answers were sampled
+        checks += check_draws(answers, measured, study, decoding)
+    if measured is not None:
+        checks += check_probabilities(measured, study, expected, thresholds)
+        checks += check_models(measured, study, "exp2", answers_as)
+    return checks
+
+
+def read_checked(path: Path) -> pd.DataFrame:
+    """A table to be checked; an answer "NA" or "null" is an answer, not a missing value."""
+    return pd.read_csv(
+        path,
+        keep_default_na=False,
+        na_values=[""],
+        dtype=dict.fromkeys(TEXT_COLUMNS, "string"),
+        low_memory=False,
+    )
 
 
 def report(model_key: str, replication: int, checks: Iterable[Check]) -> Report:

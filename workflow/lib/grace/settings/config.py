@@ -50,14 +50,17 @@ from grace.settings.fields import (
     Revision,
     Seconds,
     Source,
+    StudyEntry,
     SurfaceForms,
     Text,
     Variable,
 )
 
-StudyName = Literal["study1", "study2"]
 ExperimentName = Literal["exp1", "exp2"]
-STUDIES: tuple[StudyName, ...] = ("study1", "study2")
+#: What a run asks where the config does not say.
+DEFAULT_STUDIES = ["study1", "study2"]
+SHORT_STIMULI = "_csv"
+"""The ending of `study1_csv` and its like, short forms of `stimuli.study1`."""
 if TYPE_CHECKING:
     EngineName = str
 else:
@@ -94,13 +97,6 @@ def _types(annotation: Any) -> set[Any]:
     if get_origin(annotation) in (Union, UnionType):
         return set().union(*map(_types, get_args(annotation)))
     return {annotation}
-
-
-class Stimuli(Strict):
-    """Where each study's trials are read from."""
-
-    study1: CsvPath = "resources/stimuli/study1.csv"
-    study2: CsvPath = "resources/stimuli/study2.csv"
 
 
 class GenerationConfig(Strict):
@@ -199,14 +195,16 @@ class Thresholds(Strict):
 class Config(Strict):
     """Everything a user may set in config/config.yaml or with `--config`."""
 
-    SHORT_FORMS: ClassVar[tuple[str, ...]] = tuple(f"{study}_csv" for study in STUDIES)
+    SHORT_FORMS: ClassVar[tuple[str, ...]] = ("<study>_csv",)
 
     models: Annotated[list[Name], BeforeValidator(_as_list)] = Field(["pico"], min_length=1)
     replications: Replications = Field(
         2, description="A number of replications, or a list of their indices."
     )
-    studies: Annotated[list[StudyName], BeforeValidator(_as_list)] = Field(
-        list(STUDIES), min_length=1
+    studies: Annotated[list[StudyEntry], BeforeValidator(_as_list)] = Field(
+        DEFAULT_STUDIES,
+        min_length=1,
+        description="Bundled studies by name, and folders of your own, such as `./my-study`.",
     )
     experiments: Annotated[list[ExperimentName], BeforeValidator(_as_list)] = Field(
         ["exp1", "exp2"], min_length=1
@@ -214,7 +212,13 @@ class Config(Strict):
     variants: Annotated[list[Name], BeforeValidator(_as_list)] = Field(
         ["seed"], min_length=1, description="Prompt wordings: folders of config/prompts."
     )
-    stimuli: Stimuli = Stimuli()
+    stimuli: dict[str, CsvPath] = Field(
+        default_factory=dict,
+        description="Files of trials by study; otherwise what the study declares.",
+    )
+    name: Folder | None = Field(
+        None, description="Folder of the study that `snakemake new_study` writes."
+    )
     limit: int | None = Field(
         None, ge=1, le=1_000_000_000, description="Only the first so many trials."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -66,16 +66,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def explain(
-    source: str, error: ValidationError, model: type[BaseModel], *, wrapped: bool = False
+    source: str | Callable[[tuple[int | str, ...]], str],
+    error: ValidationError,
+    model: type[BaseModel],
+    *,
+    wrapped: bool = False,
 ) -> ConfigError:
-    """Pydantic's findings as one line each. `wrapped`: the first key is ours, not the file's."""
+    """Pydantic's findings as one line each. `wrapped`: the first key is ours, not the file's.
+
+    `source` is the file, or gives it for the place of a key.
+    """
     lines = []
     for finding in error.errors():
         place = finding["loc"][int(wrapped) :]
-        lines.append(f"{source}: {_line(finding, place, _keys_at(model, finding['loc'][:-1]))}")
+        where = source if isinstance(source, str) else source(place)
+        lines.append(f"{where}: {_line(finding, place, _keys_at(model, finding['loc'][:-1]))}")
     distinct = list(dict.fromkeys(lines))
     if len(distinct) > MOST:
-        distinct[MOST:] = [f"{source}: … and {len(distinct) - MOST} more."]
+        where = source if isinstance(source, str) else source(())
+        distinct[MOST:] = [f"{where}: … and {len(distinct) - MOST} more."]
     return ConfigError(TOKEN.sub("(hidden)", "\n".join(distinct)))
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from grace.engines import registry
 from grace.errors import ConfigError
-from grace.settings.config import STUDIES, Config, ModelEntry, Models
+from grace.settings.config import SHORT_STIMULI, Config, ModelEntry, Models
 from grace.settings.explain import explain, nearest
 from grace.settings.yaml_reader import read_sheet
 
@@ -21,13 +21,12 @@ from grace.settings.yaml_reader import read_sheet
 def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
     """Validate the merged config dict that Snakemake hands over.
 
-    `study1_csv` and `study2_csv` are short forms of `stimuli.study1` and `stimuli.study2`, and
-    win over them. Raises `ConfigError`.
+    `<study>_csv` is the short form of `stimuli.<study>`, and wins over it. Raises `ConfigError`.
     """
     merged = dict(values)
-    for study in STUDIES:
-        key = f"{study}_csv"
-        if key in merged:
+    for key in values:
+        study = str(key).removesuffix(SHORT_STIMULI)
+        if study and study != key:
             short, stimuli = merged.pop(key), merged.get("stimuli") or {}
             if not isinstance(short, str):
                 shown = "empty" if short is None else repr(short)
@@ -36,8 +35,7 @@ def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
                 )
             if not isinstance(stimuli, Mapping):
                 raise ConfigError(
-                    f"{source}: key 'stimuli' is {stimuli!r}, but: must map study1 and study2 to"
-                    " CSV files."
+                    f"{source}: key 'stimuli' is {stimuli!r}, but: must map studies to CSV files."
                 )
             merged["stimuli"] = {**stimuli, study: short}
     try:

@@ -33,8 +33,8 @@ class PlanConfig(_OutputConfig):
 class ExperimentConfig(_OutputConfig):
     """What either experiment's records depend on.
 
-    `limit` is the number of trials, `stimuli` the digest of what they ask, and `prompts` those of
-    the templates, by variant.
+    `limit` is the number of trials, `stimuli` the digest of what they ask, `prompts` those of the
+    templates, by variant, and `asks` that of the part of the study's declaration that asks.
     """
 
     model: dict[str, Any]
@@ -42,10 +42,12 @@ class ExperimentConfig(_OutputConfig):
     experiment: str
     replication: int
     base_seed: int
+    seed_offset: int
     shuffle: bool
     limit: int
     stimuli: str
     prompts: dict[str, str]
+    asks: str
 
 
 class SamplingConfig(ExperimentConfig):
@@ -60,14 +62,23 @@ class MeasurementConfig(ExperimentConfig):
     surface_forms: list[str]
 
 
-class StructureConfig(_OutputConfig):
+class TableConfig(_OutputConfig):
+    """What a study's raw table depends on, the records apart.
+
+    `reads` is the digest of the part of the study's declaration that reads answers.
+    """
+
+    reads: str
+
+
+class StructureConfig(TableConfig):
     """What parsing depends on."""
 
     extraction: ExtractionConfig
     percentage_tolerance: float
 
 
-class ProbabilitiesConfig(_OutputConfig):
+class ProbabilitiesConfig(TableConfig):
     """What the probability tables depend on, the records apart."""
 
     min_option_mass: float
@@ -76,22 +87,42 @@ class ProbabilitiesConfig(_OutputConfig):
 class ValidationConfig(_OutputConfig):
     """What validation depends on, the tables apart.
 
-    `trials` is their number, by study; `answers_as` is how a server is to name the model;
-    `decoding` is None where no answers are sampled.
+    `trials` is their number, by study, `reads` as in `TableConfig`; `answers_as` is how a server
+    is to name the model; `decoding` is None where no answers are sampled.
     """
 
     answers_as: str | None
     decoding: GenerationConfig | None
     thresholds: Thresholds
     trials: dict[str, int]
+    reads: dict[str, str]
     variants: list[str]
 
 
-class MergeConfig(_OutputConfig):
-    """What merging depends on, the tables apart."""
+class MergeConfig(TableConfig):
+    """What merging depends on, the tables apart: what checks a study alone, too.
+
+    `answers_as` is by model, `trials` the study's.
+    """
 
     on_invalid: Literal["fail", "warn"]
     decoding: GenerationConfig | None
+    answers_as: dict[str, str | None]
+    thresholds: Thresholds
+    trials: int
+    variants: list[str]
+
+
+class ReferenceConfig(_OutputConfig):
+    """What a study's rows of people and of models of people depend on.
+
+    The declaration's parts, the digests of the files that they name, and that of theory.py.
+    """
+
+    people: dict[str, Any] | None
+    theory: list[dict[str, Any]]
+    files: dict[str, str]
+    code: str | None
 
 
 class AnalysisConfig(_OutputConfig):
@@ -108,9 +139,23 @@ class AnalysisConfig(_OutputConfig):
     generation: dict[str, Any]
 
 
+class StudyAnalysisConfig(AnalysisConfig):
+    """What one study's analysis depends on; `declaration` is JSON, as R is told it."""
+
+    study: str
+    declaration: str
+
+
+class ReportConfig(AnalysisConfig):
+    """What the report depends on; `studies` holds declarations as JSON, by name."""
+
+    studies: dict[str, str]
+
+
 class PicoConfig(_OutputConfig):
     """What the bundled model depends on: settings, prompts, the simulated people's data."""
 
     settings: dict[str, Any]
     prompts: str
+    people: dict[str, list[str]]
     reference: dict[str, str]

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from grace import modules
+from grace import modules, seeds
 from grace.digests import file_digest
 from grace.modules import Code
-from grace.pico.settings import Settings
+from grace.pico.settings import TRAINED_ON, Settings
+from grace.places import located
 from grace.prompts.variants import PromptSet
 from grace.settings.config import GenerationConfig
 from grace.settings.output_configs import (
@@ -22,13 +23,19 @@ from grace.settings.output_configs import (
     PicoConfig,
     PlanConfig,
     ProbabilitiesConfig,
+    ReferenceConfig,
+    ReportConfig,
     SamplingConfig,
     StructureConfig,
+    StudyAnalysisConfig,
+    TableConfig,
     ValidationConfig,
 )
 from grace.settings.project import Project
-from grace.source_code import script_imports
-from grace.studies import STUDIES
+from grace.source_code import script_imports, source_digest
+from grace.studies.analysis_files import told_analysis, told_report
+from grace.studies.catalogue import bundled
+from grace.studies.theory import reference_depends_on, theory_file
 
 
 class Outputs:
@@ -45,7 +52,8 @@ class Outputs:
         return PlanConfig(
             model=self._project.model_configs[model],
             replication=replication,
-            seeds=self._project.seeds(replication),
+            # Not the experiments' own: another study would make all of them stale.
+            seeds={"base_seed": seeds.replication_seed(self._config.base_seed, replication)},
             shuffle=self._config.shuffle,
         )
 
@@ -60,26 +68,35 @@ class Outputs:
             "experiment": experiment,
             "replication": replication,
             "base_seed": config.base_seed,
+            "seed_offset": project.studies[study].seed_offset(experiment),
             "shuffle": config.shuffle,
             # As many as there are: a limit beyond the last trial changes nothing.
             "limit": len(project.trials[study]),
             "stimuli": project.stimuli_digests[study],
             "prompts": project.prompt_digests[f"{study}_{experiment}"],
+            "asks": project.studies[study].asking_digest(experiment),
         }
         if experiment == "exp1":
             return SamplingConfig(**common, decoding=config.generation)
         return MeasurementConfig(**common, surface_forms=list(config.scoring.surface_forms))
 
-    def structure(self) -> StructureConfig:
+    def tabulate(self, study: str) -> TableConfig:
+        """Of a study's raw table."""
+        return TableConfig(reads=self._reads(study))
+
+    def structure(self, study: str) -> StructureConfig:
         """Of structured answers."""
         return StructureConfig(
+            reads=self._reads(study),
             extraction=self._config.extraction,
             percentage_tolerance=self._config.thresholds.percentage_tolerance,
         )
 
-    def probabilities(self) -> ProbabilitiesConfig:
+    def probabilities(self, study: str) -> ProbabilitiesConfig:
         """Of the probability tables."""
-        return ProbabilitiesConfig(min_option_mass=self._config.thresholds.min_option_mass)
+        return ProbabilitiesConfig(
+            reads=self._reads(study), min_option_mass=self._config.thresholds.min_option_mass
+        )
 
     def validation(self, model: str) -> ValidationConfig:
         """Of validation.json."""
@@ -89,34 +106,70 @@ class Outputs:
             decoding=self._decoding(),
             thresholds=self._config.thresholds,
             trials={study: len(trials) for study, trials in self._project.trials.items()},
+            reads={study: self._reads(study) for study in self._project.studies},
             variants=list(self._config.variants),
         )
 
-    def merge(self) -> MergeConfig:
-        """Of the analysis-ready tables."""
-        return MergeConfig(on_invalid=self._config.on_invalid, decoding=self._decoding())
-
-    def analysis(self) -> AnalysisConfig:
-        """Of analyses and report."""
-        decoding = self._decoding()
-        return AnalysisConfig(
-            origins=self._project.origins,
-            generation=decoding.model_dump() if decoding else {},
+    def merge(self, study: str) -> MergeConfig:
+        """Of an analysis-ready table."""
+        project = self._project
+        return MergeConfig(
+            reads=self._reads(study),
+            on_invalid=self._config.on_invalid,
+            decoding=self._decoding(),
+            answers_as={
+                model: entry.engine_spec.answers_as(model, entry)
+                for model, entry in project.models.items()
+            },
+            thresholds=self._config.thresholds,
+            trials=len(project.trials[study]),
+            variants=list(self._config.variants),
         )
+
+    def reference(self, study: str) -> ReferenceConfig:
+        """Of a study's rows of people and models of people."""
+        return ReferenceConfig(**reference_depends_on(self._project.studies[study]))
+
+    def study_analysis(self, study: str) -> AnalysisConfig:
+        """Of one study's analysis; a generic one depends on the declaration."""
+        told = told_analysis(self._project.studies[study])
+        if not told:
+            return AnalysisConfig(**self._analysis())
+        return StudyAnalysisConfig(**self._analysis(), **told)
+
+    def report(self) -> ReportConfig:
+        """Of the report."""
+        studies = {name: told_report(study) for name, study in self._project.studies.items()}
+        return ReportConfig(**self._analysis(), studies=studies)
+
+    def _analysis(self) -> dict[str, Any]:
+        decoding = self._decoding()
+        return {
+            "origins": self._project.origins,
+            "generation": decoding.model_dump() if decoding else {},
+        }
 
     def pico(self) -> PicoConfig:
         """Of the bundled model."""
         root = self._project.root
+        people = bundled(root, *TRAINED_ON)
         templates = [
             template
-            for study in STUDIES.values()
+            for study in people.values()
             for names in study.templates.values()
             for template in names
         ]
         reference = root / "resources" / "reference"
         return PicoConfig(
             settings=Settings().as_dict(),
-            prompts=PromptSet(root / "config" / "prompts" / "seed").digest(templates),
+            prompts=PromptSet(located("config/prompts/seed", root)).digest(templates),
+            people={
+                name: [
+                    source_digest(theory_file(study)),
+                    *map(study.asking_digest, study.experiments),
+                ]
+                for name, study in people.items()
+            },
             reference={
                 name: file_digest(reference / name)
                 for name in ("politeness_lexicon.csv", "politeness_weights.csv")
@@ -127,12 +180,12 @@ class Outputs:
         """The script and the modules behind one experiment's records."""
         script = {"exp1": "generate.py", "exp2": "score.py"}[experiment]
         engine = self._project.models[model].engine
-        behind = modules.experiment_modules(engine, study, experiment)
+        behind = modules.experiment_modules(engine, experiment)
         return self._code([script], behind)
 
     def table_code(self, script: str, study: str) -> Code:
         """The code behind a study's table, by the script that writes it."""
-        return self.code(script, f"studies/{study}_answers.py")
+        return self.code(script, "studies/answers.py", "studies/distributions.py")
 
     def code(self, script: str, *names: str) -> Code:
         """A Python script, what it imports from the library, and modules by name."""
@@ -152,6 +205,9 @@ class Outputs:
         if key not in self._codes:
             self._codes[key] = modules.code(self._project.root, *key)
         return self._codes[key]
+
+    def _reads(self, study: str) -> str:
+        return self._project.studies[study].reading_digest()
 
     def _decoding(self) -> GenerationConfig | None:
         """How answers are sampled; None where none are."""

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from grace import seeds
 from grace.cluster.plan import placement
 from grace.cluster.plan.placement import Placement
 from grace.cluster.plan.settings import Cluster, load_clusters, select_cluster
@@ -22,6 +21,7 @@ from grace.experiments.preflight import check_tokenizers
 from grace.models.files import check_is_model, with_plain_folders
 from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.pico.origin import origin
+from grace.places import input_name, located, rule_input
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
 from grace.runs.continuation import Failure, Replication, from_environment
@@ -29,11 +29,17 @@ from grace.settings.config import Config, ModelEntry
 from grace.settings.fields import folder
 from grace.settings.folders import check_places
 from grace.settings.loading import check_lengths, load_config, load_models, select_models
-from grace.studies import STUDIES, Trial
+from grace.studies.catalogue import check_run, load_studies
 from grace.studies.stimuli import read_trials
+from grace.studies.study import Study
+from grace.studies.theory import (
+    check_people,
+    reference_inputs,
+)
+from grace.studies.trials import Trial
 
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
-MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster"}
+MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster", "name"}
 
 #: What a pod is told: the tag of its GPUs, and the folder of the journal.
 TAG_VARIABLE, JOURNAL_VARIABLE = "GRACE_GPU_TAG", "GRACE_JOURNAL_DIR"
@@ -59,12 +65,25 @@ class Project:
         self.entries: dict[str, ModelEntry] = {
             key: with_plain_folders(key, entry, root)
             for key, entry in select_models(
-                config, load_models(root / "config" / "models.yaml")
+                config, load_models(located("config/models.yaml", root))
             ).items()
         }
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
-        self.variants = {
-            name: PromptSet(root / "config" / "prompts" / name) for name in config.variants
+        #: The configured studies by name, in the config's order.
+        self.studies: dict[str, Study] = load_studies(config.studies, root, Path.cwd())
+        check_run(self.studies, config, root)
+        #: By study and variant.
+        self.variants: dict[str, dict[str, PromptSet]] = {
+            name: {variant: study.variant(variant) for variant in config.variants}
+            for name, study in self.studies.items()
+        }
+
+    @cached_property
+    def asked(self) -> dict[str, tuple[str, ...]]:
+        """The experiments that are asked of each study: configured, and declared by it."""
+        return {
+            name: tuple(one for one in self.config.experiments if one in study.experiments)
+            for name, study in self.studies.items()
         }
 
     @property
@@ -81,7 +100,7 @@ class Project:
     @cached_property
     def clusters(self) -> dict[str, Cluster]:
         """All of config/clusters.yaml. Raises `ConfigError`."""
-        return load_clusters(self.root / "config" / "clusters.yaml")
+        return load_clusters(located("config/clusters.yaml", self.root))
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -124,16 +143,18 @@ class Project:
         return placed
 
     def stimuli_path(self, study: str) -> str:
-        """The study's stimuli file, as configured."""
-        path: str = getattr(self.config.stimuli, study)
-        return path
+        """The study's stimuli file, as rules read it."""
+        configured = self.config.stimuli.get(study)
+        if configured is None:
+            return rule_input(self.studies[study].stimuli_file)
+        return input_name(configured, self.root)
 
     @cached_property
     def trials(self) -> dict[str, list[Trial]]:
         """The trials of every configured study. Raises `StimuliError`."""
         return {
-            study: read_trials(Path(self.stimuli_path(study)), STUDIES[study], self.config.limit)
-            for study in self.config.studies
+            name: read_trials(Path(self.stimuli_path(name)), study, self.config.limit)
+            for name, study in self.studies.items()
         }
 
     @cached_property
@@ -151,30 +172,32 @@ class Project:
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
         for key, entry in self.models.items():
-            if not entry.engine_spec.is_remote and (self.root / entry.name).is_dir():
-                check_is_model(self.root / entry.name, f"model '{key}': name '{entry.name}'")
+            folder = located(entry.name, self.root)
+            if not entry.engine_spec.is_remote and folder.is_dir():
+                check_is_model(folder, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
+            check_people(self.studies[study], trials)
             check_prompts(
                 Path(self.stimuli_path(study)),
-                STUDIES[study],
-                self.config.experiments,
+                self.studies[study],
+                self.asked[study],
                 trials,
-                self.variants,
+                self.variants[study],
             )
 
     @cached_property
     def prompt_digests(self) -> dict[str, dict[str, str]]:
         """Digest of the templates behind each experiment's prompts, by label and variant."""
         return {
-            f"{study}_{experiment}": {
-                name: variant.digest(STUDIES[study].templates[experiment])
-                for name, variant in self.variants.items()
+            f"{name}_{experiment}": {
+                variant: prompts.digest(study.templates[experiment])
+                for variant, prompts in self.variants[name].items()
             }
-            for study in self.config.studies
-            for experiment in self.config.experiments
+            for name, study in self.studies.items()
+            for experiment in self.asked[name]
         }
 
     @cached_property
@@ -182,7 +205,13 @@ class Project:
         """What the run asks of every model, for `grace.experiments.preflight`."""
         config = self.config
         return {
-            "stimuli": {study: self.stimuli_path(study) for study in config.studies},
+            "stimuli": {study: self.stimuli_path(study) for study in self.studies},
+            "studies": self.study_jobs(),
+            "asks": {
+                f"{name}_{experiment}": study.asking_digest(experiment)
+                for name, study in self.studies.items()
+                for experiment in self.asked[name]
+            },
             "limit": config.limit,
             "trials": self.stimuli_digests,
             "variants": list(config.variants),
@@ -192,16 +221,16 @@ class Project:
             "surface_forms": list(config.scoring.surface_forms),
         }
 
-    def seeds(self, replication: int) -> dict[str, int]:
-        """The replication's base seed and every experiment's."""
-        base = self.config.base_seed
-        named = {
-            f"{study}_{experiment}_seed": seeds.experiment_seed(
-                base, replication, study, experiment
-            )
-            for study, experiment in seeds.OFFSETS
+    def study_jobs(self) -> dict[str, dict[str, str]]:
+        """What jobs are told of each study: where it lies, and the digest of what it declares."""
+        return {
+            name: {
+                "folder": str(study.folder),
+                "digest": study.digest,
+                "root": str(study.root or ""),
+            }
+            for name, study in self.studies.items()
         }
-        return {"base_seed": seeds.replication_seed(base, replication), **named}
 
     @cached_property
     def model_configs(self) -> dict[str, dict[str, Any]]:
@@ -221,21 +250,30 @@ class Project:
 
         Those of this machine, which can change no answer, are left out.
         """
-        values = self.config.model_dump(exclude=MACHINE | {"stimuli"})
+        values = self.config.model_dump(exclude=MACHINE)
         if any(
             entry.model_dump(exclude=PLACEMENT) != self.entries[model].model_dump(exclude=PLACEMENT)
             for model, entry in self.models.items()
         ):
             values |= {"gpus": list(self.config.gpus), "cluster": self.config.cluster}
-        return {**values, **{f"{study}_csv": self.stimuli_path(study) for study in STUDIES}}
+        return values
 
     @cached_property
     def origins(self) -> dict[str, str]:
         """What readers must be told of where a model comes from, by model; most are not there."""
         found = {
-            key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()
+            key: origin(located(entry.name, self.root), self.root)
+            for key, entry in self.models.items()
         }
         return {key: told for key, told in found.items() if told}
+
+    def reference_files(self, study: str) -> list[str]:
+        """The files that these rows are made from, from here where they lie below."""
+        here = Path.cwd()
+        files = (Path(path) for path in reference_inputs(self.studies[study]))
+        return [
+            str(path.relative_to(here) if path.is_relative_to(here) else path) for path in files
+        ]
 
 
 def _journal(environment: Mapping[str, str]) -> str:

@@ -54,7 +54,7 @@ class _Anchored(NamedTuple):
 
 def read_yaml(path: Path) -> Any:
     """The one document of a file, None if it is empty. Raises `ConfigError`."""
-    return parse_yaml(_text(path), str(path))
+    return parse_yaml(read_text(path), str(path))
 
 
 def parse_yaml(text: str, source: str) -> Any:
@@ -103,8 +103,8 @@ def character(char: str) -> str:
     return f"the character U+{ord(char):04X}"
 
 
-def _text(path: Path) -> str:
-    """A file as text. Raises `FileNotFoundError` and `ConfigError`."""
+def read_text(path: Path) -> str:
+    """A YAML file as text. Raises `FileNotFoundError` and `ConfigError`."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ConfigError(f"{path}: not a file.")

@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from grace.errors import StimuliError
 from grace.foreign_text import NotUtf8Error, decoded, message
 from grace.prompts.plain_text import is_blank, known_control_token, shortened, unusable_character
-from grace.studies.base import StudyDesign, Trial
+from grace.studies.asking import StudyDesign
+from grace.studies.trials import Trial, TrialError
 
 #: Problems shown before the rest are only counted.
 SHOWN = 10
@@ -40,8 +39,8 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except FileNotFoundError:
         raise StimuliError(
-            f"{path}: no such file. Check `stimuli` in config/config.yaml, or study1_csv and"
-            " study2_csv on the command line."
+            f"{path}: no such file. Check `stimuli` in config/config.yaml, <study>_csv on the"
+            " command line, or `stimuli.file` of the study."
         ) from None
     except OSError as error:
         raise StimuliError(f"{path}: cannot be read: {error.strerror}.") from None
@@ -86,20 +85,6 @@ def _header(path: Path, header: Sequence[str], study: StudyDesign) -> list[str]:
 def _rename(column: str, others: Sequence[str]) -> str:
     close = difflib.get_close_matches(column, others, n=1)
     return f" Rename {shortened(close[0])} to '{column}'?" if close else ""
-
-
-def _explain(error: ValidationError) -> str:
-    findings = []
-    for finding in error.errors():
-        message = finding["msg"].removeprefix("Value error, ")
-        if finding["type"] == "string_too_short":
-            message = "must not be empty"
-        if finding["loc"]:
-            value = shortened(str(finding["input"]))
-            findings.append(f"{finding['loc'][0]} is {value}: {message}")
-        else:
-            findings.append(message)
-    return "; ".join(findings)
 
 
 def _unfit(values: Mapping[str, str], study: StudyDesign) -> list[str]:
@@ -165,11 +150,11 @@ def numbered_trials(path: Path, study: StudyDesign) -> list[tuple[int, Trial]]:
             problems.append(f"row {number}: {'; '.join(unfit)}")
             continue
         try:
-            trial = study.trial_model.model_validate(values)
-        except ValidationError as error:
-            problems.append(f"row {number}: {_explain(error)}")
+            trial = study.trial(values)
+        except TrialError as error:
+            problems.append(f"row {number}: {error}")
             continue
-        key = tuple(getattr(trial, name) for name in study.key_columns)
+        key = tuple(trial[name] for name in study.key_columns)
         if key in seen:
             named = " and ".join(
                 f"{name} {shortened(value)}"

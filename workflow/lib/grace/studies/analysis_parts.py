@@ -1,0 +1,146 @@
+"""What a declaration says of the analysis: labels, responses, contrasts, models, people, theory."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+Value = StrictInt | StrictFloat | StrictStr
+#: A cell or part of one: values by factor.
+Cell = dict[str, Value]
+#: Values by column; every combination is meant.
+Cells = dict[str, list[Value]]
+
+
+class Part(BaseModel):
+    """A part of a declaration."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_by_name=False,
+        validate_by_alias=True,
+    )  # fmt: skip
+
+
+class Labels(Part):
+    """What an option is in a trial, so that options that differ by trial are counted alike."""
+
+    query: str = Field(description="Name of the query, and of experiment 1's field.")
+    of: dict[str, str] = Field(
+        min_length=2, description="Expression over columns and `option`; exactly one must hold."
+    )
+    columns: str = Field("prob_{label}", description="Columns of the summed probabilities.")
+
+
+class Response(Part):
+    """A number that is analysed by cell."""
+
+    name: str = Field(description="How tables and figures name it.")
+    exp1: str | None = Field(None, description="Expression over experiment 1's columns.")
+    exp2: str | None = Field(None, description="Column of experiment 2, or expression over them.")
+    range: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="Lowest and highest value, for figures."
+    )
+    unit: str | None = Field(None, description="Of its values.")
+
+
+class PublishedTest(Part):
+    """People's test of a contrast, as published."""
+
+    t: float = Field(description="Statistic.")
+    df: float | None = Field(None, description="Degrees of freedom.")
+    p: str | float | None = Field(None, description="As it was published.")
+    n: int | None = Field(None, description="Number of people.")
+
+
+class Contrast(Part):
+    """A planned difference of a response between two cells."""
+
+    name: str = Field(description="How tables name it.")
+    response: str = Field(description="Name of a response.")
+    higher: Cell = Field(min_length=1, description="Where the response is expected to be higher.")
+    lower: Cell = Field(min_length=1, description="The other cell.")
+    people: PublishedTest | None = None
+    cite: str | None = Field(None, description="Where it is from.")
+
+
+class MixedModel(Part):
+    """A mixed model of a response."""
+
+    name: str = Field(description="How tables name it.")
+    response: str = Field(description="Name of a response.")
+    formula: str = Field(description="Such as 'response ~ role + (1 | item)'.")
+    family: Literal["gaussian", "binomial"] = Field(
+        "gaussian", description="Distribution of the response."
+    )
+    compare: list[str] = Field([], description="Terms of which a model without them is compared.")
+
+
+class People(Part):
+    """Human answers."""
+
+    file: str = Field(description="CSV file, relative to the study's folder.")
+    kind: Literal["trials", "cells"] = Field(
+        "trials", description="One answer a row, or `n` of `total` answers."
+    )
+    source: str = Field("human", description="How tables name these answers.")
+    cells: list[str] = Field(min_length=1, description="Columns that make a cell.")
+    outcome: Cells = Field(
+        min_length=1, description="Columns that tell the answer, and what each may hold."
+    )
+    columns: dict[str, str] = Field(
+        {}, description="What each column is in the file, if it is named otherwise."
+    )
+    values: dict[str, dict[str, Value]] = Field(
+        {}, description="By column: what a text of the file stands for."
+    )
+    cite: str | None = Field(None, description="Where it is from.")
+
+
+class Theory(Part):
+    """A model of people: a pure function in the study's theory.py."""
+
+    source: str = Field(description="How tables name it.")
+    function: str = Field(description="Function of theory.py.")
+    arguments: list[str] = Field(
+        [], description="Columns of the cell that it takes, by position; default: all."
+    )
+    cells: Cells = Field(
+        min_length=1, description="Columns of which every combination of values is a cell."
+    )
+    where: str | None = Field(None, description="Expression that leaves cells out.")
+    parameters: dict[str, Value | list[Value]] = Field({}, description="Passed by name.")
+    files: dict[str, str] = Field({}, description="Paths that are passed by name.")
+    outcome: Cells = Field(
+        min_length=1,
+        description="What it gives a probability of: every combination, the last changing fastest.",
+    )
+    cite: str | None = Field(None, description="Where it is from.")
+    published: dict[str, Any] = Field({}, description="Published values, for readers.")
+
+
+class Figure(Part):
+    """A figure's file, caption and label."""
+
+    file: str | None = Field(None, description="Its file's name, without an ending.")
+    caption: str | None = Field(None, description="File with the caption.")
+    label: str | None = Field(None, description="In the list of figures.")
+    leave_out: StrictBool = Field(False, description="Whether it is left out.")
+
+
+class Analysis(Part):
+    """An analysis of the study's own."""
+
+    script: str = Field(description="R file with a function `analyse(input, output, params)`.")
+    sources: list[str] = Field([], description="R files that are sourced before it, in order.")
+    tables: list[str] = Field([], description="<study>_<table>.csv for each.")
+    figures: dict[str, Figure] = Field({}, description="Figures that the script writes.")
+    inputs: dict[str, str] = Field({}, description="Further files that it reads, by name.")
+
+
+class ReportSection(Part):
+    """The study's section of the report."""
+
+    category: str | None = Field(None, description="Heading; default: the title.")
+    section: str | None = Field(None, description="R Markdown file; default: a generic one.")
+    sources: list[str] = Field([], description="R files that are sourced before it, in order.")

@@ -1,0 +1,91 @@
+# Functions only: what the rules of analyses and of the report take from the studies' declarations.
+
+from grace.digests import file_digest
+from grace.places import rule_input
+from grace.studies import analysis_files as declared
+
+def declared_files(files_of):
+    """What the declarations name, by study, or Snakemake's own error with our message."""
+    try:
+        return {name: files_of(study, ROOT) for name, study in PROJECT.studies.items()}
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
+
+
+ANALYSES = declared_files(declared.analysis_files)
+SECTIONS = declared_files(declared.section_files)
+
+
+def analysis_inputs(study):
+    """Further files that a study's analysis reads."""
+    return {name: ancient(rule_input(path)) for name, path in ANALYSES[study].inputs.items()}
+
+
+def analysis_input_digests(study):
+    return {name: file_digest(path) for name, path in ANALYSES[study].inputs.items()}
+
+
+def analysis_tables(study):
+    return {name: f"<results>/analysis/{file}" for name, file in ANALYSES[study].tables.items()}
+
+
+def analysis_figures(study):
+    """Figures, as Snakemake's own report shows them."""
+    return {
+        name: report(
+            f"<results>/analysis/{figure.file}",
+            caption=str(figure.caption),
+            category=ANALYSES[study].category,
+            labels={"figure": figure.label},
+        )
+        for name, figure in ANALYSES[study].figures.items()
+    }
+
+
+def analysis_config(study):
+    return OUTPUTS.study_analysis(study).model_dump()
+
+
+def analysis_code(study):
+    """scripts/analysis.R and what it sources, in that order."""
+    return OUTPUTS.script_code("analysis.R", *ANALYSES[study].scripts)
+
+
+def made_by_analyses(kind, suffix):
+    """Files of each study's analysis that end so, by `<kind>_<study>`."""
+    return {
+        f"{kind}_{study}": [
+            plain_name(file)
+            for file in getattr(rules, f"analysis_{study}").output
+            if plain_name(file).endswith(suffix)
+        ]
+        for study in PROJECT.studies
+    }
+
+
+def report_config():
+    return OUTPUTS.report().model_dump()
+
+
+def report_sections(wildcards, threads):
+    """Each study's part of the report, in the config's order; paths are as seen from scripts/.
+
+    Not recorded: the files' digests are in `code`.
+    """
+    return [
+        {"name": name, "sources": sources, "section": section}
+        for name, (sources, section) in SECTIONS.items()
+    ]
+
+
+def report_code():
+    """scripts/report.R, what it reads, and the studies' sections."""
+    shared = [
+        f"lib/{name}"
+        for name in (
+            *("common.R", "html.R", "report.R", "sections.R", "generic_section.R"),
+            "report_page.html",
+        )
+    ]
+    own = [file for sources, section in SECTIONS.values() for file in (*sources, section)]
+    return OUTPUTS.script_code("report.R", "report.Rmd", *dict.fromkeys([*shared, *own]))
