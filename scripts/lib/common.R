@@ -162,7 +162,7 @@ reference_rows <- function(table, label) {
 #' Cells of the generic analysis without options' probabilities that a response repeats.
 without_repeats <- function(cells) {
   single <- cells$response[is.na(cells$distribution)]
-  cells[is.na(cells$distribution) | !is_model(cells) | !cells$response %in% single, , drop = FALSE]
+  cells[is.na(cells$distribution) | !cells$response %in% single, , drop = FALSE]
 }
 
 #' Stack tables; columns that a table lacks are NA. Tables without rows give one, with the columns

@@ -81,6 +81,25 @@ generic_cells <- function(stacked, reference, factors, draws, seed) {
   bind(list(models, reference_cells(reference, factors)))
 }
 
+#' The same rows under the name of each response that is an option's probability, so that people and
+#' theory stand beside it, too.
+with_responses <- function(cells, declaration) {
+  distributions <- declared_distributions(declaration)
+  theirs <- cells[cells$experiment == "reference", , drop = FALSE]
+  bind(c(list(cells), lapply(declared_responses(declaration, distributions), function(one) {
+    bind(lapply(distributions, function(distribution) {
+      outcome <- distribution$outcomes[distribution$columns %in% trimws(one$exp2 %or% "")]
+      rows <- theirs[
+        theirs$distribution %in% distribution$name & theirs$outcome %in% outcome, , drop = FALSE
+      ]
+      if (nrow(rows) == 0L) return(NULL)
+      rows$response <- one$name
+      rows[c("distribution", "outcome")] <- NA_character_
+      rows
+    }))
+  })))
+}
+
 #' Whether a measure counts answers: all its generated numbers are 0 or 1.
 is_rate <- function(stacked, measure) {
   all(stacked$value[stacked$measure == measure & stacked$experiment == "exp1"] %in% c(0, 1))
@@ -357,6 +376,7 @@ generic_tables <- function(table, reference, declaration, draws, seed, margin) {
   message(sprintf("%d rows, %d measures, %d numbers", nrow(table), length(found), nrow(stacked)))
   masses <- table[grep("(^|_)option_mass$", names(table))]
   cells <- generic_cells(stacked, reference, factors, draws, seed)
+  cells <- with_responses(cells, declaration)
   list(
     cells = cells,
     contrasts = generic_contrasts(stacked, cells, found, declaration, margin),

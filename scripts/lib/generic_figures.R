@@ -102,7 +102,7 @@ response_rows <- function(cells) {
   single <- unique(cells$response[is_model(cells) & is.na(cells$distribution)])
   if (length(single) == 0L) return(cells)
   ours <- is_model(cells) & is.na(cells$distribution)
-  theirs <- !is_model(cells) & cells$response %in% single
+  theirs <- !is_model(cells) & is.na(cells$distribution) & cells$response %in% single
   cells[ours | theirs, , drop = FALSE]
 }
 

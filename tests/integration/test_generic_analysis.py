@@ -46,20 +46,21 @@ DECLARATION = {
     "factors": ["role", "level"],
     "item": "item",
     "responses": [
-        {"name": "P(target)", "exp1": "choice_label == 'target'", "exp2": "prob_target",
+        {"name": "chose the target", "exp1": "choice_label == 'target'", "exp2": "prob_target",
          "range": [0, 1]},
     ],
     "contrasts": [
-        {"name": "roles differ", "response": "P(target)", "higher": {"role": "production"},
+        {"name": "roles differ", "response": "chose the target", "higher": {"role": "production"},
          "lower": {"role": "interpretation"}, "people": {"t": 5.1, "df": 40}},
         {"name": "nothing", "response": "P(competitor)",
          "higher": {"role": "interpretation", "level": 2},
          "lower": {"role": "interpretation", "level": 10}},
     ],
     "models": [
-        {"name": "target by role", "response": "P(target)", "family": "binomial",
+        {"name": "target by role", "response": "chose the target", "family": "binomial",
          "formula": "response ~ role + level + (1 | item)", "compare": ["role"]},
-        {"name": "scored", "response": "P(target)", "formula": "response ~ role + (1 | item)"},
+        {"name": "scored", "response": "chose the target",
+         "formula": "response ~ role + (1 | item)"},
     ],
     "people": {"file": "people.csv"},
 }  # fmt: skip
@@ -183,6 +184,8 @@ def test_cells_hold_models_people_and_theory_with_their_intervals(game, rows):
             assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(row["n"], 100))
             row = one(found, label="rsa", outcome=label, **where)
             assert math.isnan(row["ci_low"])
+        row = one(cells[cells["distribution"].isna()], label="human", **where)
+        assert (row["response"], row["value"]) == ("chose the target", 0.6)
         row = one(cells[cells["distribution"].isna()], experiment="exp1", **where)
         assert row["value"] == pytest.approx((mine["choice_label"] == "target").mean())
 
@@ -206,6 +209,8 @@ def test_contrasts_are_paired_over_items(game, rows):
     planned = one(game["contrasts"], contrast="roles differ", experiment="exp1")
     assert planned["pattern"] == "higher"
     assert planned["people_p_two_sided"] == pytest.approx(2 * stats.t.sf(5.1, 40))
+    theirs = one(game["contrasts"], contrast="roles differ", label="rsa")
+    assert theirs["difference"] == pytest.approx((0.8 + 0.6 - 0.5 - 0.3) / 2)
     theirs = one(game["contrasts"], contrast="nothing", label="rsa")
     assert theirs["difference"] == pytest.approx(0.4 - 0.6)
 
@@ -307,7 +312,7 @@ def test_a_declaration_that_says_little_has_cells_and_figures_all_the_same(tmp_p
 
 
 def test_what_is_no_formula_or_column_is_refused_and_never_run(tmp_path, rows):
-    model = {"name": "x", "response": "P(target)"}
+    model = {"name": "x", "response": "chose the target"}
     refused = [
         ({"models": [model | {"formula": "response ~ system('touch owned')"}]},
          "formula 'response ~ system('touch owned')' names system; it may name response, role"),
