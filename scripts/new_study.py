@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from grace.errors import ConfigError
+from grace.studies.catalogue import bundled_names
 from grace.studies.skeleton import new_study
 
 
-def written(name: str | None) -> str:
+def written(name: str | None, root: Path) -> str:
     """What was written, and what to do next. Raises `ConfigError`."""
     if name is None:
         raise ConfigError(
@@ -14,7 +15,7 @@ def written(name: str | None) -> str:
             " folder my-study."
         )
     folder = Path(name)
-    files = new_study(folder)
+    files = new_study(folder, bundled_names(root))
     named = str(folder) if "/" in str(folder) else f"./{folder}"
     return "\n".join(
         [
@@ -29,4 +30,4 @@ if __name__ == "__main__":
     from grace.runs.scripting import logged, show
 
     with logged(snakemake.log[0]):
-        show(written(snakemake.params.name), snakemake.log[0])
+        show(written(snakemake.params.name, Path(snakemake.params.root)), snakemake.log[0])

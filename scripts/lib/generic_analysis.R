@@ -53,8 +53,7 @@ cell_seed <- function(seed, piece, ...) {
 
 cell_text <- function(rows, factors) {
   if (length(factors) == 0L) return(rep("all trials", nrow(rows)))
-  values <- as.data.frame(lapply(rows[factors], as.character))
-  apply(values, 1L, paste, collapse = " / ")
+  do.call(paste, c(unname(lapply(rows[factors], as.character)), sep = " / "))
 }
 
 #' Mean of each measure by cell: Wilson intervals for counts, bootstrap intervals over prompts for
@@ -111,11 +110,19 @@ reference_keys <- function(source) {
   )
 }
 
-#' The reference rows of a study: source, the factors as text, query, outcome, n, total,
-#' probability. A query that is not named is the first distribution.
-read_reference_rows <- function(path, factors, distributions) {
+#' The reference rows of a study, one a source, cell of the factors, query and outcome, with n and
+#' total where people were counted, and the probability. The file's outcome is in the columns that
+#' `people` and `theory` declare, or in `outcome`; cells finer than the factors are added up.
+read_reference_rows <- function(path, declaration) {
+  factors <- unlist(declaration$factors)
+  distributions <- declared_distributions(declaration)
   rows <- read_reference(path)
-  missing <- setdiff(c("source", factors, "outcome", "probability"), names(rows))
+  if (nrow(rows) == 0L) return(data.frame())
+  told_by <- outcome_columns(rows, declaration)
+  missing <- c(
+    setdiff(c("source", factors, "probability"), names(rows)),
+    if (length(told_by) == 0L) "outcome"
+  )
   if (length(missing) > 0L) {
     stop(sprintf("%s: missing column(s): %s", path, toString(missing)), call. = FALSE)
   }
@@ -123,13 +130,38 @@ read_reference_rows <- function(path, factors, distributions) {
     given <- if (is.null(rows[[name]])) rep(NA, nrow(rows)) else rows[[name]]
     rows[[name]] <- as_number(given, name, path)
   }
-  for (name in factors) rows[[name]] <- plain_text(rows[[name]])
-  rows$source <- as.character(rows$source)
-  rows$outcome <- plain_text(rows$outcome)
-  query <- if (is.null(rows$query)) rep(NA, nrow(rows)) else as.character(rows$query)
-  only <- if (length(distributions) > 0L) distributions[[1L]]$name else NA_character_
-  rows$query <- ifelse(is.na(query) | query == "", only, query)
-  rows
+  for (name in c("source", factors, told_by)) rows[[name]] <- plain_text(rows[[name]])
+  rows$outcome <- apply(rows[told_by], 1L, function(values) {
+    paste(values[!is.na(values)], collapse = " ")
+  })
+  rows$query <- query_of(rows, told_by, distributions)
+  by_group(rows, c("source", factors, "query", "outcome"), function(piece) {
+    counted <- !anyNA(piece$n) && !anyNA(piece$total)
+    n <- if (counted) sum(piece$n) else NA_real_
+    total <- if (counted) sum(piece$total) else NA_real_
+    data.frame(
+      n = n, total = total, probability = if (counted) n / total else mean(piece$probability)
+    )
+  })
+}
+
+outcome_columns <- function(rows, declaration) {
+  declared <- unlist(lapply(c(list(declaration$people), declaration$theory), function(one) {
+    names(one$outcome)
+  }))
+  intersect(unique(c(declared, "outcome")), names(rows))
+}
+
+#' The distribution that each reference row is of: named in the file or by its column, else the one
+#' with that outcome, else the first.
+query_of <- function(rows, told_by, distributions) {
+  known <- vapply(distributions, function(one) one$name, character(1L))
+  if (length(known) == 0L) return(rep(NA_character_, nrow(rows)))
+  vapply(seq_len(nrow(rows)), function(i) {
+    named <- c(as.character(rows$query[i]), told_by[!is.na(rows[i, told_by])])
+    has <- vapply(distributions, function(one) rows$outcome[i] %in% one$outcomes, logical(1L))
+    c(intersect(named, known), known[has], known)[1L]
+  }, character(1L))
 }
 
 #' The distribution of each cell, over outcomes in order: a list by cell of `mean`, and for models
@@ -231,10 +263,9 @@ generic_agreement <- function(stacked, factors, distributions) {
     compared <- lapply(distributions, function(one) {
       means <- lapply(sides, function(side) {
         rows <- side[side$distribution %in% one$name, , drop = FALSE]
-        rows <- stats::aggregate(
-          rows["value"], c(list(cell = cell_text(rows, factors)), rows["outcome"]), mean
-        )
-        lapply(split(rows, rows$cell), function(cell) cell$value[match(one$outcomes, cell$outcome)])
+        lapply(split(rows, cell_text(rows, factors)), function(cell) {
+          as.numeric(tapply(cell$value, factor(cell$outcome, one$outcomes), mean))
+        })
       })
       both <- intersect(names(means$exp1), names(means$exp2))
       jsd <- vapply(both, function(cell) {
@@ -342,9 +373,7 @@ analyse <- function(input, output, params) {
   factors <- unlist(declaration$factors)
   refuse_reserved(factors)
   table <- read_declared(input[["ready"]], declaration)
-  reference <- read_reference_rows(
-    input[["reference"]], factors, declared_distributions(declaration)
-  )
+  reference <- read_reference_rows(input[["reference"]], declaration)
   tables <- generic_tables(
     table, reference, declaration,
     draws = params[["bootstrap_draws"]], seed = params[["seed"]],
@@ -353,6 +382,10 @@ analyse <- function(input, output, params) {
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- generic_columns(factors)
   for (name in names(columns)) write_result(tables[[name]], output[[name]], columns[[name]])
+  if (!is.null(output[["theory"]])) {
+    fitted <- read_reference(input[["theory"]])
+    write_result(fitted, output[["theory"]], names(fitted))
+  }
   figures <- generic_figures(tables, declaration)
   for (name in names(figures)) {
     one <- figures[[name]]

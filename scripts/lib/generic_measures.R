@@ -28,7 +28,7 @@ item_column <- function(declaration) declaration$item %or% unlist(declaration$st
 declared_distributions <- function(declaration) {
   labels <- declaration$labels
   if (!is.null(labels)) {
-    field <- labels$field %or% labels$query
+    field <- labels$field %or% labels$query %or% "choice"
     outcomes <- names(labels$of)
     form <- labels$columns %or% "prob_{label}"
     columns <- vapply(outcomes, function(one) filled(form, list(label = one)), character(1L))

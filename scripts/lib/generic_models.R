@@ -220,21 +220,25 @@ fit_declared <- function(rows, plan, family, declaration, experiment) {
 #' Why a model cannot be fitted to these rows, or "".
 unfit <- function(rows, family, experiment, formula, factors) {
   if (nrow(rows) == 0L) return("no usable answer")
-  if (family == "binomial" && experiment == "exp2") {
-    return("scored probabilities are no counts: a binomial model is for experiment 1")
-  }
-  if (family == "binomial" && !all(rows$value %in% c(0, 1))) {
-    return("the response is not 0 or 1, so no binomial model exists")
+  if (family == "binomial") {
+    if (experiment == "exp2") {
+      return("scored probabilities are no counts: a binomial model is for experiment 1")
+    }
+    if (!all(rows$value %in% c(0, 1))) {
+      return("the response is not 0 or 1, so no binomial model exists")
+    }
   }
   if (is_constant(rows$value)) {
     return(sprintf("constant data: every response is %s, so no model exists", rows$value[1L]))
   }
-  single <- factors[vapply(factors, function(name) length(unique(rows[[name]])) < 2L, logical(1L))]
-  if (length(single) > 0L) return(sprintf("only one level of %s", toString(single)))
+  same <- function(names) {
+    names[vapply(names, function(name) length(unique(rows[[name]])) < 2L, logical(1L))]
+  }
   groups <- setdiff(all.vars(formula), c("response", factors))
-  few <- groups[vapply(groups, function(name) length(unique(rows[[name]])) < 2L, logical(1L))]
-  if (length(few) > 0L) return(sprintf("only one %s: no random effect exists", toString(few)))
-  ""
+  notes(
+    sprintf("only one level of %s", same(factors)),
+    sprintf("only one %s: no random effect exists", same(groups))
+  )
 }
 
 fit_mixed <- function(formula, rows, family) {

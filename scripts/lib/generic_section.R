@@ -22,12 +22,12 @@ if (length(study$declaration$contrasts) > 0L) {
   )
 }
 if (length(study$declaration$models) > 0L) {
-  section$methods <- paste(c(section$methods, paste0(
+  section$methods <- c(section$methods, paste0(
     "- **", as_markdown(study$name), ", mixed models.** As declared. Experiment 1 enters by",
     " answer, experiment 2 by one mean a prompt. Terms are compared by likelihood ratio, by",
-    " maximum likelihood; t tests have Satterthwaite's degrees of freedom. Singular fits are reported, not",
-    " refitted."
-  )), collapse = "\n")
+    " maximum likelihood; t tests have Satterthwaite's degrees of freedom. Singular fits are",
+    " reported, not refitted."
+  ))
 }
 
 #' One sentence a model and experiment, named by the model's label.

@@ -12,7 +12,9 @@ section_texts <- c("glossary", "distances", "intervals", "methods", "people", "l
 #' @param input Files by `tables_<study>` and `figures_<study>`.
 #' @param code Files that the report's digest is of, as seen from `folder`.
 load_studies <- function(given, folder, input, settings, code) {
-  files <- unlist(lapply(given, function(one) c(one$sources, one$section)))
+  files <- c(
+    "lib/generic_section.R", unlist(lapply(given, function(one) c(one$sources, one$section)))
+  )
   stray <- setdiff(files, code)
   if (length(stray) > 0L) {
     stop(sprintf("%s: in the report, but not in its `code`", toString(stray)), call. = FALSE)
@@ -61,11 +63,14 @@ was_run <- function(studies) {
 over_studies <- function(studies, name) {
   bind(lapply(studies, function(own) {
     table <- own$tables[[name]]
+    # One study may have times where another has none.
+    times <- vapply(table, inherits, logical(1L), what = "POSIXct")
+    table[times] <- lapply(table[times], format, "%Y-%m-%d %H:%M:%S")
     if (isTRUE(nrow(table) > 0L)) cbind(study = own$section$label, table)
   }))
 }
 
-#' What the studies say at a place, in their order, as Markdown.
+#' What the studies say at a place, one text or several each, in their order, as Markdown.
 #'
 #' @param before What each text begins with: "\n" for points of a list.
 study_texts <- function(studies, place, before = " ") {

@@ -7,13 +7,17 @@ section <- list(
   about = "a study of what listeners infer about a speaker's knowledge (study 1)",
   kind = "pragmatics",
   tested_over = "prompts",
-  glossary = paste(
-    "- A **cell** of study 1 is written access/said: 3/2 means that the speaker looked at 3 of the",
-    "3 items and said that 2 of them have the property. A **bet** is the percentage given to one",
-    "state, the number of items (0 to 3) that have the property.",
-    "\n- **RSA** is the Rational Speech Act model of a listener who reasons about what the speaker",
-    "saw and meant. With full access, \"two\" suggests \"not three\"; with partial access the",
-    "speaker may simply not know, and this *implicature* should be **cancelled**."
+  glossary = c(
+    paste(
+      "- A **cell** of study 1 is written access/said: 3/2 means that the speaker looked at 3 of",
+      "the 3 items and said that 2 of them have the property. A **bet** is the percentage given to",
+      "one state, the number of items (0 to 3) that have the property."
+    ),
+    paste(
+      "- **RSA** is the Rational Speech Act model of a listener who reasons about what the speaker",
+      "saw and meant. With full access, \"two\" suggests \"not three\"; with partial access the",
+      "speaker may simply not know, and this *implicature* should be **cancelled**."
+    )
   ),
   distances = paste(
     "**EMD**, the earth mover's distance, counts by how many states the bets would have to move."
@@ -21,17 +25,21 @@ section <- list(
   intervals = paste(
     "With the six stories of study 1, intervals rest on six prompts a cell and are wide on purpose."
   ),
-  methods = paste(
-    "- **Study 1, contrasts.** Paired t tests on the mean difference of each prompt; the degrees",
-    "of freedom are the prompts minus one. A contrast that is the same for every prompt has no t",
-    "test and is judged by its sign. \"Holds\" means positive with p (BH) below .05; everything else is",
-    "\"cancelled\", also where few prompts leave the test weak.",
-    "\n- **Study 1, analysis of variance.** Only cells with said \u2264 access exist, so the",
-    "design is incomplete and the interaction has one degree of freedom. Each factor is tested beside",
-    "the other, the interaction in the model that adds it. Experiment 1 enters as answers with random",
-    "intercepts for story, prompt and replication where they can be estimated, experiment 2 as one",
-    "mean a prompt with a random intercept for story. A participant number only labels rows of a",
-    "language model's trials and is not a random effect."
+  methods = c(
+    paste(
+      "- **Study 1, contrasts.** Paired t tests on the mean difference of each prompt; the degrees",
+      "of freedom are the prompts minus one. A contrast that is the same for every prompt has no t",
+      "test and is judged by its sign. \"Holds\" means positive with p (BH) below .05; everything",
+      "else is \"cancelled\", also where few prompts leave the test weak."
+    ),
+    paste(
+      "- **Study 1, analysis of variance.** Only cells with said \u2264 access exist, so the",
+      "design is incomplete and the interaction has one degree of freedom. Each factor is tested",
+      "beside the other, the interaction in the model that adds it. Experiment 1 enters as answers",
+      "with random intercepts for story, prompt and replication where they can be estimated,",
+      "experiment 2 as one mean a prompt with a random intercept for story. A participant number",
+      "only labels rows of a language model's trials and is not a random effect."
+    )
   ),
   people = paste(
     "No individual bets are public for study 1; the published tests stand in for them, quoted from",

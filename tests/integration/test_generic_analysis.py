@@ -116,12 +116,14 @@ def people_rows():
     ]  # fmt: skip
 
 
-def launch(folder: Path, rows, declaration=DECLARATION, reference=None, **params):
+def prepare(folder: Path, rows, declaration=DECLARATION, reference=None, **params):
+    """Write an analysis's inputs and its job."""
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / "ready.csv", index=False)
     factors = declaration.get("factors", [])
     columns = ["source", *factors, "query", "outcome", "n", "total", "probability"]
-    table = pd.DataFrame(people_rows() if reference is None else reference, columns=columns)
+    found = people_rows() if reference is None else reference
+    table = pd.DataFrame(found, columns=None if found else columns)
     table.to_csv(folder / "reference.csv", index=False)
     output = {name: str(folder / f"game_{name}.csv") for name in TABLES}
     output |= {name: str(folder / f"game_{file}.png") for name, file in FIGURES.items()}
@@ -134,6 +136,10 @@ def launch(folder: Path, rows, declaration=DECLARATION, reference=None, **params
         },
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
+
+
+def launch(folder: Path, *given, **params):
+    prepare(folder, *given, **params)
     return rscript(DRIVER, str(folder / "job.json"))
 
 
@@ -300,23 +306,82 @@ def test_a_declaration_that_says_little_has_cells_and_figures_all_the_same(tmp_p
     assert list(tables["agreement"]["note"]) == ["experiment 1 has no usable answer"]
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"models": [{"name": "x", "response": "P(target)", "formula": "response ~ system('ls')"}]},
-         "formula 'response ~ system('ls')' names system; it may name response, role"),
-        ({"models": [{"name": "x", "response": "P(target)", "formula": "response ~ ("}]},
-         "is no formula of R"),
+def test_what_is_no_formula_or_column_is_refused_and_never_run(tmp_path, rows):
+    model = {"name": "x", "response": "P(target)"}
+    refused = [
+        ({"models": [model | {"formula": "response ~ system('touch owned')"}]},
+         "formula 'response ~ system('touch owned')' names system; it may name response, role"),
+        ({"models": [model | {"formula": "response ~ role", "compare": ["system('touch owned')"]}]},
+         "names system"),
+        ({"models": [model | {"formula": "response ~ ("}]}, "is no formula of R"),
         ({"responses": [{"name": "P(x)", "exp1": "no_column"}]},
          "'no_column' is neither a column of the table nor"),
-        ({"responses": [{"name": "P(x)", "exp1": "system('ls') == 1"}]}, "is neither a column"),
+        ({"responses": [{"name": "P(x)", "exp1": "system('touch owned') == 1"}]},
+         "is neither a column"),
         ({"factors": ["role", "model_key"]}, "factors: model_key: tables of the analysis"),
-    ],
-)  # fmt: skip
-def test_what_is_no_formula_or_column_is_refused_and_never_run(tmp_path, rows, change, said):
-    done = launch(tmp_path, rows, DECLARATION | change, [])
-    assert done.returncode != 0
-    assert said in " ".join(done.stderr.split())
+    ]  # fmt: skip
+    jobs = []
+    for number, (change, _) in enumerate(refused):
+        folder = tmp_path / str(number)
+        prepare(folder, rows[:80], DECLARATION | change, [], bootstrap_draws=20)
+        jobs.append(str(folder / "job.json"))
+    code = DRIVER.replace("job <- jsonlite::read_json(commandArgs(TRUE)[1])", "").replace(
+        "analyse(job$input, job$output, job$params)",
+        """
+        for (path in commandArgs(TRUE)) {
+          job <- jsonlite::read_json(path)
+          tryCatch(
+            analyse(job$input, job$output, job$params),
+            error = function(e) cat(conditionMessage(e), "\n")
+          )
+        }
+        """,
+    )
+    lines = rscript(code, *jobs).stdout.splitlines()
+    assert len(lines) == len(refused)
+    for line, (_, said) in zip(lines, refused, strict=True):
+        assert said in line
+    assert not (ROOT / "owned").exists()
+
+
+def test_people_are_joined_by_the_columns_that_the_declaration_names(tmp_path):
+    """Cells of people that are finer than the factors are added up; the outcome is two columns."""
+    frames, words = ["was", "wasn't"], ["good", "bad"]
+    declaration = {
+        "title": "Polite",
+        "stimuli": {"key": ["id"], "columns": {}},
+        "score": [
+            {
+                "name": "utterance",
+                "options": {
+                    "product": {"frame": frames, "word": words},
+                    "text": "It {{ frame }} {{ word }}",
+                },
+                "columns": "prob_{frame}_{word}",
+            }
+        ],
+        "factors": ["goal"],
+        "people": {"cells": ["goal", "state"], "outcome": {"frame": frames, "word": words}},
+    }
+    options = [(frame, word) for frame in frames for word in words]
+    people = [
+        {"source": "human", "goal": goal, "state": state, "frame": frame, "word": word,
+         "n": n + state, "total": 10 + 4 * state, "probability": 0}
+        for goal in ("kind", "frank") for state in (0, 1)
+        for (frame, word), n in zip(options, (4, 3, 2, 1), strict=True)
+    ]  # fmt: skip
+    rows = [
+        {"model_key": "m", "model_name": "m", "replication": 0, "variant": "seed", "id": i,
+         "prompt_id": f"{goal}{i}", "goal": goal, "exp2_status": "ok", "prob_was_good": 0.4,
+         "prob_was_bad": 0.3, "prob_wasnt_good": 0.2, "prob_wasnt_bad": 0.1}
+        for goal in ("kind", "frank") for i in range(3)
+    ]  # fmt: skip
+    tables = analyse(tmp_path, rows, declaration, people)
+    cell = one(tables["cells"], label="human", goal="kind", outcome="wasn't bad")
+    assert (cell["n"], cell["total"]) == (1 + 2, 10 + 14)
+    row = one(tables["distances"], label="m")
+    assert row["n_cells"] == 2
+    assert row["jsd_bits"] == pytest.approx(jsd([4, 3, 2, 1], [9, 7, 5, 3]))
 
 
 def test_answers_that_cannot_be_read_do_not_count(tmp_path, rows):
@@ -355,7 +420,7 @@ def report(folder: Path, studies: dict[str, tuple[Path, dict]]) -> Path:
             "sections": [
                 {"name": name, "sources": [], "section": section} for name in studies
             ],
-            "code": {"scripts": [section]},
+            "code": {"scripts": ["lib/generic_section.R", section]},
         },
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
@@ -386,7 +451,7 @@ def test_a_study_without_a_section_of_its_own_is_in_the_report_and_its_text_is_i
             "choice_label": names[row["choice_label"]],
             "response_1_exp1": float(row["choice_label"] == "target"),
         }
-        | {f"prob_{names[label]}": row[f"prob_{label}"] for label in LABELS}
+        | {f"prob_{names[label]}".replace("'", ""): row[f"prob_{label}"] for label in LABELS}
         for row in game_rows(draws=4)
     ]
     reference = [
@@ -407,10 +472,9 @@ def test_a_study_without_a_section_of_its_own_is_in_the_report_and_its_text_is_i
     html = report(tmp_path / "report", made)
     found = page(html)
     assert {tag for tag, _ in found.tags} <= TAGS
-    assert all(
-        given["src"].startswith("data:image/png") for _, given in found.tags if "src" in given
-    )
-    assert all(given["href"].startswith("#") for _, given in found.tags if "href" in given)
+    for _, given in found.tags:
+        assert given.get("src", "data:image/png").startswith("data:image/png")
+        assert given.get("href", "#").startswith("#")
     assert not list(tmp_path.rglob("owned"))
     assert "Left out, since no model was asked: nobody." in found.shown
     assert "Grace: two studies on language models" in found.shown

@@ -205,7 +205,12 @@ def render(
             "versions": versions or {"python": "3"},
             "failed": json.dumps(failed),
             "sections": sections,
-            "code": {"scripts": [f for one in sections for f in (*one["sources"], one["section"])]},
+            "code": {
+                "scripts": [
+                    "lib/generic_section.R",
+                    *(file for one in sections for file in (*one["sources"], one["section"])),
+                ]
+            },
         },
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")

@@ -329,13 +329,15 @@ ROWS = {
         change(f"{LIBRARY}/experiments/generation.py", OPENING, STATEMENT), experiments(EXP1)
     ),
     "the parser of a study's answers": Row(
-        change(f"{LIBRARY}/studies/study1_answers.py", "initial\\s+answer", "first\\s+answer"),
+        change("studies/study1/study.yaml", "'initial\\s+answer", "'\\binitial\\s+answer"),
         jobs("tabulate structure probabilities", studies=["study1"])
         | jobs("validate")
         | end_of(["study1"]),
     ),
     "what a study asks": Row(
-        change(f"{LIBRARY}/studies/study1.py", "flags=re.I", "flags=re.IGNORECASE"),
+        change(
+            "studies/study1/study.yaml", "prior_question: priorQ", "prior_question: priorQ | strip"
+        ),
         experiments(f"{EXP1} {EXP2}", studies=["study1"]),
     ),
     "what makes tables of records": Row(
@@ -350,7 +352,7 @@ ROWS = {
         change(f"{LIBRARY}/engines/registry.py", OPENING, STATEMENT), NOTHING
     ),
     "an engine more, a folder in `engines/`": Row(engine_more, NOTHING),
-    "the list of studies, in `studies/__init__.py`": Row(
+    "the package of studies, `studies/__init__.py`": Row(
         append(f"{LIBRARY}/studies/__init__.py", "\nEDITED = True\n"),
         experiments(f"{EXP1} {EXP2}") | jobs("reference"),
     ),
@@ -365,7 +367,7 @@ ROWS = {
     ),
     "a cognitive model": Row(
         change("studies/study1/study.yaml", "alpha: 3.4", "alpha: 3.5"),
-        jobs("reference") | ANALYSES,
+        jobs("reference", studies=["study1"]) | jobs("analysis_study1 report"),
     ),
     # Statistics, figures, report
     "what all figures share": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),

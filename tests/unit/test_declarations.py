@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 from declared import DECLARED, changed, study_of, write_study
+from engines_for_tests import CharacterTokenizer
 
 from grace.errors import ConfigError
+from grace.experiments.study_check import check_study
 from grace.results import tables
 from grace.studies.catalogue import load_studies, study_of_job
 from grace.studies.declaration import ANALYSIS_COLUMNS, TABLE_COLUMNS
 from grace.studies.patience import LIMIT_S
+from grace.studies.skeleton import new_study
+from grace.studies.stimuli import read_trials
 from grace.studies.trials import TrialError
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +120,21 @@ def test_the_declaration_that_the_others_change_is_sound(tmp_path: Path) -> None
         ({"score.0.columns": "prob_{word}"}, r"there is no value 'word'"),
         ({"score.0.marginals": {"word": "w"}}, r"there is no factor 'word'"),
         ({"score.1": DECLARED["score"][0]}, r"key 'score\.1\.name': the query 'answer' is there"),
+        ({"score.0.each": {"a": list(range(40)), "b": list(range(40))}}, r"makes 1,600 combin"),
+        (
+            {f"{READ}.fields": {"answer": {"type": "integer", "levels": {"1": "x"}}}},
+            r"are for text",
+        ),
+        (
+            {f"{READ}.further": {"in": "answer", "pattern": "yes"}},
+            r"no group \(\?P<…>\) called 'ans",
+        ),
+        ({"tables": {"responses": ["item"]}}, r"'size' is not among the columns of `tables`"),
         # Files.
+        (
+            {"stimuli.file": "/etc/passwd"},
+            r"key 'stimuli\.file': .*must be relative to the study's",
+        ),
         ({"prompts": "prompt"}, r"key 'prompts': prompt: there is no such folder in"),
         ({"report": {"section": "section.Rmd"}}, r"section\.Rmd: there is no such file in"),
     ],
@@ -143,6 +161,7 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path) -> None:
         "[x for x in item]", "item | format", "cycler", "lipsum", "patterns", "''.join(item)",
         "().__class__.__bases__", "{'a': 1}", "item[0]", "item }} {% include 'x' %} {{ item",
         "item | sub('a', 'b')", "item is mapping", "namespace()", "item ** 9", "1 if",
+        "1" + "+1" * 6000, "x" + " | abs" * 2500, "not " * 4000 + "x",
     ],
 )  # fmt: skip
 def test_an_expression_reaches_nothing_but_values(tmp_path: Path, expression: str) -> None:
@@ -223,6 +242,27 @@ def test_levels_may_differ_by_trial(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["Answer: big", "Answer: 1_0", "Answer:", "Answer: \u0663"])
+def test_no_answer_ends_the_reading_of_answers(tmp_path: Path, text: str) -> None:
+    study = study_of(
+        tmp_path / "toy",
+        changed(
+            {
+                f"{READ}.pattern": r"answer:(?:\s*(?P<answer>\S+))?",
+                f"{READ}.fields": {"answer": {"type": "number"}},
+                "generate.form": "Answer: 5",
+                "generate.examples": [{"answer": "Answer: 5", "fields": {"answer": 5}}],
+            }
+        ),
+    )
+    answer = study.parse(text)
+    assert answer["answer"] is None
+    assert answer.extraction_errors in (
+        "answer not found",
+        f"answer {text[8:]} is no number",
+    )
+
+
 def test_a_pattern_that_takes_for_ever_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +291,7 @@ def test_an_edit_of_what_reads_asks_nothing(tmp_path: Path) -> None:
     assert digests(2, {"stimuli.conditions": [{"when": "size > 0", "message": "m"}]}) == nothing
     assert digests(3, {f"{READ}.pattern": r"answer\s*[:=]\s*(?P<answer>\w+)"}) == reads
     assert digests(4, {"score.0.columns": "p_{option}"}) == reads
-    assert digests(5, {"tables": {"responses": ["item"]}}) == reads
+    assert digests(5, {"tables": {"responses": ["size", "item"]}}) == reads
     assert digests(6, {"score.0.options": ["big", "little"]}) == (False, True, True)
     assert digests(7, {"variables.size": "size + 1"}) == (True, True, False)
     derived = {"stimuli.derived": {"more": {"value": "size + 1"}}}
@@ -265,6 +305,7 @@ def test_studies_are_named_by_bundle_or_folder(tmp_path: Path) -> None:
     assert list(found) == ["study2", "toy"]
     assert found["toy"].stimuli_file == tmp_path / "mine/toy/stimuli.csv"
     (tmp_path / "empty").mkdir()
+    write_study(tmp_path / "study1")
     write_study(tmp_path / "other" / "toy")
     for names, message in [
         (
@@ -275,6 +316,7 @@ def test_studies_are_named_by_bundle_or_folder(tmp_path: Path) -> None:
         (["./nothing"], r"'\./nothing': there is no such folder"),
         (["./mine/toy/study.yaml"], r"is no folder"),
         (["./empty"], r"\./empty/study\.yaml: no such file\..*snakemake new_study"),
+        (["./study1"], r"study1 is the name of a study that comes with Grace"),
         (["mine/toy", "other/toy"], r"names toy twice: .*mine/toy and .*other/toy"),
     ]:
         with pytest.raises(ConfigError, match=message):
@@ -301,3 +343,42 @@ def test_columns_of_the_tables_are_known() -> None:
     assert set(re.findall(r'"(\w+)"', named)) <= ANALYSIS_COLUMNS
     own = {*tables.RESPONSE_COLUMNS, *tables.OWN_RAW, *tables.RUN_COLUMNS, "quality_flags"}
     assert own | {"extraction_confidence", "extraction_errors"} == TABLE_COLUMNS
+
+
+def test_the_skeleton_is_a_study_that_asks_and_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = new_study(Path("my-study"))
+    assert all(path.is_file() for path in written)
+    study = load_studies(["./my-study"], ROOT, tmp_path)["my-study"]
+    trials = read_trials(study.stimuli_file, study)
+    prompts = study.wording("seed")
+    assert [trial["quantifier"] for trial in trials] == ["some", "most", "all"]
+    assert "some of the lamps were switched on" in study.messages(trials[0], prompts)[0]["content"]
+    assert study.parse("**Answer:** no.")["answer"] == "no"
+    report = check_study(
+        study, trials, {"seed": prompts}, {"letters": CharacterTokenizer()}, ["{}"]
+    )
+    for line in (
+        "  3 cells of quantifier, with trials each:",
+        "  answer, options in tokens of letters: 3 of 2, 3 of 3",
+        "  'Answer: yes' is read as answer yes",
+    ):
+        assert line in report.splitlines()
+    for name, message in [
+        ("my-study", "is there already, and nothing in it is overwritten"),
+        ("My Study", "a study is called as its folder"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            new_study(Path(name))
+
+
+def test_check_study_names_what_does_not_fit(tmp_path: Path) -> None:
+    people = {"file": "people.csv", "cells": ["size"], "outcome": {"answer": ["big", "small"]}}
+    study = study_of(
+        tmp_path / "toy", {**DECLARED, "people": people}, people_csv="size,answer\n2,big\n"
+    )
+    trials = read_trials(study.stimuli_file, study)
+    with pytest.raises(ConfigError, match=r"people\.csv: people answered in the cell size 2"):
+        check_study(study, trials, {"seed": study.wording("seed")}, {}, ["{}"])

@@ -7,9 +7,10 @@ import jsonschema
 import pytest
 import yaml
 
-from grace import schemas
+from grace import schemas, study_reference
 from grace.cluster.settings import Cluster, Gpu, Policy, Volume
 from grace.settings.config import Config, ModelEntry, PlacementEntry
+from grace.studies.expressions import FILTERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +38,14 @@ def test_the_shipped_config_is_valid(name):
 def test_every_key_is_explained(model):
     page = (ROOT / "config/README.md").read_text(encoding="utf-8")
     assert [key for key in model.model_fields if not re.search(rf"[`.]{key}\b", page)] == []
+
+
+def test_the_page_on_study_yaml_is_in_step_and_explains_every_key():
+    page = study_reference.PAGE.read_text(encoding="utf-8")
+    assert page == study_reference.text(), "run `python -m grace.schemas`"
+    assert set(study_reference.EXPLAINED) == set(FILTERS)
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert [row for row in rows if row.split(" | ")[-1].strip(" |") == ""] == []
 
 
 def test_a_mistyped_key_is_not():

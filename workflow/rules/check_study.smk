@@ -25,6 +25,7 @@ rule new_study:
         "../../envs/python.yaml"
     params:
         name=PROJECT.config.name,
+        root=str(ROOT),
     message:
         "Write a study to begin with"
     script:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from grace import study_reference
 from grace.cluster.settings import Clusters
 from grace.provenance.metadata import Metadata
 from grace.provenance.record import ProvenanceRecord
@@ -56,7 +57,8 @@ def text(name: str) -> str:
 
 
 def main() -> None:
-    """Write all schemas."""
+    """Write all schemas, and the page on study.yaml."""
+    study_reference.PAGE.write_text(study_reference.text(), encoding="utf-8")
     for name in models():
         (FOLDER / f"{name}.schema.json").write_text(text(name), encoding="utf-8")
 

@@ -35,40 +35,44 @@ class Labels(Part):
 class Response(Part):
     """A number that is analysed by cell."""
 
-    name: str
+    name: str = Field(description="How tables and figures name it.")
     exp1: str | None = Field(None, description="Expression over experiment 1's columns.")
     exp2: str | None = Field(None, description="Column of experiment 2, or expression over them.")
-    range: list[float] | None = Field(None, min_length=2, max_length=2)
-    unit: str | None = None
+    range: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="Lowest and highest value, for figures."
+    )
+    unit: str | None = Field(None, description="Of its values.")
 
 
 class PublishedTest(Part):
     """People's test of a contrast, as published."""
 
-    t: float
-    df: float | None = None
-    p: str | float | None = None
-    n: int | None = None
+    t: float = Field(description="Statistic.")
+    df: float | None = Field(None, description="Degrees of freedom.")
+    p: str | float | None = Field(None, description="As it was published.")
+    n: int | None = Field(None, description="Number of people.")
 
 
 class Contrast(Part):
     """A planned difference of a response between two cells."""
 
-    name: str
-    response: str
+    name: str = Field(description="How tables name it.")
+    response: str = Field(description="Name of a response.")
     higher: Cell = Field(min_length=1, description="Where the response is expected to be higher.")
-    lower: Cell = Field(min_length=1)
+    lower: Cell = Field(min_length=1, description="The other cell.")
     people: PublishedTest | None = None
-    cite: str | None = None
+    cite: str | None = Field(None, description="Where it is from.")
 
 
 class MixedModel(Part):
     """A mixed model of a response."""
 
-    name: str
-    response: str
+    name: str = Field(description="How tables name it.")
+    response: str = Field(description="Name of a response.")
     formula: str = Field(description="Such as 'response ~ role + (1 | item)'.")
-    family: Literal["gaussian", "binomial"] = "gaussian"
+    family: Literal["gaussian", "binomial"] = Field(
+        "gaussian", description="Distribution of the response."
+    )
     compare: list[str] = Field([], description="Terms of which a model without them is compared.")
 
 
@@ -90,7 +94,7 @@ class People(Part):
     values: dict[str, dict[str, Value]] = Field(
         {}, description="By column: what a text of the file stands for."
     )
-    cite: str | None = None
+    cite: str | None = Field(None, description="Where it is from.")
 
 
 class Theory(Part):
@@ -111,17 +115,17 @@ class Theory(Part):
         min_length=1,
         description="What it gives a probability of: every combination, the last changing fastest.",
     )
-    cite: str | None = None
-    published: dict[str, Any] = {}
+    cite: str | None = Field(None, description="Where it is from.")
+    published: dict[str, Any] = Field({}, description="Published values, for readers.")
 
 
 class Figure(Part):
     """A figure's file, caption and label."""
 
-    file: str | None = None
-    caption: str | None = None
-    label: str | None = None
-    leave_out: StrictBool = False
+    file: str | None = Field(None, description="Its file's name, without an ending.")
+    caption: str | None = Field(None, description="File with the caption.")
+    label: str | None = Field(None, description="In the list of figures.")
+    leave_out: StrictBool = Field(False, description="Whether it is left out.")
 
 
 class Analysis(Part):
@@ -130,7 +134,7 @@ class Analysis(Part):
     script: str = Field(description="R file with a function `analyse(input, output, params)`.")
     sources: list[str] = Field([], description="R files that are sourced before it, in order.")
     tables: list[str] = Field([], description="<study>_<table>.csv for each.")
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Figure] = Field({}, description="Figures that the script writes.")
     inputs: dict[str, str] = Field({}, description="Further files that it reads, by name.")
 
 

@@ -22,6 +22,7 @@ MOST_CHARACTERS = 4 * 10**6
 #: The columns that every study's answers have beside its own.
 COMMON = ("extraction_confidence", "extraction_errors")
 _INTEGER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ class _FieldReader:
     def said(self, match: re.Match[str], row: Mapping[str, Any]) -> Any:
         """What a match says, so that the same said twice is equal."""
         text = match[self._group]
+        if text is None:
+            return None
         if self._field.type == "number":
-            return float(text)
+            return float(text) if _NUMBER.fullmatch(text) else text
         if self._field.type == "integer":
             return text
         return self._level(text, row)
@@ -83,6 +86,8 @@ class _FieldReader:
     def value(self, said: Any, what: str, row: Mapping[str, Any]) -> tuple[Any, str | None]:
         """A field's value, and what is wrong with it."""
         field = self._field
+        if field.type == "number" and isinstance(said, str):
+            return None, f"{what} {said[:20]} is no number"
         levels = [*self._levels, *self._plain_levels(row)]
         if levels and str(said) not in map(str, levels) and said not in levels:
             return None, f"{what} {str(said)[:20]} is not one of {', '.join(map(str, levels))}"
@@ -109,7 +114,7 @@ class _Reader:
         self._not_after = reading.not_after and patterns.inline(
             reading.not_after, f"{place}.not_after"
         )
-        self._further = reading.further and patterns.inline(
+        self.further = reading.further and patterns.inline(
             reading.further.pattern, f"{place}.further.pattern"
         )
         self._refusals = [
@@ -149,8 +154,8 @@ class _Reader:
 
     def _mentions(self, match: re.Match[str]) -> Iterator[re.Match[str]]:
         yield match
-        if self._further and self._reading.further:
-            yield from self._further.finditer(match[self._reading.further.group])
+        if self.further and self._reading.further:
+            yield from self.further.finditer(match[self._reading.further.group] or "")
 
     def read(
         self, text: str, row: Mapping[str, Any], errors: list[str]
@@ -171,6 +176,8 @@ class _Reader:
                 for match in meant
                 for mention in self._mentions(match)
             }
+            # A group that has no part in a match says nothing.
+            found = {said for said in found if None not in said}
             problem = None
             if not found:
                 problem = messages.none or f"{what} not found"

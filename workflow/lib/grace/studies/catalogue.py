@@ -35,6 +35,12 @@ def load_studies(names: Sequence[str], root: Path, user_dir: Path) -> dict[str, 
         folder = study_folder(name, root, user_dir)
         own = "/" in name
         study = read_study(folder, name if own else f"{BUNDLED}/{name}", None if own else root)
+        if own and study.name in bundled_names(root):
+            raise ConfigError(
+                f"config: `studies` names {name[:200]}, but {study.name} is the name of a study"
+                " that comes with Grace. Tables and files carry the folder's name: rename the"
+                f" folder, or write {study.name} for the bundled one."
+            )
         if study.name in found:
             raise ConfigError(
                 f"config: `studies` names {study.name} twice: {folders[study.name]} and {folder}."

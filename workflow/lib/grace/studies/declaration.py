@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -75,7 +76,20 @@ def identifier(name: str) -> str:
 Identifier = Annotated[str, AfterValidator(identifier)]
 Value = StrictInt | StrictFloat | StrictStr
 Texts = list[StrictStr]
-Factors = dict[Identifier, Annotated[list[Value], Field(min_length=1)]]
+#: Combinations that factors may have.
+MOST_COMBINATIONS = 1_000
+
+
+def _few(factors: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    count = prod(map(len, factors.values()))
+    if count > MOST_COMBINATIONS:
+        raise ValueError(f"makes {count:,} combinations; at most {MOST_COMBINATIONS:,}")
+    return factors
+
+
+Factors = Annotated[
+    dict[Identifier, Annotated[list[Value], Field(min_length=1)]], AfterValidator(_few)
+]
 
 
 class Condition(Part):
@@ -95,12 +109,12 @@ def _column(value: object) -> object:
 class Column(Part):
     """A column of the stimuli; `text` alone is short for `{type: text}`."""
 
-    type: Literal["text", "integer", "number"] = "text"
+    type: Literal["text", "integer", "number"] = Field("text", description="What it holds.")
     aliases: Texts = Field([], description="Other names that a file may have for it.")
     empty: StrictBool = Field(False, description="Whether a text may be empty.")
     levels: list[Value] | None = Field(None, min_length=1, description="The values allowed.")
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: float | None = Field(None, description="Least number allowed.")
+    maximum: float | None = Field(None, description="Greatest number allowed.")
     conditions: list[Condition] = Field([], description="Over `value`, the column's own.")
 
     @model_validator(mode="after")
@@ -156,7 +170,7 @@ class Stimuli(Part):
 class AnswerField(Part):
     """A field of an answer."""
 
-    type: Literal["text", "integer", "number"] = "text"
+    type: Literal["text", "integer", "number"] = Field("text", description="What it holds.")
     group: str | None = Field(
         None, alias="from", description="Group of the pattern, if it is named otherwise."
     )
@@ -167,8 +181,8 @@ class AnswerField(Part):
     levels_from: Texts | None = Field(
         None, description="Columns that hold the values allowed, where they differ by trial."
     )
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: float | None = Field(None, description="Least number allowed.")
+    maximum: float | None = Field(None, description="Greatest number allowed.")
 
 
 class Messages(Part):
@@ -188,7 +202,7 @@ class Refusal(Part):
     look_back: int = Field(
         120, ge=1, le=10_000, description="Characters before that are looked at."
     )
-    message: str
+    message: str = Field(description="What is said then.")
 
     @model_validator(mode="after")
     def _one_side(self) -> Refusal:
@@ -200,8 +214,8 @@ class Refusal(Part):
 class Further(Part):
     """Further mentions in a group of the match, which count as said, too."""
 
-    group: str = Field(alias="in")
-    pattern: str
+    group: str = Field(alias="in", description="Group of the pattern above.")
+    pattern: str = Field(description="Has the field's own group.")
 
 
 class Reading(Part):
@@ -209,25 +223,29 @@ class Reading(Part):
 
     what: str = Field(description="What is read, in words, for messages.")
     each: Factors = Field({}, description="Read once for each value; the group of that name is it.")
-    pattern: str
+    pattern: str = Field(description="Its groups, (?P<name>…), hold what the fields are read from.")
     not_after: str | None = Field(
         None, description="Pattern; a match behind a text that it fits does not count."
     )
     look_back: int = Field(40, ge=1, le=10_000, description="Characters that `not_after` sees.")
     further: Further | None = None
-    fields: dict[str, AnswerField] = Field(min_length=1)
+    fields: dict[str, AnswerField] = Field(
+        min_length=1, description="By column; a name may hold {factor} of `each`."
+    )
     messages: Messages = Messages()
-    refuse: list[Refusal] = []
+    refuse: list[Refusal] = Field([], description="What around a match makes it unusable.")
 
 
 class Example(Part):
     """An answer, and what must be read of it."""
 
-    answer: str
+    answer: str = Field(description="As a model might write it.")
     trial: dict[str, str] = Field(
         {}, description="Columns of its trial, where what may be said differs by trial."
     )
-    fields: dict[str, StrictInt | StrictFloat | StrictStr | None] = Field(min_length=1)
+    fields: dict[str, StrictInt | StrictFloat | StrictStr | None] = Field(
+        min_length=1, description="What must be read; null for nothing."
+    )
 
 
 class Generate(Part):
@@ -239,7 +257,7 @@ class Generate(Part):
         description="Pattern of a whole answer in the form asked for: extraction_confidence 1."
     )
     patterns: dict[Identifier, str] = Field({}, description="Patterns for reading, by name.")
-    read: list[Reading] = Field(min_length=1)
+    read: list[Reading] = Field(min_length=1, description="What is read, in this order.")
     derived: dict[Identifier, str] = Field(
         {}, description="Texts made of fields, once all are read."
     )
@@ -259,7 +277,7 @@ class Options(Part):
     """The options of a query: a list, a product of factors, or columns of the stimuli."""
 
     texts: Texts | None = Field(None, min_length=2, description="The options themselves.")
-    product: dict[Identifier, Texts] | None = Field(
+    product: Annotated[dict[Identifier, Texts], AfterValidator(_few)] | None = Field(
         None, min_length=1, description="Factors, of which every combination is an option."
     )
     text: str | None = Field(None, description="An option of the product, with {{ factor }}.")
@@ -279,8 +297,8 @@ class Options(Part):
 class Summaries(Part):
     """Columns for a distribution's summaries."""
 
-    mean: str | None = None
-    std: str | None = None
+    mean: str | None = Field(None, description="Of the options' `values`.")
+    std: str | None = Field(None, description="Standard deviation of the `values`.")
     entropy: str | dict[str, str] | None = Field(
         None, description="In bits; for a product also by factor, with `joint` for the whole."
     )
@@ -306,25 +324,27 @@ class Score(Part):
 class Continuation(Part):
     """Experiment 2 without a question: options are texts that follow a context, or nothing."""
 
-    name: str
+    name: str = Field(description="May hold {factor} of `each`.")
     context: str | None = Field(None, description="Column of the text before; none: the beginning.")
     options: Annotated[Options, BeforeValidator(_options)]
-    columns: str
+    columns: str = Field(description="Column of an option's probability.")
     summaries: Summaries = Summaries()
 
 
 class Tables(Part):
     """Columns of the trials that tables show; by default all, and the derived ones."""
 
-    responses: Texts | None = None
-    probabilities: Texts | None = None
+    responses: Texts | None = Field(None, description="In experiment 1's tables.")
+    probabilities: Texts | None = Field(None, description="In experiment 2's table.")
 
 
 class SeedOffsets(Part):
     """Added to the replication's seed; two experiments of a run never have the same."""
 
-    exp1: int | None = Field(None, ge=0, le=10**9)
-    exp2: int | None = Field(None, ge=0, le=10**9)
+    exp1: int | None = Field(
+        None, ge=0, le=10**9, description="Default: a number made from the study's name."
+    )
+    exp2: int | None = Field(None, ge=0, le=10**9, description="Likewise.")
 
 
 def _citations(value: object) -> object:
@@ -332,10 +352,10 @@ def _citations(value: object) -> object:
 
 
 class Declaration(Part):
-    """study.yaml."""
+    """A study: what is asked, how answers are read, what is analysed."""
 
-    title: str
-    summary: str
+    title: str = Field(description="What readers know the study by.")
+    summary: str = Field(description="What is asked, in a sentence or two.")
     cite: Annotated[Texts, BeforeValidator(_citations)] = Field(
         [], description="What to cite, one entry a work."
     )
@@ -346,20 +366,22 @@ class Declaration(Part):
         {}, description="What templates see: expressions over columns and derived columns."
     )
     generate: Generate | None = None
-    score: list[Score] = []
+    score: list[Score] = Field([], description="Experiment 2's queries.")
     continuations: list[Continuation] = []
     tables: Tables = Tables()
     labels: Labels | None = None
     factors: list[str] = Field([], description="Columns that make the cells of the analysis.")
     item: str | None = Field(None, description="Column of the random unit; default: the first key.")
-    responses: list[Response] = []
-    contrasts: list[Contrast] = []
-    models: list[MixedModel] = []
+    responses: list[Response] = Field([], description="Numbers that are analysed by cell.")
+    contrasts: list[Contrast] = Field([], description="Planned differences between two cells.")
+    models: list[MixedModel] = Field([], description="Mixed models of a response.")
     people: People | None = None
-    theory: list[Theory] = []
+    theory: list[Theory] = Field([], description="Models of people.")
     analysis: Literal["generic"] | Analysis = "generic"
     report: ReportSection = ReportSection()
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Figure] = Field(
+        {}, description="Captions and labels of the generic figures."
+    )
     seed_offset: SeedOffsets = SeedOffsets()
 
     @model_validator(mode="after")

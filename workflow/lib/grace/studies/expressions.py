@@ -213,8 +213,6 @@ class _Environment(ImmutableSandboxedEnvironment):
                 raise _RefusedError(f"'{parser.stream.current.value}' is too much")
         except jinja2.TemplateSyntaxError as error:
             raise _RefusedError(str(error.message).rstrip(".")) from None
-        except RecursionError:
-            raise _RefusedError("is nested too deeply") from None
         _check(tree)
         transformed = _PatternNames().visit(tree)
         assert isinstance(transformed, nodes.Expr)
@@ -265,8 +263,13 @@ class Expression:
         self.source, self.place = source, place
         try:
             tree = _ENVIRONMENT.expression(source)
+            self._template = _ENVIRONMENT.compiled(tree)
         except _RefusedError as error:
             raise ConfigError(f"{place}: {shortened(source)}: {error}.") from None
+        except (RecursionError, MemoryError, SyntaxError, ValueError):
+            raise ConfigError(
+                f"{place}: {shortened(source)}: is nested too deeply or too long; simplify it."
+            ) from None
         found = {node.name for node in tree.find_all(nodes.Name)}
         if isinstance(tree, nodes.Name):
             found.add(tree.name)
@@ -274,7 +277,6 @@ class Expression:
         self.names = {name for name in found if not name.startswith(_PATTERN)}
         #: Names of patterns that it uses.
         self.patterns = {name.removeprefix(_PATTERN) for name in found - self.names}
-        self._template = _ENVIRONMENT.compiled(tree)
 
     def value(self, values: Mapping[str, Any], patterns: Patterns) -> Any:
         """What it gives for a row. Raises `ConfigError` where it fails."""

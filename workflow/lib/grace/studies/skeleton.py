@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from grace.errors import ConfigError
@@ -102,17 +103,21 @@ What this study is about, whom to cite, and where the items come from.
 """
 
 
-def new_study(folder: Path) -> list[Path]:
+def new_study(folder: Path, taken: Collection[str] = ()) -> list[Path]:
     """Write a study of three trials that runs as it is; its name is the folder's.
 
-    Gives the files written. Raises `ConfigError` where the folder is there already, or its name is
-    none that a study can have.
+    `taken` are names that studies have already. Gives the files written. Raises `ConfigError`
+    where the folder is there already, or its name is none that a study can have.
     """
     name = folder.name
     if not STUDY_NAME.fullmatch(name):
         raise ConfigError(
             f"config: `name` is '{str(folder)[:80]}': a study is called as its folder, with small"
             " letters, digits, '-' and '_', of which the first is a letter; at most 40 of them."
+        )
+    if name in taken:
+        raise ConfigError(
+            f"config: `name`: {name} is the name of a study that comes with Grace. Choose another."
         )
     if folder.exists() or folder.is_symlink():
         raise ConfigError(

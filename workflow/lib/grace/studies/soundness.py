@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from grace.errors import ConfigError
@@ -138,7 +139,18 @@ def _generate(study: Study) -> Iterator[Finding]:
         for group in sorted(read.groups - set(known)):
             whole = False
             yield f"{place}.pattern", unknown(group, known, "group (?P<…>) called")
+        named = {field.group or name for name, field in reading.fields.items()}
+        if isinstance(read.further, re.Pattern):
+            for group in sorted(named - read.further.groupindex.keys()):
+                whole = False
+                text = unknown(group, read.further.groupindex, "group (?P<…>) called")
+                yield f"{place}.further.pattern", text
         for name, field in reading.fields.items():
+            if field.type != "text" and isinstance(field.levels, dict):
+                yield (
+                    f"{place}.fields.{name}.levels",
+                    "patterns of levels are for texts; give a list",
+                )
             for column in field.levels_from or ():
                 if column not in study.raw_input_columns:
                     whole = False
@@ -255,9 +267,12 @@ def _options(study: Study, entry: Score, place: str) -> Iterator[Finding]:
         if factor not in (*product, "joint"):
             at = f"{place}.summaries.entropy.{factor}"
             yield at, unknown(factor, [*product, "joint"], "factor")
-    for name, form in {"mean": summaries.mean, "std": summaries.std, **entropies}.items():
-        if form is not None:
-            forms[f"{place}.summaries.{name}"] = (form, each)
+    named = {"mean": summaries.mean, "std": summaries.std, **entropies}
+    forms |= {
+        f"{place}.summaries.{name}": (text, each)
+        for name, text in named.items()
+        if text is not None
+    }
     if isinstance(summaries.entropy, str):
         forms[f"{place}.summaries.entropy"] = (summaries.entropy, each)
     for at, (form, allowed) in forms.items():
@@ -290,13 +305,18 @@ def _analysis(study: Study) -> Iterator[Finding]:
     for number, name in enumerate(declared.factors):
         if name not in columns:
             yield f"factors.{number}", unknown(name, columns)
+        elif not _shown(study, name):
+            yield (
+                f"factors.{number}",
+                f"'{name}' is not among the columns of `tables`, where the analysis looks for it",
+            )
         elif name in ANALYSIS_COLUMNS:
             yield (
                 f"factors.{number}",
                 f"tables of the analysis have a column '{name}' of their own; derive one with"
                 " another name",
             )
-    if declared.item is not None and declared.item not in columns:
+    if declared.item is not None and not _shown(study, declared.item):
         yield "item", unknown(declared.item, columns)
     responses = [response.name for response in declared.responses]
     for name in sorted({name for name in responses if responses.count(name) > 1}):
@@ -336,6 +356,12 @@ def _analysis(study: Study) -> Iterator[Finding]:
                     yield f"{place}.compare", unknown(name.strip(), columns)
 
 
+def _shown(study: Study, name: str) -> bool:
+    """Whether the tables of the study's experiments have a column."""
+    tables = {"exp1": study.raw_input_columns, "exp2": study.probability_input_columns}
+    return all(name in tables[experiment] for experiment in study.experiments)
+
+
 def _theory(study: Study) -> Iterator[Finding]:
     theories = study.declaration.theory
     if not theories:
@@ -367,6 +393,9 @@ def _files(study: Study) -> Iterator[Finding]:
     """Files that the declaration names and that are not there; stimuli are looked for later."""
     declared = study.declaration
     named: dict[str, str] = {}
+    for place, path in (("stimuli.file", declared.stimuli.file), ("prompts", declared.prompts)):
+        if Path(path).is_absolute():
+            yield place, f"{path[:200]}: must be relative to the study's folder"
     for number, theory in enumerate(declared.theory):
         named |= {f"theory.{number}.files.{name}": path for name, path in theory.files.items()}
     if declared.people:
@@ -377,7 +406,9 @@ def _files(study: Study) -> Iterator[Finding]:
     if declared.report.section:
         named["report.section"] = declared.report.section
     for place, path in named.items():
-        if not study.beside(path).is_file():
+        if Path(path).is_absolute():
+            yield place, f"{path[:200]}: must be relative to the study's folder"
+        elif not study.beside(path).is_file():
             yield place, f"{path[:200]}: there is no such file in {study.folder}"
     if not study.prompts_folder.is_dir():
         yield "prompts", f"{declared.prompts[:200]}: there is no such folder in {study.folder}"
