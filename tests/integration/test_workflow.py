@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import jsonschema
+import pandas as pd
 import pytest
 from bundled_studies import STUDIES
+from declared import write_study
 from workflow_project import ROOT, Project
 
 from grace.results.tables import probability_columns, raw_columns, structured_columns
@@ -166,12 +168,15 @@ def hosted(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_a_deployed_workflow_runs_to_the_report_of_one_experiment_of_one_study(hosted, tmp_path):
+def test_a_deployed_workflow_runs_to_the_report_with_a_study_of_the_users_own(hosted, tmp_path):
+    """In a folder with nothing of Grace's; the study's folder and its name in the config are all."""
     user = Project(tmp_path / "user")
+    toy = write_study(user.folder / "toy")
+    (toy / "prompts/seed").rename(toy / "prompts/mine")
     shutil.copytree(ROOT / "config" / "prompts" / "seed", user.folder / "config/prompts/mine")
     (user.folder / "config/config.yaml").write_text(
-        "models: [mine]\nvariants: [mine]\nlimit: 3\nreplications: 1\nstudies: [study2]\n"
-        "experiments: [exp1]\non_invalid: warn\n"
+        "models: [mine]\nvariants: [mine]\nlimit: 3\nreplications: 1\n"
+        "studies: [study2, ./toy]\non_invalid: warn\n"
     )
     (user.folder / "config/models.yaml").write_text(OWN_MODEL)
     (user.folder / "workflow").mkdir()
@@ -180,8 +185,20 @@ def test_a_deployed_workflow_runs_to_the_report_of_one_experiment_of_one_study(h
     assert "the user's own handler" in said
     assert "(Rule: grace_report)" in said
     results = user.folder / "results"
-    assert "</html>" in (results / "report.html").read_text(encoding="utf-8")
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert "toy" in page
+    assert "Which word?" in page
     assert not list(results.glob("mine/**/study1*"))
+    folder = results / "mine/replication-0"
+    for name in ("exp1.json", "exp2.json", "structured.csv", "probabilities.csv"):
+        assert (folder / f"toy_{name}").stat().st_size > 0
+    assert {"toy_exp1_seed", "toy_exp2_seed"} <= json.loads((folder / "metadata.json").read_text())[
+        "seeds"
+    ].keys()
+    assert {"big", "small"} & set(
+        pd.read_csv(results / "analysis/toy_cells.csv")["outcome"].astype(str)
+    )
+    assert len(list((results / "analysis/figures").glob("toy_*.png"))) == 4
     record = json.loads((results / "mine/replication-0/provenance/study2_exp1.json").read_text())
     assert {"config/prompts/mine/study2_exp1.j2", "resources/models/pico/model.safetensors"} <= set(
         record["files"]

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from bundled_studies import STUDIES
 
 from grace.errors import ConfigError
 from grace.results.validation import Check, Report, report
@@ -18,7 +19,6 @@ from grace.runs.continuation import NOT_ASKED, Failure
 from grace.runs.scripting import logged
 from grace.settings.outputs import Outputs
 from grace.settings.project import Project
-from grace.studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
 

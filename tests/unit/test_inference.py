@@ -28,7 +28,7 @@ CONFIG = {"limit": 1, "studies": ["study2"], "models": ["pico"]}
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose files a test may change; every file counts as a large one."""
-    for name in ("config", "resources"):
+    for name in ("config", "resources", "studies"):
         shutil.copytree(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(contents, "ALWAYS_READ", 0)
@@ -39,6 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def settings(project: Project) -> dict[str, Any]:
     config = project.config
     return {
+        "studies": project.study_jobs(),
         "requests": config.requests.model_dump(),
         "scoring": config.scoring.model_dump(),
         "serving": config.serving.model_dump(),

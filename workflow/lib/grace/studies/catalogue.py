@@ -14,6 +14,8 @@ from grace.studies.study import Study
 
 #: Where the bundled studies lie in a project.
 BUNDLED = "studies"
+#: How files of people's answers begin, beside studies' own.
+REFERENCE = "reference_"
 
 
 def bundled_names(root: Path) -> list[str]:
@@ -58,6 +60,11 @@ def check_run(studies: Mapping[str, Study], config: Config, root: Path) -> None:
                 f"config: `stimuli` names '{name[:60]}' (or {name[:60]}_csv does), but there is no"
                 f" such study.{nearest(name, known)} Studies of this run: {', '.join(studies)}."
             )
+    if named := [name for name in studies if name.startswith(REFERENCE)]:
+        raise ConfigError(
+            f"config: `studies` names {named[0]}, but files called {REFERENCE}<study> hold people's"
+            " answers. Rename its folder."
+        )
     taken: dict[int, str] = {}
     for name, study in studies.items():
         if not set(study.experiments) & set(config.experiments):
