@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
-        from grace.archive import archive
+        from grace.provenance.archive import archive
 
         digest = archive(
             Path(),

@@ -20,29 +20,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from grace.config import GenerationConfig, Thresholds
-from grace.records import read_records, write_records
-from grace.studies import STUDIES
+from grace.results.records import read_records, write_records
+from grace.settings.config import GenerationConfig, Thresholds
+from grace.studies.catalogue import bundled
 
-STUDY = STUDIES["study2"]
+STUDY = bundled(Path(__file__).parents[1], "study2")["study2"]
 
 
 def _tabulate(folder: Path) -> None:
     from tabulate_responses import tabulate
 
-    tabulate(folder / "exp1.json", folder / "raw.csv", STUDY.name)
+    tabulate(folder / "exp1.json", folder / "raw.csv", STUDY)
 
 
 def _structure(folder: Path) -> None:
     from structure import structure
 
-    structure(folder / "raw.csv", folder / "structured.csv", STUDY.name, 1.0)
+    structure(folder / "raw.csv", folder / "structured.csv", STUDY, 1.0)
 
 
 def _probabilities(folder: Path) -> None:
     from probabilities import probabilities
 
-    probabilities(folder / "exp2.json", folder / "probabilities.csv", STUDY.name, 0.5)
+    probabilities(folder / "exp2.json", folder / "probabilities.csv", STUDY, 0.5)
 
 
 def _validate(folder: Path) -> None:
@@ -51,6 +51,7 @@ def _validate(folder: Path) -> None:
     with (folder / "structured.csv").open(encoding="utf-8", newline="") as file:
         trials = sum(1 for _ in csv.DictReader(file))
     validate(
+        {STUDY.name: STUDY},
         {STUDY.name: folder / "structured.csv"},
         {STUDY.name: folder / "probabilities.csv"},
         folder / "validation.json",

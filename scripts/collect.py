@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from grace.metadata import metadata
-from grace.records import read_json, write_json
+from grace.provenance.metadata import metadata
+from grace.results.records import read_json, write_json
 
 
 def collect(plan: Path, runs: list[Path], output: Path) -> None:
@@ -12,7 +12,7 @@ def collect(plan: Path, runs: list[Path], output: Path) -> None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         runs = [*snakemake.input.get("exp1", []), *snakemake.input.get("exp2", [])]

@@ -13,10 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grace.studies.study1_answers import Study1
-from grace.studies.study2 import GOALS
-from grace.studies.study2_answers import Study2
-from grace.yaml_reader import read_yaml
+from grace.settings.yaml_reader import read_yaml
+from grace.studies.catalogue import bundled
 
 Row = dict[str, str | int]
 
@@ -24,6 +22,7 @@ Row = dict[str, str | int]
 CELLS = ((1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3))
 #: Study 2's cells: how many hearts, which goal.
 HEARTS = ("0 hearts", "1 heart", "2 hearts", "3 hearts")
+GOALS = ("informative", "social", "both")
 SITUATIONS = tuple((state, goal) for state in HEARTS for goal in GOALS)
 
 
@@ -104,8 +103,9 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
 def make_stimuli(stories: Path, study1: Path, study2: Path) -> None:
     """Read `stories` and write both trial files."""
     material = read_yaml(stories)
-    write_csv(study1, Study1().input_columns(), study1_trials(material))
-    write_csv(study2, Study2().input_columns(), study2_trials(material))
+    studies = bundled(Path(__file__).parents[1], "study1", "study2")
+    write_csv(study1, studies["study1"].input_columns(), study1_trials(material))
+    write_csv(study2, studies["study2"].input_columns(), study2_trials(material))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from grace.cluster import indexed, policy, table
-from grace.project import Project
+from grace.settings.project import Project
 
 
 def write_manifests(project: Project) -> list[Path]:
@@ -22,7 +22,7 @@ def write_manifests(project: Project) -> list[Path]:
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.runs.scripting import logged
 
     with logged(snakemake.log[0]):
         for path in write_manifests(Project(Path(snakemake.params.root), dict(snakemake.config))):

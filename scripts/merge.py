@@ -8,12 +8,13 @@ from typing import IO, Any, cast
 
 import pandas as pd
 
-from grace.config import GenerationConfig
 from grace.errors import RecordError
-from grace.records import read_json, replacing
-from grace.studies import STUDIES, Study
-from grace.tables import TEXT_COLUMNS, CsvLines, analysis_ready
-from grace.validation import NAMED, check_draws, read_report
+from grace.results.records import read_json, replacing
+from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
+from grace.results.validation import NAMED, check_draws, read_report
+from grace.settings.config import GenerationConfig
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
 def refuse_invalid(validations: list[Path], on_invalid: str, also: Sequence[str] = ()) -> None:
@@ -119,9 +120,9 @@ def merge(
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
-    study = STUDIES[snakemake.wildcards.study]
+    study = study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study])
     structured = [Path(path) for path in snakemake.input.get("structured", [])]
     probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from grace import preflight, provenance
-from grace.config import ModelEntry
-from grace.inference import runtime_of
-from grace.records import write_json
+from grace.experiments import preflight
+from grace.experiments.inference import runtime_of
+from grace.provenance import environment
+from grace.results.records import write_json
+from grace.settings.config import ModelEntry
 
 
 def plan(path: Path, cell: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -14,12 +15,13 @@ def plan(path: Path, cell: dict[str, Any], settings: dict[str, Any]) -> None:
     entry = ModelEntry.model_validate(settings["entry"])
     preflight.check_all(cell["model"], entry, settings["wanted"], runtime_of(settings))
     write_json(
-        path, {**cell, "created": provenance.now(), **provenance.git_state(Path(settings["root"]))}
+        path,
+        {**cell, "created": environment.now(), **environment.git_state(Path(settings["root"]))},
     )
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         plan(

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from grace.cluster import table
-from grace.project import Project
+from grace.settings.project import Project
 
 if __name__ == "__main__":
-    from grace.scripting import logged, show
+    from grace.runs.scripting import logged, show
 
     with logged(snakemake.log[0]):
         project = Project(Path(snakemake.params.root), dict(snakemake.config))

@@ -7,8 +7,8 @@ from typing import Any
 
 def prefetch(root: Path, values: dict[str, Any]) -> list[str]:
     """A line for each snapshot. Raises `GraceError`."""
-    from grace.project import Project
-    from grace.weights import fetch_all
+    from grace.models.weights import fetch_all
+    from grace.settings.project import Project
 
     lines = []
     for line in fetch_all(Project(root, values).models, root):
@@ -18,7 +18,7 @@ def prefetch(root: Path, values: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.runs.scripting import logged
 
     with logged(snakemake.log[0]):
         prefetch(Path(snakemake.params.root), dict(snakemake.config))

@@ -2,24 +2,25 @@
 
 from pathlib import Path
 
-from grace.records import read_records
-from grace.studies import STUDIES
-from grace.tables import probability_columns, probability_rows, write_rows
+from grace.results.records import read_records
+from grace.results.tables import probability_columns, probability_rows, write_rows
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
-def probabilities(records: Path, table: Path, study: str, min_option_mass: float) -> None:
+def probabilities(records: Path, table: Path, study: Study, min_option_mass: float) -> None:
     """Write <study>_probabilities.csv."""
-    rows = probability_rows(read_records(records), STUDIES[study], min_option_mass)
-    write_rows(table, rows, probability_columns(STUDIES[study]))
+    rows = probability_rows(read_records(records), study, min_option_mass)
+    write_rows(table, rows, probability_columns(study))
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         probabilities(
             Path(snakemake.input.records),
             Path(snakemake.output.table),
-            snakemake.wildcards.study,
+            study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study]),
             snakemake.params.cell["min_option_mass"],
         )

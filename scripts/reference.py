@@ -12,7 +12,7 @@ from pathlib import Path
 
 from grace.cognition import polite, rsa
 from grace.errors import GraceError
-from grace.scripting import job
+from grace.runs.scripting import job
 
 Row = Sequence[str | int | float]
 

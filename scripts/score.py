@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from grace.inference import infer
+from grace.experiments.inference import infer
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__) as record:
         record |= infer(

@@ -2,30 +2,31 @@
 
 from pathlib import Path
 
-from grace.studies import STUDIES
-from grace.tables import (
+from grace.results.tables import (
     raw_columns,
     read_rows,
     structured_columns,
     structured_rows,
     write_rows,
 )
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
-def structure(raw: Path, table: Path, study: str, percentage_tolerance: float) -> None:
+def structure(raw: Path, table: Path, study: Study, percentage_tolerance: float) -> None:
     """Write <study>_structured.csv."""
-    rows = read_rows(raw, raw_columns(STUDIES[study]))
-    structured = structured_rows(rows, STUDIES[study], percentage_tolerance)
-    write_rows(table, structured, structured_columns(STUDIES[study]))
+    rows = read_rows(raw, raw_columns(study))
+    structured = structured_rows(rows, study, percentage_tolerance)
+    write_rows(table, structured, structured_columns(study))
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         structure(
             Path(snakemake.input.raw),
             Path(snakemake.output.table),
-            snakemake.wildcards.study,
+            study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study]),
             snakemake.params.cell["percentage_tolerance"],
         )

@@ -2,23 +2,24 @@
 
 from pathlib import Path
 
-from grace.records import read_records
-from grace.studies import STUDIES
-from grace.tables import raw_columns, raw_rows, write_rows
+from grace.results.records import read_records
+from grace.results.tables import raw_columns, raw_rows, write_rows
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
-def tabulate(records: Path, table: Path, study: str) -> None:
+def tabulate(records: Path, table: Path, study: Study) -> None:
     """Write <study>_raw_responses.csv."""
-    columns = raw_columns(STUDIES[study])
-    write_rows(table, raw_rows(read_records(records), STUDIES[study]), columns)
+    columns = raw_columns(study)
+    write_rows(table, raw_rows(read_records(records), study), columns)
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     with job(snakemake, __file__):
         tabulate(
             Path(snakemake.input.records),
             Path(snakemake.output.table),
-            snakemake.wildcards.study,
+            study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study]),
         )

@@ -7,7 +7,7 @@ from transformers.utils import logging as transformers_logging
 
 from grace.pico.settings import Settings
 from grace.pico.training import build
-from grace.prompts import PromptSet
+from grace.prompts.variants import PromptSet
 
 
 def train_pico(prompts: Path, folder: Path, settings: dict[str, Any]) -> None:
@@ -21,7 +21,7 @@ def train_pico(prompts: Path, folder: Path, settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.runs.scripting import logged
 
     with logged(snakemake.log[0]):
         train_pico(

@@ -7,11 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from grace.config import GenerationConfig, Thresholds
-from grace.records import write_json
-from grace.studies import STUDIES
-from grace.tables import TEXT_COLUMNS
-from grace.validation import (
+from grace.results.records import write_json
+from grace.results.tables import TEXT_COLUMNS
+from grace.results.validation import (
     Check,
     check_draws,
     check_models,
@@ -19,9 +17,13 @@ from grace.validation import (
     check_structured,
     report,
 )
+from grace.settings.config import GenerationConfig, Thresholds
+from grace.studies.catalogue import study_of_job
+from grace.studies.study import Study
 
 
 def validate(
+    studies: Mapping[str, Study],
     structured: Mapping[str, Path],
     probabilities: Mapping[str, Path],
     output: Path,
@@ -36,7 +38,7 @@ def validate(
     thresholds = Thresholds.model_validate(cell["thresholds"])
     checks: list[Check] = []
     for name, trials in cell["trials"].items():
-        study, expected = STUDIES[name], trials * len(cell["variants"])
+        study, expected = studies[name], trials * len(cell["variants"])
         answers, measured = _read(structured.get(name)), _read(probabilities.get(name))
         if answers is not None:
             checks += check_structured(answers, study, expected, thresholds)
@@ -68,7 +70,7 @@ def _read(path: Path | None) -> pd.DataFrame | None:
 
 
 if __name__ == "__main__":
-    from grace.scripting import job
+    from grace.runs.scripting import job
 
     studies = snakemake.params.cell["trials"]
 
@@ -78,6 +80,7 @@ if __name__ == "__main__":
 
     with job(snakemake, __file__):
         validate(
+            {name: study_of_job(snakemake.params.runtime["studies"][name]) for name in studies},
             by_study(snakemake.input.get("structured", [])),
             by_study(snakemake.input.get("probabilities", [])),
             Path(snakemake.output.validation),

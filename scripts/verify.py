@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from grace.errors import RecordError
-from grace.provenance_chain import Chain, results_in
-from grace.verify import answers_in, remarks, summary
+from grace.provenance.chain import Chain, results_in
+from grace.provenance.verify import answers_in, remarks, summary
 
 
 def verified(results: Path, root: Path, journal: Path) -> str:
@@ -19,7 +19,7 @@ def verified(results: Path, root: Path, journal: Path) -> str:
 
 
 if __name__ == "__main__":
-    from grace.scripting import logged
+    from grace.runs.scripting import logged
 
     with logged(snakemake.log[0]):
         logging.info(

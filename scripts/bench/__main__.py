@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# As the jobs of a run have it (grace.inference); read once, when torch is loaded.
+# As the jobs of a run have it (grace.experiments.inference); read once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from bench.command import log_to_terminal, main

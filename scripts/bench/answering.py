@@ -19,13 +19,13 @@ import httpx
 from bench import served
 from bench.measuring import System
 from bench.models import ROOT
-from grace.chat import ChatTokenizer
 from grace.engines.base import Decoding, Generation, GenerationRequest
 from grace.engines.vllm import VllmEngine
 from grace.errors import GraceError
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
-from grace.studies import STUDIES
+from grace.models.chat import ChatTokenizer
+from grace.prompts.variants import PromptSet
+from grace.studies.catalogue import bundled
+from grace.studies.stimuli import read_trials
 
 BATCH = 10
 SHORTEST, LONGEST = 4, 128
@@ -39,7 +39,7 @@ _DRIVER = Path(__file__).with_name("vllm_benchmark.py")
 
 def questions(tokenizer: ChatTokenizer, count: int) -> list[GenerationRequest]:
     """Study 2's prompts, each with a length drawn from 4 to 128 tokens and a seed of its own."""
-    study = STUDIES["study2"]
+    study = bundled(ROOT, "study2")["study2"]
     prompts = PromptSet(ROOT / "config/prompts/seed")
     trials = read_trials(ROOT / "resources/stimuli/study2.csv", study, count)
     draw = random.Random(0)

@@ -21,8 +21,8 @@ from bench import answering, harness, in_process, served, table
 from bench.measuring import System, measure, summary
 from bench.models import MODELS, ROOT, BenchModel, measurable
 from bench.workload import TOLERANCE, Reference, Workload
-from grace import provenance
 from grace.errors import GraceError
+from grace.provenance import environment
 
 logger = logging.getLogger("bench")
 
@@ -145,11 +145,11 @@ def _facts(model: BenchModel, extent: Extent, vllm: str | None) -> dict[str, Any
         "order": list(MODELS).index(model.key),
         "threads": torch.get_num_threads(),
         "repetitions": extent.repetitions,
-        "created": provenance.now(),
-        "commit": provenance.git_state(ROOT),
-        "hardware": {**provenance.hardware(), "processor": _processor()},
+        "created": environment.now(),
+        "commit": environment.git_state(ROOT),
+        "hardware": {**environment.hardware(), "processor": _processor()},
         "versions": {
-            **{name: number for name, number in provenance.versions().items() if name in _TOLD},
+            **{name: number for name, number in environment.versions().items() if name in _TOLD},
             "lm_eval": _version("lm_eval"),
             "vllm": vllm,
         },

@@ -17,11 +17,11 @@ from bench.workload import (
     answers_of_records,
     answers_of_scores,
 )
-from grace.config import ScoringConfig
 from grace.engines.base import Score, ScoreRequest
 from grace.engines.scorer import COPIES, PACKED, Scorer
 from grace.errors import GraceError
-from grace.measurement import run_scoring
+from grace.experiments.measurement import run_scoring
+from grace.settings.config import ScoringConfig
 
 Scored = tuple[list[ScoreRequest], list[Score]]
 

@@ -15,8 +15,8 @@ import torch
 import transformers
 from transformers import PretrainedConfig
 
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry
+from grace.models.chat import ChatTokenizer
+from grace.settings.config import ModelEntry
 
 ROOT = Path(__file__).parents[2]
 PICO = "resources/models/pico"

@@ -14,10 +14,10 @@ import httpx
 from bench.measuring import System
 from bench.models import ROOT, BenchModel
 from bench.workload import Reference, Workload, answers_of_scores
-from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.engines.vllm import VllmEngine
 from grace.errors import EngineError, GraceError
 from grace.serving import vllm_server
+from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig
 
 #: On a GPU the models of this process need room beside the server's.
 _EXTRA_ARGUMENTS = {"cpu": [], "cuda": ["--gpu-memory-utilization", "0.45"]}

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.models import ROOT
-from grace.chat import ChatTokenizer, Prompt
-from grace.config import ModelEntry
 from grace.engines.base import Score, ScoreRequest
 from grace.errors import GraceError
-from grace.experiments import Asked, Run, asked, prompt_id
-from grace.prompts import PromptSet
+from grace.experiments.trials import Asked, Run, asked, prompt_id
+from grace.models.chat import ChatTokenizer, Prompt
+from grace.prompts.variants import PromptSet
 from grace.scoring.joining import plan_query
-from grace.stimuli import read_trials
-from grace.studies import STUDIES
-from grace.studies.base import Query
+from grace.settings.config import ModelEntry
+from grace.studies.asking import Query
+from grace.studies.catalogue import bundled
+from grace.studies.stimuli import read_trials
 
 #: By query, options in order: token ids of prompt and option, and the option's log-probability.
 Answers = dict[str, list[tuple[tuple[int, ...], float]]]
@@ -42,7 +42,7 @@ class Workload:
 
     def __init__(self, entry: ModelEntry, tokenizer: ChatTokenizer, few: int, most: int | None):
         self.tokenizer = tokenizer
-        self.study = STUDIES["study1"]
+        self.study = bundled(ROOT, "study1")["study1"]
         self.run = Run("bench", entry.name, self.study, "exp2", 0, 1000, True)
         rows = read_trials(ROOT / "resources/stimuli/study1.csv", self.study, None)
         everything = asked(self.run, rows, [PromptSet(ROOT / "config/prompts/seed")])

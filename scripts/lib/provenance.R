@@ -1,5 +1,5 @@
-# A record of how each output was made, beside it, as grace.sidecars writes it for the scripts in
-# Python. Source after common.R; needs digest and jsonlite.
+# A record of how each output was made, beside it, as grace.provenance.sidecars writes it for the
+# scripts in Python. Source after common.R; needs digest and jsonlite.
 
 sidecar_format <- 2L
 # What stands in the place of a record's digest while it is computed.

@@ -187,7 +187,7 @@ mixed_commits <- function(metadata) {
   }))
 }
 
-#' Facts of one job, as `grace.metadata.AnsweredBy` has them.
+#' Facts of one job, as `grace.provenance.metadata.AnsweredBy` has them.
 job_row <- function(job, label) {
   fact <- function(...) dig(job, "deployment_info", ...)
   gpus <- fact("gpu_count")

@@ -129,7 +129,7 @@ def test_from_a_checkout_to_a_report_and_back(checkout: Checkout) -> None:
     assert commit in json.dumps(facts)
     assert list(volume("journal").iterdir()), "the journal is on its volume"
     verified = subprocess.run(
-        ["python", "-m", "grace.verify", "results"],
+        ["python", "-m", "grace.provenance.verify", "results"],
         cwd=checkout.folder,
         env={**os.environ, "PYTHONPATH": str(checkout.folder / "workflow/lib")},
         capture_output=True,

@@ -17,9 +17,9 @@ from fake_openai import Asked, FakeOpenAI, Reply
 from fake_vllm import FakeVllm, repeating_ids, vllm_engine
 from faulty_proxy import FaultyProxy, Spoil
 
-from grace.config import ModelEntry, RequestsConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
+from grace.settings.config import ModelEntry, RequestsConfig
 
 COUNT = 8
 REQUESTS = RequestsConfig(concurrency=4, timeout_s=4, attempts=3, backoff_s=0)

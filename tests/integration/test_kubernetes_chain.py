@@ -9,8 +9,8 @@ import pytest
 from kube_project import KubeProject
 from kube_standin import Cluster, calls_per_second
 
-from grace.provenance_chain import results_in
-from grace.verify import summary, verify
+from grace.provenance.chain import results_in
+from grace.provenance.verify import summary, verify
 
 
 @pytest.fixture(scope="module")

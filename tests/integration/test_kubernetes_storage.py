@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from waiting import PATIENCE_S, wait_until
 
 from grace.journal.segments import scan, segments_in
-from grace.verify import summary, verify
+from grace.provenance.verify import summary, verify
 
 BUCKET, FOLDER = "grace", "study/one"
 STORAGE = (

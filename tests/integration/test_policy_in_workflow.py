@@ -14,7 +14,7 @@ from kube_project import KubeProject
 from kube_standin import Cluster, Json
 from workflow_project import DryRuns, Project
 
-import grace.project
+import grace.settings.project
 from grace.cluster import demand
 from grace.cluster.pods import job_manifest
 
@@ -159,7 +159,7 @@ def test_pods_are_those_of_the_table(tmp_path, choice):
             config=tuple(f"{key}={json.dumps(value)}" for key, value in choice.items())
         )
         assert status == 0, output
-    planned = grace.project.Project(project.folder, settings, environment={})
+    planned = grace.settings.project.Project(project.folder, settings, environment={})
     assert sorted(map(size, cluster.sent)) == sorted(
         size(job_manifest(pod, planned.cluster)) for pod in demand.pods(planned)
     )

@@ -12,8 +12,8 @@ import pytest
 from fake_hub import COMMIT, FakeHub
 from workflow_project import Project
 
-from grace.config import ModelEntry
-from grace.weights import Wanted, announced, published_gib, wanted
+from grace.models.weights import Wanted, announced, published_gib, wanted
+from grace.settings.config import ModelEntry
 
 ROOT = Path(__file__).parents[2]
 TINY = "hf-internal-testing/tiny-random-gpt2"

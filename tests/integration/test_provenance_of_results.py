@@ -57,7 +57,7 @@ def record(project: Project, name: str) -> dict:
 
 
 def test_every_result_is_recorded_and_intact(finished):
-    done = python(finished, "grace.verify", "results", "--all")
+    done = python(finished, "grace.provenance.verify", "results", "--all")
     assert done.returncode == 0, done.stdout
     for name in (
         f"{REPLICATION}/plan.json", f"{REPLICATION}/study1_exp1.json",
@@ -109,23 +109,23 @@ def test_answers_are_recorded_with_model_tokeniser_seeds_and_prompts(finished, e
 def test_verify_names_the_first_broken_link(project, name, state):
     with (project.folder / name).open("a") as file:
         file.write("\n")
-    done = python(project, "grace.verify", "results/report.html")
+    done = python(project, "grace.provenance.verify", "results/report.html")
     assert done.returncode == 1
     assert f"results/report.html: {state}" in done.stdout
     assert name in done.stdout.splitlines()[1]
 
 
 def test_verify_names_the_module_that_differs(project):
-    project.edit("workflow/lib/grace/tables.py", "keep all their digits", "are kept whole")
-    assert python(project, "grace.verify").returncode == 0
+    project.edit("workflow/lib/grace/results/tables.py", "keep all their digits", "are kept whole")
+    assert python(project, "grace.provenance.verify").returncode == 0
     project.edit(
-        "workflow/lib/grace/tables.py",
+        "workflow/lib/grace/results/tables.py",
         'removesuffix("\\r\\n") + "\\n"',
         'removesuffix("\\r\\n") + "\\r"',
     )
-    done = python(project, "grace.verify")
+    done = python(project, "grace.provenance.verify")
     assert "made by other code" in done.stdout
-    assert "workflow/lib/grace/tables.py" in done.stdout
+    assert "workflow/lib/grace/results/tables.py" in done.stdout
     assert f"{REPLICATION}/study1_exp1.json" not in done.stdout
 
 
@@ -160,7 +160,7 @@ def crate(finished) -> Path:
 
 def test_the_archive_is_whole(finished, crate, tmp_path):
     assert "Nothing to be done" in finished.run("archive", *SMALL)
-    assert python(finished, "grace.verify", crate).returncode == 0
+    assert python(finished, "grace.provenance.verify", crate).returncode == 0
     with zipfile.ZipFile(crate) as bundle:
         names = set(bundle.namelist())
         bundle.extractall(tmp_path)
@@ -171,7 +171,7 @@ def test_the_archive_is_whole(finished, crate, tmp_path):
         f"{REPLICATION}/.provenance/study1_exp1.json.json",
     } <= names  # fmt: skip
     assert not any(name.startswith((".git/", ".grace", "results/logs")) for name in names)
-    verified = python(Project(tmp_path), "grace.verify")
+    verified = python(Project(tmp_path), "grace.provenance.verify")
     assert verified.returncode == 0, verified.stdout
 
 
@@ -200,17 +200,21 @@ def test_a_secret_is_not_archived(project, monkeypatch):
 
 
 def test_reproduce_shows_and_runs_the_recorded_run(crate, finished, tmp_path):
-    shown = python(finished, "grace.reproduce", crate, "--into", tmp_path / "shown", "--dry-run")
+    shown = python(
+        finished, "grace.provenance.reproduce", crate, "--into", tmp_path / "shown", "--dry-run"
+    )
     assert shown.returncode == 0, shown.stdout
     assert "Python and its packages have the recorded versions." in shown.stdout
     assert "study1_exp1: 1 run of 3 answers" in shown.stdout
     assert "study2_exp" not in shown.stdout
     assert not (tmp_path / "shown" / "results").exists()
-    again = python(finished, "grace.reproduce", crate, "--into", tmp_path / "shown", "--dry-run")
+    again = python(
+        finished, "grace.provenance.reproduce", crate, "--into", tmp_path / "shown", "--dry-run"
+    )
     assert again.returncode == 1
     assert "is not empty" in again.stdout
 
-    done = python(finished, "grace.reproduce", crate, "--into", tmp_path / "again")
+    done = python(finished, "grace.provenance.reproduce", crate, "--into", tmp_path / "again")
     assert done.returncode == 0, done.stdout
     *_, compared = done.stdout.split(" results are the same to the byte.")
     for name in ("pico/replication-0/study1_probabilities.csv", "analysis/study1_cells.csv"):
@@ -220,6 +224,6 @@ def test_reproduce_shows_and_runs_the_recorded_run(crate, finished, tmp_path):
 def test_a_damaged_crate_is_refused(finished, crate, tmp_path):
     cut = tmp_path / "cut.zip"
     cut.write_bytes(crate.read_bytes()[:-1000])
-    done = python(finished, "grace.reproduce", cut, "--dry-run")
+    done = python(finished, "grace.provenance.reproduce", cut, "--dry-run")
     assert done.returncode == 1
     assert "neither a folder nor a whole zip file" in done.stdout

@@ -22,7 +22,7 @@ from test_r_analysis import (
     study2_rows,
 )
 
-from grace.metadata import Deployment, metadata
+from grace.provenance.metadata import Deployment, metadata
 
 ORIGIN = "trained on simulated people: shows the plumbing, not language models"
 GENERATION = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 256}

@@ -18,10 +18,10 @@ from lease_helpers import Farm, command_line, kill_dash_nine
 from tiny_model import build_tiny_model
 from waiting import PATIENCE_S, wait_until
 
-from grace.config import ModelEntry, ServingConfig
 from grace.serving import ServerSpec
 from grace.serving.processes import running
 from grace.serving.vllm_server import server_spec
+from grace.settings.config import ModelEntry, ServingConfig
 
 pytestmark = pytest.mark.vllm
 

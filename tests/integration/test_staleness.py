@@ -289,7 +289,7 @@ ROWS = {
         change(f"{LIBRARY}/scoring/forest.py", "log_sum(", "2 * log_sum("), experiments(EXP2)
     ),
     "experiment 1's module": Row(
-        change(f"{LIBRARY}/generation.py", OPENING, STATEMENT), experiments(EXP1)
+        change(f"{LIBRARY}/experiments/generation.py", OPENING, STATEMENT), experiments(EXP1)
     ),
     "the parser of a study's answers": Row(
         change(f"{LIBRARY}/studies/study1_answers.py", "initial\\s+answer", "first\\s+answer"),
@@ -300,11 +300,11 @@ ROWS = {
         experiments(f"{EXP1} {EXP2}", studies=["study1"]),
     ),
     "what makes tables of records": Row(
-        change(f"{LIBRARY}/tables.py", OPENING, STATEMENT),
+        change(f"{LIBRARY}/results/tables.py", OPENING, STATEMENT),
         jobs("tabulate structure probabilities") | CHECKS,
     ),
     "how records are written and read": Row(
-        change(f"{LIBRARY}/records.py", OPENING, STATEMENT),
+        change(f"{LIBRARY}/results/records.py", OPENING, STATEMENT),
         jobs("collect tabulate structure probabilities") | CHECKS,
     ),
     "the list of engines, in `engines/__init__.py`": Row(

@@ -14,13 +14,13 @@ import torch
 from tiny_model import END, build_tiny_model
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
 from grace.engines.vllm import VllmEngine
 from grace.engines.vllm_scoring import NODES, PROMPTS
 from grace.errors import EngineError
+from grace.models.chat import ChatTokenizer
+from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig
 
 pytestmark = pytest.mark.vllm
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from bundled_studies import STUDIES
 from workflow_project import ROOT, Project
 
-from grace.studies import STUDIES
-from grace.tables import probability_columns, raw_columns, structured_columns
+from grace.results.tables import probability_columns, raw_columns, structured_columns
 
 SMALL = ("--config", "limit=6", "replications=2", "on_invalid=warn")
 

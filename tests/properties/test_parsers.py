@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 
+from bundled_studies import STUDIES
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import generated
-
-from grace.studies import STUDIES
 
 #: Pieces of answers, right and wrong, in any order, between any text.
 PIECES = st.lists(

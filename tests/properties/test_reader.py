@@ -10,14 +10,15 @@ import io
 from pathlib import Path
 
 import pytest
+from bundled_studies import STUDIES
 from hypothesis import example, given
 from hypothesis import strategies as st
 from properties import generated
 
 from grace.errors import StimuliError
-from grace.plain_text import is_blank, known_control_token, unusable_character
-from grace.stimuli import read_trials
-from grace.studies import STUDIES, Study
+from grace.prompts.plain_text import is_blank, known_control_token, unusable_character
+from grace.studies.stimuli import read_trials
+from grace.studies.study import Study
 
 BUNDLED = Path(__file__).parents[2] / "resources/stimuli"
 ANY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, Self
 
-from grace.chat import Prompt
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
-from grace.studies.base import Message
+from grace.models.chat import Prompt
+from grace.studies.asking import Message
 
 
 class CharacterTokenizer:

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from fake_openai import Asked, FakeOpenAI, Reply
 
-from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.engines.vllm import VllmEngine
+from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig
 
 VOCABULARY = 40
 BLOCK = 32  # as our servers on CPUs have it

@@ -13,14 +13,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from grace import sidecars
 from grace.digests import digest, file_digest, source_digest
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.journaled import JournaledEngine
+from grace.experiments.measurement import request_key
 from grace.journal import Journal
-from grace.measurement import request_key
-from grace.records import write_json, write_records
+from grace.provenance import sidecars
+from grace.results.records import write_json, write_records
 from grace.scoring.joining import QueryPlan
 from grace.scoring.records import measured_query
 
@@ -199,7 +199,7 @@ def forged(output: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
 
 def rewritten(path: Path, content: dict[str, Any]) -> None:
     """Write a record with a digest that fits it."""
-    from grace.provenance_record import digest_of
+    from grace.provenance.record import digest_of
 
     text = json.dumps(content, indent=2) + "\n"
     if "digest" in content:
@@ -210,7 +210,7 @@ def rewritten(path: Path, content: dict[str, Any]) -> None:
 
 def archived(root: Path) -> Path:
     """An archive of the run, as `snakemake archive` writes it. `root` is the working directory."""
-    from grace.archive import archive
+    from grace.provenance.archive import archive
 
     (root / "Snakefile").write_text("open('it-ran', 'w')\n")
     (root / "conftest.py").write_text("")

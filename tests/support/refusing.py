@@ -22,9 +22,9 @@ from snakemake.cli import parse_config
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
-from grace.config_sources import check_entries, check_files
 from grace.errors import GraceError
-from grace.project import Project
+from grace.settings.project import Project
+from grace.settings.sources import check_entries, check_files
 
 LIMIT_S = 10
 """Of computing; a busy machine makes none of it longer."""

@@ -21,12 +21,12 @@ import pytest
 from fake_openai import Asked, FakeOpenAI, Reply
 from fake_vllm import FakeVllm, vllm_engine
 
-from grace.config import ModelEntry, RequestsConfig
 from grace.contents import Contents
 from grace.engines.answer_keys import ANSWER_VERSION
 from grace.engines.base import Decoding, Engine, GenerationRequest, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
 from grace.engines.transformers_engine import TransformersEngine
+from grace.settings.config import ModelEntry, RequestsConfig
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "answers.json"

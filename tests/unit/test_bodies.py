@@ -15,12 +15,12 @@ import pytest
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from fake_vllm import FakeVllm, repeating_ids, vllm_engine
 
-from grace.config import ModelEntry, RequestsConfig
 from grace.engines import bodies, node_reads, prompt_logprobs, top_logprobs
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.endpoint import EndpointEngine, preflight
 from grace.engines.openai_http import reported, token_usage
 from grace.errors import EngineError, RequestError
+from grace.settings.config import ModelEntry, RequestsConfig
 
 MIB = 2**20
 REQUESTS = RequestsConfig(backoff_s=0, attempts=3, timeout_s=10)

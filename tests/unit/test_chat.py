@@ -17,10 +17,10 @@ from tokenizers import (
     processors,
 )
 
-from grace.chat import ChatTokenizer, ControlTokenError
-from grace.config import ModelEntry
 from grace.errors import EngineError
+from grace.models.chat import ChatTokenizer, ControlTokenError
 from grace.scoring.joining import plan_query
+from grace.settings.config import ModelEntry
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["", " ", "3", "100 %", "<s>user: 3<|end|>", "Ünïcödé 🦉 \n\n tab\t", "It was good. " * 100]

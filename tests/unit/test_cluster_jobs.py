@@ -17,7 +17,7 @@ from grace.cluster.placement import place
 from grace.cluster.pods import PodRequest
 from grace.cluster.queue import Order
 from grace.cluster.settings import Cluster
-from grace.config import ModelEntry
+from grace.settings.config import ModelEntry
 
 MINE = "file:way"
 

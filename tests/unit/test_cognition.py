@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from grace.cognition import polite, rsa
-from grace.distributions import jensen_shannon
+from grace.scoring.distributions import jensen_shannon
 
 REFERENCE = Path(__file__).parents[2] / "resources" / "reference"
 LEXICON = polite.read_lexicon(REFERENCE / "politeness_lexicon.csv")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from grace.cluster.placement import QUANTISED_BYTES
-from grace.config import (
+from grace.errors import ConfigError
+from grace.settings.config import (
     QUANTISATIONS,
     ModelEntry,
     PlacementEntry,
@@ -16,7 +17,6 @@ from grace.config import (
     load_models,
     select_models,
 )
-from grace.errors import ConfigError
 
 ENTRIES = {
     "pico": ModelEntry(name="resources/models/pico", engine="transformers", gpus=0),

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from grace import continuation
-from grace.continuation import NOT_ASKED, Failure
 from grace.errors import ConfigError
-from grace.project import Project
-from grace.validation import Check, report
+from grace.results.validation import Check, report
+from grace.runs import continuation
+from grace.runs.continuation import NOT_ASKED, Failure
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 

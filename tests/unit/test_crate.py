@@ -1,7 +1,7 @@
 """An archive that is not what was archived is refused by `reproduce`, which runs nothing of it.
 
-Every tampering is done to an archive that `grace.archive` wrote of a small finished run. The
-Snakefile in it would leave a file behind if it were read.
+Every tampering is done to an archive that `grace.provenance.archive` wrote of a small finished run.
+The Snakefile in it would leave a file behind if it were read.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from pathlib import Path
 import finished_run as run
 import pytest
 
-from grace import crate, leftovers, reproduce
 from grace.digests import file_digest
-from grace.sidecars import record_digest, sidecar
+from grace.provenance import crate, reproduce
+from grace.provenance.sidecars import record_digest, sidecar
+from grace.runs import leftovers
 
 Files = dict[str, bytes]
 
@@ -395,7 +396,7 @@ def test_an_archive_with_spoilt_bytes_is_refused_or_unpacks_to_the_same(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from grace.leftovers import replaced, scratch_folder
+from grace.runs.leftovers import replaced, scratch_folder
 with scratch_folder() as folder, replaced(Path("crate.zip")) as partial:
     (folder / "unpacked").write_text("x")
     partial.write_text("half")

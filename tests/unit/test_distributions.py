@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grace.distributions import entropy, jensen_shannon, mean_and_std, normalised
+from grace.scoring.distributions import entropy, jensen_shannon, mean_and_std, normalised
 
 
 def test_entropy_is_in_bits() -> None:

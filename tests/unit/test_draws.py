@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from bundled_studies import STUDIES
 
-from grace.config import GenerationConfig
-from grace.draws import CHANCE, _most, draws_of
-from grace.studies import STUDIES
-from grace.validation import Check, check_draws
+from grace.results.draws import CHANCE, _most, draws_of
+from grace.results.validation import Check, check_draws
+from grace.settings.config import GenerationConfig
 
 ROOT = Path(__file__).parents[2]
 STUDY1, STUDY2 = STUDIES["study1"], STUDIES["study2"]

@@ -19,17 +19,17 @@ from test_experiments import items_of, run_of
 from tiny_model import END, build_tiny_model
 from transformers import AutoTokenizer
 
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry, RequestsConfig, Thresholds
 from grace.engines.base import Score, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
 from grace.engines.top_logprobs import Shown, interval, of_completions
 from grace.errors import EngineError
-from grace.measurement import run_scoring
+from grace.experiments.measurement import run_scoring
+from grace.models.chat import ChatTokenizer
+from grace.results.tables import analysis_ready, probability_columns, probability_rows, write_rows
+from grace.results.validation import check_probabilities
 from grace.scoring.joining import QueryPlan, plan_query
 from grace.scoring.records import bounded_query, distribution, needs_terminator
-from grace.tables import analysis_ready, probability_columns, probability_rows, write_rows
-from grace.validation import check_probabilities
+from grace.settings.config import ModelEntry, RequestsConfig, Thresholds
 
 MESSAGES = ({"role": "user", "content": "The nurse knows how many?"},)
 OPTIONS = {

@@ -4,16 +4,16 @@ import math
 from pathlib import Path
 
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 
 from grace.engines.base import Decoding
 from grace.errors import EngineError
-from grace.experiments import Run, asked
-from grace.generation import run_generation
-from grace.measurement import run_scoring
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
-from grace.studies import STUDIES
+from grace.experiments.generation import run_generation
+from grace.experiments.measurement import run_scoring
+from grace.experiments.trials import Run, asked
+from grace.prompts.variants import PromptSet
+from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
 DECODING = Decoding(temperature=0.7, top_p=1.0, max_tokens=16)
@@ -56,7 +56,7 @@ def test_replications_ask_in_another_order_with_other_seeds():
 def test_a_failed_request_keeps_its_record():
     run = run_of("study2", "exp1")
     items = items_of(run)
-    name = items[3].trial.SP_Name
+    name = items[3].trial["SP_Name"]
     engine = ScriptedEngine(fails=lambda prompt: name in prompt)
     records = list(run_generation(run, items, CharacterTokenizer(), engine, DECODING))
     failed = [record for record in records if record["status"] != "ok"]
@@ -96,11 +96,11 @@ def test_identical_prompts_are_asked_once_at_temperature_0(caplog):
 
 def test_a_failure_is_joined_too():
     items, _ = greedy(ScriptedEngine())
-    story = items[0].trial.story_setup.split("<br>")[0]
+    story = items[0].trial["story_setup"].split("<br>")[0]
     _, records = greedy(ScriptedEngine(fails=lambda prompt: story in prompt))
     failed = [r for r in records if r["status"] != "ok"]
     assert {r["trial_index"] for r in failed} == {
-        item.trial_index for item in items if story in item.trial.story_setup
+        item.trial_index for item in items if story in item.trial["story_setup"]
     }
     assert all(r["status"] == "error: server said no" for r in failed)
 

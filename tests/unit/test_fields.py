@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from grace import fields, server_arguments
-from grace.config import Config, ModelEntry, load_config, load_models
-from grace.config_sources import check_entries, check_files
 from grace.errors import ConfigError
-from grace.folders import check_places
+from grace.settings import fields, server_arguments
+from grace.settings.config import Config, ModelEntry, load_config, load_models
+from grace.settings.folders import check_places
+from grace.settings.sources import check_entries, check_files
 
 
 @pytest.mark.parametrize(

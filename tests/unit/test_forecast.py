@@ -9,13 +9,13 @@ import pytest
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from test_experiments import run_of
 
-from grace import forecast
-from grace.chat import tokenizer_of
 from grace.engines.base import Decoding
-from grace.experiments import asked
-from grace.generation import run_generation
-from grace.measurement import run_scoring
-from grace.project import Project
+from grace.experiments import forecast
+from grace.experiments.generation import run_generation
+from grace.experiments.measurement import run_scoring
+from grace.experiments.trials import asked
+from grace.models.chat import tokenizer_of
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ def numbers(text: str) -> list[int]:
 
 def items_of(project: Project, study: str, experiment: str):
     run = run_of(study, experiment)
-    return run, asked(run, project.trials[study], list(project.wordings.values()))
+    return run, asked(run, project.trials[study], list(project.wordings[study].values()))
 
 
 @pytest.mark.parametrize("study", ["study1", "study2"])
@@ -39,7 +39,7 @@ def test_experiment_1_asks_as_forecast(study, temperature, caplog):
     decoding = Decoding(**project.config.generation.model_dump())
     engine = ScriptedEngine()
     list(run_generation(run, items, CharacterTokenizer(), engine, decoding))
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "grace.generation"]
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "grace.experiments.generation"]
     prompts, joined, _temperature, sent = numbers(line.split(":", 1)[1])
     assert (found.queries, found.repeated, found.asked) == (prompts, joined, sent)
     assert sent == len(engine.generated)
@@ -57,7 +57,7 @@ def test_experiment_2_asks_as_forecast(study, forms, caplog):
     tokens = forecast.scoring_tokens(run.study, items, tokenizer, forms)
     engine = ScriptedEngine()
     list(run_scoring(run, items, tokenizer, engine, forms))
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "grace.measurement"]
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "grace.experiments.measurement"]
     queries, trials, repeated, distinct, _forests, *read = numbers(line.split(":", 1)[1])
     assert (found.queries, found.trials, found.repeated) == (queries, trials, repeated)
     assert found.asked == distinct == len(engine.scored)

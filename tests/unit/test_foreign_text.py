@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,13 +23,11 @@ from grace.digests import digest
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Generation, GenerationRequest
 from grace.errors import GraceError
+from grace.experiments.generation import run_generation
 from grace.foreign_text import MOST_IN_NAME, message, plain_name, writable
-from grace.generation import run_generation
 from grace.journal import Journal
-from grace.records import read_records, write_records
-from grace.scripting import logged
-from grace.studies import STUDIES
-from grace.tables import (
+from grace.results.records import read_records, write_records
+from grace.results.tables import (
     raw_columns,
     raw_rows,
     read_rows,
@@ -36,6 +35,7 @@ from grace.tables import (
     structured_rows,
     write_rows,
 )
+from grace.runs.scripting import logged
 
 STUDY2 = STUDIES["study2"]
 #: What servers, models and gateways have been seen to send, or may.

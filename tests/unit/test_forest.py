@@ -8,21 +8,21 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import ScriptedEngine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grace.chat import ChatTokenizer, Prompt
-from grace.config import load_models
 from grace.engines.base import ScoreRequest
-from grace.experiments import Run, asked
-from grace.measurement import run_scoring
-from grace.prompts import PromptSet
+from grace.experiments.measurement import run_scoring
+from grace.experiments.trials import Run, asked
+from grace.models.chat import ChatTokenizer, Prompt
+from grace.prompts.variants import PromptSet
 from grace.scoring import limbs
 from grace.scoring.forest import Harvest, distinct_prefixes, plant, tokens_one_by_one
 from grace.scoring.packing import Budget, Shape, logits_of, pack
-from grace.stimuli import read_trials
-from grace.studies import STUDIES
+from grace.settings.config import load_models
+from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
 SHAPE = Shape(heads=2, vocabulary=50, value_bytes=4, masks=1)

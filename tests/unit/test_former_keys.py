@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from engines_for_tests import ScriptedEngine
 
-from grace.config import ModelEntry
 from grace.contents import Contents
 from grace.engines import former_keys
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
 from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
-from grace.identity import ModelIdentity
 from grace.journal import Journal
+from grace.models.identity import ModelIdentity
+from grace.settings.config import ModelEntry
 
 WRITTEN = Path(__file__).parent / "golden" / "journal_64d5264"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

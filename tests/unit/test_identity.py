@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from grace import contents, hub
-from grace.config import ModelEntry, ServingConfig
+from grace import contents
 from grace.contents import ALWAYS_READ, Contents
 from grace.engines.answer_keys import ANSWER_VERSION, AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, ScoreRequest
 from grace.errors import ConfigError, EngineError
-from grace.identity import DEPENDENCIES, PLACEMENT, ModelIdentity
+from grace.models import hub
+from grace.models.identity import DEPENDENCIES, PLACEMENT, ModelIdentity
 from grace.serving import vllm_server
+from grace.settings.config import ModelEntry, ServingConfig
 
 EXPERIMENTS = ("exp1", "exp2")
 ENGINES = tuple(ANSWER_VERSION)

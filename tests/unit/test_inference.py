@@ -14,11 +14,11 @@ import transformers
 
 import grace.engines
 from grace import contents
-from grace.config import ModelEntry
 from grace.engines import engine_version
 from grace.errors import ConfigError, EngineError
-from grace.inference import infer, runtime_of
-from grace.project import Project
+from grace.experiments.inference import infer, runtime_of
+from grace.settings.config import ModelEntry
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {"limit": 1, "studies": ["study2"], "models": ["pico"]}
@@ -157,6 +157,6 @@ def test_the_version_of_an_engine_is_known_without_it():
 
 
 def test_an_engine_of_another_version_than_its_keys_is_refused(root, monkeypatch):
-    monkeypatch.setattr("grace.inference.engine_version", lambda *_: "0, torch 0")
+    monkeypatch.setattr("grace.experiments.inference.engine_version", lambda *_: "0, torch 0")
     with pytest.raises(EngineError, match=r"says that it is version .*, but 0, torch 0"):
         run(root)

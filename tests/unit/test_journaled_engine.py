@@ -15,7 +15,6 @@ import torch
 from engines_for_tests import ScriptedEngine
 from test_packed_scoring import trials
 
-from grace.config import ScoringConfig
 from grace.engines.answer_keys import ANSWER_VERSION, AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
 from grace.engines.former_keys import FormerKeys
@@ -23,6 +22,7 @@ from grace.engines.journaled import JournaledEngine
 from grace.engines.scorer import COPIES, Scorer
 from grace.journal import Journal
 from grace.scoring.bounds import Bounds, Interval
+from grace.settings.config import ScoringConfig
 
 DECODING = Decoding(0.7, 1.0, 20)
 

@@ -3,8 +3,8 @@
 import pytest
 from metadata_facts import job, plan, run, runs
 
-from grace import provenance
-from grace.metadata import ELSEWHERE, NO_GPU, NOT_RECORDED, metadata
+from grace.provenance import environment
+from grace.provenance.metadata import ELSEWHERE, NO_GPU, NOT_RECORDED, metadata
 
 OWNERS = {
     "model_key", "model_name", "revision", "replication_index", "replication_id", "seeds",
@@ -107,9 +107,9 @@ def test_every_null_has_a_reason():
 
 def test_a_pod_is_told_its_image(monkeypatch):
     monkeypatch.setenv("GRACE_IMAGE", "r.example/grace@sha256:abc")
-    assert provenance.hardware(gpus=False)["image"] == "r.example/grace@sha256:abc"
+    assert environment.hardware(gpus=False)["image"] == "r.example/grace@sha256:abc"
     monkeypatch.delenv("GRACE_IMAGE")
-    assert provenance.hardware(gpus=False)["image"] is None
+    assert environment.hardware(gpus=False)["image"] is None
 
 
 def test_gpus_hidden_from_a_job_are_not_its_own(monkeypatch, tmp_path):
@@ -121,11 +121,11 @@ def test_gpus_hidden_from_a_job_are_not_its_own(monkeypatch, tmp_path):
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [gpu["memory_mib"] for gpu in provenance.visible_gpus()] == [1000, None]
+    assert [gpu["memory_mib"] for gpu in environment.visible_gpus()] == [1000, None]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert [gpu["name"] for gpu in provenance.visible_gpus()] == ["NVIDIA B, with a comma"]
+    assert [gpu["name"] for gpu in environment.visible_gpus()] == ["NVIDIA B, with a comma"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert provenance.visible_gpus() == []
+    assert environment.visible_gpus() == []
 
 
 def test_the_revision_is_the_commit_that_was_asked():

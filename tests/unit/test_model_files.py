@@ -12,15 +12,15 @@ import pytest
 from pydantic import ValidationError
 from tiny_model import build_tiny_model
 
-from grace import model_files
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry, ServingConfig
 from grace.engines import loading
 from grace.errors import ConfigError, EngineError
-from grace.model_files import check_is_model, only_pickled
-from grace.records import read_json, write_json
+from grace.models import files
+from grace.models.chat import ChatTokenizer
+from grace.models.files import check_is_model, only_pickled
+from grace.models.weights import chosen
+from grace.results.records import read_json, write_json
 from grace.serving import vllm_server
-from grace.weights import chosen
+from grace.settings.config import ModelEntry, ServingConfig
 
 ROOT = Path(__file__).parents[2]
 #: Loaders that can meet a model's own code, and those that can open weights.
@@ -214,7 +214,7 @@ def test_a_folder_that_is_no_model_is_refused_before_it_is_read(tmp_path, monkey
             check_is_model(tmp_path, "model 'm'")
         assert str(caught.value).isprintable()
         Path(os.fsdecode(path)).unlink()
-    monkeypatch.setattr(model_files, "model_files", lambda _: pytest.fail("all of it is read"))
+    monkeypatch.setattr(files, "model_files", lambda _: pytest.fail("all of it is read"))
     (tmp_path / "params.json").unlink()
     with pytest.raises(ConfigError, match=r"model 'm': .* holds no config\.json, so it is"):
         check_is_model(tmp_path, "model 'm'")

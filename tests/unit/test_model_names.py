@@ -2,7 +2,7 @@
 
 import pytest
 
-from grace.model_names import same_model
+from grace.models.names import same_model
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from pydantic import ValidationError
 from waiting import PATIENCE_S, wait_until
 
-from grace.config import ModelEntry, RequestsConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest
 from grace.engines.endpoint import EndpointEngine, preflight
 from grace.errors import EngineError
+from grace.settings.config import ModelEntry, RequestsConfig
 
 Start = Callable[[Callable[[Asked], Reply]], FakeOpenAI]
 KEY = "sk-very-secret"

@@ -13,7 +13,6 @@ import pytest
 import tiny_architectures as tiny
 import torch
 
-from grace.config import ScoringConfig
 from grace.engines import packed_scoring
 from grace.engines import scorer as scorer_module
 from grace.engines.base import Score, ScoreRequest
@@ -22,6 +21,7 @@ from grace.engines.scorer import COPIES, PACKED, Scorer
 from grace.scoring.forest import plant
 from grace.scoring.joining import plan_query
 from grace.scoring.packing import Budget, Shape, pack
+from grace.settings.config import ScoringConfig
 
 BOS, END = 1, 2
 STORIES = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from grace.pico.origin import BUNDLED, ORIGIN, origin
-from grace.project import Project
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 

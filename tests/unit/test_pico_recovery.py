@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundled_studies import STUDIES
 
 from grace.pico import paraphrases, recovery, simulator, training
 from grace.pico.recovery import answered, g_statistic, scored
-from grace.studies import STUDIES
 
 Record = dict[str, Any]
 
@@ -28,7 +28,7 @@ def process(study: str, trial: Any) -> simulator.Process:
 
 def row(study: str, trial: Any) -> dict[str, Any]:
     """As in a record; a paraphrased goal by its label, since users' goals have other forms."""
-    return trial.row() | ({"Goal": trial.goal_simplified} if study == "study2" else {})
+    return trial.row() | ({"Goal": trial["Goal_simplified"]} if study == "study2" else {})
 
 
 def answers(study: str, count: int) -> list[Record]:

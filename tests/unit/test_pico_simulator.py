@@ -3,13 +3,12 @@
 from math import factorial, prod
 
 import pytest
+from bundled_studies import STUDIES
 
 from grace.cognition import rsa
 from grace.pico import simulator
 from grace.pico.paraphrases import CELLS, GOAL_LABELS
-from grace.studies import STUDIES
-from grace.studies.study1 import Study1Trial
-from grace.studies.study2 import Study2Trial
+from grace.studies.trials import Trial
 
 #: Listener beliefs after each (access, observe), in %, from Goodman & Stuhlmüller's model.
 RSA_ROWS = {
@@ -22,31 +21,35 @@ RSA_ROWS = {
 }
 
 
-def study1_trial(access: int, observe: int) -> Study1Trial:
-    return Study1Trial(
-        participant_id="1",
-        story_shortname="jars",
-        story_setup="Jars leak.",
-        priorQ="How many of the 3 jars do you think leak?",
-        speach="Ada says so.",
-        speachQ="How many?",
-        knowledgeQ="Does Ada know?",
-        access=access,
-        observe=observe,
+def study1_trial(access: int, observe: int) -> Trial:
+    return STUDIES["study1"].trial(
+        {
+            "participant_id": "1",
+            "story_shortname": "jars",
+            "story_setup": "Jars leak.",
+            "priorQ": "How many of the 3 jars do you think leak?",
+            "speach": "Ada says so.",
+            "speachQ": "How many?",
+            "knowledgeQ": "Does Ada know?",
+            "access": access,
+            "observe": observe,
+        }
     )
 
 
-def study2_trial(goal: str, state: int) -> Study2Trial:
-    return Study2Trial(
-        Participant_ID="1",
-        Domain="pie",
-        Precontext="Ada baked.",
-        Scenario="Bo ate.",
-        Utterance="",
-        Goal=goal,
-        State=f"{state} hearts",
-        SP_Name="Bo",
-        LS_Name="Ada",
+def study2_trial(goal: str, state: int) -> Trial:
+    return STUDIES["study2"].trial(
+        {
+            "Participant_ID": "1",
+            "Domain": "pie",
+            "Precontext": "Ada baked.",
+            "Scenario": "Bo ate.",
+            "Utterance": "",
+            "Goal": goal,
+            "State": f"{state} hearts",
+            "SP_Name": "Bo",
+            "LS_Name": "Ada",
+        }
     )
 
 
@@ -108,7 +111,7 @@ def test_free_answers_have_the_joint_distribution_described(cell: tuple[int, int
             / prod(factorial(count) for count in counts)
             * prod(float(p) ** count for p, count in zip(beliefs, counts, strict=True))
         )
-        expected = prior[answer.Prior_A] * multinomial * knows[answer.Knowledge_A]
+        expected = prior[answer["Prior_A"]] * multinomial * knows[answer["Knowledge_A"]]
         assert probability == pytest.approx(expected, rel=1e-9, abs=1e-15)
         for state, bet in enumerate(bets):
             marginals[state][bet] += probability
@@ -127,7 +130,7 @@ def test_utterances_are_sentences_of_the_form_asked_for(goal: str, state: int) -
     assert sum(answers.values()) == pytest.approx(1)
     assert len(answers) == 8
     for (text,), probability in answers.items():
-        assert STUDIES["study2"].parse(text).response_cleaned == text
+        assert STUDIES["study2"].parse(text)["response_cleaned"] == text
         assert simulator.study2_distributions(trial)["utterance"][text] == probability
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bundled_studies import STUDIES
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -17,9 +18,8 @@ from transformers import (
 
 from grace.pico import paraphrases, simulator, training
 from grace.pico.settings import Settings, Stage
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
-from grace.studies import STUDIES
+from grace.prompts.variants import PromptSet
+from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
 PICO = ROOT / "resources" / "models" / "pico"
@@ -144,12 +144,12 @@ def test_paraphrases_are_diverse_and_cover_every_cell() -> None:
     rng = random.Random(5)
     first = [paraphrases.study1_trial(rng) for _ in range(300)]
     second = [paraphrases.study2_trial(rng) for _ in range(300)]
-    assert {(t.access, t.observe) for t in first} == set(paraphrases.CELLS)
+    assert {(t["access"], t["observe"]) for t in first} == set(paraphrases.CELLS)
     assert {(t.goal_simplified, t.state_number) for t in second} == {
         (goal, state) for goal in paraphrases.GOAL_LABELS for state in range(4)
     }
-    assert len({t.story_setup for t in first}) > 290
-    assert len({t.Goal for t in second}) > 200
+    assert len({t["story_setup"] for t in first}) > 290
+    assert len({t["Goal"] for t in second}) > 200
 
 
 def test_no_bundled_sentence_is_trained_on() -> None:

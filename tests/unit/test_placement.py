@@ -12,9 +12,9 @@ import yaml
 
 from grace.cluster.placement import ACTIVATIONS_GIB, USABLE, apply, choose, misfit, place, weigh
 from grace.cluster.settings import Cluster, Gpu, load_clusters
-from grace.config import ModelEntry
 from grace.errors import ConfigError, GraceError
-from grace.project import Project
+from grace.settings.config import ModelEntry
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 BIG = Gpu(memory_gib=80, compute_capability=8.0)

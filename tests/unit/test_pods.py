@@ -19,8 +19,8 @@ from grace.cluster import demand, indexed, policy
 from grace.cluster.placement import misfit, needs_gpu, place
 from grace.cluster.pods import PodRequest, dns_name, job_manifest, label_value
 from grace.cluster.settings import Cluster, Toleration, Volume, load_clusters
-from grace.config import load_models
-from grace.project import Project
+from grace.settings.config import load_models
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "pods"

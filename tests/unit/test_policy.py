@@ -14,9 +14,9 @@ from grace.cluster.placement import place
 from grace.cluster.pods import PodRequest
 from grace.cluster.queue import Order, Waiting, ready
 from grace.cluster.settings import Cluster, load_clusters
-from grace.config import load_models
 from grace.errors import GraceError
-from grace.project import Project
+from grace.settings.config import load_models
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 NRP = load_clusters(ROOT / "config" / "clusters.yaml")["nrp"]

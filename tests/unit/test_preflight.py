@@ -13,11 +13,11 @@ import pytest
 import transformers
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 
-from grace import preflight
-from grace.config import ModelEntry
 from grace.errors import ConfigError, EngineError
-from grace.inference import runtime_of
-from grace.project import Project
+from grace.experiments import preflight
+from grace.experiments.inference import runtime_of
+from grace.settings.config import ModelEntry
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 PICO = "resources/models/pico"

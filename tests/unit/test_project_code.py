@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from grace import digests, modules
-from grace.project import Project
+from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("tables", "other tables")
@@ -50,13 +50,13 @@ def codes(monkeypatch, tmp_path):
         ("scoring/joining.py", {"exp2", *TABLES}),
         ("scoring/records.py", {"exp2", *TABLES}),
         ("scoring/__init__.py", {"exp1", "exp2", *TABLES}),
-        ("measurement.py", {"exp2"}),
-        ("generation.py", {"exp1"}),
+        ("experiments/measurement.py", {"exp2"}),
+        ("experiments/generation.py", {"exp1"}),
         ("engines/sampling.py", {"exp1", "exp2"}),
         ("engines/vllm.py", set()),
-        ("config.py", set()),
-        ("preflight.py", set()),
-        ("continuation.py", set()),
+        ("settings/config.py", set()),
+        ("experiments/preflight.py", set()),
+        ("runs/continuation.py", set()),
         # What lists engines and studies counts, and what they list only where it is used.
         ("engines/__init__.py", {"exp1", "exp2"}),
         ("studies/__init__.py", {"exp1", "exp2", *TABLES}),
@@ -65,15 +65,20 @@ def codes(monkeypatch, tmp_path):
         ("journal/store.py", set()),
         ("__init__.py", set()),
         # What is asked, and what reads the answers.
-        ("studies/study1.py", {"exp1", "exp2", "tables"}),
-        ("studies/base.py", {"exp1", "exp2", *TABLES}),
-        ("prompts.py", {"exp1", "exp2", *TABLES}),
-        ("studies/study1_answers.py", {"tables"}),
+        ("studies/asking.py", {"exp1", "exp2", *TABLES}),
+        ("studies/trials.py", {"exp1", "exp2", *TABLES}),
+        ("studies/expressions.py", {"exp1", "exp2", *TABLES}),
+        ("prompts/variants.py", {"exp1", "exp2", *TABLES}),
         ("studies/answers.py", set(TABLES)),
-        ("tables.py", set(TABLES)),
-        ("records.py", set(TABLES)),
-        ("stimuli.py", set()),
-        ("distributions.py", {"exp2", *TABLES}),
+        ("studies/distributions.py", set(TABLES)),
+        # What a declaration may say: what it does say is in the cells.
+        ("studies/declaration.py", set()),
+        ("studies/reading.py", set()),
+        ("studies/catalogue.py", set()),
+        ("results/tables.py", set(TABLES)),
+        ("results/records.py", set(TABLES)),
+        ("studies/stimuli.py", set()),
+        ("scoring/distributions.py", {"exp2", *TABLES}),
         # Keys of answers and digests of files change no answer.
         ("engines/answer_keys.py", set()),
         ("engines/former_keys.py", set()),
@@ -92,8 +97,8 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
             "plan": project.plan_cell("pico", 0),
             "exp1": project.experiment_cell("pico", 0, "study1", "exp1"),
             "exp2": project.experiment_cell("pico", 0, "study1", "exp2"),
-            "structure": project.structure_cell(),
-            "probabilities": project.probabilities_cell(),
+            "structure": project.structure_cell("study1"),
+            "probabilities": project.probabilities_cell("study1"),
             "validation": project.validation_cell("pico"),
         }
 
@@ -138,9 +143,10 @@ def test_a_script_counts_without_its_comments_and_with_what_it_imports(tmp_path)
     plain = code("x = 1\n")
     assert code('"""What it does."""\n\nx  =  1  # a comment\n') == plain
     assert code("x = 2\n") != plain
-    code("from grace.tables import raw_rows\nfrom grace.errors import GraceError\n")
-    assert digests.script_imports(script) == {"__init__.py", "tables.py", "errors.py"}
-    assert project.code("made.py")["modules"] == ["tables.py"]
+    code("from grace.results.tables import raw_rows\nfrom grace.errors import GraceError\n")
+    room = {"results/__init__.py", "results/tables.py"}
+    assert digests.script_imports(script) == {"__init__.py", "errors.py", *room}
+    assert project.code("made.py")["modules"] == sorted(room)
 
 
 def test_r_counts_by_its_bytes(tmp_path):

@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bundled_studies import STUDIES
 
 from grace.errors import ConfigError
-from grace.prompt_checks import check_prompts
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
-from grace.studies import STUDIES
+from grace.prompts.checks import check_prompts
+from grace.prompts.variants import PromptSet
+from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
 STUDY2 = STUDIES["study2"]

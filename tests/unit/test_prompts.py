@@ -12,19 +12,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from bundled_studies import STUDIES, STUDY1, STUDY2, UTTERANCES
 
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry
 from grace.digests import digest
 from grace.errors import ConfigError
-from grace.prompt_checks import chats as prompts_of
-from grace.prompts import PromptSet
-from grace.stimuli import read_trials
-from grace.studies import STUDIES
-from grace.studies.study1 import Study1Trial
-from grace.studies.study1_answers import Study1
-from grace.studies.study2 import UTTERANCES, Study2Trial
-from grace.studies.study2_answers import Study2
+from grace.models.chat import ChatTokenizer
+from grace.prompts.checks import chats as prompts_of
+from grace.prompts.variants import PromptSet
+from grace.settings.config import ModelEntry
+from grace.studies.stimuli import read_trials
+from grace.studies.trials import Trial
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,21 +29,19 @@ SEED = PromptSet(ROOT / "config" / "prompts" / "seed")
 
 
 @cache
-def study1_trials() -> list[Study1Trial]:
-    trials = read_trials(ROOT / "resources" / "stimuli" / "study1.csv", Study1())
-    return [trial for trial in trials if isinstance(trial, Study1Trial)]
+def study1_trials() -> list[Trial]:
+    return read_trials(ROOT / "resources" / "stimuli" / "study1.csv", STUDY1)
 
 
 @cache
-def study2_trials() -> list[Study2Trial]:
-    trials = read_trials(ROOT / "resources" / "stimuli" / "study2.csv", Study2())
-    return [trial for trial in trials if isinstance(trial, Study2Trial)]
+def study2_trials() -> list[Trial]:
+    return read_trials(ROOT / "resources" / "stimuli" / "study2.csv", STUDY2)
 
 
-def study1_prompts(trial: Study1Trial) -> dict[str, str]:
+def study1_prompts(trial: Trial) -> dict[str, str]:
     """Text by name: exp1, state0 to state3, knowledge."""
-    messages = {query.name: query.messages for query in Study1().queries(trial, SEED)}
-    messages["exp1"] = Study1().messages(trial, SEED)
+    messages = {query.name: query.messages for query in STUDY1.queries(trial, SEED)}
+    messages["exp1"] = STUDY1.messages(trial, SEED)
     assert {(len(m), m[0]["role"]) for m in messages.values()} == {(1, "user")}
     return {name: message[0]["content"] for name, message in messages.items()}
 
@@ -56,11 +51,11 @@ def golden_prompts() -> dict[str, str]:
     texts = {}
     for trial in study1_trials()[:6]:
         prompts = study1_prompts(trial)
-        texts[f"study1_{trial.story_shortname}_exp1"] = prompts["exp1"]
-        texts[f"study1_{trial.story_shortname}_state1"] = prompts["state1"]
+        texts[f"study1_{trial['story_shortname']}_exp1"] = prompts["exp1"]
+        texts[f"study1_{trial['story_shortname']}_state1"] = prompts["state1"]
     texts["study1_seeds_knowledge"] = prompts["knowledge"]
     for trial2 in study2_trials()[:3]:
-        texts[f"study2_{trial2.Domain}"] = Study2().messages(trial2, SEED)[0]["content"]
+        texts[f"study2_{trial2['Domain']}"] = STUDY2.messages(trial2, SEED)[0]["content"]
     return texts
 
 
@@ -76,7 +71,7 @@ def test_every_golden_prompt_is_kept() -> None:
 
 def all_prompts() -> list[str]:
     study1 = [text for trial in study1_trials() for text in study1_prompts(trial).values()]
-    return study1 + [Study2().messages(trial, SEED)[0]["content"] for trial in study2_trials()]
+    return study1 + [STUDY2.messages(trial, SEED)[0]["content"] for trial in study2_trials()]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +101,7 @@ def test_study1_each_story_asks_about_its_own_property() -> None:
             found = re.search(r"that the number of (.+) is exactly (\d)\?", text)
             assert found is not None
             assert found[2] == str(state)
-            properties.setdefault(trial.story_shortname, set()).add(found[1])
+            properties.setdefault(trial["story_shortname"], set()).add(found[1])
     assert all(len(found) == 1 for found in properties.values())
     assert len(set.union(*properties.values())) == 6
 
@@ -114,7 +109,13 @@ def test_study1_each_story_asks_about_its_own_property() -> None:
 def test_study1_exp1_asks_before_it_tells() -> None:
     trial = study1_trials()[1]
     text = study1_prompts(trial)["exp1"]
-    parts = [trial.priorQ, trial.speach, trial.speachQ, trial.knowledgeQ, "Initial Answer: [0-3]"]
+    parts = [
+        trial["priorQ"],
+        trial["speach"],
+        trial["speachQ"],
+        trial["knowledgeQ"],
+        "Initial Answer: [0-3]",
+    ]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert text.endswith(
@@ -125,7 +126,7 @@ def test_study1_exp1_asks_before_it_tells() -> None:
 
 
 def test_study1_queries_and_their_options() -> None:
-    queries = Study1().queries(study1_trials()[0], SEED)
+    queries = STUDY1.queries(study1_trials()[0], SEED)
     assert [query.name for query in queries] == [*(f"state{s}" for s in range(4)), "knowledge"]
     assert {query.options for query in queries[:4]} == {
         ("0%", "10%", "20%", "30%", "40%", "50%", "60%", "70%", "80%", "90%", "100%")
@@ -135,39 +136,39 @@ def test_study1_queries_and_their_options() -> None:
 
 def test_study2_states_scale_hearts_and_goal() -> None:
     for trial in study2_trials():
-        text = Study2().messages(trial, SEED)[0]["content"]
+        text = STUDY2.messages(trial, SEED)[0]["content"]
         assert "On a scale of 0 to 3 hearts" in text
-        assert f" {trial.State}." in text
-        assert f"\n{trial.Goal}, what would {trial.SP_Name} be most likely to say?\n" in text
+        assert f" {trial['State']}." in text
+        assert f"\n{trial['Goal']}, what would {trial['SP_Name']} be most likely to say?\n" in text
         assert text.endswith("It [was/wasn't] [terrible/bad/good/amazing]")
 
 
 def test_study2_one_query_of_eight_utterances() -> None:
-    (query,) = Study2().queries(study2_trials()[0], SEED)
+    (query,) = STUDY2.queries(study2_trials()[0], SEED)
     assert query.options == tuple(UTTERANCES)
     assert len(set(query.options)) == 8
-    assert query.messages == Study2().messages(study2_trials()[0], SEED)
+    assert query.messages == STUDY2.messages(study2_trials()[0], SEED)
 
 
 @pytest.mark.parametrize("label", ["informative", "social", "both"])
 def test_study2_a_bare_goal_becomes_a_clause(label: str) -> None:
-    trial = study2_trials()[0].model_copy(update={"Goal": label})
-    text = Study2().messages(trial, SEED)[0]["content"]
-    assert f"\nIf {trial.SP_Name} wanted " in text
+    trial = STUDY2.trial({**study2_trials()[0].row(), "Goal": label})
+    text = STUDY2.messages(trial, SEED)[0]["content"]
+    assert f"\nIf {trial['SP_Name']} wanted " in text
     as_clause = re.search(r"\n(If .+), what would", text)
     assert as_clause is not None
-    assert trial.model_copy(update={"Goal": as_clause[1]}).goal_simplified == label
+    assert STUDY2.trial({**trial.row(), "Goal": as_clause[1]})["Goal_simplified"] == label
 
 
 def test_study2_a_goals_own_comma_is_not_doubled() -> None:
     trial = study2_trials()[0]
-    comma = trial.model_copy(update={"Goal": f"{trial.Goal}, "})
-    assert Study2().messages(comma, SEED) == Study2().messages(trial, SEED)
+    comma = STUDY2.trial({**trial.row(), "Goal": f"{trial['Goal']}, "})
+    assert STUDY2.messages(comma, SEED) == STUDY2.messages(trial, SEED)
 
 
 @pytest.mark.parametrize("mark", ["<br>", "<br/>", " <BR />\n", "<br> "])
 def test_study1_line_breaks(mark: str) -> None:
-    trial = study1_trials()[0].model_copy(update={"story_setup": f"One.{mark}Two."})
+    trial = STUDY1.trial({**study1_trials()[0].row(), "story_setup": f"One.{mark}Two."})
     assert study1_prompts(trial)["state0"].startswith("One.\nTwo.\n\n")
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from tiny_model import build_tiny_model
 
-from grace import hub, modules, scripting
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry
+from grace import modules
 from grace.contents import Contents
 from grace.errors import EngineError, RecordError
+from grace.models import hub
+from grace.models.chat import ChatTokenizer
+from grace.runs import scripting
+from grace.settings.config import ModelEntry
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -97,8 +99,8 @@ def test_a_tokenisers_digests_tell_its_vocabulary_from_its_template(tmp_path):
 
 
 def test_a_job_refuses_code_that_it_was_not_planned_with():
-    planned = modules.code(ROOT, ["structure.py"], ["tables.py"])
+    planned = modules.code(ROOT, ["structure.py"], ["results/tables.py"])
     found = scripting._sources(ROOT, planned)
-    assert {"workflow/lib/grace/tables.py", "scripts/structure.py"} <= found.keys()
+    assert {"workflow/lib/grace/results/tables.py", "scripts/structure.py"} <= found.keys()
     with pytest.raises(RecordError, match="not what this run was planned with"):
         scripting._sources(ROOT, {**planned, "digest": "0" * 64})

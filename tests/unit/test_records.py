@@ -5,7 +5,7 @@ import json
 import pytest
 
 from grace.errors import RecordError
-from grace.records import read_json, read_records, write_records
+from grace.results.records import read_json, read_records, write_records
 
 
 def test_records_are_a_json_array_in_order(tmp_path):

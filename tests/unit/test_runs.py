@@ -13,16 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grace import holders, runs
 from grace.errors import ConfigError
+from grace.runs import holders, startup
 
 #: A run: registers itself, may lock the folder and start a job, and waits.
 RUN = """
 import subprocess, sys
 from pathlib import Path
-from grace import holders, runs
+from grace.runs import holders, startup
 folder = Path(sys.argv[1])
-said = runs.begin(folder)
+said = startup.begin(folder)
 (folder / "locks").mkdir(exist_ok=True)
 (folder / "locks/0.output.lock").write_text("results/a\\n")
 holders.hold(folder, ["/bin/snakemake", "--cores", "4", "--storage-s3-secret-key", "hush"])
@@ -45,7 +45,7 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
 
 @pytest.fixture(autouse=True)
 def _no_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(runs.MARK, "")  # `begin` sets it for this process, too
+    monkeypatch.setenv(startup.MARK, "")  # `begin` sets it for this process, too
 
 
 def begin(folder: Path, started: list[subprocess.Popen[str]]) -> tuple[int, str]:
@@ -64,7 +64,7 @@ def begin(folder: Path, started: list[subprocess.Popen[str]]) -> tuple[int, str]
 
 
 def test_the_first_run_finds_nothing(tmp_path: Path) -> None:
-    assert runs.begin(tmp_path / "new") == []
+    assert startup.begin(tmp_path / "new") == []
 
 
 def test_locks_and_jobs_of_a_dead_run_go(
@@ -74,11 +74,11 @@ def test_locks_and_jobs_of_a_dead_run_go(
     os.kill(started[0].pid, 9)
     started[0].wait()
     os.kill(job, 0)  # it goes on alone: this would raise
-    (said,) = runs.begin(tmp_path)
+    (said,) = startup.begin(tmp_path)
     assert "lock on the folder is removed" in said
     assert not list((tmp_path / "locks").iterdir())
     os.kill(job, 0)
-    (said,) = runs.end_orphans(tmp_path)
+    (said,) = startup.end_orphans(tmp_path)
     assert f"(process {job})" in said
     with pytest.raises(ProcessLookupError):
         os.kill(job, 0)
@@ -86,8 +86,8 @@ def test_locks_and_jobs_of_a_dead_run_go(
 
 def test_those_of_a_living_run_stay(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
     job, _ = begin(tmp_path, started)
-    assert runs.begin(tmp_path) == []
-    assert runs.end_orphans(tmp_path) == []
+    assert startup.begin(tmp_path) == []
+    assert startup.end_orphans(tmp_path) == []
     os.kill(job, 0)  # it would raise
     assert (tmp_path / "locks/0.output.lock").exists()
 
@@ -99,9 +99,9 @@ def test_a_dead_runs_lock_waits_while_another_lives(
     dead, _ = begin(tmp_path, started)
     os.kill(started[1].pid, 9)
     started[1].wait()
-    assert runs.begin(tmp_path) == []
+    assert startup.begin(tmp_path) == []
     assert (tmp_path / "locks/0.output.lock").exists()
-    (said,) = runs.end_orphans(tmp_path)
+    (said,) = startup.end_orphans(tmp_path)
     assert f"(process {dead})" in said
     os.kill(living, 0)
 
@@ -112,17 +112,17 @@ def test_other_folders_jobs_are_left_alone(
     job, _ = begin(tmp_path / "one", started)
     os.kill(started[0].pid, 9)
     started[0].wait()
-    assert runs.end_orphans(tmp_path / "other") == []
+    assert startup.end_orphans(tmp_path / "other") == []
     os.kill(job, 9)  # it would raise
 
 
 def test_a_folder_that_cannot_be_made_does_not_end_the_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert runs.begin(tmp_path / "file/folder") == []
+    assert startup.begin(tmp_path / "file/folder") == []
 
 
 def test_folders_that_can_be_written_or_made_are_fine(tmp_path: Path) -> None:
-    runs.check_writable("results", tmp_path / "to/be/made")
+    startup.check_writable("results", tmp_path / "to/be/made")
 
 
 # --- who holds a folder
@@ -132,7 +132,7 @@ def test_a_living_run_is_named_with_its_command_and_without_secrets(
     tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:
     begin(tmp_path, started)
-    told = runs.in_use(tmp_path)
+    told = startup.in_use(tmp_path)
     pid = started[0].pid
     assert f"{tmp_path.parent} is in use, so this run has not begun." in told
     assert f"process {pid} on this machine, since 20" in told
@@ -147,10 +147,10 @@ def test_a_dead_run_is_not_named_and_its_mark_goes(
     begin(tmp_path, started)
     os.kill(started[0].pid, 9)
     started[0].wait()
-    assert "process" not in runs.in_use(tmp_path)
-    assert "removes the lock of a run that is dead" in runs.in_use(tmp_path)
+    assert "process" not in startup.in_use(tmp_path)
+    assert "removes the lock of a run that is dead" in startup.in_use(tmp_path)
     assert list(tmp_path.glob("grace-runs/*"))
-    runs.begin(tmp_path)
+    startup.begin(tmp_path)
     assert not list(tmp_path.glob("grace-runs/*"))
 
 
@@ -191,9 +191,9 @@ def test_a_run_on_another_host_keeps_its_lock_as_long_as_it_lives(tmp_path: Path
     thread = threading.Thread(target=beat)
     thread.start()
     try:
-        assert runs.begin(tmp_path) == []
+        assert startup.begin(tmp_path) == []
         assert (tmp_path / "locks/0.output.lock").exists()
-        assert "process 7 on node7, last heard of " in runs.in_use(tmp_path)
+        assert "process 7 on node7, last heard of " in startup.in_use(tmp_path)
     finally:
         ended.set()
         thread.join()
@@ -204,7 +204,9 @@ def test_a_run_on_another_host_that_is_silent_counts_as_dead(
 ) -> None:
     monkeypatch.setattr(holders, "BEAT_S", 0.02)
     path = on_another_host(tmp_path)
-    assert runs.begin(tmp_path) == ["The last run was killed: its lock on the folder is removed."]
+    assert startup.begin(tmp_path) == [
+        "The last run was killed: its lock on the folder is removed."
+    ]
     assert not path.exists()
 
 
@@ -213,13 +215,13 @@ def test_a_run_on_another_host_that_is_silent_counts_as_dead(
 )
 def test_a_mark_that_is_none_is_passed_over(tmp_path: Path, content: str) -> None:
     on_another_host(tmp_path).write_text(content)
-    assert "process" not in runs.in_use(tmp_path)
-    runs.begin(tmp_path)
+    assert "process" not in startup.in_use(tmp_path)
+    startup.begin(tmp_path)
 
 
 def test_what_a_mark_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
     on_another_host(tmp_path, command="\x1b[2J" + "x" * 5000, host="a\nb")
-    told = runs.in_use(tmp_path)
+    told = startup.in_use(tmp_path)
     assert "\x1b" not in told
     assert "on a?b" in told
     assert len(told) < 1500
@@ -229,4 +231,4 @@ def test_what_a_mark_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o555)
     with pytest.raises(ConfigError, match=r"`results` is .*closed/mine"):
-        runs.check_writable("results", tmp_path / "closed/mine")
+        startup.check_writable("results", tmp_path / "closed/mine")

@@ -14,12 +14,12 @@ import pytest
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from test_journaled_engine import journaled
 
-from grace.config import ModelEntry, RequestsConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest
 from grace.engines.endpoint import EndpointEngine
 from grace.engines.sampling_check import PROMPT, Sampling
 from grace.errors import EngineError
 from grace.journal import Journal
+from grace.settings.config import ModelEntry, RequestsConfig
 
 WARM = Decoding(0.7, 1.0, 32)
 Server = Callable[[dict[str, Any]], str]

@@ -9,7 +9,7 @@ import yaml
 
 from grace import schemas
 from grace.cluster.settings import Cluster, Gpu, Policy, Volume
-from grace.config import Config, ModelEntry, PlacementEntry
+from grace.settings.config import Config, ModelEntry, PlacementEntry
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,9 @@ def test_a_mistyped_key_is_not():
         jsonschema.validate({"modles": ["pico"]}, schemas.schema("config"))
 
 
-def test_an_answer_out_of_range_is_not():
-    answer = {"Prior_A": 4, "extraction_confidence": 1, "extraction_errors": None}
-    with pytest.raises(jsonschema.ValidationError, match="maximum of 3"):
-        jsonschema.validate(answer, schemas.schema("study1_answer"))
+@pytest.mark.parametrize("path", sorted(ROOT.glob("studies/*/study.yaml")), ids=str)
+def test_the_bundled_studies_are_valid(path):
+    declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    jsonschema.validate(declared, schemas.schema("study"))
+    with pytest.raises(jsonschema.ValidationError, match="stimulus"):
+        jsonschema.validate({**declared, "stimulus": "x"}, schemas.schema("study"))

@@ -12,12 +12,12 @@ import pytest
 from fake_openai import Asked, FakeOpenAI, Reply
 from fake_vllm import FakeVllm, vllm_engine
 
-from grace.config import ModelEntry, RequestsConfig
 from grace.engines import node_reads
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
 from grace.engines.endpoint import EndpointEngine
 from grace.errors import ConfigError, EngineError
 from grace.scoring.serving_plan import nodes
+from grace.settings.config import ModelEntry, RequestsConfig
 
 REQUESTS = RequestsConfig(backoff_s=0, concurrency=2, attempts=2)
 ABSENT = object()

@@ -6,11 +6,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from grace.stimuli import read_trials
-from grace.studies.study1 import Study1Trial
-from grace.studies.study1_answers import Study1
-from grace.studies.study2 import Study2Trial
-from grace.studies.study2_answers import Study2
+from bundled_studies import STUDY1, STUDY2
+
+from grace.studies.stimuli import read_trials
+from grace.studies.trials import Trial
 
 ROOT = Path(__file__).parents[2]
 STIMULI = ROOT / "resources" / "stimuli"
@@ -24,12 +23,12 @@ DOMAINS = (
 )
 
 
-def _study1() -> list[Study1Trial]:
-    return [t for t in read_trials(STIMULI / "study1.csv", Study1()) if isinstance(t, Study1Trial)]
+def _study1() -> list[Trial]:
+    return read_trials(STIMULI / "study1.csv", STUDY1)
 
 
-def _study2() -> list[Study2Trial]:
-    return [t for t in read_trials(STIMULI / "study2.csv", Study2()) if isinstance(t, Study2Trial)]
+def _study2() -> list[Trial]:
+    return read_trials(STIMULI / "study2.csv", STUDY2)
 
 
 def _spread(counts: Counter[object]) -> int:
@@ -59,12 +58,12 @@ def test_columns_are_the_original_ones() -> None:
 def test_study1_is_balanced() -> None:
     trials = _study1()
     assert len(trials) == 300
-    assert len({t.participant_id for t in trials}) == 50
+    assert len({t["participant_id"] for t in trials}) == 50
     stories = {"exams", "letters", "tickets", "fruits", "phones", "seeds"}
-    assert {t.story_shortname for t in trials} == stories
-    cells = Counter((t.access, t.observe) for t in trials)
+    assert {t["story_shortname"] for t in trials} == stories
+    cells = Counter((t["access"], t["observe"]) for t in trials)
     assert cells == dict.fromkeys([(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)], 50)
-    within = Counter((t.story_shortname, t.access, t.observe) for t in trials)
+    within = Counter((t["story_shortname"], t["access"], t["observe"]) for t in trials)
     assert len(within) == 36
     assert _spread(within) <= 1
 
@@ -72,65 +71,69 @@ def test_study1_is_balanced() -> None:
 def test_study2_is_balanced() -> None:
     trials = _study2()
     assert len(trials) == 2424
-    assert len({t.Participant_ID for t in trials}) == 202
-    assert Counter(t.Domain for t in trials) == dict.fromkeys(DOMAINS, 202)
-    cells = Counter((t.state_number, t.goal_simplified) for t in trials)
+    assert len({t["Participant_ID"] for t in trials}) == 202
+    assert Counter(t["Domain"] for t in trials) == dict.fromkeys(DOMAINS, 202)
+    cells = Counter((t["State_number"], t["Goal_simplified"]) for t in trials)
     assert cells == {
         (state, goal): 202 for state in range(4) for goal in ("informative", "social", "both")
     }
-    within = Counter((t.Domain, t.state_number, t.goal_simplified) for t in trials)
+    within = Counter((t["Domain"], t["State_number"], t["Goal_simplified"]) for t in trials)
     assert len(within) == 144
     assert _spread(within) <= 1
 
 
 def test_every_participant_meets_every_cell_once() -> None:
-    assert len({(t.participant_id, t.access, t.observe) for t in _study1()}) == 300
-    cells = {(t.Participant_ID, t.state_number, t.goal_simplified) for t in _study2()}
+    assert len({(t["participant_id"], t["access"], t["observe"]) for t in _study1()}) == 300
+    cells = {(t["Participant_ID"], t["State_number"], t["Goal_simplified"]) for t in _study2()}
     assert len(cells) == 2424
 
 
 def test_study1_utterances_agree_in_number() -> None:
     for trial in _study1():
-        said = trial.speach.partition(f"and {trial.observe} of the {trial.story_shortname} ")[2]
-        verbs = "deserves holds is has" if trial.observe == 1 else "deserve hold are have"
-        assert said.split(" ")[0] in verbs.split(" "), trial.speach
+        said = trial["speach"].partition(
+            f"and {trial['observe']} of the {trial['story_shortname']} "
+        )[2]
+        verbs = "deserves holds is has" if trial["observe"] == 1 else "deserve hold are have"
+        assert said.split(" ")[0] in verbs.split(" "), trial["speach"]
 
 
 def test_study1_texts_belong_together() -> None:
     for trial in _study1():
-        name = trial.knowledgeQ.split(" know precisely")[0].rsplit(" ", 1)[1]
-        assert all(name in text for text in (trial.story_setup, trial.speach, trial.speachQ))
-        predicate = trial.things.split(" that ", 1)[1]
-        for question in (trial.priorQ, trial.speachQ, trial.knowledgeQ):
+        name = trial["knowledgeQ"].split(" know precisely")[0].rsplit(" ", 1)[1]
+        assert all(
+            name in text for text in (trial["story_setup"], trial["speach"], trial["speachQ"])
+        )
+        predicate = STUDY1.values(trial)["things"].split(" that ", 1)[1]
+        for question in (trial["priorQ"], trial["speachQ"], trial["knowledgeQ"]):
             assert question.endswith(f"{predicate}?")
-        assert f"{trial.access} of the 3 " in trial.speach
+        assert f"{trial['access']} of the 3 " in trial["speach"]
 
 
 def test_study2_texts_belong_together() -> None:
     for trial in _study2():
-        assert trial.SP_Name != trial.LS_Name
-        assert trial.Precontext.startswith(f"{trial.LS_Name} ")
-        assert f"{trial.LS_Name} asks {trial.SP_Name}: " in trial.Scenario
-        assert trial.Goal.startswith(f"If {trial.SP_Name} wanted ")
-        assert trial.LS_Name in trial.Goal
-        assert f"my {trial.Domain}" in trial.Scenario
+        assert trial["SP_Name"] != trial["LS_Name"]
+        assert trial["Precontext"].startswith(f"{trial['LS_Name']} ")
+        assert f"{trial['LS_Name']} asks {trial['SP_Name']}: " in trial["Scenario"]
+        assert trial["Goal"].startswith(f"If {trial['SP_Name']} wanted ")
+        assert trial["LS_Name"] in trial["Goal"]
+        assert f"my {trial['Domain']}" in trial["Scenario"]
 
 
 def test_study2_goals_name_both_motives() -> None:
     for trial in _study2():
-        assert "informative" in trial.Goal
-        assert "feel good" in trial.Goal or "pleased" in trial.Goal
+        assert "informative" in trial["Goal"]
+        assert "feel good" in trial["Goal"] or "pleased" in trial["Goal"]
 
 
 def test_study2_utterance_tells_nothing_about_the_cell() -> None:
     """It is a leftover: every phrase goes with every cell."""
-    pairs = {(t.Utterance, t.State, t.goal_simplified) for t in _study2()}
+    pairs = {(t["Utterance"], t["State"], t["Goal_simplified"]) for t in _study2()}
     assert len(pairs) == 5 * 12
 
 
 def test_names_vary() -> None:
     trials = _study2()
-    assert len({t.SP_Name for t in trials}) == len({t.LS_Name for t in trials}) == 50
+    assert len({t["SP_Name"] for t in trials}) == len({t["LS_Name"] for t in trials}) == 50
     for participant in ("1", "101", "202"):
-        mine = [t for t in trials if t.Participant_ID == participant]
-        assert len({name for t in mine for name in (t.SP_Name, t.LS_Name)}) == 24
+        mine = [t for t in trials if t["Participant_ID"] == participant]
+        assert len({name for t in mine for name in (t["SP_Name"], t["LS_Name"])}) == 24

@@ -5,32 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bundled_studies import STUDY1
 
-from grace.studies.study1 import PERCENT_OPTIONS, Study1Trial
-from grace.studies.study1_answers import Study1
-
-STUDY = Study1()
+PERCENT_OPTIONS = tuple(f"{percentage}%" for percentage in range(0, 101, 10))
 ANSWER = """Initial Answer: 2
 Probabilities: 0: 10%, 1: 20%, 2: 30%, 3: 40%
 Knowledge: yes"""
 
 
 def _read(response: str | None) -> tuple[Any, ...]:
-    answer = STUDY.parse(response)
+    answer = STUDY1.parse(response)
     return (
-        answer.Prior_A,
-        answer.probability_0,
-        answer.probability_1,
-        answer.probability_2,
-        answer.probability_3,
-        answer.Knowledge_A,
+        answer["Prior_A"],
+        answer["probability_0"],
+        answer["probability_1"],
+        answer["probability_2"],
+        answer["probability_3"],
+        answer["Knowledge_A"],
     )
 
 
 @pytest.mark.parametrize("text", [ANSWER, f" {ANSWER}.\n", ANSWER.lower()])
 def test_an_answer_in_the_form_asked_for(text: str) -> None:
     assert _read(text) == (2, 10, 20, 30, 40, "yes")
-    answer = STUDY.parse(text)
+    answer = STUDY1.parse(text)
     assert answer.extraction_confidence == 1
     assert answer.extraction_errors is None
 
@@ -56,7 +54,7 @@ def test_an_answer_in_the_form_asked_for(text: str) -> None:
 )
 def test_the_same_answer_in_other_text(text: str) -> None:
     assert _read(text) == (2, 10, 20, 30, 40, "yes")
-    assert STUDY.parse(text).extraction_confidence == 0.8
+    assert STUDY1.parse(text).extraction_confidence == 0.8
 
 
 @pytest.mark.parametrize(
@@ -111,34 +109,34 @@ def test_the_same_answer_in_other_text(text: str) -> None:
     ],
 )
 def test_one_bad_part_is_null_and_named(old: str, new: str, column: str, error: str) -> None:
-    answer = STUDY.parse(ANSWER.replace(old, new))
+    answer = STUDY1.parse(ANSWER.replace(old, new))
     assert answer.extraction_errors is not None
     assert answer.extraction_errors.startswith(error)
     assert answer.extraction_confidence == 0
     good = dict(
-        zip(STUDY.answer_columns(), (2, 10, 20, 30, 40, "yes"), strict=False), **{column: None}
+        zip(STUDY1.answer_columns(), (2, 10, 20, 30, 40, "yes"), strict=False), **{column: None}
     )
-    assert {name: getattr(answer, name) for name in good} == good
+    assert {name: answer[name] for name in good} == good
 
 
 @pytest.mark.parametrize("text", [None, "", "\x00\ud800", "I cannot answer that.", "%" * 10_000])
 def test_no_answer_at_all(text: str | None) -> None:
     assert _read(text) == (None,) * 6
-    answer = STUDY.parse(text)
+    answer = STUDY1.parse(text)
     assert answer.extraction_confidence == 0
     assert answer.extraction_errors is not None
     assert answer.extraction_errors.count("not found") == 6
 
 
 def test_answer_columns_are_the_fixed_ones() -> None:
-    assert STUDY.answer_columns() == (
+    assert STUDY1.answer_columns() == (
         *("Prior_A", "probability_0", "probability_1", "probability_2", "probability_3"),
         *("Knowledge_A", "extraction_confidence", "extraction_errors"),
     )
 
 
 def test_probability_columns_are_the_fixed_ones() -> None:
-    columns = STUDY.probability_columns()
+    columns = STUDY1.probability_columns()
     assert columns[:44] == tuple(
         f"state{state}_prob_{percent}"
         for state in (0, 1, 2, 3)
@@ -148,13 +146,13 @@ def test_probability_columns_are_the_fixed_ones() -> None:
         f"state{state}_{name}" for state in (0, 1, 2, 3) for name in ("mean", "std", "entropy")
     )
     assert columns[56:] == ("prob_knowledge_yes", "prob_knowledge_no", "entropy_knowledge")
-    assert len(STUDY.probability_input_columns) == 9
+    assert len(STUDY1.probability_input_columns) == 9
 
 
 def test_probabilities_and_their_summaries() -> None:
     even = dict.fromkeys(PERCENT_OPTIONS, 0.0) | {"20%": 0.5, "80%": 0.5}
     sure = dict.fromkeys(PERCENT_OPTIONS, 0.0) | {"100%": 1.0}
-    values = STUDY.probabilities(
+    values = STUDY1.probabilities(
         {
             "state0": even,
             "state1": sure,
@@ -163,7 +161,7 @@ def test_probabilities_and_their_summaries() -> None:
             "knowledge": {"yes": 0.25, "no": 0.75},
         }
     )
-    assert tuple(values) == STUDY.probability_columns()
+    assert tuple(values) == STUDY1.probability_columns()
     assert (values["state0_prob_20"], values["state0_prob_100"]) == (0.5, 0)
     assert (values["state0_mean"], values["state0_std"], values["state0_entropy"]) == (50, 30, 1)
     assert (values["state1_mean"], values["state1_std"], values["state1_entropy"]) == (100, 0, 0)
@@ -174,7 +172,7 @@ def test_probabilities_and_their_summaries() -> None:
 
 
 def test_no_measurement_gives_all_nulls() -> None:
-    assert set(STUDY.probabilities({}).values()) == {None}
+    assert set(STUDY1.probabilities({}).values()) == {None}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +187,7 @@ def test_no_measurement_gives_all_nulls() -> None:
 )
 def test_percentages_must_sum_to_100(bets: tuple[float | None, ...], found: list[str]) -> None:
     answer = {f"probability_{state}": bet for state, bet in enumerate(bets)}
-    assert list(STUDY.answer_checks(answer, percentage_tolerance=1)) == found
+    assert list(STUDY1.answer_checks(answer, percentage_tolerance=1)) == found
 
 
 @pytest.mark.parametrize(
@@ -200,20 +198,22 @@ def test_percentages_must_sum_to_100(bets: tuple[float | None, ...], found: list
     ],
 )
 def test_the_property_comes_from_the_prior_question(question: str, things: str) -> None:
-    trial = Study1Trial(
-        participant_id="1",
-        story_shortname="pots",
-        story_setup="There are 3 pots.",
-        priorQ=question,
-        speach='Ana says: "1 of the pots has a lid."',
-        speachQ="How many now?",
-        knowledgeQ="Does Ana know?",
-        access=2,
-        observe=1,
+    trial = STUDY1.trial(
+        {
+            "participant_id": "1",
+            "story_shortname": "pots",
+            "story_setup": "There are 3 pots.",
+            "priorQ": question,
+            "speach": 'Ana says: "1 of the pots has a lid."',
+            "speachQ": "How many now?",
+            "knowledgeQ": "Does Ana know?",
+            "access": 2,
+            "observe": 1,
+        }
     )
-    assert trial.things == things
+    assert STUDY1.values(trial)["things"] == things
 
 
 def test_a_long_answer_of_one_line_is_read_quickly() -> None:
-    answer = STUDY.parse("Knowledge: yes 1: 5% Initial Answer: 2 " * 20_000)
-    assert (answer.Prior_A, answer.probability_1) == (2, 5)
+    answer = STUDY1.parse("Knowledge: yes 1: 5% Initial Answer: 2 " * 20_000)
+    assert (answer["Prior_A"], answer["probability_1"]) == (2, 5)

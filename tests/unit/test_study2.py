@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from pydantic import ValidationError
+from bundled_studies import STUDY2, UTTERANCES
 
-from grace.distributions import entropy
-from grace.studies.study2 import UTTERANCES, Study2Trial, simplify_goal
-from grace.studies.study2_answers import Study2
+from grace.scoring.distributions import entropy
+from grace.studies.trials import TrialError
 
-STUDY = Study2()
 TRIAL = {
     "Participant_ID": "1",
     "Domain": "cake",
@@ -89,7 +87,12 @@ TRIAL = {
     ],
 )
 def test_goals_are_told_apart(goal: str, label: str | None) -> None:
-    assert simplify_goal(goal, "Ivan", "Lin") == label
+    row = {**TRIAL, "Goal": goal}
+    if label is None:
+        with pytest.raises(TrialError, match=r"^Goal is "):
+            STUDY2.trial(row)
+    else:
+        assert STUDY2.trial(row)["Goal_simplified"] == label
 
 
 @pytest.mark.parametrize(
@@ -97,18 +100,18 @@ def test_goals_are_told_apart(goal: str, label: str | None) -> None:
     [("0 hearts", 0), ("1 heart", 1), ("1 hearts", 1), (" 2 Hearts ", 2), ("3", 3)],
 )
 def test_hearts_are_counted(state: str, hearts: int) -> None:
-    trial = Study2Trial.model_validate({**TRIAL, "State": state})
-    assert STUDY.derived_columns(trial) == {"Goal_simplified": "both", "State_number": hearts}
+    trial = STUDY2.trial({**TRIAL, "State": state})
+    assert STUDY2.derived_columns(trial) == {"Goal_simplified": "both", "State_number": hearts}
 
 
 def test_a_goal_that_is_not_understood_is_refused_with_the_forms_allowed() -> None:
-    with pytest.raises(ValidationError) as caught:
-        Study2Trial.model_validate({**TRIAL, "Goal": "If Ivan wanted to be kind, not informative"})
-    (finding,) = caught.value.errors()
+    with pytest.raises(TrialError) as caught:
+        STUDY2.trial({**TRIAL, "Goal": "If Ivan wanted to be kind, not informative"})
+    (finding,) = caught.value.findings
     assert re.search(
         r"Goal is 'If Ivan .* not informative': must be one of informative, social, both, or a"
         r" clause of the form 'If <speaker> .*Here <speaker> is 'Ivan' and <listener> 'Lin'",
-        finding["msg"],
+        finding,
     )
 
 
@@ -130,16 +133,16 @@ def test_a_goal_that_is_not_understood_is_refused_with_the_forms_allowed() -> No
     ],
 )
 def test_other_hearts_are_refused(state: str) -> None:
-    with pytest.raises(ValidationError, match="must be one of '0 hearts', '1 heart'"):
-        Study2Trial.model_validate({**TRIAL, "State": state})
+    with pytest.raises(TrialError, match="must be one of '0 hearts', '1 heart'"):
+        STUDY2.trial({**TRIAL, "State": state})
 
 
 @pytest.mark.parametrize(("text", "utterance"), UTTERANCES.items())
 def test_an_answer_in_the_form_asked_for(text: str, utterance: tuple[str, str]) -> None:
     for response in (text, f" {text}.\n"):
-        answer = STUDY.parse(response)
-        assert (answer.Was_Wasnt, answer.Assessment) == utterance
-        assert answer.response_cleaned == text
+        answer = STUDY2.parse(response)
+        assert (answer["Was_Wasnt"], answer["Assessment"]) == utterance
+        assert answer["response_cleaned"] == text
         assert answer.extraction_confidence == 1
         assert answer.extraction_errors is None
 
@@ -167,9 +170,9 @@ def test_an_answer_in_the_form_asked_for(text: str, utterance: tuple[str, str]) 
     ],
 )
 def test_the_same_answer_in_other_text(response: str) -> None:
-    answer = STUDY.parse(response)
-    assert answer.response_cleaned == "It wasn't bad"
-    assert (answer.Was_Wasnt, answer.Assessment) == ("wasn't", "bad")
+    answer = STUDY2.parse(response)
+    assert answer["response_cleaned"] == "It wasn't bad"
+    assert (answer["Was_Wasnt"], answer["Assessment"]) == ("wasn't", "bad")
     assert answer.extraction_confidence == 0.8
 
 
@@ -201,28 +204,32 @@ def test_the_same_answer_in_other_text(response: str) -> None:
     ],
 )
 def test_no_single_answer(response: str | None, error: str) -> None:
-    answer = STUDY.parse(response)
-    assert (answer.Was_Wasnt, answer.Assessment, answer.response_cleaned) == (None, None, None)
+    answer = STUDY2.parse(response)
+    assert (answer["Was_Wasnt"], answer["Assessment"], answer["response_cleaned"]) == (
+        None,
+        None,
+        None,
+    )
     assert answer.extraction_confidence == 0
     assert answer.extraction_errors is not None
     assert answer.extraction_errors.startswith(error)
 
 
 def test_a_long_answer_of_one_sentence_is_read_quickly() -> None:
-    answer = STUDY.parse("I would not say no more than that it was good and so on " * 20_000)
+    answer = STUDY2.parse("I would not say no more than that it was good and so on " * 20_000)
     assert answer.extraction_errors == "an utterance that is taken back"
 
 
 def test_columns_are_the_fixed_ones() -> None:
-    assert STUDY.raw_input_columns == (
+    assert STUDY2.raw_input_columns == (
         *("Participant_ID", "Domain", "Precontext", "Scenario", "Goal", "State"),
         *("SP_Name", "LS_Name", "Goal_simplified", "State_number"),
     )
-    assert STUDY.answer_columns() == (
+    assert STUDY2.answer_columns() == (
         *("Was_Wasnt", "Assessment", "response_cleaned"),
         *("extraction_confidence", "extraction_errors"),
     )
-    assert (*STUDY.probability_input_columns, *STUDY.probability_columns()) == (
+    assert (*STUDY2.probability_input_columns, *STUDY2.probability_columns()) == (
         *("Participant_ID", "Domain", "Goal_simplified", "State_number"),
         *("prob_was", "prob_wasnt"),
         *("prob_terrible", "prob_bad", "prob_good", "prob_amazing"),
@@ -234,8 +241,8 @@ def test_columns_are_the_fixed_ones() -> None:
 
 def test_marginals_are_sums_of_the_joint() -> None:
     joint = dict(zip(UTTERANCES, (0.01, 0.02, 0.05, 0.12, 0.30, 0.25, 0.20, 0.05), strict=True))
-    values = STUDY.probabilities({"utterance": joint})
-    assert tuple(values) == STUDY.probability_columns()
+    values = STUDY2.probabilities({"utterance": joint})
+    assert tuple(values) == STUDY2.probability_columns()
     assert values["prob_was_amazing"] == 0.12
     assert values["prob_wasnt_terrible"] == 0.30
     assert values["prob_was"] == pytest.approx(0.20)
@@ -248,4 +255,4 @@ def test_marginals_are_sums_of_the_joint() -> None:
 
 
 def test_a_failed_measurement_is_null() -> None:
-    assert set(STUDY.probabilities({"utterance": None}).values()) == {None}
+    assert set(STUDY2.probabilities({"utterance": None}).values()) == {None}

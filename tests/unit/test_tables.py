@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from test_experiments import DECODING, items_of, run_of
 
 from grace.errors import RecordError
-from grace.generation import run_generation
-from grace.measurement import run_scoring
-from grace.studies import STUDIES
-from grace.tables import (
+from grace.experiments.generation import run_generation
+from grace.experiments.measurement import run_scoring
+from grace.results.tables import (
     analysis_ready,
     probability_columns,
     probability_rows,

@@ -16,11 +16,11 @@ from typing import Any
 import finished_run as run
 import pytest
 
-from grace import provenance_chain, verify
 from grace.digests import file_digest
 from grace.journal.lines import key_in, line_of, value_in
 from grace.journal.segments import segments_in
-from grace.sidecars import record_digest, sidecar
+from grace.provenance import chain, verify
+from grace.provenance.sidecars import record_digest, sidecar
 
 JOURNAL = Path(".grace/journal")
 
@@ -42,10 +42,10 @@ def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Path()
 
 
-def broken() -> dict[str, provenance_chain.Link]:
+def broken() -> dict[str, chain.Link]:
     """The results that are not intact, by path, with why."""
-    chain = provenance_chain.Chain(Path(), verify.answers_in(JOURNAL))
-    links = {str(file): chain.broken(file) for file in provenance_chain.results_in(Path("results"))}
+    followed = chain.Chain(Path(), verify.answers_in(JOURNAL))
+    links = {str(file): followed.broken(file) for file in chain.results_in(Path("results"))}
     return {file: link for file, link in links.items() if link is not None}
 
 
@@ -344,13 +344,14 @@ def test_results_with_older_records_are_intact_and_said_to_be_unchained(project,
     assert run.REPORT in broken()
 
 
+@pytest.mark.parametrize("writer", chain.WRITERS)
 def test_all_records_lowered_to_the_older_format_are_named_where_the_code_writes_the_present_one(
-    project,
+    project, writer
 ):
     for name in run.FILES:
         edit(name, run.lowered)
-    writer = Path(provenance_chain.WRITER)
-    assert (Path(__file__).parents[2] / writer).is_file()
+    assert (Path(__file__).parents[2] / chain.WRITERS[0]).is_file()
+    writer = Path(writer)
     writer.parent.mkdir(parents=True)
     writer.touch()
     found = broken()

@@ -13,26 +13,26 @@ from types import SimpleNamespace
 import pytest
 import tiny_architectures as tiny
 import torch
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry, ScoringConfig
 from grace.engines.base import ScoreRequest
 from grace.engines.scorer import Scorer
 from grace.errors import EngineError
-from grace.experiments import Run, asked
-from grace.measurement import run_scoring
-from grace.prompts import PromptSet
+from grace.experiments.measurement import run_scoring
+from grace.experiments.trials import Run, asked
+from grace.models.chat import ChatTokenizer
+from grace.prompts.variants import PromptSet
+from grace.results.tables import probability_rows
 from grace.scoring.forest import plant
 from grace.scoring.joining import plan_query
 from grace.scoring.records import distribution, measured_query
-from grace.stimuli import read_trials
-from grace.studies import STUDIES
-from grace.tables import probability_rows
+from grace.settings.config import ModelEntry, ScoringConfig
+from grace.studies.stimuli import read_trials
 
 END = 0
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from grace.config import ModelEntry, RequestsConfig, ScoringConfig
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.packed_scoring import shape_of
 from grace.engines.padded_cache import ROOM, batches
@@ -29,6 +28,7 @@ from grace.engines.scorer import COPIES, PACKED
 from grace.engines.transformers_engine import TransformersEngine, preflight
 from grace.errors import EngineError
 from grace.scoring.packing import Budget
+from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig
 
 VOCABULARY = 96
 END, OTHER_END, END_OF_TEXT = 3, 4, 2  # <end> and <other> end a turn; <eos> is the tokenizer's

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from bundled_studies import STUDIES
 from test_tables import STUDY2, probabilities, structured
 
-from grace.config import Thresholds
-from grace.studies import STUDIES
-from grace.validation import check_models, check_probabilities, check_structured, report
+from grace.results.validation import check_models, check_probabilities, check_structured, report
+from grace.settings.config import Thresholds
 
 ROOT = Path(__file__).parents[2]
 STRICT = Thresholds()

@@ -11,9 +11,10 @@ import pytest
 from finished_run import facts_of_a_job, forged, lowered
 from pydantic import ValidationError
 
-from grace import hub, provenance_chain, sidecars, verify
 from grace.digests import file_digest, source_digest
 from grace.errors import RecordError
+from grace.models import hub
+from grace.provenance import chain, sidecars, verify
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def recorded(outputs: list[str], *inputs: str) -> None:
 
 def verdicts(results: str = "results") -> dict[str, tuple[str, str] | None]:
     """State and file of each result's first broken link."""
-    links = verify.verify(provenance_chain.results_in(Path(results)), Path())
+    links = verify.verify(chain.results_in(Path(results)), Path())
     return {
         file.relative_to(results).as_posix(): (link.state, link.file.name) if link else None
         for file, link in links.items()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from fake_openai import Asked, Reply
 from fake_vllm import BLOCK, FakeVllm, true_value, vllm_engine
@@ -17,13 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_architectures import tokeniser
 
-from grace.chat import ChatTokenizer
-from grace.config import RequestsConfig, load_models
 from grace.engines.base import Score, ScoreRequest
 from grace.errors import EngineError
-from grace.experiments import Run, asked
-from grace.measurement import run_scoring
-from grace.prompts import PromptSet
+from grace.experiments.measurement import run_scoring
+from grace.experiments.trials import Run, asked
+from grace.models.chat import ChatTokenizer
+from grace.prompts.variants import PromptSet
 from grace.scoring.forest import distinct_prefixes
 from grace.scoring.serving_plan import (
     PrefixCache,
@@ -33,8 +33,8 @@ from grace.scoring.serving_plan import (
     nodes,
     text_stages,
 )
-from grace.stimuli import read_trials
-from grace.studies import STUDIES
+from grace.settings.config import RequestsConfig, load_models
+from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
 ONE_BY_ONE = RequestsConfig(backoff_s=0, concurrency=1, attempts=2)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from grace.config import ModelEntry, ServingConfig
 from grace.engines.vllm import preflight
 from grace.errors import EngineError
 from grace.serving.vllm_server import (
@@ -18,6 +17,7 @@ from grace.serving.vllm_server import (
     server_spec,
     vllm_version,
 )
+from grace.settings.config import ModelEntry, ServingConfig
 
 
 @pytest.fixture

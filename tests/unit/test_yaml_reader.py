@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import generated
 
-from grace import yaml_reader
 from grace.errors import ConfigError
-from grace.yaml_reader import parse_argument, parse_yaml, read_yaml
+from grace.settings import yaml_reader
+from grace.settings.yaml_reader import parse_argument, parse_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
 

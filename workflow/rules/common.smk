@@ -10,13 +10,13 @@ from snakemake.exceptions import LockException, WorkflowError
 
 from grace.cluster.storage import plain_name
 from grace.errors import GraceError
-from grace.holders import hold
-from grace.leftovers import remove_partials
-from grace.project import Project
-from grace.provenance import git_state, versions
-from grace.runs import begin, check_writable, end_orphans, in_use
-from grace.usable import refuse_without_usable_answer
-from grace.weights import announced
+from grace.runs.holders import hold
+from grace.runs.leftovers import remove_partials
+from grace.settings.project import Project
+from grace.provenance.environment import git_state, versions
+from grace.runs.startup import begin, check_writable, end_orphans, in_use
+from grace.results.usable import refuse_without_usable_answer
+from grace.models.weights import announced
 
 
 def checked_project():
@@ -139,7 +139,7 @@ def tell_forecast():
             key = (job.wildcards.study, experiment)
             runs[key] = runs.get(key, 0) + 1
     if runs:
-        from grace.forecast import dry_run
+        from grace.experiments.forecast import dry_run
 
         print(f"\n{dry_run(PROJECT, runs)}", file=sys.stderr)
 
@@ -183,6 +183,7 @@ def runtime(wildcards, threads):
     """
     settings = PROJECT.config
     return {
+        "studies": PROJECT.study_jobs(),
         "requests": settings.requests.model_dump(),
         "scoring": settings.scoring.model_dump(),
         "serving": settings.serving.model_dump(),
@@ -194,6 +195,15 @@ def runtime(wildcards, threads):
         "log_dir": f"{settings.results}/logs/{wildcards.model}/replication-{wildcards.replication}",
         "threads": threads,
     }
+
+
+def study_cell(kind):
+    return lambda wildcards: getattr(PROJECT, f"{kind}_cell")(wildcards.study)
+
+
+def studies(wildcards, threads):
+    """Where the studies lie; what is declared counts in `cell`."""
+    return {"studies": PROJECT.study_jobs()}
 
 
 def stimuli(wildcards):

@@ -1,12 +1,12 @@
 # Functions only: what follows where jobs of a model failed. The report does not wait for that model:
-# the run goes on without it (grace.continuation), and ends as a failed one, with the reason.
+# the run goes on without it (grace.runs.continuation), and ends as a failed one, with the reason.
 
 import json
 import subprocess
 import time
 
-from grace import continuation
-from grace.continuation import Failure
+from grace.runs import continuation
+from grace.runs.continuation import Failure
 
 STARTED = time.time()
 # Where Snakemake keeps its state; at the end of the process this is no longer its folder.
@@ -39,7 +39,10 @@ def check_models_first(jobs):
         }
         for model, job in models.items()
     ]
-    main = "import sys; sys.path.insert(0, sys.argv[1]); from grace.preflight import main; main()"
+    main = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        " from grace.experiments.preflight import main; main()"
+    )
     try:
         # In a process of its own: torch is large, and this one lives as long as the run.
         subprocess.run(

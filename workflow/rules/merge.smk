@@ -23,8 +23,9 @@ rule merge:
         mem_mb=memory("report"),
         runtime=JOBS["report"].minutes,
     params:
-        cell=PROJECT.merge_cell(),
+        cell=study_cell("merge"),
         code=table_code("merge.py"),
+        runtime=studies,
     message:
         "Merge {wildcards.study} over models and replications"
     script:

@@ -18,8 +18,9 @@ rule probabilities:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=PROJECT.probabilities_cell(),
+        cell=study_cell("probabilities"),
         code=table_code("probabilities.py"),
+        runtime=studies,
     message:
         "Compute {wildcards.study}'s distributions of {wildcards.model}"
     script:

@@ -1,12 +1,12 @@
 # Functions only: what rules ask of the machine or the cluster that they run on. None of it changes a
 # byte of an output.
 
-from grace import continuation
+from grace.runs import continuation
 from grace.cluster import demand, indexed, plugin, policy, table
 from grace.cluster.executor import Plan
 from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
 from grace.cluster.storage import adapt
-from grace.scripting import show
+from grace.runs.scripting import show
 
 
 def refuse_what_breaks_policy(jobs):

@@ -13,7 +13,7 @@ ROOT = (
 )
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
-from grace.config_sources import check_entries, check_files
+from grace.settings.sources import check_entries, check_files
 from grace.errors import GraceError
 
 

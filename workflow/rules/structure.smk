@@ -18,8 +18,9 @@ rule structure:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
-        cell=PROJECT.structure_cell(),
+        cell=study_cell("structure"),
         code=table_code("structure.py"),
+        runtime=studies,
     message:
         "Parse {wildcards.study}'s answers of {wildcards.model}"
     script:

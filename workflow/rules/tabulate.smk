@@ -18,7 +18,9 @@ rule tabulate:
         mem_mb=memory("tables"),
         runtime=JOBS["tables"].minutes,
     params:
+        cell=study_cell("tabulate"),
         code=table_code("tabulate_responses.py"),
+        runtime=studies,
     message:
         "Tabulate {wildcards.study}'s raw answers of {wildcards.model}"
     script:

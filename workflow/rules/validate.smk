@@ -21,6 +21,7 @@ rule validate:
     params:
         cell=validation_cell,
         code=PROJECT.code("validate.py"),
+        runtime=studies,
     message:
         "Validate {wildcards.model}, replication {wildcards.replication}"
     script:

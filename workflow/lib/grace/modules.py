@@ -14,7 +14,7 @@ from grace.engines import SCORING_MODULES
 #: Modules that every job imports and that cannot change a byte of a result.
 INERT = (
     "__init__.py",  # Grace's version
-    "config.py",  # its values enter through the cells
+    "settings/config.py",  # its values enter through the cells
     "contents.py",  # gives a file's digest, from wherever
     "engines/answer_keys.py",  # a key only finds an answer again
     "engines/former_keys.py",
@@ -22,25 +22,29 @@ INERT = (
     "errors.py",
     "journal/__init__.py",
     "journal/store.py",
-    "leftovers.py",
+    "runs/leftovers.py",
     "modules.py",
-    "plain_text.py",  # refuses, or lets pass
-    "preflight.py",
-    "process_id.py",
+    "prompts/plain_text.py",  # refuses, or lets pass
+    "experiments/preflight.py",
+    "runs/process_id.py",
     "progress.py",
-    "provenance.py",
-    "scripting.py",
+    "provenance/environment.py",
+    "runs/scripting.py",
     "serving/holder.py",
     "serving/processes.py",
     "serving/rundir.py",
     "serving/supervisor.py",
     "serving/warden.py",
+    "studies/catalogue.py",
+    "studies/declaration.py",  # its values enter through the cells
+    "studies/analysis_parts.py",
+    "studies/reading.py",
 )
 #: The library's side of each experiment; counts only for its own.
-EXPERIMENTS = {"exp1": "generation.py", "exp2": "measurement.py"}
+EXPERIMENTS = {"exp1": "experiments/generation.py", "exp2": "experiments/measurement.py"}
 #: What stands before and after the asking, and does not count for it: trials enter through the
 #: cells by their content, and records are read in whatever layout they were written.
-AROUND_ASKING = ("records.py", "stimuli.py")
+AROUND_ASKING = ("results/records.py", "studies/stimuli.py")
 
 
 class Code(TypedDict):
@@ -82,8 +86,8 @@ def _engine(name: str, experiment: str) -> tuple[str, ...]:
     return ENGINE_MODULES[name] + (SCORING_MODULES[name] if experiment == "exp2" else ())
 
 
-def experiment_modules(engine: str, study: str, experiment: str) -> tuple[str, ...]:
+def experiment_modules(engine: str, experiment: str) -> tuple[str, ...]:
     """What is behind one experiment's records, its script apart."""
-    common = ("inference.py", "chat.py")
-    own = (EXPERIMENTS[experiment], f"studies/{study}.py")
+    common = ("experiments/inference.py", "models/chat.py")
+    own = (EXPERIMENTS[experiment], "studies/asking.py")
     return (*own, *_engine(engine, experiment), *common)

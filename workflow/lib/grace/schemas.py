@@ -13,29 +13,26 @@ from typing import Any
 from pydantic import BaseModel
 
 from grace.cluster.settings import Clusters
-from grace.config import Config, Models
-from grace.metadata import Metadata
-from grace.provenance_record import ProvenanceRecord
-from grace.studies import STUDIES
-from grace.validation import Report
+from grace.provenance.metadata import Metadata
+from grace.provenance.record import ProvenanceRecord
+from grace.results.validation import Report
+from grace.settings.config import Config, Models
+from grace.studies.declaration import SHORT_FORMS, Declaration
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 
 
 def models() -> dict[str, type[BaseModel]]:
     """The pydantic models by the name of their schema."""
-    named: dict[str, type[BaseModel]] = {
+    return {
         "config": Config,
         "models": Models,
         "clusters": Clusters,
+        "study": Declaration,
         "metadata": Metadata,
         "validation": Report,
         "provenance_record": ProvenanceRecord,
     }
-    for name, study in STUDIES.items():
-        named[f"{name}_trial"] = study.trial_model
-        named[f"{name}_answer"] = study.answer_model
-    return named
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -44,6 +41,12 @@ def schema(name: str) -> dict[str, Any]:
     if name in ("models", "clusters"):
         # The file is the mapping itself.
         generated = {**generated["properties"][name], "$defs": generated["$defs"]}
+    if name == "study":
+        for definition in ("Column", "Options"):
+            whole = generated["$defs"][definition]
+            generated["$defs"][definition] = {"anyOf": [SHORT_FORMS[definition], whole]}
+        cite = generated["properties"]["cite"]
+        generated["properties"]["cite"] = {"anyOf": [SHORT_FORMS["cite"], cite]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
 
 

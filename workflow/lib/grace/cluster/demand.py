@@ -11,8 +11,8 @@ from dataclasses import replace
 from grace.cluster import sizes
 from grace.cluster.placement import Placement, needs_gpu, place
 from grace.cluster.pods import PodRequest, dns_name
-from grace.config import ModelEntry
-from grace.project import Project
+from grace.settings.config import ModelEntry
+from grace.settings.project import Project
 
 #: The rules behind each group.
 RULES: dict[sizes.Group, tuple[str, ...]] = {

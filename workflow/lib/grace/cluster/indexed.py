@@ -17,10 +17,10 @@ import yaml
 
 from grace.cluster import demand
 from grace.cluster.pods import dns_name, job_manifest
-from grace.config import load_config
 from grace.errors import ConfigError
-from grace.project import Project
-from grace.yaml_reader import read_sheet
+from grace.settings.config import load_config
+from grace.settings.project import Project
+from grace.settings.yaml_reader import read_sheet
 
 INDEX = "JOB_COMPLETION_INDEX"
 """What Kubernetes tells the pods of an Indexed Job: their number, from 0."""

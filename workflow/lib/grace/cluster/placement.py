@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from grace.cluster.settings import Cluster, Gpu
-from grace.config import ModelEntry, PlacementEntry
 from grace.errors import ConfigError
-from grace.explain import nearest
+from grace.settings.config import ModelEntry, PlacementEntry
+from grace.settings.explain import nearest
 
 USABLE = 0.9
 """Share of a GPU's memory that the server takes, vLLM's `--gpu-memory-utilization`."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from grace.cluster.placement import Placement
 from grace.cluster.settings import Cluster, Gpu, Toleration, Volume
-from grace.provenance import IMAGE_VARIABLE
+from grace.provenance.environment import IMAGE_VARIABLE
 
 CONTAINER = "snakemake"
 """Name of the one container of our pods."""

@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from grace.config import Strict
 from grace.errors import ConfigError
-from grace.explain import (
+from grace.settings.config import Strict
+from grace.settings.explain import (
     ABSOLUTE,
     DNS_LABEL,
     DNS_SUBDOMAIN,
@@ -21,8 +21,8 @@ from grace.explain import (
     explain,
     nearest,
 )
-from grace.fields import Name, Seconds, Text, folder
-from grace.yaml_reader import read_sheet
+from grace.settings.fields import Name, Seconds, Text, folder
+from grace.settings.yaml_reader import read_sheet
 
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL)]
 DnsSubdomain = Annotated[str, Field(pattern=DNS_SUBDOMAIN)]

@@ -5,8 +5,8 @@ folder of its own. Three things differ here, whatever the plugin:
 
 - In a pod a result has the name that it has in a local run, so that records of how it was made, and
   whoever fetches the results, need know nothing of storage.
-- A record (`grace.sidecars`) travels with its file. It is no output of any rule, because it may be
-  deleted on purpose without its file being made anew.
+- A record (`grace.provenance.sidecars`) travels with its file. It is no output of any rule, because
+  it may be deleted on purpose without its file being made anew.
 - Files of the project, such as stimuli, are no objects in the storage: pods get them with the code.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 
-from grace.sidecars import FOLDER, sidecar
+from grace.provenance.sidecars import FOLDER, sidecar
 
 #: How Snakemake's archive of the code begins, which it puts beside the results.
 CODE = "snakemake-workflow-sources."

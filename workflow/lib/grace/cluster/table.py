@@ -10,7 +10,7 @@ from grace.cluster import demand, policy, together
 from grace.cluster.placement import needs_gpu, weigh
 from grace.cluster.pods import PodRequest
 from grace.cluster.policy import Verdict, counted
-from grace.project import Project
+from grace.settings.project import Project
 
 _PODS = (
     "pods for", "model", "GPU tag", "pods", "at once", "GPUs each", "cores", "GiB", "hours",

@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from grace.studies.study2 import ASSESSMENTS, FRAMES
+FRAMES = ("was", "wasn't")
+ASSESSMENTS = ("terrible", "bad", "good", "amazing")
 
 Array = NDArray[np.float64]
 Utterance = tuple[str, str]

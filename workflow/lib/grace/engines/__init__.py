@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from grace.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 from grace.contents import Contents
 from grace.engines.base import Engine
 from grace.errors import EngineError
+from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
 
 #: Library modules behind each engine's answers; what they import counts too.
 MODULES = {

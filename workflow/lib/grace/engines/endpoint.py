@@ -19,8 +19,6 @@ from typing import Any, Self
 
 import httpx
 
-from grace.chat import ChatTokenizer
-from grace.config import ModelEntry, RequestsConfig
 from grace.engines import prompt_logprobs, top_logprobs
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.bodies import check_length
@@ -39,6 +37,8 @@ from grace.engines.reasoning import split_reasoning
 from grace.engines.sampling_check import Sampling, check_sampling
 from grace.errors import EngineError, RequestError
 from grace.foreign_text import plain_name
+from grace.models.chat import ChatTokenizer
+from grace.settings.config import ModelEntry, RequestsConfig
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from grace import hub
-from grace.config import ModelEntry
 from grace.contents import model_files
 from grace.digests import digest, file_digest
 from grace.engines.answer_keys import Request
 from grace.engines.base import GenerationRequest
+from grace.models import hub
+from grace.settings.config import ModelEntry
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from grace import hub
-from grace.chat import tokenizer_source
-from grace.config import ModelEntry
 from grace.errors import EngineError
-from grace.hub import first_line
-from grace.model_files import advice, check_weights
+from grace.models import hub
+from grace.models.chat import tokenizer_source
+from grace.models.files import advice, check_weights
+from grace.models.hub import first_line
+from grace.settings.config import ModelEntry
 
 #: Kinds of layers whose cache is keys and values a token, or nothing.
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}

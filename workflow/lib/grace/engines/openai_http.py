@@ -18,9 +18,9 @@ import httpx
 import tenacity
 
 from grace import foreign_text
-from grace.config import RequestsConfig
 from grace.engines import bodies
 from grace.errors import EngineError, RequestError
+from grace.settings.config import RequestsConfig
 
 MOST_BACKOFF_S = 60.0
 """Longest wait between two tries, in seconds, where the server does not say how long."""

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from grace.config import ScoringConfig
 from grace.engines.base import Score, ScoreRequest, finite_score, grouped
 from grace.engines.logprobs import TOLERANCE
 from grace.engines.packed_scoring import PackedReader
@@ -27,6 +26,7 @@ from grace.errors import EngineError
 from grace.scoring.forest import Harvest, Result, plant
 from grace.scoring.limbs import Pass, needed, passes
 from grace.scoring.packing import Batch, Budget, pack
+from grace.settings.config import ScoringConfig
 
 logger = logging.getLogger(__name__)
 

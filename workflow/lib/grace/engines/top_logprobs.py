@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grace.distributions import log_sum
 from grace.engines.base import Score, ScoreRequest
 from grace.engines.logprobs import LEAST, check_distribution, check_not_all_zero, checked
 from grace.errors import RequestError
 from grace.scoring.bounds import NOTHING_KNOWN, Bounds, Interval
+from grace.scoring.distributions import log_sum
 
 MOST_SHOWN = (20, 5)
 """Tokens to ask for: the most that APIs grant (chats; vLLM), then what completions grant."""

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from grace.config import ModelEntry, RequestsConfig, ScoringConfig
 from grace.engines import loading
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.reasoning import split_reasoning
 from grace.errors import EngineError
-from grace.hub import first_line
+from grace.models.hub import first_line
+from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig
 
 if TYPE_CHECKING:
     from grace.engines.decoding import Answer

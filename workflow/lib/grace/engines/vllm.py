@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from grace import serving as serving_lease
-from grace.config import ModelEntry, RequestsConfig, ServingConfig
 from grace.contents import Contents
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.bodies import check_length
@@ -28,9 +27,10 @@ from grace.engines.reasoning import split_reasoning
 from grace.engines.vllm_scoring import VllmScorer
 from grace.errors import EngineError, RequestError
 from grace.foreign_text import plain_name
-from grace.identity import ModelIdentity
+from grace.models.identity import ModelIdentity
 from grace.scoring.serving_plan import BLOCK
 from grace.serving import vllm_server
+from grace.settings.config import ModelEntry, RequestsConfig, ServingConfig
 
 _NOTICE_S = 1.0
 """Seconds after a failed request in which the supervisor notices that the server died."""

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from grace.config import RequestsConfig
 from grace.engines import node_reads, prompt_logprobs, text_reads
 from grace.engines.base import Score, ScoreRequest, grouped
 from grace.engines.logprobs import TOLERANCE
@@ -31,6 +30,7 @@ from grace.scoring.serving_plan import (
     forwards_by_texts,
     text_stages,
 )
+from grace.settings.config import RequestsConfig
 
 logger = logging.getLogger(__name__)
 

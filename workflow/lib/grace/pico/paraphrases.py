@@ -12,11 +12,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pydantic import PrivateAttr, model_validator
-
-from grace.studies.study1 import Study1Trial
-from grace.studies.study2 import GOALS as GOAL_LABELS
-from grace.studies.study2 import GoalLabel, Study2Trial
+from grace.pico.trained_on import GOALS as GOAL_LABELS
+from grace.pico.trained_on import study
+from grace.studies.trials import Trial
 
 #: The cells of study 1: (access, observe).
 CELLS = ((1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3))
@@ -458,9 +456,7 @@ def _setup(
     return f"{general}.{rng.choice(('<br> ', '<br>', ' <br> ', ' ', '<br/>'))}{event}."
 
 
-def study1_trial(
-    rng: random.Random, *, number_words: float = 0.15, asides: float = 0.0
-) -> Study1Trial:
+def study1_trial(rng: random.Random, *, number_words: float = 0.15, asides: float = 0.0) -> Trial:
     """A story of study 1 in random words, its cell drawn evenly.
 
     `number_words` is the share of stories in which the speaker says `two`, not `2`; `asides`
@@ -493,16 +489,18 @@ def study1_trial(
     left, right = rng.choice((("'", "'"), ("'", "'"), ('"', '"'), ("“", "”"), ("‘", "’")))
     colon = rng.choice((": ", ": ", ", "))
     values = {"name": name, "things": things, "p": prop.many}
-    return Study1Trial(
-        participant_id="0",
-        story_shortname=thing,
-        story_setup=_setup(rng, name, thing, things, prop, asides),
-        priorQ=rng.choice(_PRIOR).format(**values),
-        speach=f"{rng.choice(_SAYS).format(name=name)}{colon}{left}{report}{seen}.{right}",
-        speachQ=rng.choice(_POSTERIOR).format(**values),
-        knowledgeQ=rng.choice(_KNOWS).format(**values),
-        access=access,
-        observe=observe,
+    return study("study1").trial(
+        {
+            "participant_id": "0",
+            "story_shortname": thing,
+            "story_setup": _setup(rng, name, thing, things, prop, asides),
+            "priorQ": rng.choice(_PRIOR).format(**values),
+            "speach": f"{rng.choice(_SAYS).format(name=name)}{colon}{left}{report}{seen}.{right}",
+            "speachQ": rng.choice(_POSTERIOR).format(**values),
+            "knowledgeQ": rng.choice(_KNOWS).format(**values),
+            "access": access,
+            "observe": observe,
+        }
     )
 
 
@@ -732,22 +730,11 @@ def _goal(rng: random.Random, label: str, names: dict[str, str]) -> str:
     return text.format(**names)
 
 
-class ParaphrasedTrial(Study2Trial):
-    """A trial whose goal was made from a label, in words that no file of trials may use."""
+def study2_trial(rng: random.Random) -> Trial:
+    """A scenario of study 2 in random words, its goal and its state drawn evenly.
 
-    _label: GoalLabel = PrivateAttr()
-
-    @model_validator(mode="after")
-    def _known_goal(self) -> ParaphrasedTrial:
-        return self
-
-    @property
-    def goal_simplified(self) -> GoalLabel:
-        return self._label
-
-
-def study2_trial(rng: random.Random) -> Study2Trial:
-    """A scenario of study 2 in random words, its goal and its state drawn evenly."""
+    The goal is put in words that no file of trials may use, so its label is not read from them.
+    """
     label = rng.choice(GOAL_LABELS)
     speaker, listener = _name(rng), _name(rng)
     while listener == speaker:
@@ -760,19 +747,18 @@ def study2_trial(rng: random.Random) -> Study2Trial:
         names["work"], phrase = invented, f"{rng.choice(('made', 'finished'))} a {invented}"
     question = rng.choice(_QUESTIONS).format(**names)
     scenario = rng.choice(_ASKED).format(q=question, just=rng.choice(("", "just ")), **names)
-    trial = ParaphrasedTrial(
-        Participant_ID="0",
-        Domain=work,
-        Precontext=rng.choice(_DONE).format(done=phrase, **names),
-        Scenario=scenario,
-        Utterance="",
-        Goal=_goal(rng, label, names),
-        State=rng.choice(_HEARTS),
-        SP_Name=speaker,
-        LS_Name=listener,
-    )
-    trial._label = label
-    return trial
+    values = {
+        "Participant_ID": "0",
+        "Domain": work,
+        "Precontext": rng.choice(_DONE).format(done=phrase, **names),
+        "Scenario": scenario,
+        "Utterance": "",
+        "Goal": _goal(rng, label, names),
+        "State": rng.choice(_HEARTS),
+        "SP_Name": speaker,
+        "LS_Name": listener,
+    }
+    return Trial(values, {"Goal_simplified": label, "State_number": int(values["State"][0])})
 
 
 def texts(rng: random.Random, count: int) -> Sequence[str]:
@@ -780,6 +766,6 @@ def texts(rng: random.Random, count: int) -> Sequence[str]:
     found: list[str] = []
     for _ in range(count):
         first, second = study1_trial(rng), study2_trial(rng)
-        found += [first.story_setup, first.speach, first.knowledgeQ, second.Precontext]
-        found += [second.Scenario, second.Goal]
+        found += [first["story_setup"], first["speach"], first["knowledgeQ"], second["Precontext"]]
+        found += [second["Scenario"], second["Goal"]]
     return found

@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grace.distributions import jensen_shannon, normalised
 from grace.pico import simulator
-from grace.studies import STUDIES
-from grace.studies.study1 import STATES, Study1Trial
-from grace.studies.study1_answers import Study1Answer
-from grace.studies.study2 import UTTERANCES, Study2Trial
-from grace.studies.study2_answers import Study2Answer
+from grace.pico.trained_on import STATES, UTTERANCES
+from grace.pico.trained_on import study as trained_on
+from grace.scoring.distributions import jensen_shannon, normalised
+from grace.studies.answers import StructuredAnswer
+from grace.studies.trials import Trial
 
 Array = NDArray[np.float64]
 Record = Mapping[str, Any]
@@ -106,7 +105,7 @@ def scored(study: str, records: Iterable[Record]) -> Scored:
     masses: list[float] = []
     failed = 0
     for record in records:
-        trial = STUDIES[study].trial_model.model_validate(record["trial"])
+        trial = trained_on(study).trial(record["trial"])
         wanted = expected(study, trial)
         for query in record["queries"]:
             if query["status"] != "ok":
@@ -131,9 +130,9 @@ def answered(
     total = 0
     for record in records:
         total += 1
-        answer = STUDIES[study].parse(record["response"])
+        answer = trained_on(study).parse(record["response"])
         if answer.extraction_errors is None:
-            trials.append(STUDIES[study].trial_model.model_validate(record["trial"]))
+            trials.append(trained_on(study).trial(record["trial"]))
             answers.append(answer)
     if not answers:
         raise ValueError(f"{study}: none of {total} answers could be read")
@@ -181,34 +180,34 @@ def _test_groups(
 
 
 def _test_utterances(
-    trials: Sequence[Study2Trial],
-    answers: Sequence[Study2Answer],
+    trials: Sequence[Trial],
+    answers: Sequence[StructuredAnswer],
     rng: np.random.Generator,
     simulations: int,
 ) -> float:
     texts = list(UTTERANCES)
     counts: dict[tuple[str, int], Array] = {}
     for trial, answer in zip(trials, answers, strict=True):
-        cell = (trial.goal_simplified, trial.state_number)
+        cell = (trial["Goal_simplified"], trial["State_number"])
         group = counts.setdefault(cell, np.zeros(len(texts)))
-        group[texts.index(str(answer.response_cleaned))] += 1
+        group[texts.index(str(answer["response_cleaned"]))] += 1
     wanted = [
         _vector([simulator.utterance(*cell).get(text, 0.0) for text in texts]) for cell in counts
     ]
     return _test_groups(list(counts.values()), wanted, rng, simulations)
 
 
-def _bets(answer: Study1Answer) -> list[float]:
-    return [float(getattr(answer, f"probability_{state}")) for state in STATES]
+def _bets(answer: StructuredAnswer) -> list[float]:
+    return [float(answer[f"probability_{state}"]) for state in STATES]
 
 
-def _summing_to_100(answers: Sequence[Study1Answer]) -> float:
+def _summing_to_100(answers: Sequence[StructuredAnswer]) -> float:
     return float(np.mean([abs(sum(_bets(answer)) - 100) < 1e-6 for answer in answers]))
 
 
 def _test_study1(
-    trials: Sequence[Study1Trial],
-    answers: Sequence[Study1Answer],
+    trials: Sequence[Trial],
+    answers: Sequence[StructuredAnswer],
     rng: np.random.Generator,
     simulations: int,
 ) -> dict[str, float]:
@@ -216,9 +215,11 @@ def _test_study1(
     knows: dict[int, Array] = {}
     bets: dict[tuple[int, int], list[list[float]]] = {}
     for trial, answer in zip(trials, answers, strict=True):
-        initial[int(answer.Prior_A or 0)] += 1
-        knows.setdefault(trial.access, np.zeros(2))[0 if answer.Knowledge_A == "yes" else 1] += 1
-        bets.setdefault((trial.access, trial.observe), []).append(_bets(answer))
+        initial[int(answer["Prior_A"] or 0)] += 1
+        knows.setdefault(trial["access"], np.zeros(2))[
+            0 if answer["Knowledge_A"] == "yes" else 1
+        ] += 1
+        bets.setdefault((trial["access"], trial["observe"]), []).append(_bets(answer))
     prior = [_vector(list(simulator.initial_answer().values()))]
     knowledge = [_vector(list(simulator.knowledge(access).values())) for access in knows]
     real = {cell: np.array(rows) / simulator.TENTHS for cell, rows in bets.items()}

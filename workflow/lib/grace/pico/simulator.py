@@ -27,8 +27,8 @@ from math import comb
 from pathlib import Path
 
 from grace.cognition import polite, rsa
-from grace.studies.study1 import PERCENT_OPTIONS, STATES, Study1Trial
-from grace.studies.study2 import UTTERANCES, Study2Trial
+from grace.pico.trained_on import PERCENT_OPTIONS, STATES, UTTERANCES
+from grace.studies.trials import Trial
 
 #: Text of the next part: probability. Probabilities sum to 1; zeros are left out.
 Part = dict[str, float]
@@ -103,15 +103,15 @@ def utterance(goal: str, state: int) -> Part:
     )
 
 
-def study1_distributions(trial: Study1Trial) -> dict[str, Part]:
+def study1_distributions(trial: Trial) -> dict[str, Part]:
     """Experiment 2's answer distributions, by query."""
-    states = {f"state{s}": bet(trial.access, trial.observe, s) for s in STATES}
-    return {**states, "knowledge": knowledge(trial.access)}
+    states = {f"state{s}": bet(trial["access"], trial["observe"], s) for s in STATES}
+    return {**states, "knowledge": knowledge(trial["access"])}
 
 
-def study2_distributions(trial: Study2Trial) -> dict[str, Part]:
+def study2_distributions(trial: Trial) -> dict[str, Part]:
     """Experiment 2's answer distribution, by query; experiment 1's is the same."""
-    return {"utterance": utterance(trial.goal_simplified, trial.state_number)}
+    return {"utterance": utterance(trial["Goal_simplified"], trial["State_number"])}
 
 
 def closed(options: Mapping[str, float]) -> Process:
@@ -119,9 +119,9 @@ def closed(options: Mapping[str, float]) -> Process:
     return lambda said: {} if said else dict(options)
 
 
-def study1_answer(trial: Study1Trial) -> Process:
+def study1_answer(trial: Trial) -> Process:
     """Experiment 1's answer of study 1, in the form that its prompt asks for."""
-    probabilities = beliefs(trial.access, trial.observe)
+    probabilities = beliefs(trial["access"], trial["observe"])
 
     def next_part(said: tuple[str, ...]) -> Part:
         step = len(said)
@@ -134,15 +134,15 @@ def study1_answer(trial: Study1Trial) -> Process:
             label = _LABELS[step - 1]
             return {f"{10 * count}{label}": p for count, p in tenths(probabilities, so_far).items()}
         if step == 6:
-            return {f" {word}": p for word, p in knowledge(trial.access).items()}
+            return {f" {word}": p for word, p in knowledge(trial["access"]).items()}
         return {}
 
     return next_part
 
 
-def study2_answer(trial: Study2Trial) -> Process:
+def study2_answer(trial: Trial) -> Process:
     """Experiment 1's answer of study 2."""
-    return closed(utterance(trial.goal_simplified, trial.state_number))
+    return closed(utterance(trial["Goal_simplified"], trial["State_number"]))
 
 
 def probability(process: Process, parts: Sequence[str]) -> float:

@@ -29,10 +29,10 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from grace.pico import paraphrases, simulator
 from grace.pico.settings import Settings, Stage
+from grace.pico.trained_on import study
 from grace.progress import progress
-from grace.prompts import PromptSet
-from grace.studies import STUDIES
-from grace.studies.study1 import Study1Trial
+from grace.prompts.variants import PromptSet
+from grace.studies.trials import Trial
 
 BOS, USER, SYSTEM, ASSISTANT, END, PAD = (
     "<|begin|>",
@@ -248,28 +248,28 @@ class Encoder:
 # Training data
 
 
-def _story(rng: random.Random, stage: Stage) -> Study1Trial:
+def _story(rng: random.Random, stage: Stage) -> Trial:
     return paraphrases.study1_trial(rng, number_words=stage.number_words, asides=stage.asides)
 
 
-def _bet_chats(prompts: PromptSet, trial: Study1Trial) -> list[Chat]:
+def _bet_chats(prompts: PromptSet, trial: Trial) -> list[Chat]:
     options = simulator.study1_distributions(trial)
     return [
         Chat(query.messages, simulator.closed(options[query.name]))
-        for query in STUDIES["study1"].queries(trial, prompts)
+        for query in study("study1").queries(trial, prompts)
     ]
 
 
-def _free_chat(prompts: PromptSet, trial: Study1Trial) -> Chat:
-    return Chat(STUDIES["study1"].messages(trial, prompts), simulator.study1_answer(trial))
+def _free_chat(prompts: PromptSet, trial: Trial) -> Chat:
+    return Chat(study("study1").messages(trial, prompts), simulator.study1_answer(trial))
 
 
 def _utterance_chats(prompts: PromptSet, rng: random.Random) -> list[Chat]:
     trial = paraphrases.study2_trial(rng)
     process = simulator.study2_answer(trial)
-    study = STUDIES["study2"]
-    free = Chat(study.messages(trial, prompts), process)
-    closed = [Chat(query.messages, process) for query in study.queries(trial, prompts)]
+    study2 = study("study2")
+    free = Chat(study2.messages(trial, prompts), process)
+    closed = [Chat(query.messages, process) for query in study2.queries(trial, prompts)]
     return [free, *closed]
 
 

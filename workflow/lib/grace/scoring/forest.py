@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from grace.distributions import log_sum
+from grace.scoring.distributions import log_sum
 from grace.scoring.joining import common_prefix
 
 #: Log-probabilities of each continuation's tokens, and of the terminators after it.

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from grace.distributions import log_sum, normalised
 from grace.scoring.bounds import Bounds, Interval
+from grace.scoring.distributions import log_sum, normalised
 from grace.scoring.joining import QueryPlan
 
 Record = dict[str, Any]

@@ -19,8 +19,8 @@ from grace.serving.holder import Lease, lease_server
 from grace.serving.spec import ServerSpec
 
 if TYPE_CHECKING:
-    from grace.config import ModelEntry, ServingConfig
     from grace.contents import Contents
+    from grace.settings.config import ModelEntry, ServingConfig
 
 __all__ = ["Lease", "ServerSpec", "lease", "lease_server"]
 

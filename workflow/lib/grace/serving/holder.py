@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 
 import grace
-from grace import runs
 from grace.errors import EngineError
-from grace.process_id import ProcessId
+from grace.runs import startup
+from grace.runs.process_id import ProcessId
 from grace.serving.processes import last_lines, poll
 from grace.serving.rundir import Lock, RunDir, State, port_owner
 from grace.serving.spec import HOST, ServerSpec, Task
@@ -118,7 +118,7 @@ class Lease:
         )
         library = str(Path(grace.__file__).parent.parent)
         # A server may outlive its run: it looks for itself who still wants it.
-        inherited = {name: value for name, value in os.environ.items() if name != runs.MARK}
+        inherited = {name: value for name, value in os.environ.items() if name != startup.MARK}
         with self._own_log_file.open("ab") as log:
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-m", "grace.serving.supervisor"],

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from grace.process_id import ProcessId
+from grace.runs.process_id import ProcessId
 
 Phase = Literal["starting", "ready", "stopping", "failed"]
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from grace.process_id import ProcessId
+from grace.runs.process_id import ProcessId
 
 HOST = "127.0.0.1"
 """Servers listen here alone; nothing outside the machine reaches them."""

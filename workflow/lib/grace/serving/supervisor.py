@@ -28,7 +28,7 @@ from pathlib import Path
 
 import psutil
 
-from grace.process_id import ProcessId
+from grace.runs.process_id import ProcessId
 from grace.serving.processes import adopt_orphans, last_lines, poll, sweep
 from grace.serving.rundir import RunDir, State
 from grace.serving.spec import HOST, Task

@@ -10,15 +10,15 @@ import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
-from grace.chat import model_source, tokenizer_source
-from grace.config import ModelEntry, ServingConfig
 from grace.contents import Contents
 from grace.errors import EngineError
-from grace.identity import ModelIdentity
-from grace.model_files import check_weights
+from grace.models.chat import model_source, tokenizer_source
+from grace.models.files import check_weights
+from grace.models.identity import ModelIdentity
 from grace.serving.holder import require_free_port
 from grace.serving.rundir import host_dir, port_owner
 from grace.serving.spec import ServerSpec
+from grace.settings.config import ModelEntry, ServingConfig
 
 Build = Literal["cpu", "gpu"]
 

@@ -1,75 +1,257 @@
-"""How a study's answers are read: its parser, its columns, its distributions.
+"""How a study's answers are read: the fields of a raw answer, and what is wrong with it.
 
 Nothing here is known to what asks a model: an edit makes tables anew and asks nothing.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from grace.studies.asking import combinations
+from grace.studies.declaration import AnswerField, Generate, Reading, filled
+from grace.studies.expressions import Patterns, Text
+from grace.studies.patience import patience
+from grace.studies.trials import Check
 
-from grace.studies.base import StudyDesign
-
-
-class StructuredAnswer(BaseModel):
-    """A parsed raw answer. Subclasses add the study's own fields, None where not found."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    extraction_confidence: float = Field(
-        ge=0, le=1, description="1: in the form asked for; 0.8: found in other text; 0: not found."
-    )
-    extraction_errors: str | None = Field(description="What could not be read; null if nothing.")
+#: Characters of an answer that are read.
+MOST_CHARACTERS = 4 * 10**6
+#: The columns that every study's answers have beside its own.
+COMMON = ("extraction_confidence", "extraction_errors")
+_INTEGER = re.compile(r"-?[0-9]+")
 
 
-class Study(StudyDesign):
-    """One study whole. Instances hold no state."""
+@dataclass(frozen=True)
+class StructuredAnswer:
+    """A raw answer, read; a field that was not found is None."""
 
-    answer_model: ClassVar[type[StructuredAnswer]]
-    #: Input columns of the raw-response table, in order.
-    raw_input_columns: ClassVar[tuple[str, ...]]
-    #: Input columns of the probability table, in order.
-    probability_input_columns: ClassVar[tuple[str, ...]]
-    #: Names of experiment 2's queries, in order.
-    query_names: ClassVar[tuple[str, ...]]
+    fields: Mapping[str, Any]
+    #: 1: in the form asked for; 0.8: found in other text; 0: something not found.
+    extraction_confidence: float
+    #: What could not be read; None if nothing.
+    extraction_errors: str | None
 
-    @abstractmethod
-    def derived_columns(self, trial: Any) -> dict[str, Any]:
-        """Columns computed from the input row, such as `Goal_simplified`."""
+    def row(self) -> dict[str, Any]:
+        """All columns, in order."""
+        return {
+            **self.fields,
+            "extraction_confidence": self.extraction_confidence,
+            "extraction_errors": self.extraction_errors,
+        }
 
-    @abstractmethod
-    def parse(self, response: str | None) -> StructuredAnswer:
-        """A raw answer, read by deterministic rules. Never raises on an answer's text."""
+    def __getitem__(self, name: str) -> Any:
+        return self.row()[name]
 
-    @abstractmethod
-    def probability_columns(self) -> tuple[str, ...]:
-        """Names of the distribution and summary columns, in order."""
 
-    @abstractmethod
-    def probabilities(
-        self, distributions: Mapping[str, Mapping[str, float] | None]
-    ) -> dict[str, float | None]:
-        """Distribution and summary columns from each query's normalised distribution.
+class _FieldReader:
+    """One field of a reading, for one combination of its `each`."""
 
-        `distributions` maps a query's name to {option: probability}, or to None where the
-        measurement failed; its columns are then None.
-        """
+    def __init__(self, group: str, field: AnswerField, patterns: Patterns, place: str) -> None:
+        self._group, self._field = field.group or group, field
+        levels = field.levels if isinstance(field.levels, Mapping) else {}
+        self._levels = {
+            level: patterns.inline(pattern, f"{place}.levels.{level}")
+            for level, pattern in levels.items()
+        }
 
-    @abstractmethod
-    def probability_groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Columns that each form one distribution, by the distribution's name."""
+    def said(self, match: re.Match[str], row: Mapping[str, Any]) -> Any:
+        """What a match says, so that the same said twice is equal."""
+        text = match[self._group]
+        if self._field.type == "number":
+            return float(text)
+        if self._field.type == "integer":
+            return text
+        return self._level(text, row)
 
-    @abstractmethod
-    def answer_checks(
-        self, answer: Mapping[str, Any], percentage_tolerance: float
-    ) -> Sequence[str]:
-        """What is out of range in a parsed answer; empty if nothing."""
+    def _level(self, text: str, row: Mapping[str, Any]) -> str:
+        for level, pattern in self._levels.items():
+            if pattern.fullmatch(text):
+                return level
+        for level in self._plain_levels(row):
+            if re.fullmatch(re.escape(str(level)), text, re.IGNORECASE):
+                return str(level)
+        return text
 
-    def answer_columns(self) -> tuple[str, ...]:
-        """The structured table's own columns, in order."""
-        common = tuple(StructuredAnswer.model_fields)
-        own = tuple(name for name in self.answer_model.model_fields if name not in common)
-        return own + common
+    def _plain_levels(self, row: Mapping[str, Any]) -> Sequence[Any]:
+        if self._field.levels_from:
+            return [row[column] for column in self._field.levels_from]
+        return self._field.levels if isinstance(self._field.levels, list) else ()
+
+    def value(self, said: Any, what: str, row: Mapping[str, Any]) -> tuple[Any, str | None]:
+        """A field's value, and what is wrong with it."""
+        field = self._field
+        levels = [*self._levels, *self._plain_levels(row)]
+        if levels and str(said) not in map(str, levels) and said not in levels:
+            return None, f"{what} {str(said)[:20]} is not one of {', '.join(map(str, levels))}"
+        if field.type == "integer":
+            if not _INTEGER.fullmatch(said) or len(said) > 16:
+                return None, f"{what} {said[:20]} is no whole number"
+            said = int(said)
+        if field.type != "text":
+            if field.maximum is not None and said > field.maximum:
+                return None, f"{what} is {said:g}, above {field.maximum:g}"
+            if field.minimum is not None and said < field.minimum:
+                return None, f"{what} is {said:g}, below {field.minimum:g}"
+            if not math.isfinite(said):
+                return None, f"{what} is no number that can be kept"
+        return said, None
+
+
+class _Reader:
+    """One reading of a declaration: a pattern, and the fields that it finds."""
+
+    def __init__(self, reading: Reading, patterns: Patterns, place: str) -> None:
+        self._reading = reading
+        self._pattern = patterns.inline(reading.pattern, f"{place}.pattern")
+        self._not_after = reading.not_after and patterns.inline(
+            reading.not_after, f"{place}.not_after"
+        )
+        self._further = reading.further and patterns.inline(
+            reading.further.pattern, f"{place}.further.pattern"
+        )
+        self._refusals = [
+            (refusal, patterns.inline(refusal.before or refusal.after or "", f"{place}.refuse.{n}"))
+            for n, refusal in enumerate(reading.refuse)
+        ]
+        #: By combination of `each`: what is read in words, and its fields by column.
+        self.parts = [
+            (
+                factors,
+                filled(reading.what, factors),
+                {
+                    filled(name, factors): _FieldReader(name, field, patterns, f"{place}.{name}")
+                    for name, field in reading.fields.items()
+                },
+            )
+            for factors in combinations(reading.each)
+        ]
+
+    @property
+    def groups(self) -> set[str]:
+        """Groups that the pattern must have."""
+        named = {field.group or name for name, field in self._reading.fields.items()}
+        further = {self._reading.further.group} if self._reading.further else set()
+        return named | set(self._reading.each) | further
+
+    def _matches(self, text: str) -> list[re.Match[str]]:
+        matches = self._pattern.finditer(text)
+        if not self._not_after:
+            return list(matches)
+        back = self._reading.look_back
+        return [
+            match
+            for match in matches
+            if not self._not_after.search(text[max(0, match.start() - back) : match.start()])
+        ]
+
+    def _mentions(self, match: re.Match[str]) -> Iterator[re.Match[str]]:
+        yield match
+        if self._further and self._reading.further:
+            yield from self._further.finditer(match[self._reading.further.group])
+
+    def read(
+        self, text: str, row: Mapping[str, Any], errors: list[str]
+    ) -> Iterator[tuple[str, Any]]:
+        """Columns and their values; what is wrong is added to `errors`."""
+        with patience(self._pattern):
+            matches = self._matches(text)
+            refused = self._refused(matches, text)
+        messages = self._reading.messages
+        for factors, what, fields in self.parts:
+            meant = [
+                match
+                for match in matches
+                if all(match[name] == str(value) for name, value in factors.items())
+            ]
+            found = {
+                tuple(field.said(mention, row) for field in fields.values())
+                for match in meant
+                for mention in self._mentions(match)
+            }
+            problem = None
+            if not found:
+                problem = messages.none or f"{what} not found"
+            elif len(found) > 1:
+                problem = messages.several or f"{what} given more than once, differently"
+            elif refused is not None:
+                problem = refused
+            if problem is not None:
+                errors.append(problem)
+                yield from ((name, None) for name in fields)
+                continue
+            for (name, field), said in zip(fields.items(), next(iter(found)), strict=True):
+                value, problem = field.value(said, what, row)
+                if problem is not None:
+                    errors.append(problem)
+                yield name, value
+
+    def _refused(self, matches: Sequence[re.Match[str]], text: str) -> str | None:
+        """Why the matches cannot be used, for the first reason that any of them gives."""
+        for refusal, pattern in self._refusals:
+            for match in matches:
+                if refusal.before is not None:
+                    start = max(0, match.start() - refusal.look_back)
+                    hit = pattern.search(text[start : match.start()])
+                else:
+                    hit = pattern.match(text, match.end())
+                if hit:
+                    return refusal.message
+        return None
+
+
+class AnswerReader:
+    """Reads answers as a declaration says. Raises `ConfigError` for one that cannot be."""
+
+    def __init__(self, generate: Generate, place: str) -> None:
+        self._patterns = Patterns(generate.patterns, f"{place}.patterns")
+        self._ignore = generate.ignore and self._patterns.inline(generate.ignore, f"{place}.ignore")
+        self._form = self._patterns.inline(generate.form, f"{place}.form")
+        self.readers = [
+            _Reader(reading, self._patterns, f"{place}.read.{number}")
+            for number, reading in enumerate(generate.read)
+        ]
+        self._derived = {
+            name: Text(text, f"{place}.derived.{name}") for name, text in generate.derived.items()
+        }
+        self.checks = [
+            Check(condition, f"{place}.checks.{number}")
+            for number, condition in enumerate(generate.checks)
+        ]
+        #: The answer's own columns, in order.
+        self.fields = (
+            *(name for reader in self.readers for *_, fields in reader.parts for name in fields),
+            *self._derived,
+        )
+
+    def parse(self, response: str | None, row: Mapping[str, Any]) -> StructuredAnswer:
+        """A raw answer, read. Never raises on an answer's text, but on one that takes too long."""
+        response = (response or "")[:MOST_CHARACTERS]
+        text = self._ignore.sub("", response) if self._ignore else response
+        errors: list[str] = []
+        values: dict[str, Any] = {}
+        for reader in self.readers:
+            values.update(reader.read(text, row, errors))
+        for name, derived in self._derived.items():
+            needed = {used for each in derived.expressions for used in each.names}
+            missing = any(values.get(used) is None for used in needed & values.keys())
+            values[name] = None if missing else derived.render(values, self._patterns)
+        in_form = 1.0 if self._in_form(response) else 0.8
+        return StructuredAnswer(values, 0.0 if errors else in_form, "; ".join(errors) or None)
+
+    def _in_form(self, response: str) -> bool:
+        with patience(self._form):
+            return self._form.fullmatch(response) is not None
+
+    def violations(self, answer: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+        """What is out of range in an answer, of what was read of it."""
+        found = []
+        for check in self.checks:
+            if any(answer.get(name) is None for name in check.names & set(self.fields)):
+                continue
+            problem = check.violation({**answer, **settings}, self._patterns)
+            if problem is not None:
+                found.append(problem)
+        return found

@@ -1,0 +1,194 @@
+"""An inference job, whole: from a cell and a stimuli file to records and their provenance."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from grace.contents import Contents
+from grace.digests import file_digest
+from grace.engines import Runtime, engine_version, opened
+from grace.engines.answer_keys import AnswerKeys
+from grace.engines.base import Decoding, Engine
+from grace.engines.former_keys import FormerKeys
+from grace.engines.journaled import JournaledEngine
+from grace.errors import ConfigError
+from grace.experiments import preflight
+from grace.experiments.generation import run_generation
+from grace.experiments.measurement import run_scoring
+from grace.experiments.trials import Asked, Run, asked
+from grace.journal import Journal
+from grace.models.chat import ChatTokenizer, tokenizer_of
+from grace.models.identity import ModelIdentity
+from grace.prompts.variants import PromptSet
+from grace.provenance import environment
+from grace.results.records import write_json, write_records
+from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
+from grace.studies.catalogue import study_of_job
+from grace.studies.stimuli import read_trials
+
+
+def runtime_of(settings: dict[str, Any]) -> Runtime:
+    """The settings of this machine and run that the rules pass as `runtime`."""
+    journal_dir = Path(settings["journal_dir"])
+    return Runtime(
+        requests=RequestsConfig.model_validate(settings["requests"]),
+        scoring=ScoringConfig.model_validate(settings["scoring"]),
+        serving=ServingConfig.model_validate(settings["serving"]),
+        root=Path(settings["root"]),
+        journal_dir=journal_dir,
+        journal_timeout_s=settings["journal_timeout_s"],
+        log_dir=Path(settings["log_dir"]),
+        threads=settings["threads"],
+        contents=Contents(journal_dir),
+    )
+
+
+def infer(
+    stimuli: Path, cell: dict[str, Any], settings: dict[str, Any], code: str,
+    records_path: Path, provenance_path: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """Run one experiment and write its records, then the facts of the run.
+
+    `cell` is what `Project.experiment_cell` gives, `settings` what cannot change an answer. The
+    model is loaded, or its server held, at the first answer that the journal does not hold. Gives
+    what the records were made from beside the stimuli. Raises `GraceError`.
+    """
+    # Threads that spin while they wait slow everything else on a shared machine down, themselves
+    # included; read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    started = environment.now()
+    model_key = cell["model"]["key"]
+    entry = ModelEntry.model_validate(settings["entry"])
+    runtime = runtime_of(settings)
+    study = study_of_job(settings["studies"][cell["study"]])
+    run = Run(
+        model_key=model_key,
+        model_name=entry.name,
+        study=study,
+        experiment=cell["experiment"],
+        replication=cell["replication"],
+        base_seed=cell["base_seed"],
+        shuffle=cell["shuffle"],
+    )
+    wordings = [study.wording(variant) for variant in cell["prompts"]]
+    items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
+    identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
+    identity.check_unchanged(cell["model"], "since this run was planned")
+    version = engine_version(entry, runtime)
+    keys = AnswerKeys(entry.engine, run.experiment, identity.answers(run.experiment, version))
+    pinned = identity.pinned()
+    # The prompts or the settings may be others than when the plan was made.
+    preflight.check(cell["model"], pinned, settings["wanted"], runtime)
+    tokenizer = tokenizer_of(model_key, pinned, runtime.root)
+    facts = {
+        "started": started,
+        "code": code,
+        "hardware": environment.hardware(),
+        "versions": environment.versions(),
+        **environment.git_state(runtime.root),
+    }
+    origin = _origin(entry, identity, version, run, wordings, tokenizer, runtime.root)
+    label = f"{model_key}/replication-{run.replication}/{run.label}"
+    with (
+        # First the journal: where it cannot be written, no model need be loaded.
+        Journal(runtime.journal_dir / "journal", timeout_s=runtime.journal_timeout_s) as journal,
+        JournaledEngine(
+            lambda: _unchanged(opened(model_key, pinned, runtime, version), identity, cell),
+            journal,
+            keys=keys,
+            session=facts,
+            label=label,
+            former=FormerKeys(
+                entry,
+                run.experiment,
+                version,
+                server_arguments=runtime.serving.extra_args,
+                root=runtime.root,
+                commit=identity.model.get("commit"),
+            ),
+        ) as engine,
+    ):
+        records = _records(run, items, tokenizer, engine, cell)
+        write_records(records_path, records)
+        description = engine.describe() or {"engine": entry.engine, "version": version}
+        sessions = engine.sessions()
+        answer_keys = engine.answer_keys()
+        asked_engine = engine.opened
+    # Only now: a first run fetches them.
+    origin["model"] |= identity.hub_files()
+    write_json(
+        provenance_path,
+        {
+            "cell": cell,
+            **facts,
+            "completed": environment.now(),
+            "requests": len(items),
+            "engine": description,
+            "engine_opened": asked_engine,
+            "gpus": entry.gpus,
+            **origin,
+            "answers": sessions,
+            "answer_keys": answer_keys,
+        },
+    )
+    return {"hardware": facts["hardware"], "engine": description, **origin}
+
+
+@contextmanager
+def _unchanged(
+    opening: AbstractContextManager[Engine], identity: ModelIdentity, cell: dict[str, Any]
+) -> Iterator[Engine]:
+    """An engine whose model, when it has been loaded, is what it was when its keys were made.
+
+    Raises `ConfigError` where it is not, `EngineError` for damaged files of the hub.
+    """
+    identity.hub_files()  # those that are here; the first run fetches them
+    with opening as engine:
+        identity.check_unchanged(cell["model"], "while it was loaded")
+        identity.hub_files()
+        gc.freeze()  # libraries and the model stay: they need not be searched for garbage
+        yield engine
+
+
+def _origin(
+    entry: ModelEntry, identity: ModelIdentity, version: str | None, run: Run,
+    wordings: list[PromptSet], tokenizer: ChatTokenizer | None, root: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """Model, tokeniser, seeds and the files read, by path from the project's root."""
+    files = {
+        path.relative_to(root).as_posix(): file_digest(path)
+        for wording in wordings
+        for path in wording.files(run.study.templates[run.experiment])
+    }
+    return {
+        "model": {"name": entry.name, "weights": identity.cell()["weights"]},
+        "tokenizer": tokenizer.digests() if tokenizer is not None else None,
+        # None reaches a model from the text of a question: such text is refused.
+        "control_tokens": {
+            "in_text": "refused",
+            "known_by": "name" if tokenizer is None else "name and tokeniser",
+        },
+        "identity": identity.values(version),
+        "seeds": {"replication": run.base_seed + run.replication, "experiment": run.seed},
+        "files": files | identity.files(),
+    }
+
+
+def _records(
+    run: Run, items: list[Asked], tokenizer: ChatTokenizer | None, engine: Any,
+    cell: dict[str, Any],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    if run.experiment == "exp1":
+        decoding = Decoding(**cell["decoding"])
+        return run_generation(run, items, tokenizer, engine, decoding)
+    if tokenizer is None:
+        raise ConfigError(
+            f"config/models.yaml: experiment 2 needs the tokeniser of '{run.model_key}'. Name it"
+            " in `tokenizer`, or leave experiment 2 out with `experiments: [exp1]`."
+        )
+    return run_scoring(run, items, tokenizer, engine, cell["surface_forms"])

@@ -1,0 +1,306 @@
+"""What can be known before a model is asked: that every prompt of the run can be put to it.
+
+Every distinct prompt goes through the model's chat template, every option through its tokeniser,
+and what they need in tokens is compared with what the model holds. A pass is noted beside the
+journal under a digest of all that it depends on, so that a run tokenises its prompts once.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from grace import modules
+from grace.digests import digest
+from grace.engines import Runtime, open_engine
+from grace.engines import preflight as check_engine
+from grace.engines.base import ScoreRequest
+from grace.errors import ConfigError, EngineError, GraceError
+from grace.experiments.measurement import query_key, tokenised
+from grace.experiments.trials import prompt_id
+from grace.foreign_text import message
+from grace.models.chat import ChatTokenizer, ControlTokenError, model_source, tokenizer_of
+from grace.models.identity import ModelIdentity
+from grace.provenance import environment
+from grace.results.records import write_json
+from grace.settings.config import Config, ModelEntry
+from grace.studies.asking import StudyDesign
+from grace.studies.catalogue import study_of_job
+from grace.studies.stimuli import numbered_trials, read_trials
+
+logger = logging.getLogger(__name__)
+
+#: Problems after which no more are looked for.
+SHOWN = 5
+#: Folder of the notes, in `journal_dir`.
+NOTES = "preflight"
+Json = dict[str, Any]
+
+
+def check_tokenizers(config: Config, models: Mapping[str, ModelEntry]) -> None:
+    """Raise `ConfigError` where experiment 2 is asked of an endpoint without a tokeniser."""
+    if "exp2" not in config.experiments:
+        return
+    lines = [
+        f"config/models.yaml: model '{key}' is asked at an endpoint and names no `tokenizer`, which"
+        " experiment 2 needs to know the tokens of its options. Give the hub id or the folder of"
+        " the model's tokeniser in `tokenizer`, or leave experiment 2 out:"
+        " `--config experiments=exp1`."
+        for key, entry in models.items()
+        if entry.engine == "endpoint" and entry.tokenizer is None
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def check(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime: Runtime) -> None:
+    """Check every prompt of the run, unless a note says that they passed.
+
+    `cell` is `Project.model_cell`'s, `entry` has the hub's commits, `wanted` is what
+    `Project.wanted` gives. Raises `EngineError` with the first prompts that cannot be put to the
+    model, and what to do.
+    """
+    note = runtime.journal_dir / NOTES / f"{_key(cell, entry, wanted)}.json"
+    if note.is_file():
+        return
+    # Not all of them: a template that refuses a prompt takes its time.
+    found = list(islice(_problems(cell["key"], entry, wanted, runtime.root), SHOWN))
+    if found:
+        more = ["There may be more."] if len(found) == SHOWN else []
+        raise EngineError("\n".join([*found, *more]))
+    with suppress(GraceError, OSError):  # a note saves time, no more
+        write_json(note, {"model": cell["key"], "checked": environment.now(), "wanted": wanted})
+
+
+def check_all(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime: Runtime) -> None:
+    """`check`, and whether the engine can run here and offers what the run needs.
+
+    An endpoint of which experiment 2 is wanted is asked one query, the shortest, so that one
+    that tells no log-probabilities is known before it is paid for answers. Raises `EngineError`.
+    """
+    check_engine(cell["key"], entry, runtime)
+    identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
+    entry = identity.pinned()
+    check(cell, entry, wanted, runtime)
+    if entry.engine == "endpoint" and "exp2" in wanted["experiments"]:
+        _probe(cell["key"], entry, wanted, runtime)
+
+
+def _key(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json) -> str:
+    """Digest of all that decides whether the prompts pass."""
+    return digest(
+        [
+            dict(cell),
+            # Commits of the hub, which a cell does not know.
+            [entry.revision, entry.tokenizer_revision],
+            {name: value for name, value in wanted.items() if name != "studies"},
+            modules.library(
+                "experiments/preflight.py",
+                "experiments/measurement.py",
+                "studies/asking.py",
+            ),
+            importlib.metadata.version("transformers"),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a prompt comes from."""
+
+    study: StudyDesign
+    experiment: str
+    variant: str
+    file: Path
+    index: int
+
+    def __str__(self) -> str:
+        row, _ = numbered_trials(self.file, self.study)[self.index]
+        return (
+            f"{self.study.name}_{self.experiment}, {self.file}, row {row}, variant {self.variant}"
+        )
+
+    def columns(self, token: str) -> str:
+        """The columns of the trial that hold a token; empty where only the template does."""
+        _, trial = numbered_trials(self.file, self.study)[self.index]
+        named = [name for name, value in trial.row().items() if token in str(value)]
+        return f", column {', '.join(named)}" if named else ""
+
+
+def _prompts(wanted: Json) -> Iterator[tuple[_Place, Any]]:
+    """Every distinct prompt with the place of the first trial that asks it.
+
+    Messages in experiment 1, a query in experiment 2.
+    """
+    for name, path in wanted["stimuli"].items():
+        study, seen = study_of_job(wanted["studies"][name]), set()
+        wordings = [study.wording(variant) for variant in wanted["variants"]]
+        for index, trial in enumerate(read_trials(Path(path), study, wanted["limit"])):
+            for wording in wordings:
+                place = (study, wording.variant, Path(path), index)
+                if "exp1" in wanted["experiments"]:
+                    messages = study.messages(trial, wording)
+                    if (key := prompt_id([messages])) not in seen:
+                        seen.add(key)
+                        yield _Place(place[0], "exp1", *place[1:]), messages
+                if "exp2" in wanted["experiments"]:
+                    for query in study.queries(trial, wording):
+                        if (key := query_key(query)) not in seen:
+                            seen.add(key)
+                            yield _Place(place[0], "exp2", *place[1:]), query
+
+
+def _problems(model_key: str, entry: ModelEntry, wanted: Json, root: Path) -> Iterator[str]:
+    """A line for every prompt that cannot be put to the model."""
+    tokenizer = _tokenizer(model_key, entry, root)
+    if tokenizer is None:
+        return  # messages are sent, and the server alone knows their tokens
+    limit, named = _limit(model_key, entry, root)
+    for place, prompt in _prompts(wanted):
+        try:
+            if place.experiment == "exp1":
+                tokens, room = len(tokenizer.render(prompt).token_ids), wanted["max_tokens"]
+                what = f"{room:,} for the answer (`generation.max_tokens`)"
+            else:
+                plan = tokenised(prompt, tokenizer, wanted["surface_forms"])
+                # A server draws a token after what it reads.
+                room = max(map(len, plan.option_token_ids)) + (entry.engine != "transformers")
+                tokens = len(plan.prompt_token_ids)
+                what = f"{room:,} for the longest option of '{prompt.name}'"
+        except ControlTokenError as error:
+            yield f"{place}{place.columns(error.token)}: {error}"
+            continue
+        except EngineError as error:
+            yield f"{place}: {error}"
+            continue
+        except Exception as error:  # anything that a foreign template can do
+            yield (
+                f"model '{model_key}': {place}: its chat template refuses the prompt:"
+                f" {_first_line(error)}. Choose another model, or change the prompt in"
+                f" config/prompts/{place.variant}."
+            )
+            continue
+        if limit is not None and tokens + room > limit:
+            yield (
+                f"model '{model_key}': {place}: {tokens:,} tokens of prompt and {what} are"
+                f" {tokens + room:,}, but it holds {limit:,} ({named}). Shorten the text, or lower"
+                " `generation.max_tokens`; raise `max_model_len` in config/models.yaml if the model"
+                " can hold more."
+            )
+
+
+def _tokenizer(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer | None:
+    """The model's, None where only its server knows it. Raises `EngineError`."""
+    try:
+        return tokenizer_of(model_key, entry, root)
+    except GraceError:
+        raise
+    except Exception as error:  # anything that a foreign file can cause
+        raise EngineError(
+            f"model '{model_key}': the tokeniser of '{entry.tokenizer or entry.name}' cannot be"
+            f" loaded: {_first_line(error)}."
+        ) from error
+
+
+def _limit(model_key: str, entry: ModelEntry, root: Path) -> tuple[int | None, str]:
+    """How many tokens the model holds, and what says so; None where only its server knows.
+
+    Raises `EngineError` where vLLM would not start because the model holds fewer than asked for.
+    """
+    if entry.engine == "endpoint":
+        return None, ""
+    own = positions(model_source(entry.name, root), entry.revision)
+    if own is None or own >= entry.max_model_len:
+        return entry.max_model_len, "`max_model_len`"
+    if entry.engine == "vllm":
+        raise EngineError(
+            f"model '{model_key}': `max_model_len` in config/models.yaml is"
+            f" {entry.max_model_len:,}, but the model's own config.json says that it holds {own:,}"
+            f" tokens, and vLLM does not start then. Set `max_model_len: {own}`."
+        )
+    return own, "`max_position_embeddings` in its config.json"
+
+
+def positions(source: str, revision: str | None) -> int | None:
+    """The most tokens that a model's own config allows, stretched positions included.
+
+    None where it does not say, or transformers does not know its kind.
+    """
+    import transformers
+
+    local = Path(source).is_dir()
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            source, revision=None if local else revision, trust_remote_code=False
+        ).get_text_config(decoder=True)
+    except Exception as error:  # anything that a foreign file or the hub can cause
+        logger.warning("the length of '%s' is not known: %s", source, _first_line(error))
+        return None
+    known = getattr(config, "max_position_embeddings", None)
+    if type(known) is not int or known <= 0:
+        return None
+    stretch = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    if not isinstance(stretch, Mapping):
+        return known
+    factor = stretch.get("factor")
+    first = stretch.get("original_max_position_embeddings") or known
+    # Some configs hold the length before it is stretched, others the one after: take the longer.
+    stretched = int(first * factor) if isinstance(factor, int | float) else known
+    return max(known, stretched)
+
+
+def _probe(model_key: str, entry: ModelEntry, wanted: Json, runtime: Runtime) -> None:
+    """Ask an endpoint for the scores of one query. Raises `EngineError` where it tells none."""
+    tokenizer = _tokenizer(model_key, entry, runtime.root)
+    if tokenizer is None:
+        return  # refused when the config was read
+    queries = (found for place, found in _prompts(wanted) if place.experiment == "exp2")
+    query = min(queries, key=lambda query: len(query.messages[-1]["content"]))
+    plan = tokenised(query, tokenizer, wanted["surface_forms"])
+    request = ScoreRequest(
+        "preflight",
+        plan.prompt_token_ids,
+        plan.option_token_ids,
+        tokenizer.terminator_ids,
+        messages=query.messages,
+    )
+    with open_engine(model_key, entry, runtime) as engine:
+        for score in engine.score([request]):
+            if score.error is not None:  # of this request, perhaps
+                logger.warning("model '%s': a first query failed: %s", model_key, score.error)
+
+
+def main() -> None:
+    """Check models before any is asked, and say what is wrong with which.
+
+    Reads a JSON list on standard input: each model's `cell`, its `runtime` settings, and whether
+    its `engine` is to be checked, too.
+    """
+    from grace.experiments.inference import runtime_of  # which checks with this module, too
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for told in json.load(sys.stdin):
+        cell, settings = told["cell"], told["runtime"]
+        entry = ModelEntry.model_validate(settings["entry"])
+        checking = check_all if told["engine"] else check
+        try:
+            checking(cell, entry, settings["wanted"], runtime_of(settings))
+        except GraceError as error:
+            print(f"Before the first request: {error}", file=sys.stderr)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return message(lines[0].rstrip(". ")) if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

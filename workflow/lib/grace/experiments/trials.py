@@ -1,0 +1,92 @@
+"""What both experiments share: which trial is asked when, and how its record opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grace import seeds
+from grace.digests import digest
+from grace.errors import EngineError
+from grace.prompts.variants import PromptSet
+from grace.studies.asking import StudyDesign
+from grace.studies.trials import Trial
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment of one study for one model and replication."""
+
+    model_key: str
+    model_name: str
+    study: StudyDesign
+    experiment: str
+    replication: int
+    base_seed: int
+    shuffle: bool
+
+    @property
+    def seed(self) -> int:
+        """The experiment's seed."""
+        return seeds.experiment_seed(
+            self.base_seed, self.replication, self.study.name, self.experiment
+        )
+
+    @property
+    def label(self) -> str:
+        """The name that its outputs carry, such as `study1_exp1`."""
+        return f"{self.study.name}_{self.experiment}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial under one wording, and its place in the order of asking."""
+
+    position: int
+    trial_index: int
+    trial: Trial
+    prompts: PromptSet
+
+
+def asked(run: Run, trials: Sequence[Trial], wordings: Sequence[PromptSet]) -> list[Asked]:
+    """Every trial under every wording, in the order asked; wordings of a trial stand together."""
+    order = seeds.trial_order(run.seed, len(trials), run.shuffle)
+    pairs = [(index, wording) for index in order for wording in wordings]
+    return [
+        Asked(position, index, trials[index], wording)
+        for position, (index, wording) in enumerate(pairs)
+    ]
+
+
+def prompt_id(messages: Sequence[Sequence[Mapping[str, str]]]) -> str:
+    """The same for identical prompts: 16 hex digits."""
+    return digest([list(chat) for chat in messages])[:16]
+
+
+def opening(run: Run, item: Asked, started: str) -> dict[str, Any]:
+    """The fields that records of both experiments open with."""
+    return {
+        "model_key": run.model_key,
+        "model_name": run.model_name,
+        "experiment_name": run.label,
+        "variant": item.prompts.variant,
+        "replication": run.replication,
+        "replication_id": f"replication-{run.replication}",
+        "replication_seed": seeds.replication_seed(run.base_seed, run.replication),
+        "experiment_seed": run.seed,
+        "trial_index": item.trial_index,
+        "trial_order_in_replication": item.position,
+        "trial_order_shuffled": run.shuffle,
+        "run_timestamp": started,
+        "trial": item.trial.row(),
+    }
+
+
+def refuse_total_failure(errors: Sequence[str | None], run: Run) -> None:
+    """Nothing but failures is no result to keep."""
+    if errors and all(errors):
+        raise EngineError(
+            f"{run.model_key} {run.label}: all {len(errors)} requests failed; the first:"
+            f" {errors[0]}"
+        )

@@ -1,0 +1,1 @@
+"""Models as they are loaded and asked: identity, files, hub, chat template."""

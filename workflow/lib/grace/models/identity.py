@@ -1,0 +1,203 @@
+"""What the answers of a model depend on, said once: for cells, journal keys, servers, provenance.
+
+Files count by content, wherever they lie. `DEPENDENCIES` is the list; `ModelIdentity` has its
+values for one model and gives each place the part that counts there.
+
+Not in the list, because they stand in every place by themselves: the messages and token ids that
+are asked, decoding options and seeds (cell, and the request's part of a journal key).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from grace.contents import Contents
+from grace.errors import ConfigError
+from grace.models import hub
+from grace.models.chat import tokenizer_source
+from grace.settings.config import ModelEntry
+
+Experiment = Literal["exp1", "exp2"]
+Asked = tuple[str, str]
+
+#: Fields of a model's entry that cannot change an answer.
+PLACEMENT = {
+    "api_key_env", "cache_kib_per_token", "gpus", "parameters_b", "placements",
+    "replication_parallelism", "reports_as", "runtime_min", "tensor_parallel_size", "weights_gib",
+}  # fmt: skip
+
+_IN_PROCESS = {("transformers", "exp1"), ("transformers", "exp2")}
+_SERVED = {("vllm", "exp1"), ("vllm", "exp2")}
+_REMOTE = {("endpoint", "exp1"), ("endpoint", "exp2")}
+_OURS = _IN_PROCESS | _SERVED
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """Something that answers depend on. All of it is in cells and in the provenance.
+
+    `answers` says of which engines and experiments it is in the journal's keys; `server`, whether
+    another value needs another server.
+    """
+
+    answers: frozenset[Asked]
+    server: bool
+
+
+#: By name; the names are those of `ModelIdentity.values`.
+DEPENDENCIES = {
+    "model": Dependency(frozenset(_OURS | _REMOTE), server=True),
+    # Remote servers are sent messages in experiment 1, and names of tokens are read in the other.
+    "tokenizer": Dependency(frozenset(_OURS | {("endpoint", "exp2")}), server=True),
+    "dtype": Dependency(frozenset(_OURS), server=True),
+    "quantization": Dependency(frozenset(_SERVED), server=True),
+    # vLLM chooses by it among the embeddings of positions that some models have.
+    "max_model_len": Dependency(frozenset({("transformers", "exp1"), *_SERVED}), server=True),
+    "server_arguments": Dependency(frozenset(_SERVED), server=True),
+    "base_url": Dependency(frozenset(_REMOTE), server=False),
+    "reasoning_end": Dependency(
+        frozenset({("transformers", "exp1"), ("vllm", "exp1"), ("endpoint", "exp1")}), server=False
+    ),
+    # Known only where the engine is installed, so it is in no cell.
+    "version": Dependency(frozenset(_OURS), server=True),
+}
+
+
+class ModelIdentity:
+    """One model as an entry describes it and as its files are. Folders lie below `root`."""
+
+    def __init__(
+        self, entry: ModelEntry, server_arguments: Sequence[str], root: Path, contents: Contents
+    ) -> None:
+        self._entry = entry
+        self._arguments = list(server_arguments)
+        self._root = root
+        self._contents = contents
+
+    def cell(self) -> dict[str, Any]:
+        """What of entry and files can change an answer, without a look at the hub."""
+        entry = self._entry
+        cell = {**entry.model_dump(exclude=PLACEMENT), "weights": self._folder_digest(entry.name)}
+        if entry.tokenizer_revision is None:
+            del cell["tokenizer_revision"]
+        tokenizer = self._folder_digest(entry.tokenizer)
+        if tokenizer is not None:
+            cell["tokenizer_files"] = tokenizer
+        if entry.engine == "vllm":
+            # Any of vLLM's arguments may change what it computes, as `--kv-cache-dtype` does.
+            cell["server_arguments"] = self._arguments
+        return cell
+
+    def answers(self, experiment: str, version: str | None) -> dict[str, Any]:
+        """What an answer depends on beside the request: the journal's part of it.
+
+        What is not set is left out, so that the list may grow without other keys for old answers.
+        Raises `EngineError` where a hub model is not to be found.
+        """
+        asked = (self._entry.engine, experiment)
+        values = self.values(version)
+        return {
+            name: values[name]
+            for name, one in DEPENDENCIES.items()
+            if asked in one.answers and values[name] is not None
+        }
+
+    def server(self, version: str | None) -> dict[str, Any]:
+        """What makes two servers different. Raises `EngineError` as `answers` does."""
+        values = self.values(version)
+        return {name: values[name] for name, one in DEPENDENCIES.items() if one.server}
+
+    def values(self, version: str | None) -> dict[str, Any]:
+        """All of it, for the provenance. Raises `EngineError` as `answers` does."""
+        entry = self._entry
+        return {
+            "model": self.model,
+            "tokenizer": self.tokenizer,
+            "dtype": entry.dtype,
+            "quantization": entry.quantization,
+            "max_model_len": entry.max_model_len,
+            "server_arguments": (self._arguments or None) if entry.engine == "vllm" else None,
+            "base_url": entry.base_url,
+            "reasoning_end": entry.reasoning_end,
+            "version": version,
+        }
+
+    @cached_property
+    def model(self) -> dict[str, str]:
+        """The model: digest of a folder's files, the hub's commit, or what a server calls it."""
+        entry = self._entry
+        if entry.engine == "endpoint":
+            return {"name": entry.name}
+        files = self._folder_digest(entry.name)
+        if files is not None:
+            return {"files": files}
+        commit = hub.commit(entry.name, entry.revision, f"config/models.yaml: name '{entry.name}'")
+        return {"hub": entry.name, "commit": commit}
+
+    @cached_property
+    def tokenizer(self) -> dict[str, str] | None:
+        """The tokeniser likewise; None where it is the model's own, or a server's."""
+        name = self._entry.tokenizer
+        if name is None:
+            return None
+        files = self._folder_digest(name)
+        if files is not None:
+            return {"files": files}
+        source, revision = tokenizer_source(self._entry, self._root)
+        where = f"config/models.yaml: tokenizer '{name}'"
+        revision = hub.commit(source, revision, where, hub.TOKENIZER_FILES)
+        return {"hub": name, "commit": revision}
+
+    def pinned(self) -> ModelEntry:
+        """The entry with the hub's commits that the identity holds, so that they are loaded."""
+        pins = {}
+        if "commit" in self.model:
+            pins["revision"] = self.model["commit"]
+        if self.tokenizer is not None and "commit" in self.tokenizer:
+            pins["tokenizer_revision"] = self.tokenizer["commit"]
+        return self._entry.model_copy(update=pins)
+
+    def files(self) -> dict[str, str]:
+        """SHA-256 of the files of model and tokeniser in the project, by path from its root."""
+        entry = self._entry
+        found = {}
+        for name in dict.fromkeys((entry.name, entry.tokenizer)):
+            folder = self._folder(name)
+            if folder is not None:
+                for file, content in self._contents.files(folder).items():
+                    found[(Path(str(name)) / file).as_posix()] = content
+        return found
+
+    def hub_files(self) -> dict[str, Any]:
+        """Commit and files of a hub model in this machine's cache; empty for any other model.
+
+        Raises `EngineError` where they are not what the hub has.
+        """
+        if "hub" not in self.model:
+            return {}
+        return hub.files(self.model["hub"], self.model["commit"], self._contents)
+
+    def check_unchanged(self, cell: dict[str, Any], since: str) -> None:
+        """Raise `ConfigError` where the entry or the files are not what a cell says."""
+        found = self.cell()
+        changed = sorted(name for name in found if found[name] != cell.get(name))
+        if changed:
+            raise ConfigError(
+                f"model '{cell['key']}': its {', '.join(changed)} changed {since}, so its answers"
+                " could be those of another model. Run the same command again."
+            )
+
+    def _folder(self, name: str | None) -> Path | None:
+        """The project's folder of that name; None where it is a hub's or a server's name."""
+        if name is None or (name == self._entry.name and self._entry.engine == "endpoint"):
+            return None
+        folder = self._root / name
+        return folder if folder.is_dir() else None
+
+    def _folder_digest(self, name: str | None) -> str | None:
+        folder = self._folder(name)
+        return self._contents.folder(folder) if folder is not None else None

@@ -1,0 +1,142 @@
+"""Bring models to this machine's cache of the hub, HF_HOME, before anything waits for them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from grace.cluster.placement import QUANTISED_BYTES
+from grace.errors import EngineError
+from grace.models.chat import model_source
+from grace.models.files import SAFE_WEIGHTS, only_pickled, why_refused
+from grace.settings.config import ModelEntry
+
+SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+"""Configuration and tokeniser, in whatever form."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A repository of the hub at a revision, for a model; `whole` with its weights."""
+
+    model: str
+    repository: str
+    revision: str | None
+    whole: bool
+
+
+def wanted(models: Mapping[str, ModelEntry], root: Path) -> list[Wanted]:
+    """What the models need from the hub. Folders of the project need nothing.
+
+    A model that somebody else serves needs its tokeniser alone.
+    """
+    found = []
+    for key, entry in models.items():
+        weights = entry.engine != "endpoint"
+        if weights and model_source(entry.name, root) == entry.name:
+            found.append(Wanted(key, entry.name, entry.revision, whole=True))
+        tokenizer = entry.tokenizer
+        if tokenizer is not None and model_source(tokenizer, root) == tokenizer:
+            revision = entry.tokenizer_revision or (None if weights else entry.revision)
+            found.append(Wanted(key, tokenizer, revision, whole=False))
+    return found
+
+
+def announced(models: Mapping[str, ModelEntry], root: Path) -> str:
+    """What the models need from the hub, and roughly how much. Raises `EngineError`."""
+    parts = []
+    for want in wanted(models, root):
+        gib = published_gib(models[want.model])
+        size = "size unknown" if gib is None else f"about {gib:.0f} GiB"
+        parts.append(f"{want.repository} ({size if want.whole else 'its tokeniser'})")
+    return ", ".join(parts) or f"nothing for {', '.join(models)}"
+
+
+def published_gib(entry: ModelEntry) -> float | None:
+    """GiB of a model's weights as they are published, which is in 16 bits if not quantised."""
+    if entry.weights_gib is not None or entry.parameters_b is None:
+        return entry.weights_gib
+    return entry.parameters_b * 1e9 * QUANTISED_BYTES.get(entry.quantization or "", 2.0) / 2**30
+
+
+def fetch(want: Wanted) -> Path:
+    """Download what the cache lacks; the snapshot's folder.
+
+    Raises `EngineError` where the hub refuses or cannot be reached, the weights are pickled, or the
+    volume is too small.
+    """
+    import httpx2
+    from huggingface_hub import HfApi, constants, errors, snapshot_download, try_to_load_from_cache
+
+    where = f"config/models.yaml: model '{want.model}': {want.repository}"
+    if want.revision:
+        where += f" at revision {want.revision}"
+    cache = Path(constants.HF_HUB_CACHE)
+    try:
+        info = HfApi().model_info(want.repository, revision=want.revision, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        pickled = only_pickled(sizes) if want.whole else []
+        if pickled:
+            raise EngineError(f"{where}: {why_refused(pickled)}.")
+        files = chosen(sizes, whole=want.whole)
+        missing = [
+            file
+            for file in files
+            if not isinstance(try_to_load_from_cache(want.repository, file, revision=info.sha), str)
+        ]
+        size = sum(sizes[file] for file in missing)
+        logging.info(
+            "%s: %d of %d files to fetch, %.1f GB", where, len(missing), len(files), size / 1e9
+        )
+        _check_space(where, size, cache)
+        return Path(
+            snapshot_download(want.repository, revision=want.revision, allow_patterns=files)
+        )
+    except errors.GatedRepoError:
+        raise EngineError(
+            f"{where} is gated. Accept its licence on its page of the hub, and export HF_TOKEN, or"
+            " put it into the cluster's Secret, with a token of that account."
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise EngineError(
+            f"{where} is not on the hub, or is private. Check `name`, and export HF_TOKEN if it is"
+            " private."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise EngineError(f"{where}: the hub has no such revision. Check `revision`.") from None
+    except (httpx2.HTTPError, errors.LocalEntryNotFoundError) as error:
+        raise EngineError(
+            f"{where} could not be fetched: {error}. What has arrived is kept; try again."
+        ) from None
+    except OSError as error:
+        raise EngineError(f"{where} could not be written below {cache}: {error}.") from None
+
+
+def chosen(files: Iterable[str], *, whole: bool) -> list[str]:
+    """The files of a repository that we read. Folders are for other libraries."""
+    top = [file for file in files if "/" not in file]
+    forms = [*SMALL, *([SAFE_WEIGHTS] if whole else [])]
+    return [file for file in top if any(fnmatch(file, form) for form in forms)]
+
+
+def _check_space(where: str, missing: int, cache: Path) -> None:
+    there = next(path for path in (cache, *cache.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if missing > free:
+        raise EngineError(
+            f"{where} needs {missing / 1e9:.1f} GB more, but {there} has {free / 1e9:.1f} GB free."
+            " Give the weights a larger volume, or remove models from it."
+        )
+
+
+def fetch_all(models: Mapping[str, ModelEntry], root: Path) -> Iterator[str]:
+    """Fetch everything; a line for people for each snapshot. Raises `EngineError`."""
+    wants = wanted(models, root)
+    for want in wants:
+        yield f"{want.model}: {want.repository} in {fetch(want)}"
+    if not wants:
+        yield f"Nothing to fetch: {', '.join(models)} lie in the project."

@@ -1,0 +1,1 @@
+"""From templates to messages, and what no text of a prompt may hold."""

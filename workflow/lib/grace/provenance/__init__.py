@@ -1,0 +1,1 @@
+"""Where results come from: records, the chain they form, metadata, archives."""

@@ -1,0 +1,239 @@
+"""From records to tables: raw responses, structured answers, probabilities, analysis-ready.
+
+The owner's columns come first, in the owner's order; ours follow. Missing values are empty cells.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+
+from grace.digests import digest
+from grace.errors import RecordError
+from grace.foreign_text import writable
+from grace.results.records import replacing
+from grace.scoring.records import BOUNDS, distribution
+from grace.studies.study import Study
+
+Row = dict[str, Any]
+RESPONSE_COLUMNS = ("model_name", "model_response", "response_timestamp", "processing_time_ms")
+#: What identifies a row within one model and replication.
+ROW_KEY = ("variant", "trial_index")
+RUN_COLUMNS = ("model_key", "replication", *ROW_KEY, "experiment_seed", "prompt_id")
+#: What a server says of the model that answered; empty for engines without one.
+REPORTED = ("reported_model", "system_fingerprint")
+#: The answer's digest and the length of the trace before it, if any, both part of its identity;
+#: and how many of its characters no file can hold.
+OF_ANSWER = ("answer_id", "reasoning_characters", "replaced_characters")
+#: Identifiers and names, which stay text though they may look like numbers.
+TEXT_COLUMNS = ("variant", "prompt_id", "answer_id", *REPORTED)
+OWN_RAW = (*RUN_COLUMNS, "request_seed", "finish_reason", "status", *REPORTED, *OF_ANSWER)
+#: Columns of both experiments that the merged table keeps apart by a prefix.
+PER_EXPERIMENT = ("experiment_seed", "request_seed", "finish_reason", "status", *REPORTED)
+
+
+def mass_columns(study: Study) -> tuple[str, ...]:
+    """Option mass and residual of each query; a study with one query needs no prefix."""
+    names = study.query_names
+    prefixes = [f"{name}_" for name in names] if len(names) > 1 else [""]
+    return tuple(f"{prefix}{kind}" for kind in ("option_mass", "residual") for prefix in prefixes)
+
+
+def raw_columns(study: Study) -> tuple[str, ...]:
+    """Columns of `<study>_raw_responses.csv`."""
+    return (*study.raw_input_columns, *RESPONSE_COLUMNS, *OWN_RAW)
+
+
+def structured_columns(study: Study) -> tuple[str, ...]:
+    """Columns of `<study>_structured.csv`."""
+    return (
+        *study.raw_input_columns,
+        *RESPONSE_COLUMNS,
+        *study.answer_columns(),
+        *OWN_RAW,
+        "quality_flags",
+    )
+
+
+def probability_columns(study: Study) -> tuple[str, ...]:
+    """Columns of `<study>_probabilities.csv`."""
+    return (
+        *study.probability_input_columns,
+        "model_name",
+        *study.probability_columns(),
+        *RUN_COLUMNS,
+        *mass_columns(study),
+        "status",
+        *REPORTED,
+        "quality_flags",
+    )
+
+
+def _inputs(record: Mapping[str, Any], study: Study) -> Row:
+    trial = study.trial(record["trial"])
+    return {**trial.row(), **study.derived_columns(trial)}
+
+
+def raw_rows(records: Iterable[Mapping[str, Any]], study: Study) -> Iterator[Row]:
+    """One row an experiment-1 record."""
+    unknown = dict.fromkeys(REPORTED)  # in records of earlier versions
+    for record in records:
+        reasoning = record["reasoning"]
+        answer, replaced = None, record.get("replaced_characters")
+        if record["response"] is not None:
+            answer, more = writable(record["response"])  # of an earlier version
+            replaced = (replaced or 0) + more
+        row = {
+            **unknown,
+            **_inputs(record, study),
+            **record,
+            "model_response": answer,
+            "replaced_characters": replaced,
+            "answer_id": None if answer is None else digest([reasoning, answer])[:16],
+            "reasoning_characters": None if reasoning is None else len(reasoning),
+        }
+        yield {name: row[name] for name in raw_columns(study)}
+
+
+def structured_rows(
+    rows: Iterable[Mapping[str, str]], study: Study, percentage_tolerance: float
+) -> Iterator[Row]:
+    """Raw rows with their answers parsed; a row is never dropped."""
+    for raw in rows:
+        failed = raw["status"] != "ok"
+        answer = study.parse(raw["model_response"], raw).row()
+        if failed:
+            answer["extraction_errors"] = f"no response ({raw['status']})"
+        flags = []
+        if failed:
+            flags.append("request_failed")
+        elif answer["extraction_errors"] is not None:
+            flags.append("unparsed")
+        # What was read of an answer may be out of range although another part was not found.
+        if study.answer_checks(answer, percentage_tolerance):
+            flags.append("out_of_range")
+        if raw["finish_reason"] == "length":
+            flags.append("truncated")
+        if int(raw["replaced_characters"] or 0):
+            flags.append("replaced_characters")
+        yield {**raw, **answer, "quality_flags": ";".join(flags)}
+
+
+def probability_rows(
+    records: Iterable[Mapping[str, Any]], study: Study, min_option_mass: float
+) -> Iterator[Row]:
+    """One row an experiment-2 record: distributions, summaries, option mass, residual."""
+    for record in records:
+        queries = {query["name"]: query for query in record["queries"]}
+        if tuple(queries) != study.query_names:
+            raise RecordError(
+                f"{record['experiment_name']}, trial {record['trial_index']}: queries"
+                f" {', '.join(queries)} stand where {', '.join(study.query_names)} should."
+            )
+        prefix = {name: f"{name}_" if len(queries) > 1 else "" for name in queries}
+        masses = {}
+        for name, query in queries.items():
+            masses[f"{prefix[name]}option_mass"] = query["option_mass"]
+            masses[f"{prefix[name]}residual"] = query["residual"]
+        flags = []
+        if record["status"] == BOUNDS:
+            flags.append("only_bounds")
+        elif record["status"] != "ok":
+            flags.append("request_failed")
+        if any(
+            query["option_mass"] is not None and query["option_mass"] < min_option_mass
+            for query in queries.values()
+        ):
+            flags.append("low_option_mass")
+        row = {
+            **_inputs(record, study),
+            **record,
+            **study.probabilities({name: distribution(q) for name, q in queries.items()}),
+            **masses,
+            **{name: _distinct(queries.values(), name) for name in REPORTED},
+            "quality_flags": ";".join(flags),
+        }
+        yield {name: row[name] for name in probability_columns(study)}
+
+
+def _distinct(queries: Iterable[Mapping[str, Any]], name: str) -> str | None:
+    """What a trial's queries have under a name, each once; None for nothing."""
+    found = {query[name] for query in queries if query.get(name) is not None}
+    return ";".join(sorted(found)) or None
+
+
+class CsvLines:
+    """A file for a CSV writer whose lines end in CR LF, written with LF alone.
+
+    With such an end the writer quotes a text that holds a CR; else readers end the row there.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write a CSV file; None becomes an empty cell, floats keep all their digits."""
+    with replacing(path) as file:
+        writer = csv.DictWriter(CsvLines(file), columns, lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The rows of a table of ours as text. Raises `RecordError` where it has other columns."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        if tuple(reader.fieldnames or ()) != tuple(columns):
+            raise RecordError(
+                f"{path}: its columns are not those this version writes. Delete the file and run"
+                " again."
+            )
+        yield from reader
+
+
+def analysis_ready(
+    study: Study, structured: pd.DataFrame | None, probabilities: pd.DataFrame | None
+) -> pd.DataFrame:
+    """One model and replication's table: inputs, answers, distributions, quality flags.
+
+    An experiment that was not run leaves its columns empty. Columns that both experiments have
+    (`status`, seeds) are told apart by the prefixes exp1_ and exp2_.
+    """
+    exp1 = structured_columns(study)
+    exp2 = probability_columns(study)
+    inputs = list(dict.fromkeys((*study.raw_input_columns, "model_name")))
+    frames = []
+    for prefix, frame, columns in (("exp1", structured, exp1), ("exp2", probabilities, exp2)):
+        renamed = {name: f"{prefix}_{name}" for name in (*PER_EXPERIMENT, "quality_flags")}
+        part = pd.DataFrame(columns=list(columns)) if frame is None else frame[list(columns)]
+        frames.append(part.rename(columns=renamed))
+    left, right = frames
+    keys = ["model_key", "replication", *ROW_KEY]
+    if structured is None:
+        merged = right.reindex(columns=list(dict.fromkeys([*left.columns, *right.columns])))
+    elif probabilities is None:
+        merged = left.reindex(columns=list(dict.fromkeys([*left.columns, *right.columns])))
+    else:
+        extra = [name for name in right.columns if name not in left.columns]
+        merged = left.merge(right[[*keys, *extra]], on=keys, how="outer", validate="1:1")
+    flags = [
+        [
+            ";".join(f"{prefix}_{flag}" for flag in text.split(";") if flag)
+            for text in merged[f"{prefix}_quality_flags"].astype("string").fillna("")
+        ]
+        for prefix in ("exp1", "exp2")
+    ]
+    merged["quality_flags"] = [";".join(filter(None, pair)) for pair in zip(*flags, strict=True)]
+    merged = merged.drop(columns=["exp1_quality_flags", "exp2_quality_flags"])
+    first = ["model_key", "model_name", "replication", *ROW_KEY]
+    order = [*first, *[name for name in inputs if name in merged and name not in first]]
+    rest = [name for name in merged.columns if name not in order]
+    return merged[[*order, *rest]].sort_values(list(ROW_KEY), ignore_index=True)

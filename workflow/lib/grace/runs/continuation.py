@@ -1,0 +1,230 @@
+"""A model that fails does not keep the others from their report.
+
+Snakemake stops at a failed job, or makes nothing of it with `--keep-going`: either way the report,
+which needs all models, is not written. A run in which jobs of a model failed therefore goes on, in
+the same process, as a run that leaves them out: Snakemake starts again with what failed in its
+environment, and plans everything but that. Nothing on disk stands for a failure, so that the next
+run, or one after `kill -9`, tries all of it again. The exit status is that of a failed run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from grace.digests import LIBRARY
+from grace.errors import ConfigError, RecordError
+from grace.results.records import read_json
+from grace.results.validation import read_report
+
+#: Environment variable that says what has failed before, for the run that goes on and its pods.
+VARIABLE = "GRACE_FAILED"
+#: Characters of a reason that are kept, and of all reasons together: an environment is no place for
+#: more, and a server may have written them.
+MOST_REASON, MOST_REASONS = 1000, 12_000
+#: The stage of a replication that was left alone because another of its model had failed.
+NOT_ASKED = "not asked"
+#: A line of a job's log that begins an error, and what ends its text in a pod's log.
+_ERROR = re.compile(r"^\d\d:\d\d:\d\d ERROR (.*)$")
+_END = re.compile(r"^(\d\d:\d\d:\d\d [A-Z]+ |RuleException|Traceback|\[|Error in |\s*$)")
+
+Replication = tuple[str, int]
+
+
+class Failure(BaseModel):
+    """Why a replication of a model is left out. `stage` is the rule that failed, or `NOT_ASKED`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    replication: int
+    study: str | None = None
+    experiment: str | None = None
+    stage: str
+    reason: str
+
+    @property
+    def what(self) -> tuple[str, int]:
+        """The replication that is left out."""
+        return self.model, self.replication
+
+    @property
+    def step(self) -> str:
+        """The rule and its study."""
+        return " ".join(part for part in (self.stage, self.study) if part)
+
+
+_FAILURES = TypeAdapter(list[Failure])
+
+
+def from_environment(environment: Mapping[str, str]) -> list[Failure]:
+    """What failed before this run went on; nothing in a run of its own. Raises `ConfigError`."""
+    try:
+        return _FAILURES.validate_json(environment.get(VARIABLE, "[]"))
+    except ValidationError:
+        raise ConfigError(
+            f"{VARIABLE} is set in the environment, but not by a run of Grace. Unset it."
+        ) from None
+
+
+def encoded(failures: Sequence[Failure]) -> str:
+    """For the environment; reasons are cut so that it has room for any number of failures."""
+    told = sum(one.stage != NOT_ASKED for one in failures)
+    most = min(MOST_REASON, MOST_REASONS // max(1, told))
+    values = [{**one.model_dump(), "reason": _cut(one.reason, most)} for one in failures]
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def reason_in(log: Path, since: float = 0) -> str | None:
+    """The last error in a job's log or its pod's; None where it has none, or is of before `since`.
+
+    `since` is in seconds since 1970.
+    """
+    try:
+        if log.stat().st_mtime < since:
+            return None
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    found: list[str] | None = None
+    open_ = False
+    for line in lines:
+        begins = _ERROR.match(line)
+        if begins:
+            found, open_ = [begins[1]], True
+        elif open_ and found is not None and not _END.match(line):
+            found.append(line)
+        else:
+            open_ = False
+    return "\n".join(found) if found else None
+
+
+def invalid(validations: Iterable[Path]) -> list[Failure]:
+    """The replications whose checks failed, with the first of these."""
+    found = []
+    for path in validations:
+        try:
+            report = read_report(read_json(path))
+        except (OSError, RecordError, ValidationError):
+            continue  # `merge` has said so
+        failed = [check for check in report.checks if not check.passed]
+        if failed:
+            more = f" (and {len(failed) - 1} more checks)" if len(failed) > 1 else ""
+            first = f"{report.failures()[0]}{more}"
+            found.append(
+                Failure(
+                    model=report.model_key,
+                    replication=report.replication,
+                    study=failed[0].study,
+                    experiment=failed[0].experiment,
+                    stage="validate",
+                    reason=f"validation failed: {first}; see its validation.json",
+                )
+            )
+    return found
+
+
+def refused_models(text: str, replications: Sequence[Replication]) -> list[Failure]:
+    """Models that `merge` refuses although each of their replications passed alone.
+
+    A line of its `text` then begins with `<model>, all`; all replications are left out.
+    """
+    found = []
+    for model, index in replications:
+        line = next((one for one in text.splitlines() if one.startswith(f"{model}, all ")), None)
+        if line is not None:
+            found.append(Failure(model=model, replication=index, stage="merge", reason=line))
+    return found
+
+
+def lines(failures: Sequence[Failure]) -> list[str]:
+    """A line for what failed with its reason; replications that went with it are only named."""
+    after: dict[str, list[Failure]] = {}
+    for one in failures:
+        after.setdefault(one.model, [])
+        if one.stage == NOT_ASKED:
+            after[one.model].append(one)
+    told = []
+    for one in failures:
+        if one.stage == NOT_ASKED:
+            continue
+        others = after.pop(one.model, [])
+        skipped = ", ".join(str(other.replication) for other in others)
+        told.append(
+            f"model '{one.model}', replication {one.replication}"
+            + (f" (so that {skipped} was not asked)" if skipped else "")
+            + f": {one.step}: {one.reason}"
+        )
+    return told
+
+
+def summary(failures: Sequence[Failure], *, went_on: bool) -> str:
+    """The last words of a run: what failed, each with its reason."""
+    made = "What could be made without these is made" if went_on else "These failed"
+    return "\n".join([f"{made}; the same command tries them again:", *lines(failures)])
+
+
+#: The process that goes on: this library's, whatever another environment has under its name.
+_GOES_ON = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1));"
+    " from grace.runs.continuation import main; main(sys.argv.pop(1))"
+)
+
+
+def go_on(
+    failures: Sequence[Failure], forced: Sequence[str], state: Path, arguments: Sequence[str]
+) -> None:
+    """Become a run of the rest; `forced` are files that the run was told to make anew, and has not.
+
+    `state` is Snakemake's folder, `arguments` are Snakemake's, as the user gave them. Returns where
+    that cannot be, which it says.
+    """
+    print("\nThe run goes on without:", *lines(failures), "", sep="\n", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    told = state / "grace-forced.json"
+    command = [sys.executable, "-P", "-c", _GOES_ON, str(LIBRARY.parent), str(told), *arguments]
+    try:
+        told.write_text(json.dumps(list(forced)), encoding="utf-8")
+        os.execve(sys.executable, command, {**os.environ, VARIABLE: encoded(failures)})
+    except OSError as error:
+        print(f"It cannot: {error}.", file=sys.stderr)
+
+
+def started_by_command(program: str) -> bool:
+    """Whether a program's name is that of the command `snakemake`, so that it can be run again."""
+    return "snakemake" in (Path(program).name, Path(program).parent.name)
+
+
+def main(told: str, run: Callable[[Any, Any], object] | None = None) -> NoReturn:
+    """Snakemake with this process's arguments, but only the files that `told` lists are forced.
+
+    Exits as a failed run does, whatever becomes of the rest.
+    """
+    from snakemake.cli import args_to_api, parse_args
+    from snakemake.exceptions import print_exception
+
+    sys.argv[0] = "snakemake"
+    try:
+        forced = json.loads(Path(told).read_text(encoding="utf-8"))
+        Path(told).unlink()
+        parser, args = parse_args(sys.argv[1:])
+        args.force = args.forceall = False
+        args.forcerun = set(forced)
+        (run or args_to_api)(args, parser)
+    except Exception as error:
+        print_exception(error)
+    sys.exit(1)

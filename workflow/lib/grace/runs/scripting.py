@@ -1,0 +1,119 @@
+"""What every script's `__main__` does: log to its file, show a user's mistake plainly, and record
+how its outputs were made.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from grace import modules
+from grace.digests import LIBRARY, digest
+from grace.errors import GraceError, RecordError
+from grace.foreign_text import for_log
+from grace.provenance import environment, sidecars
+from grace.settings.config import Config
+
+#: Params that are no part of what made an output: `code` is recorded on its own, and `runtime`
+#: cannot change a byte.
+NOT_SETTINGS = ("code", "runtime")
+DEFAULT_RESULTS = Config.model_fields["results"].default
+FORMAT, TIME = "%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"
+
+
+class _Formatter(logging.Formatter):
+    """Errors quote files, servers and models, whose text may command a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return for_log(super().format(record))
+
+
+@contextmanager
+def logged(log_path: str) -> Iterator[None]:
+    """Log to `log_path` and the terminal; end with the message alone on a `GraceError`.
+
+    The exit status is then 1. Other exceptions are bugs and keep their traceback.
+    """
+    logging.basicConfig(
+        level=logging.INFO,
+        handlers=[logging.FileHandler(log_path, "w", encoding="utf-8"), logging.StreamHandler()],
+        force=True,
+    )
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Formatter(FORMAT, TIME))
+    # These tell of every request and every file they open.
+    for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "filelock"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        yield
+    except GraceError as error:
+        logging.error("%s", error)
+        sys.exit(1)
+    except Exception:
+        logging.exception("a bug in Grace, please report it:")
+        raise
+
+
+def show(text: str, log_path: str) -> None:
+    """Show a text on the terminal, and keep it as the job's log."""
+    path = Path(log_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n", encoding="utf-8")
+    print(text, flush=True)
+
+
+@contextmanager
+def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
+    """Run a job's work: logged, on inputs that are whole, and with its outputs recorded.
+
+    `snakemake` is the object that Snakemake puts into a script and `script` the script's
+    `__file__`, in the project's scripts/. What the block puts into the dict that it is given is
+    recorded, too.
+    """
+    results = str(snakemake.config.get("results", DEFAULT_RESULTS))
+    root = Path(script).resolve().parents[1]
+    with logged(snakemake.log[0]):
+        outputs = list(dict.fromkeys(str(path) for path in snakemake.output))
+        sidecars.forget(outputs)
+        inputs = sidecars.input_digests(map(str, snakemake.input), results)
+        facts = {
+            "rule": snakemake.rule,
+            "wildcards": dict(snakemake.wildcards.items()),
+            "started": environment.now(),
+            "inputs": inputs,
+            "input_records": sidecars.input_records(inputs),
+            "code": _sources(root, snakemake.params.code),
+            **environment.git_state(root),
+            "settings": {
+                name: value for name, value in snakemake.params.items() if name not in NOT_SETTINGS
+            },
+        }
+        told: dict[str, Any] = {}
+        yield told
+        facts |= {
+            "hardware": environment.hardware(gpus=False),
+            "versions": environment.versions(),
+            **told,
+            "completed": environment.now(),
+        }
+        sidecars.write_sidecars(outputs, results, facts)
+
+
+def _sources(root: Path, code: modules.Code) -> dict[str, str]:
+    """Digests of the scripts and modules behind a job, as it runs them.
+
+    Raises `RecordError` where they are not those that the job was planned with, and recorded by
+    Snakemake: edited since, or of another checkout.
+    """
+    found = modules.sources(root, code["scripts"], code["modules"])
+    if digest(found) != code["digest"]:
+        raise RecordError(
+            f"the code in {root / 'scripts'} or {LIBRARY} is not what this run was planned with."
+            " If it was edited while the workflow ran, run the same command again. If this project"
+            " lies somewhere else, use its own environment (`make setup`)."
+        )
+    return found

@@ -1,0 +1,1 @@
+"""What a user may write, checked, and the project that it makes."""

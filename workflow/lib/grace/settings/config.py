@@ -1,0 +1,468 @@
+"""The configuration: what a user may write in config/config.yaml, `--config` and models.yaml.
+
+Every model forbids unknown keys; `load_config` and `load_models` turn pydantic's findings into
+one `ConfigError` that names the file, the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from grace.errors import ConfigError
+from grace.settings import server_arguments
+from grace.settings.explain import explain, nearest
+from grace.settings.fields import (
+    MAX_REPLICATIONS,
+    BaseUrl,
+    Billions,
+    CsvPath,
+    Devices,
+    Folder,
+    Gib,
+    Kib,
+    Length,
+    ModelKey,
+    Name,
+    Replications,
+    Revision,
+    Seconds,
+    Source,
+    SurfaceForms,
+    Text,
+    Variable,
+)
+from grace.settings.yaml_reader import read_sheet
+
+StudyName = Literal["study1", "study2"]
+ExperimentName = Literal["exp1", "exp2"]
+EngineName = Literal["transformers", "vllm", "endpoint"]
+STUDIES: tuple[StudyName, ...] = ("study1", "study2")
+
+
+def _as_list(value: object) -> object:
+    """A single name may stand for a list of one, so that `--config models=pico` works."""
+    return [value] if isinstance(value, str) else value
+
+
+class Strict(BaseModel):
+    """What a user writes: unknown keys are mistakes, `true` is no number, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_it_is_meant(cls, value: object, info: ValidationInfo) -> object:
+        allowed = _types(cls.model_fields[info.field_name or ""].annotation)
+        lists = any(get_origin(part) is list for part in allowed)
+        if isinstance(value, bool) and {int, float} & allowed and not lists:
+            raise ValueError("must be a number")
+        # `--config` hands over `null` as a text.
+        if value == "null" and type(None) in allowed and str not in allowed:
+            return None
+        return value
+
+
+def _types(annotation: Any) -> set[Any]:
+    """The types of which a value may be one."""
+    if get_origin(annotation) is Annotated:
+        return _types(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*map(_types, get_args(annotation)))
+    return {annotation}
+
+
+class Stimuli(Strict):
+    """Where each study's trials are read from."""
+
+    study1: CsvPath = "resources/stimuli/study1.csv"
+    study2: CsvPath = "resources/stimuli/study2.csv"
+
+
+class GenerationConfig(Strict):
+    """How experiment 1 samples its answers."""
+
+    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature; 0 is greedy.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; 1 switches it off.")
+    max_tokens: int = Field(256, ge=1, le=1_000_000, description="Most tokens in one answer.")
+
+
+class RequestsConfig(Strict):
+    """How requests travel. None of these can change an answer."""
+
+    concurrency: int = Field(64, ge=1, le=10_000, description="Requests in flight at once.")
+    timeout_s: Seconds = Field(300, description="Seconds one request may take.")
+    attempts: int = Field(4, ge=1, le=20, description="Tries per request, the first included.")
+    backoff_s: float = Field(
+        1.0,
+        ge=0,
+        le=3600,
+        description="First wait between tries in seconds; doubles, with jitter.",
+    )
+
+
+class ScoringConfig(Strict):
+    """What experiment 2 measures, and how much of it shares a forward pass.
+
+    The limits of a pass concern the engine `transformers` and change answers by no more than the
+    rounding of sums.
+    """
+
+    surface_forms: Annotated[SurfaceForms, BeforeValidator(_as_list)] = Field(
+        ["{}"],
+        min_length=1,
+        max_length=20,
+        description="Ways of writing an option, `{}`, whose probabilities are summed.",
+    )
+
+    max_batch_tokens: int = Field(
+        8192, ge=1, le=100_000_000, description="Tokens in one forward pass, padding included."
+    )
+    max_batch_mib: int = Field(
+        1024,
+        ge=1,
+        le=100_000_000,
+        description="MiB that a pass may take: masks, attention, logits, copies of its cache.",
+    )
+
+
+class ServingConfig(Strict):
+    """The model server that `engine: vllm` starts on this machine."""
+
+    environment: Text = Field(
+        ".venv-serve", description="Virtual environment that holds vLLM (`make serve-env`)."
+    )
+    idle_s: Seconds = Field(60, description="Seconds without a user after which the server stops.")
+    start_timeout_s: Seconds = Field(900, description="Seconds a start may take.")
+    port: int | None = Field(None, ge=1, le=65535, description="Fixed port; null takes a free one.")
+    extra_args: Annotated[list[str], AfterValidator(server_arguments.check)] = Field(
+        default_factory=list, description="Further arguments for the vLLM server; no secrets."
+    )
+
+
+class ExtractionConfig(Strict):
+    """How raw answers are parsed."""
+
+    method: Literal["rules"] = Field("rules", description="`rules`: deterministic patterns.")
+
+
+class Thresholds(Strict):
+    """Limits that validation holds results to."""
+
+    max_failure_rate: float = Field(
+        0.01, ge=0, le=1, description="Most requests that may fail, as a share."
+    )
+    min_schema_pass: float = Field(
+        0.95, ge=0, le=1, description="Least share of answers that parse and are in range."
+    )
+    probability_tolerance: float = Field(
+        0.01, ge=0, le=1, description="How far a distribution may sum from 1."
+    )
+    percentage_tolerance: float = Field(
+        1.0, ge=0, le=100, description="How far four percentages may sum from 100."
+    )
+    min_option_mass: float = Field(
+        0.5, ge=0, le=1, description="Below this summed option mass a query is flagged."
+    )
+    max_low_mass_rate: float = Field(
+        0.05, ge=0, le=1, description="Most queries that may be flagged, as a share."
+    )
+    max_bounds_rate: float = Field(
+        1.0, ge=0, le=1, description="Most queries of which only bounds are known, as a share."
+    )
+
+
+class Config(Strict):
+    """Everything a user may set in config/config.yaml or with `--config`."""
+
+    SHORT_FORMS: ClassVar[tuple[str, ...]] = tuple(f"{study}_csv" for study in STUDIES)
+
+    models: Annotated[list[Name], BeforeValidator(_as_list)] = Field(["pico"], min_length=1)
+    replications: Replications = Field(
+        2, description="A number of replications, or a list of their indices."
+    )
+    studies: Annotated[list[StudyName], BeforeValidator(_as_list)] = Field(
+        list(STUDIES), min_length=1
+    )
+    experiments: Annotated[list[ExperimentName], BeforeValidator(_as_list)] = Field(
+        ["exp1", "exp2"], min_length=1
+    )
+    variants: Annotated[list[Name], BeforeValidator(_as_list)] = Field(
+        ["seed"], min_length=1, description="Prompt wordings: folders of config/prompts."
+    )
+    stimuli: Stimuli = Stimuli()
+    limit: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="Only the first so many trials."
+    )
+    results: Folder = Field("results", description="Folder that all results go to.")
+    engine: EngineName | None = Field(
+        None, description="Overrides every model's own engine when set."
+    )
+    gpus: Annotated[list[Name], BeforeValidator(_as_list)] = Field(
+        default_factory=list,
+        description="GPU tags in order of preference; models take their placement on the first.",
+    )
+    cluster: Name = Field(
+        "nrp", description="Entry of config/clusters.yaml that says what tags are."
+    )
+    base_seed: int = Field(
+        1000, ge=0, le=2**53, description="Replication n starts from base_seed + n."
+    )
+    shuffle: bool = Field(True, description="Shuffle the trial order with the experiment's seed.")
+    generation: GenerationConfig = GenerationConfig()
+    requests: RequestsConfig = RequestsConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    serving: ServingConfig = ServingConfig()
+    extraction: ExtractionConfig = ExtractionConfig()
+    thresholds: Thresholds = Thresholds()
+    on_invalid: Literal["fail", "warn"] = Field(
+        "fail", description="What a failed threshold does to the run."
+    )
+    journal_dir: Folder = Field(
+        ".grace",
+        description="Folder of the journal of answers, and of servers' state.",
+    )
+    journal_timeout_s: Seconds = Field(
+        300, description="Seconds that the journal's volume may take to save answers."
+    )
+
+    @field_validator("models", "studies", "experiments", "variants", "gpus")
+    @classmethod
+    def _distinct(cls, values: list[str]) -> list[str]:
+        repeated = sorted({value for value in values if values.count(value) > 1})
+        if repeated:
+            raise ValueError(f"names {', '.join(repeated)} more than once")
+        return values
+
+    @property
+    def replication_indices(self) -> list[int]:
+        """The replication numbers to run, from 0."""
+        if isinstance(self.replications, int):
+            return list(range(self.replications))
+        return list(self.replications)
+
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+#: Methods whose size Grace knows; vLLM has more.
+QUANTISATIONS = (
+    "awq", "awq_marlin", "bitsandbytes", "fp8", "gptq", "gptq_marlin", "mxfp4",
+)  # fmt: skip
+
+
+class PlacementEntry(Strict):
+    """How a model runs on one kind of GPU. What is left out is as in the model's entry."""
+
+    gpus: Devices | None = Field(None, description="GPUs of one pod or machine.")
+    tensor_parallel_size: Devices | None = Field(
+        None, description="GPUs that share every layer; null for all of them."
+    )
+    name: Source | None = Field(None, description="Hub id of weights in this quantisation.")
+    revision: Revision | None = None
+    dtype: Dtype | None = None
+    quantization: Name | None = None
+    max_model_len: Length | None = None
+    cpu: Devices | None = Field(None, description="Cores of the pod.")
+    memory_mib: int | None = Field(
+        None, ge=1024, le=100_000_000, description="MiB of memory of the pod, without /dev/shm."
+    )
+    shm_mib: int | None = Field(
+        None, ge=0, le=100_000_000, description="MiB of /dev/shm, on top of memory."
+    )
+
+
+class ModelEntry(Strict):
+    """One entry of config/models.yaml."""
+
+    name: Source = Field(description="Hub id, or a folder below the project's root.")
+    engine: EngineName = "vllm"
+    revision: Revision | None = Field(None, description="Hub commit or tag; null takes the newest.")
+    dtype: Dtype = "bfloat16"
+    quantization: Name | None = Field(None, description="For example `awq`; null for none.")
+    max_model_len: Length = Field(4096, description="Prompt and answer together, in tokens.")
+    gpus: int = Field(1, ge=0, le=1024, description="GPUs needed; 0 runs on a CPU.")
+    tensor_parallel_size: Devices | None = Field(
+        None, description="GPUs that share every layer; null for all of them."
+    )
+    placements: dict[Name, PlacementEntry] = Field(
+        default_factory=dict, description="How it runs on other kinds of GPU, by tag."
+    )
+    replication_parallelism: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_REPLICATIONS,
+        description="Replications at once on a cluster; null: 3 on one GPU, else 1.",
+    )
+    runtime_min: int = Field(
+        480, ge=30, le=100_000, description="Minutes that one replication may take on a cluster."
+    )
+    parameters_b: Billions | None = Field(
+        None, description="Parameters in billions; says whether it fits a GPU."
+    )
+    weights_gib: Gib | None = Field(
+        None, description="GiB of weights, where they are published quantised."
+    )
+    cache_kib_per_token: Kib | None = Field(
+        None, description="KiB of key-value cache for a token, at 16 bits a number."
+    )
+    base_url: BaseUrl | None = Field(None, description="`endpoint` only: the API's base URL.")
+    api_key_env: Variable | None = Field(
+        None, description="`endpoint` only: environment variable that holds the key, in capitals."
+    )
+    reports_as: Text | None = Field(
+        None, description="`endpoint` only: the model's name in answers, where `name` is an alias."
+    )
+    tokenizer: Source | None = Field(None, description="Hub id or folder, where it is not `name`.")
+    tokenizer_revision: Revision | None = Field(
+        None, description="Hub commit or tag of `tokenizer`; null takes the newest."
+    )
+    reasoning_end: Text | None = Field(
+        None, description="Tag that closes a reasoning trace, for example `</think>`."
+    )
+
+    @field_validator("placements", mode="before")
+    @classmethod
+    def _empty_is_as_the_entry(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return {} if value is None else value
+        return {tag: {} if placed is None else placed for tag, placed in value.items()}
+
+    @model_validator(mode="after")
+    def _quantisation_has_a_size(self) -> Self:
+        if self.engine == "endpoint":
+            return self
+        known = {None, *QUANTISATIONS, self.quantization if self.weights_gib else None}
+        own = "give the size of its weights in `weights_gib`"
+        elsewhere = "make an entry of its own, with `weights_gib`"
+        for where, method, to_do in [
+            ("", self.quantization, own),
+            *(
+                (f" in `placements.{tag}`", placed.quantization, elsewhere)
+                for tag, placed in self.placements.items()
+            ),
+        ]:
+            if method not in known:
+                raise ValueError(
+                    f"`quantization`{where} is '{method}'.{nearest(str(method), QUANTISATIONS)}"
+                    f" Grace knows the sizes of {', '.join(QUANTISATIONS)}; for another method of"
+                    f" vLLM's, {to_do}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_are_shared_evenly(self) -> Self:
+        own = ("", self.gpus, self.tensor_parallel_size)
+        others = (
+            (f" in `placements.{tag}`", placed.gpus or self.gpus, placed.tensor_parallel_size)
+            for tag, placed in self.placements.items()
+        )
+        for where, gpus, size in [own, *others]:
+            if size is not None and gpus % size:
+                raise ValueError(
+                    f"`tensor_parallel_size`{where} is {size}, but must divide the number of GPUs,"
+                    f" which is {gpus}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _endpoint_has_url(self) -> Self:
+        if self.engine == "endpoint" and self.base_url is None:
+            raise ValueError("engine `endpoint` needs `base_url`")
+        return self
+
+
+class Models(Strict):
+    """config/models.yaml: model keys and their entries."""
+
+    models: dict[ModelKey, ModelEntry]
+
+
+def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
+    """Validate the merged config dict that Snakemake hands over.
+
+    `study1_csv` and `study2_csv` are short forms of `stimuli.study1` and `stimuli.study2`, and
+    win over them. Raises `ConfigError`.
+    """
+    merged = dict(values)
+    for study in STUDIES:
+        key = f"{study}_csv"
+        if key in merged:
+            short, stimuli = merged.pop(key), merged.get("stimuli") or {}
+            if not isinstance(short, str):
+                shown = "empty" if short is None else repr(short)
+                raise ConfigError(
+                    f"{source}: key '{key}' is {shown}, but: must be text, the path of a CSV file."
+                )
+            if not isinstance(stimuli, Mapping):
+                raise ConfigError(
+                    f"{source}: key 'stimuli' is {stimuli!r}, but: must map study1 and study2 to"
+                    " CSV files."
+                )
+            merged["stimuli"] = {**stimuli, study: short}
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise explain(source, error, Config) from None
+
+
+def load_models(path: Path) -> dict[str, ModelEntry]:
+    """Read config/models.yaml. Raises `ConfigError`."""
+    values = read_sheet(path, "model")
+    try:
+        return Models.model_validate({"models": values}).models
+    except ValidationError as error:
+        raise explain(str(path), error, Models, wrapped=True) from None
+
+
+def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
+    """The entries of the configured models, with the config's `engine` applied.
+
+    Raises `ConfigError` for a key that models.yaml does not hold.
+    """
+    chosen = {}
+    for key in config.models:
+        if key not in entries:
+            raise ConfigError(
+                f"config: unknown model '{key}' in `models`.{nearest(key, entries)}"
+                f" config/models.yaml holds: {', '.join(sorted(entries))}."
+            )
+        entry = entries[key]
+        if config.engine is not None and config.engine != entry.engine:
+            try:
+                entry = ModelEntry.model_validate({**entry.model_dump(), "engine": config.engine})
+            except ValidationError as error:
+                raise explain(
+                    f"config: engine={config.engine} for model '{key}'", error, ModelEntry
+                ) from None
+        chosen[key] = entry
+    return chosen
+
+
+def check_lengths(config: Config, models: Mapping[str, ModelEntry]) -> None:
+    """Raise `ConfigError` where the longest answer leaves a model no room for a prompt.
+
+    A model at an endpoint is as long as its server says.
+    """
+    most = config.generation.max_tokens
+    lines = [
+        f"config: `generation.max_tokens` is {most}, but model '{key}' holds prompt and answer"
+        f" together in {entry.max_model_len} tokens. Lower it, or raise `max_model_len` of '{key}'"
+        " in config/models.yaml, if the model can hold more."
+        for key, entry in models.items()
+        if entry.engine != "endpoint" and most >= entry.max_model_len
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))

@@ -1,0 +1,129 @@
+"""What a declaration says of the analysis: labels, responses, contrasts, models, people, theory."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+Value = StrictInt | StrictFloat | StrictStr
+#: A cell or part of one: values by factor.
+Cell = dict[str, Value]
+
+
+class Part(BaseModel):
+    """A part of a declaration."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_by_name=False,
+        validate_by_alias=True,
+    )  # fmt: skip
+
+
+class Labels(Part):
+    """What an option is in a trial, so that options that differ by trial are counted alike."""
+
+    query: str = Field(description="Name of the query, and of experiment 1's field.")
+    of: dict[str, str] = Field(
+        min_length=2, description="Expression over columns and `option`; exactly one must hold."
+    )
+    columns: str = Field("prob_{label}", description="Columns of the summed probabilities.")
+
+
+class Response(Part):
+    """A number that is analysed by cell."""
+
+    name: str
+    exp1: str | None = Field(None, description="Expression over experiment 1's columns.")
+    exp2: str | None = Field(None, description="Column of experiment 2, or expression over them.")
+    range: list[float] | None = Field(None, min_length=2, max_length=2)
+    unit: str | None = None
+
+
+class PublishedTest(Part):
+    """People's test of a contrast, as published."""
+
+    t: float
+    df: float | None = None
+    p: str | float | None = None
+    n: int | None = None
+
+
+class Contrast(Part):
+    """A planned difference of a response between two cells."""
+
+    name: str
+    response: str
+    higher: Cell = Field(min_length=1, description="Where the response is expected to be higher.")
+    lower: Cell = Field(min_length=1)
+    people: PublishedTest | None = None
+    cite: str | None = None
+
+
+class MixedModel(Part):
+    """A mixed model of a response."""
+
+    name: str
+    response: str
+    formula: str = Field(description="Such as 'response ~ role + (1 | item)'.")
+    family: Literal["gaussian", "binomial"] = "gaussian"
+    compare: list[str] = Field([], description="Terms of which a model without them is compared.")
+
+
+class People(Part):
+    """Human answers."""
+
+    file: str = Field(description="CSV file, relative to the study's folder.")
+    kind: Literal["trials", "cells"] = "trials"
+    source: str = Field("human", description="How tables name these answers.")
+    columns: dict[str, str] = Field(
+        {}, description="What each column of ours is in the file, if it is named otherwise."
+    )
+    values: dict[str, dict[str, Value]] = Field(
+        {}, description="By column of ours: what a text of the file stands for."
+    )
+    cite: str | None = None
+
+
+class Theory(Part):
+    """A model of people: a pure function in the study's theory.py."""
+
+    source: str = Field(description="How tables name it.")
+    function: str = Field(description="Function of theory.py.")
+    arguments: list[str] = Field([], description="Factors that it takes, by position.")
+    cells: dict[str, list[Value]] = Field(
+        {}, description="Values of these and other factors of which every combination is a cell."
+    )
+    where: str | None = Field(None, description="Expression that leaves cells out.")
+    parameters: dict[str, Value | list[Value]] = Field({}, description="Passed by name.")
+    files: dict[str, str] = Field({}, description="Paths that are passed by name.")
+    outcome: list[str] = Field(
+        [], description="Columns that tell apart what a cell's probabilities are of."
+    )
+    cite: str | None = None
+    published: dict[str, Any] = {}
+
+
+class Figure(Part):
+    """A figure's file, caption and label."""
+
+    file: str | None = None
+    caption: str | None = None
+    label: str | None = None
+    leave_out: StrictBool = False
+
+
+class Analysis(Part):
+    """An analysis of the study's own."""
+
+    script: str = Field(description="R file with a function `analyse(input, output, params)`.")
+    tables: list[str] = Field([], description="<study>_<table>.csv for each.")
+    figures: dict[str, Figure] = {}
+    inputs: dict[str, str] = Field({}, description="Further files that it reads, by name.")
+
+
+class ReportSection(Part):
+    """The study's section of the report."""
+
+    category: str | None = Field(None, description="Heading; default: the title.")
+    section: str | None = Field(None, description="R Markdown file; default: a generic one.")

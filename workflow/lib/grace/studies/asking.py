@@ -1,0 +1,223 @@
+"""What a study asks: its trials, prompts and questions.
+
+A study knows nothing of engines or Snakemake. How its answers are read stands in other modules
+(`grace.studies.answers`, `grace.studies.distributions`), so that reading them differently asks
+nothing anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from grace.digests import digest
+from grace.prompts.plain_text import is_blank, shortened
+from grace.prompts.variants import PromptSet
+from grace.studies.declaration import Declaration, Options, Score, filled
+from grace.studies.expressions import Expression, Patterns, Text
+from grace.studies.trials import Trial, TrialError, TrialReader
+
+Message = dict[str, str]
+EXPERIMENTS = ("exp1", "exp2")
+_NO_PATTERNS = Patterns({}, "options")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One prompt with a closed set of answer options."""
+
+    name: str
+    messages: tuple[Message, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QueryForm:
+    """One query of a declaration, for one combination of its `each`."""
+
+    name: str
+    entry: Score
+    factors: Mapping[str, Any]
+
+
+def combinations(factors: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every combination of factors' values, the last factor changing fastest."""
+    return [dict(zip(factors, values, strict=True)) for values in product(*factors.values())]
+
+
+def query_forms(declaration: Declaration) -> tuple[QueryForm, ...]:
+    """Experiment 2's queries, in order."""
+    return tuple(
+        QueryForm(filled(entry.name, factors), entry, factors)
+        for entry in declaration.score
+        for factors in combinations(entry.each)
+    )
+
+
+def fixed_options(options: Options) -> tuple[str, ...] | None:
+    """The options, where they are the same in every trial."""
+    if options.texts is not None:
+        return tuple(options.texts)
+    if options.product is not None:
+        text = Text(options.text or "", "options.text")
+        return tuple(text.render(each, _NO_PATTERNS) for each in combinations(options.product))
+    return None
+
+
+class StudyDesign:
+    """What one study asks. Raises `ConfigError` for a declaration that cannot be."""
+
+    def __init__(self, name: str, folder: Path, declaration: Declaration, source: str) -> None:
+        self.name = name
+        #: The folder of study.yaml, and that file as messages name it.
+        self.folder, self.source = folder, source
+        self.declaration = declaration
+        self.key_columns = tuple(declaration.stimuli.key)
+        self.column_aliases: Mapping[str, str] = {
+            alias: column
+            for column, held in declaration.stimuli.columns.items()
+            for alias in held.aliases
+        }
+        self.trial_reader = TrialReader(declaration.stimuli, f"{source}: stimuli")
+        self.variables = {
+            variable: Expression(text, f"{source}: variables.{variable}")
+            for variable, text in declaration.variables.items()
+        }
+        self.query_forms = query_forms(declaration)
+        #: Prompt templates by experiment.
+        self.templates: Mapping[str, tuple[str, ...]] = {
+            "exp1": (declaration.generate.template,) if declaration.generate else (),
+            "exp2": tuple(dict.fromkeys(entry.template for entry in declaration.score)),
+        }
+        self._fixed = {form.name: fixed_options(form.entry.options) for form in self.query_forms}
+
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """The experiments that it declares."""
+        return tuple(name for name in EXPERIMENTS if self.templates[name])
+
+    @property
+    def stimuli_file(self) -> Path:
+        """The file of trials that the declaration names."""
+        return self.beside(self.declaration.stimuli.file)
+
+    @property
+    def prompts_folder(self) -> Path:
+        """The folder of prompt folders, one a wording."""
+        return self.beside(self.declaration.prompts)
+
+    def wording(self, variant: str) -> PromptSet:
+        """The templates of a variant. Raises `ConfigError` where the study has none."""
+        return PromptSet(self.prompts_folder / variant)
+
+    def beside(self, path: str) -> Path:
+        """A path of the declaration, which is relative to its folder."""
+        return Path(os.path.normpath(self.folder / path))
+
+    def input_columns(self) -> tuple[str, ...]:
+        """The stimuli file's columns, in order."""
+        return tuple(self.declaration.stimuli.columns)
+
+    def trial(self, cells: Mapping[str, Any]) -> Trial:
+        """A row of the stimuli. Raises `TrialError`."""
+        trial = self.trial_reader.trial(cells)
+        for form in self.query_forms:
+            columns = form.entry.options.columns
+            if columns is not None:
+                _refuse_equal([str(trial[column]) for column in columns], columns)
+        return trial
+
+    def options(self, form: QueryForm, trial: Trial) -> tuple[str, ...]:
+        """A query's options in a trial."""
+        fixed = self._fixed[form.name]
+        if fixed is not None:
+            return fixed
+        return tuple(str(trial[column]) for column in form.entry.options.columns or ())
+
+    def values(self, trial: Trial) -> dict[str, Any]:
+        """What templates see of a trial."""
+        known, patterns = trial.all(), self.trial_reader.patterns
+        return {name: each.value(known, patterns) for name, each in self.variables.items()}
+
+    def messages(self, trial: Trial, prompts: PromptSet) -> tuple[Message, ...]:
+        """Experiment 1's chat messages."""
+        (template,) = self.templates["exp1"]
+        return prompts.render(template, self.values(trial))
+
+    def queries(self, trial: Trial, prompts: PromptSet) -> tuple[Query, ...]:
+        """Experiment 2's queries."""
+        values = self.values(trial)
+        return tuple(
+            Query(
+                form.name,
+                prompts.render(form.entry.template, {**values, **form.factors}),
+                self.options(form, trial),
+            )
+            for form in self.query_forms
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the whole declaration."""
+        return digest(self.declaration.model_dump(mode="json"))
+
+    @cached_property
+    def _seen(self) -> dict[str, Any]:
+        """The columns, and each variable with all that it is computed from."""
+        stimuli = self.declaration.stimuli
+        return {
+            "columns": {name: column.type for name, column in stimuli.columns.items()},
+            "variables": {
+                name: [each.source, self._behind(each)] for name, each in self.variables.items()
+            },
+        }
+
+    def _behind(self, expression: Expression) -> dict[str, Any]:
+        """The patterns and derived columns that an expression uses, and what those use."""
+        stimuli, reader = self.declaration.stimuli, self.trial_reader
+        found: dict[str, Any] = {}
+        pending = [expression]
+        while pending:
+            current = pending.pop()
+            patterns = set(current.patterns)
+            for name in current.names & (stimuli.derived.keys() - found.keys()):
+                found[name] = stimuli.derived[name].value or stimuli.derived[name].of
+                pending.append(reader.derivations[name].value)
+                patterns |= {f"{name} {label}" for label in stimuli.derived[name].classes or {}}
+            for name in patterns:
+                found[f"patterns.{name}"] = reader.patterns.resolved(name)
+                pending += reader.patterns.expressions(name)
+        return found
+
+    def asking_digest(self, experiment: str) -> str:
+        """Digest of all in the declaration that decides what the experiment asks.
+
+        Trials and templates count by their own contents, elsewhere; conditions only refuse rows.
+        """
+        declared = self.declaration
+        asked: Any = None
+        if experiment == "exp1":
+            asked = declared.generate and declared.generate.template
+        else:
+            asked = [
+                [form.name, dict(form.factors), form.entry.template,
+                 form.entry.options.model_dump(exclude_none=True)]
+                for form in self.query_forms
+            ]  # fmt: skip
+        return digest({**self._seen, "asked": asked})
+
+
+def _refuse_equal(options: list[str], columns: list[str]) -> None:
+    for index, option in enumerate(options):
+        if is_blank(option):
+            raise TrialError([f"{columns[index]} is {shortened(option)}: an option must be a text"])
+        if option in options[:index]:
+            other = columns[options.index(option)]
+            raise TrialError(
+                [f"{columns[index]} and {other} are both {shortened(option)}: options must differ"]
+            )

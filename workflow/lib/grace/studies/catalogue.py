@@ -1,0 +1,86 @@
+"""Which studies a run has: bundled ones by name, a user's own by folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from grace.errors import ConfigError
+from grace.settings.explain import nearest
+from grace.studies.reading import FILE, read_study
+from grace.studies.study import Study
+
+#: Where the bundled studies lie in a project.
+BUNDLED = "studies"
+
+
+def bundled_names(root: Path) -> list[str]:
+    """Names of the studies that come with Grace, sorted."""
+    return sorted(path.parent.name for path in (root / BUNDLED).glob(f"*/{FILE}"))
+
+
+def load_studies(names: Sequence[str], root: Path, user_dir: Path) -> dict[str, Study]:
+    """The studies of a config, by their names, in its order.
+
+    A name without '/' is a bundled study's; anything else is a folder, relative to `user_dir`.
+    `root` is where Grace itself lies. Raises `ConfigError`.
+    """
+    found: dict[str, Study] = {}
+    folders: dict[str, Path] = {}
+    for name in names:
+        folder = study_folder(name, root, user_dir)
+        study = read_study(folder, name if "/" in name else f"{BUNDLED}/{name}")
+        if study.name in found:
+            raise ConfigError(
+                f"config: `studies` names {study.name} twice: {folders[study.name]} and {folder}."
+                " Tables and files carry the folder's name, so two studies cannot share one:"
+                " rename a folder, or leave one out."
+            )
+        found[study.name], folders[study.name] = study, folder
+    return found
+
+
+def study_folder(name: str, root: Path, user_dir: Path) -> Path:
+    """The folder that an entry of `studies` names. Raises `ConfigError`."""
+    if "/" not in name:
+        folder = root / BUNDLED / name
+        known = bundled_names(root)
+        if name not in known:
+            hint = nearest(name, known)
+            beside = (
+                f" The folder {name} of yours is named './{name}'."
+                if (user_dir / name / FILE).is_file()
+                else ""
+            )
+            raise ConfigError(
+                f"config: unknown study '{name[:60]}' in `studies`.{hint}{beside} Bundled studies:"
+                f" {', '.join(known)}; a study of your own is named by its folder, such as"
+                " './my-study'."
+            )
+        return folder
+    folder = user_dir / name
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "there is no such folder"
+        raise ConfigError(
+            f"config: `studies` names '{name[:200]}': {what}. A study is a folder with a {FILE}."
+        )
+    return folder.resolve()
+
+
+def bundled(root: Path, *names: str) -> dict[str, Study]:
+    """Bundled studies by name; all of them by default. Raises `ConfigError`."""
+    return load_studies(names or bundled_names(root), root, root)
+
+
+def study_of_job(told: Mapping[str, str]) -> Study:
+    """The study that a job is told of, as `Project.study_jobs` gives it.
+
+    Raises `ConfigError` where its declaration is not the one that the job was planned with.
+    """
+    study = read_study(Path(told["folder"]), told["folder"])
+    if study.digest != told["digest"]:
+        raise ConfigError(
+            f"{study.source}: was edited after this run had read it. Run again: what the edit"
+            " concerns is made anew."
+        )
+    return study

@@ -1,0 +1,362 @@
+"""A study's declaration, `study.yaml`, key by key: what is asked, and how answers are read.
+
+What is analysed by what is in `grace.studies.analysis_parts`. `python -m grace.schemas` makes
+workflow/schemas/study.schema.json of these models, for editors, and docs/study_reference.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+
+from grace.studies.analysis_parts import (
+    Analysis,
+    Contrast,
+    Figure,
+    Labels,
+    MixedModel,
+    Part,
+    People,
+    ReportSection,
+    Response,
+    Theory,
+)
+from grace.studies.expressions import IDENTIFIER, RESERVED
+
+#: Names of studies: they stand in paths, labels and options of the command line.
+STUDY_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+def identifier(name: str) -> str:
+    """A name that expressions can use. Raises `ValueError`."""
+    if not IDENTIFIER.fullmatch(name):
+        raise ValueError(
+            "must consist of letters, digits and '_', and begin with a letter; a column that the"
+            " file calls otherwise gets `aliases`"
+        )
+    if name in RESERVED:
+        raise ValueError("means something else in expressions; choose another name")
+    return name
+
+
+Identifier = Annotated[str, AfterValidator(identifier)]
+Value = StrictInt | StrictFloat | StrictStr
+Texts = list[StrictStr]
+Factors = dict[Identifier, Annotated[list[Value], Field(min_length=1)]]
+
+
+class Condition(Part):
+    """Something that must hold; else the message is shown."""
+
+    given: dict[Identifier, str] = Field(
+        {}, description="Expressions with names of their own, for `when` and `message`."
+    )
+    when: str = Field(description="Expression that must be true.")
+    message: str = Field(description="What is wrong if it is not; may hold {{ expressions }}.")
+
+
+def _column(value: object) -> object:
+    return {"type": value} if isinstance(value, str) else value
+
+
+class Column(Part):
+    """A column of the stimuli; `text` alone is short for `{type: text}`."""
+
+    type: Literal["text", "integer", "number"] = "text"
+    aliases: Texts = Field([], description="Other names that a file may have for it.")
+    empty: StrictBool = Field(False, description="Whether a text may be empty.")
+    levels: list[Value] | None = Field(None, min_length=1, description="The values allowed.")
+    minimum: float | None = None
+    maximum: float | None = None
+    conditions: list[Condition] = Field([], description="Over `value`, the column's own.")
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Column:
+        if self.type == "text" and (self.minimum is not None or self.maximum is not None):
+            raise ValueError("a column of type text has no minimum and no maximum")
+        if self.type != "text" and self.empty:
+            raise ValueError("only a column of type text may be empty")
+        wanted = {"text": str, "integer": int, "number": (int, float)}[self.type]
+        for level in self.levels or []:
+            if not isinstance(level, wanted) or isinstance(level, bool):  # type: ignore[arg-type]
+                raise ValueError(f"the level {level!r} is no {self.type}")
+        return self
+
+
+class Derived(Part):
+    """A column computed from others: `value`, or the one of `classes` that the text fits."""
+
+    value: str | None = Field(None, description="Expression over the columns.")
+    of: str | None = Field(None, description="Expression that gives a text to be classified.")
+    classes: dict[str, str] | None = Field(
+        None, description="Pattern of each class; exactly one must fit the whole text."
+    )
+    message: str | None = Field(None, description="Why a row is refused that fits none or two.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Derived:
+        classified = (self.of, self.classes, self.message)
+        if (self.value is None) == (None in classified) or (
+            self.value is not None and classified != (None, None, None)
+        ):
+            raise ValueError("must hold either `value`, or `of`, `classes` and `message`")
+        return self
+
+
+class Stimuli(Part):
+    """The file of trials, one a row."""
+
+    file: str = Field("stimuli.csv", description="CSV file, relative to the study's folder.")
+    key: list[str] = Field(min_length=1, description="Columns that together identify a trial.")
+    columns: dict[Identifier, Annotated[Column, BeforeValidator(_column)]] = Field(
+        min_length=1, description="Columns, in the order of the file."
+    )
+    conditions: list[Condition] = Field([], description="Over each row, after its columns.")
+    patterns: dict[Identifier, str] = Field(
+        {}, description="Regular expressions of Python, which ignore case, by name."
+    )
+    derived: dict[Identifier, Derived] = Field(
+        {}, description="Columns computed from others; tables may hold them, too."
+    )
+
+
+class AnswerField(Part):
+    """A field of an answer."""
+
+    type: Literal["text", "integer", "number"] = "text"
+    group: str | None = Field(
+        None, alias="from", description="Group of the pattern, if it is named otherwise."
+    )
+    levels: list[Value] | dict[str, str] | None = Field(
+        None,
+        description="The values allowed; with a pattern each, the first that fits the whole text.",
+    )
+    levels_from: Texts | None = Field(
+        None, description="Columns that hold the values allowed, where they differ by trial."
+    )
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Messages(Part):
+    """What is said where an answer cannot be read."""
+
+    none: str | None = Field(None, description="Default: '<what> not found'.")
+    several: str | None = Field(
+        None, description="Default: '<what> given more than once, differently'."
+    )
+
+
+class Refusal(Part):
+    """What around a match makes the answer unusable."""
+
+    before: str | None = Field(None, description="Pattern, searched in what stands before.")
+    after: str | None = Field(None, description="Pattern that what follows begins with.")
+    look_back: int = Field(
+        120, ge=1, le=10_000, description="Characters before that are looked at."
+    )
+    message: str
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Refusal:
+        if (self.before is None) == (self.after is None):
+            raise ValueError("must hold either `before` or `after`")
+        return self
+
+
+class Further(Part):
+    """Further mentions in a group of the match, which count as said, too."""
+
+    group: str = Field(alias="in")
+    pattern: str
+
+
+class Reading(Part):
+    """One pattern and the fields that it finds."""
+
+    what: str = Field(description="What is read, in words, for messages.")
+    each: Factors = Field({}, description="Read once for each value; the group of that name is it.")
+    pattern: str
+    not_after: str | None = Field(
+        None, description="Pattern; a match behind a text that it fits does not count."
+    )
+    look_back: int = Field(40, ge=1, le=10_000, description="Characters that `not_after` sees.")
+    further: Further | None = None
+    fields: dict[str, AnswerField] = Field(min_length=1)
+    messages: Messages = Messages()
+    refuse: list[Refusal] = []
+
+
+class Example(Part):
+    """An answer, and what must be read of it."""
+
+    answer: str
+    fields: dict[str, StrictInt | StrictFloat | StrictStr | None] = Field(min_length=1)
+
+
+class Generate(Part):
+    """Experiment 1: the model writes an answer, which patterns read."""
+
+    template: str = Field(description="File in the prompt folder.")
+    ignore: str | None = Field(None, description="Pattern that is deleted before reading.")
+    form: str = Field(
+        description="Pattern of a whole answer in the form asked for: extraction_confidence 1."
+    )
+    patterns: dict[Identifier, str] = Field({}, description="Patterns for reading, by name.")
+    read: list[Reading] = Field(min_length=1)
+    derived: dict[Identifier, str] = Field(
+        {}, description="Texts made of fields, once all are read."
+    )
+    checks: list[Condition] = Field(
+        [], description="Over the fields, where all are there; else the flag out_of_range."
+    )
+    examples: list[Example] = Field(
+        min_length=1, description="Answers that must be read so: the patterns' own test."
+    )
+
+
+def _options(value: object) -> object:
+    return {"texts": value} if isinstance(value, list) else value
+
+
+class Options(Part):
+    """The options of a query: a list, a product of factors, or columns of the stimuli."""
+
+    texts: Texts | None = Field(None, min_length=2, description="The options themselves.")
+    product: dict[Identifier, Texts] | None = Field(
+        None, min_length=1, description="Factors, of which every combination is an option."
+    )
+    text: str | None = Field(None, description="An option of the product, with {{ factor }}.")
+    columns: Texts | None = Field(
+        None, min_length=2, description="Columns that hold the options, where they differ by trial."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Options:
+        if [self.texts, self.product, self.columns].count(None) != 2:
+            raise ValueError("must be a list of texts, or hold either `product` or `columns`")
+        if (self.product is None) != (self.text is None):
+            raise ValueError("`text` belongs to `product`, and `product` needs it")
+        return self
+
+
+class Summaries(Part):
+    """Columns for a distribution's summaries."""
+
+    mean: str | None = None
+    std: str | None = None
+    entropy: str | dict[str, str] | None = Field(
+        None, description="In bits; for a product also by factor, with `joint` for the whole."
+    )
+
+
+class Score(Part):
+    """Experiment 2: one query, whose options get probabilities."""
+
+    name: str = Field(description="May hold {factor} of `each`.")
+    each: Factors = Field({}, description="Asked once for each value, which the template sees.")
+    template: str = Field(description="File in the prompt folder.")
+    options: Annotated[Options, BeforeValidator(_options)]
+    values: list[float] | None = Field(None, description="Numbers that the options stand for.")
+    columns: str = Field(
+        description="Column of an option's probability: {option}, {value}, {position} or a factor."
+    )
+    marginals: dict[str, str] = Field(
+        {}, description="Columns for the factors of a product, such as {frame: 'prob_{frame}'}."
+    )
+    summaries: Summaries = Summaries()
+
+
+class Continuation(Part):
+    """Experiment 2 without a question: options are texts that follow a context, or nothing."""
+
+    name: str
+    context: str | None = Field(None, description="Column of the text before; none: the beginning.")
+    options: Annotated[Options, BeforeValidator(_options)]
+    columns: str
+    summaries: Summaries = Summaries()
+
+
+class Tables(Part):
+    """Columns of the trials that tables show; by default all, and the derived ones."""
+
+    responses: Texts | None = None
+    probabilities: Texts | None = None
+
+
+class SeedOffsets(Part):
+    """Added to the replication's seed; two experiments of a run never have the same."""
+
+    exp1: int | None = Field(None, ge=0, le=10**9)
+    exp2: int | None = Field(None, ge=0, le=10**9)
+
+
+def _citations(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Declaration(Part):
+    """study.yaml."""
+
+    title: str
+    summary: str
+    cite: Annotated[Texts, BeforeValidator(_citations)] = Field(
+        [], description="What to cite, one entry a work."
+    )
+    licence: str | None = Field(None, description="Of the items, such as CC-BY-4.0.")
+    stimuli: Stimuli
+    prompts: str = Field("prompts", description="Folder of prompt folders, one a wording.")
+    variables: dict[Identifier, str] = Field(
+        {}, description="What templates see: expressions over columns and derived columns."
+    )
+    generate: Generate | None = None
+    score: list[Score] = []
+    continuations: list[Continuation] = []
+    tables: Tables = Tables()
+    labels: Labels | None = None
+    factors: list[str] = Field([], description="Columns that make the cells of the analysis.")
+    item: str | None = Field(None, description="Column of the random unit; default: the first key.")
+    responses: list[Response] = []
+    contrasts: list[Contrast] = []
+    models: list[MixedModel] = []
+    people: People | None = None
+    theory: list[Theory] = []
+    analysis: Literal["generic"] | Analysis = "generic"
+    report: ReportSection = ReportSection()
+    figures: dict[str, Figure] = {}
+    seed_offset: SeedOffsets = SeedOffsets()
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Declaration:
+        if not (self.generate or self.score or self.continuations):
+            raise ValueError("must hold `generate`, `score` or `continuations`: it asks nothing")
+        return self
+
+
+#: Short forms, for the JSON schema: what a value may be instead.
+SHORT_FORMS: dict[str, dict[str, Any]] = {
+    "Column": {"enum": ["text", "integer", "number"]},
+    "Options": {"type": "array", "items": {"type": "string"}, "minItems": 2},
+    "cite": {"type": "string"},
+}
+
+
+def filled(form: str, values: Mapping[str, Any]) -> str:
+    """A name such as `state{state}` for some values; an apostrophe is left out of names."""
+    return re.sub(
+        r"\{(\w+)\}",
+        lambda found: str(values[found[1]]) if found[1] in values else found[0],
+        form,
+    )
