@@ -23,7 +23,10 @@ class Part(BaseModel):
 class Labels(Part):
     """What an option is in a trial, so that options that differ by trial are counted alike."""
 
-    query: str = Field(description="Name of the query, and of experiment 1's field.")
+    queries: list[str] = Field(min_length=1, description="Queries whose options have the labels.")
+    field: str | None = Field(
+        None, description="Experiment 1's field that holds an option; its column <field>_label."
+    )
     of: dict[str, str] = Field(
         min_length=2, description="Expression over columns and `option`; exactly one must hold."
     )
