@@ -145,7 +145,7 @@ class StudyDesign:
         forms = self.forms_asked(trial)
         if self.query_forms and not forms:
             raise TrialError(
-                ["none of the study's queries is asked of it: see `when` in study.yaml"]
+                ["no query is asked of it: see `when` in study.yaml"]
             )
         for form in forms:
             columns = form.entry.options.columns
