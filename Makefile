@@ -40,7 +40,7 @@ lint: setup-dev ## Formatters, linters and types, without changing a file
 	$(IN_VENV) ruff format --check .
 	$(IN_VENV) snakefmt --check Snakefile workflow
 	$(IN_VENV) mypy
-	Rscript --vanilla -e 'found <- lapply(c("scripts", "workflow"), lintr::lint_dir)' \
+	Rscript --vanilla -e 'found <- lapply(c("scripts", "studies", "workflow"), lintr::lint_dir)' \
 		-e 'invisible(lapply(found, print)); quit(status = 1L * any(lengths(found) > 0))'
 	shellcheck -x scripts/lib/*.sh scripts/setup/*.sh scripts/cluster/*.sh tests/cluster/*.sh .ci/run
 	$(IN_VENV) snakemake --lint

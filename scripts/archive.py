@@ -7,8 +7,16 @@ if __name__ == "__main__":
     from grace.runs.scripting import job
 
     with job(snakemake, __file__):
+        from grace.errors import RecordError
+        from grace.places import is_used_from_elsewhere
         from grace.provenance.archive import archive
 
+        if is_used_from_elsewhere(Path(__file__).resolve().parents[1]):
+            raise RecordError(
+                "not archived: an archive holds the workflow, too, so it is made in a checkout of"
+                " Grace. This folder uses Grace from elsewhere: run it in a checkout, with your"
+                " config and files in it, to archive it."
+            )
         digest = archive(
             Path(),
             str(snakemake.input.report),

@@ -24,7 +24,7 @@ write_report <- function(folder, output) {
   said <- suppressWarnings(system2("pandoc", shQuote(c(
     "--sandbox", "--from", markdown, "--to", "html5", "--toc", "--toc-depth", "2", "--quiet",
     "--template", file.path(folder, "lib", "report_page.html"),
-    "--variable", "pagetitle=Grace: two pragmatics studies on language models",
+    "--variable", paste0("pagetitle=", page_title(studies)),
     "--output", page, words
   )), stdout = TRUE, stderr = TRUE))
   if (!is.null(attr(said, "status")) || !file.exists(page)) {
@@ -44,7 +44,7 @@ if (exists("snakemake")) {
     write_report(snakemake@scriptdir, snakemake@output[[1L]])
     message(sprintf(
       "report: %d models, %d tables, %d checks", length(unique(quality$label)),
-      length(study1) + length(study2), nrow(checks)
+      sum(lengths(lapply(studies, `[[`, "tables"))), nrow(checks)
     ))
   })
 }

@@ -24,7 +24,7 @@ list_files() {
                 [ ! -f "$file" ] || grep -qxF -- "${file%%/*}" <<<"$results" || printf '%s\n' "$file"
             done
     else
-        find Snakefile workflow config profiles envs scripts resources -type f \
+        find Snakefile workflow config profiles envs scripts studies resources -type f \
             -not -path '*/__pycache__/*'
     fi | LC_ALL=C sort
 }

@@ -1,5 +1,13 @@
-# Reading, grouping and writing shared by the two analyses and the report.
+# Reading, grouping and writing shared by the analyses and the report.
 # Source after nothing; needs data.table.
+
+`%or%` <- function(value, default) if (is.null(value)) default else value
+
+#' A study's declaration from JSON, as nested lists. JSON, since Snakemake writes the keys of a dict
+#' into R's code as they are.
+read_declaration <- function(json) {
+  if (is.null(json)) list() else jsonlite::fromJSON(json, simplifyVector = FALSE)
+}
 
 #' Read the analysis-ready table of a study, checked and typed.
 #'
@@ -140,9 +148,21 @@ by_group <- function(table, keys, fn) {
   }))
 }
 
+#' What tells one model's rows from another's.
+model_keys <- c("label", "model_key", "model_name", "variant")
+
+#' Which rows are a language model's, not those of people or of a cognitive model.
+is_model <- function(rows) rows$experiment %in% c("exp1", "exp2")
+
 #' The rows of people or of a cognitive model; a language model may have the same name.
 reference_rows <- function(table, label) {
   table[table$label == label & table$experiment == "reference", , drop = FALSE]
+}
+
+#' Cells of the generic analysis without options' probabilities that a response repeats.
+without_repeats <- function(cells) {
+  single <- cells$response[is.na(cells$distribution)]
+  cells[is.na(cells$distribution) | !is_model(cells) | !cells$response %in% single, , drop = FALSE]
 }
 
 #' Stack tables; columns that a table lacks are NA. Tables without rows give one, with the columns
@@ -181,9 +201,7 @@ read_result <- function(paths, name) {
   path <- paths[basename(paths) == paste0(name, ".csv")]
   if (length(path) == 0L) return(NULL)
   # A model may be called 1.50, which is not 1.5.
-  named <- intersect(
-    c("label", "model_key", "model_name", "variant"), names(read_csv(path[1L], nrows = 0L))
-  )
+  named <- intersect(model_keys, names(read_csv(path[1L], nrows = 0L)))
   table <- read_csv(path[1L], colClasses = list(character = named))
   if ("note" %in% names(table)) table$note <- ifelse(is.na(table$note), "", table$note)
   table
@@ -206,7 +224,7 @@ quality_table <- function(table, parsed, masses) {
     # Experiment 2 samples no answers, and its measurements carry no times.
     rows$answered_at <- if (experiment == "exp1") rows$response_timestamp else NA_character_
     rows <- rows[rows$run, , drop = FALSE]
-    by_group(rows, c("label", "model_key", "model_name", "variant"), function(piece) {
+    by_group(rows, model_keys, function(piece) {
       data.frame(
         experiment = experiment,
         replications = length(unique(piece$replication)),

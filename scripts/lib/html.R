@@ -39,6 +39,9 @@ literal_text <- function(text, longest) {
   paste(c(shown, cut), collapse = "")
 }
 
+#' Foreign text for a place where Markdown is read, such as a heading.
+as_markdown <- function(values) literal(values)
+
 #' A piece of HTML for the report, which pandoc passes on as it is. All text in it is `literal`.
 html_block <- function(...) {
   html <- paste0(c(...), collapse = "\n")

@@ -85,8 +85,6 @@ input_digests <- function(inputs, results) {
   as.list(digests)
 }
 
-`%or%` <- function(value, default) if (is.null(value)) default else value
-
 #' The time in UTC, ISO 8601, to the millisecond.
 utc_now <- function() format(Sys.time(), "%Y-%m-%dT%H:%M:%OS3+00:00", tz = "UTC")
 
@@ -119,6 +117,17 @@ loaded_versions <- function() {
   c(list(R = as.character(getRversion())), stats::setNames(versions, packages))
 }
 
+#' A file named as seen from scripts/, such as `../studies/...`, as seen from the project's root.
+from_root <- function(file) {
+  parts <- c("scripts", strsplit(file, "/", fixed = TRUE)[[1L]])
+  kept <- character(0)
+  for (part in parts) {
+    up <- part == ".." && length(kept) > 0L && utils::tail(kept, 1L) != ".."
+    kept <- if (up) utils::head(kept, -1L) else c(kept, part)
+  }
+  paste(kept, collapse = "/")
+}
+
 #' Run a job's work: logged, on inputs that are whole, and with its outputs recorded.
 #'
 #' @param script Name of the file in scripts/ that the rule runs.
@@ -136,7 +145,7 @@ run_job <- function(snakemake, script, expression) {
   params <- named(snakemake@params)
   files <- unique(c(script, unlist(params[["code"]][["scripts"]])))
   code <- lapply(file.path(snakemake@scriptdir, files), file_sha256)
-  names(code) <- file.path("scripts", files)
+  names(code) <- vapply(files, from_root, character(1L))
   facts <- c(
     list(
       rule = snakemake@rule, wildcards = as_object(named(snakemake@wildcards)), started = started,

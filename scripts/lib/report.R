@@ -43,6 +43,13 @@ report_notes <- new.env()
 set_report_notes <- function(params) {
   report_notes$origins <- params[["origins"]]
   report_notes$generation <- params[["generation"]]
+  report_notes$numbers <- c(Table = 0L, Figure = 0L)
+}
+
+#' A caption with the next number of its kind, "Table" or "Figure", before it.
+numbered <- function(kind, caption) {
+  report_notes$numbers[[kind]] <- report_notes$numbers[[kind]] + 1L
+  sprintf("%s %d. %s", kind, report_notes$numbers[[kind]], caption)
 }
 
 #' A model's key, marked as its label is.
@@ -52,7 +59,10 @@ mark_keys <- function(keys) {
 
 #' A captioned table that scrolls sideways on small screens, with the notes that apply to the models
 #' and experiments in it; a sentence where it has no row. A long table is folded under its caption.
-show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L) {
+#'
+#' @param number Whether the caption gets a number; tables are numbered in the order shown.
+show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, number = TRUE) {
+  if (number) caption <- numbered("Table", caption)
   if (is.null(table) || nrow(table) == 0L) {
     return(html_block(paragraphs(sprintf("%s: nothing to show for this run.", caption), "empty")))
   }
@@ -84,13 +94,13 @@ looks_numeric <- function(column) {
   is.numeric(column) || all(grepl("^[<\u2212\u2013.0-9, /%()\\[\\]-]+$", text, perl = TRUE))
 }
 
-#' Figures of a study in the order given, each with its caption and the notes that apply to these
-#' rows; those absent are left out.
+#' Figures of a study in the order given, each with its number, its caption and the notes that apply
+#' to these rows; those absent are left out.
 show_figures <- function(paths, wanted, rows) {
   said <- notes_below(rows, report_notes)
   parts <- lapply(names(wanted), function(name) {
     path <- paths[basename(paths) == paste0(name, ".png")]
-    if (length(path) > 0L) figure_html(path[1L], wanted[[name]], said)
+    if (length(path) > 0L) figure_html(path[1L], numbered("Figure", wanted[[name]]), said)
   })
   if (length(unlist(parts)) > 0L) html_block(unlist(parts))
 }
@@ -106,7 +116,8 @@ show_failed <- function(json) {
       Model = mark_keys(failed$model), Replication = failed$replication, "Failed at" = step,
       Reason = failed$reason, check.names = FALSE
     ),
-    "Not in this report: what failed when it was made. The same command tries it again."
+    "Not in this report: what failed when it was made. The same command tries it again.",
+    number = FALSE
   )
 }
 
@@ -231,132 +242,6 @@ in_experiment <- c(
 )
 
 no_answer <- "No usable answer in this run."
-
-#' Findings of study 1, one sentence a model and experiment, all from the tables, named by the
-#' model's label.
-findings_study1 <- function(tables) {
-  distances <- tables$distances
-  if (is.null(distances) || nrow(distances) == 0L) return(no_answer)
-  groups <- unique(distances[c("label", "experiment")])
-  said <- vapply(seq_len(nrow(groups)), function(i) {
-    mine <- function(table) {
-      here <- table$label == groups$label[i] & table$experiment == groups$experiment[i]
-      table[here, , drop = FALSE]
-    }
-    rsa <- mine(distances)
-    rsa <- rsa[rsa$reference == "rsa" & !is.na(rsa$jsd_bits), , drop = FALSE]
-    paste0(
-      sprintf("%s: ", in_experiment[[groups$experiment[i]]]),
-      sprintf(
-        "the favourite state is that of the RSA listener in %d of %d cells (mean JSD %s bits)",
-        sum(rsa$same_favourite), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
-      ),
-      sentence_cancellation(mine(tables$cancellation)), sentence_contrasts(mine(tables$contrasts)),
-      sentence_knowledge(mine(tables$knowledge)), "."
-    )
-  }, character(1L))
-  stats::setNames(said, groups$label)
-}
-
-sentence_cancellation <- function(rows) {
-  wanted <- rows$filter == "all answers" & rows$word == "two" & !is.na(rows$index)
-  rows <- rows[wanted, , drop = FALSE]
-  if (nrow(rows) == 0L) return("")
-  direction <- if (is.na(rows$ci_low[1L])) {
-    "no interval can be given"
-  } else if (rows$ci_low[1L] > 0) {
-    "the reading \"not all\" weakens when the speaker has not seen everything, as RSA predicts"
-  } else if (rows$ci_high[1L] < 0) {
-    "the reading \"not all\" gets stronger with less access, against RSA"
-  } else {
-    "its interval includes 0: no reliable cancellation"
-  }
-  sprintf(
-    "; cancellation index for \"two\" %s points (RSA %s): %s",
-    show_interval(rows$index[1L], rows$ci_low[1L], rows$ci_high[1L], 1),
-    show_number(rows$rsa[1L], 1), direction
-  )
-}
-
-sentence_contrasts <- function(rows) {
-  tested <- rows[!is.na(rows$same_pattern), , drop = FALSE]
-  if (nrow(tested) == 0L) return("; none of the planned contrasts can be tested")
-  sprintf(
-    "; %d of the %d planned contrasts that could be judged come out as in people",
-    sum(tested$same_pattern), nrow(tested)
-  )
-}
-
-sentence_knowledge <- function(rows) {
-  rows <- rows[!is.na(rows$p_knows), , drop = FALSE]
-  if (nrow(rows) == 0L) return("")
-  sprintf(
-    "; P(\"the speaker knows exactly\") is %s",
-    toString(sprintf("%s with access %d", show_number(rows$p_knows), rows$access))
-  )
-}
-
-#' Findings of study 2, one sentence a model and experiment, named by the model's label.
-findings_study2 <- function(tables) {
-  rows <- tables$human_comparison
-  if (is.null(rows)) return(no_answer)
-  human <- reference_rows(rows, "human")
-  rows <- rows[rows$experiment %in% names(in_experiment), , drop = FALSE]
-  if (nrow(rows) == 0L) return(no_answer)
-  said <- vapply(seq_len(nrow(rows)), function(i) {
-    row <- rows[i, ]
-    paste0(
-      sprintf("%s: ", in_experiment[[row$experiment]]),
-      sentence_distance(row), sentence_indirectness(row, human),
-      sentence_primary(tables$tests, row), "."
-    )
-  }, character(1L))
-  stats::setNames(said, rows$label)
-}
-
-sentence_distance <- function(row) {
-  if (is.na(row$jsd_bits)) return("no cell to compare with people")
-  sprintf(
-    paste(
-      "over %d of 96 cells (%s answers), r = %s and RMSE = %s to people, mean JSD %s bits",
-      "(sampling alone gives %s)"
-    ),
-    as.integer(row$n_cells), show_number(row$n_answers, 0), show_number(row$r),
-    show_number(row$rmse, 3),
-    show_number(row$jsd_bits, 3), show_number(row$jsd_floor_bits, 3)
-  )
-}
-
-sentence_indirectness <- function(row, human) {
-  goals <- c("informative", "social", "both")
-  mine <- unlist(row[paste0("indirectness_", goals)])
-  if (all(is.na(mine)) || nrow(human) == 0L) return("")
-  theirs <- unlist(human[1L, paste0("indirectness_", goals)])
-  known <- which(!is.na(mine))
-  most <- known[which.max(mine[known])]
-  sprintf(
-    "; indirectness is largest for the goal \"%s\" (%s; people %s there, largest for \"%s\")",
-    goals[most], show_number(mine[most]), show_number(theirs[most]), goals[which.max(theirs)]
-  )
-}
-
-sentence_primary <- function(tests, row) {
-  primary <- tests[grepl("(primary)", tests$test, fixed = TRUE), , drop = FALSE]
-  mine <- primary[primary$label == row$label & primary$experiment == row$experiment &
-    !is.na(primary$proportion), , drop = FALSE]
-  if (nrow(mine) == 0L) return("")
-  people <- reference_rows(primary, "human")
-  against <- if (is.na(mine$p[1L])) {
-    ""
-  } else {
-    sprintf(", p %s against chance", sub("^\\.", "= .", show_p(mine$p[1L])))
-  }
-  sprintf(
-    "; \"wasn't terrible\" at 0 hearts with both goals: %s%s%s",
-    show_interval(mine$proportion[1L], mine$ci_low[1L], mine$ci_high[1L]), against,
-    if (nrow(people) > 0L) sprintf(" (people %s)", show_number(people$proportion[1L])) else ""
-  )
-}
 
 #' The models with a usable answer or measurement, by label.
 usable_models <- function(qualities) unique(qualities$label[which(qualities$usable > 0)])

@@ -1,4 +1,4 @@
-# Statistics shared by the two studies. Base R only.
+# Statistics that studies share. Base R only.
 
 #' A seed for one group's random numbers, so that adding a model changes no other model's numbers.
 key_seed <- function(seed, ...) {
@@ -35,6 +35,26 @@ emd <- function(p, q) {
 }
 
 emd_rows <- function(p, q) apply(p, 1L, emd, q = q)
+
+#' Expected JSD (bits) between two samples from one distribution: what sampling alone produces.
+#'
+#' @param size Number of draws on the model's side; Inf if its distribution is known exactly.
+jsd_floor <- function(target, size, people, simulations, seed) {
+  if (anyNA(target) || is.na(people)) return(NA_real_)
+  set.seed(seed)
+  human <- stats::rmultinom(simulations, people, target)
+  model <- if (is.finite(size)) {
+    stats::rmultinom(simulations, size, target)
+  } else {
+    matrix(target, length(target), simulations)
+  }
+  mean(vapply(seq_len(simulations), function(i) jsd_bits(model[, i], human[, i]), numeric(1L)))
+}
+
+#' Pearson correlation; NA where a side does not vary.
+correlation <- function(x, y) {
+  if (length(x) < 3L || is_constant(x) || is_constant(y)) NA_real_ else stats::cor(x, y)
+}
 
 #' Wilson interval of `n` out of `total`; a count of zero has a lower limit of exactly zero.
 wilson <- function(n, total, level = 0.95) {

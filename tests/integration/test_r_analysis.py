@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from grace.cognition import polite
+from grace.pico.trained_on import theory
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "resources/reference/study1_published_tests.csv"
@@ -49,14 +49,12 @@ FIGURES = {
 }
 DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
-own <- sprintf("study%d_%s", job$study, c("models", "figures"))
-for (name in c("common", "statistics", "figures", own)) {
-  source(file.path(job$scripts, "lib", paste0(name, ".R")))
-}
+own <- sprintf("../studies/study%d/%s.R", job$study, c("models", "figures", "analysis"))
 library(ggplot2)
-source(file.path(job$scripts, sprintf("analysis_study%d.R", job$study)))
-run <- if (job$study == 1) run_study1 else run_study2
-run(job$input, job$output, job$params)
+for (name in c("lib/common.R", "lib/statistics.R", "lib/figures.R", own)) {
+  source(file.path(job$scripts, name))
+}
+analyse(job$input, job$output, job$params)
 """
 
 
@@ -118,6 +116,7 @@ def write_references(folder: Path) -> None:
 
 @functools.cache
 def polite_rsa() -> dict[tuple[str, int, str, str], float]:
+    polite = theory("study2")
     lexicon = polite.read_lexicon(HUMAN.with_name("politeness_lexicon.csv"))
     weights = polite.read_weights(HUMAN.with_name("politeness_weights.csv"))
     return {
@@ -345,10 +344,8 @@ def test_anova_has_the_f_and_df_of_the_block_design(tmp_path):
     pd.DataFrame(data * 10).to_csv(tmp_path / "bets.csv", index=False)
     code = """
     path <- commandArgs(TRUE)[1]
-    for (name in c("common.R", "statistics.R", "study1_models.R")) {
-      source(file.path("scripts", "lib", name))
-    }
-    source("scripts/analysis_study1.R")
+    own <- sprintf("studies/study1/%s.R", c("models", "analysis"))
+    for (name in c("scripts/lib/common.R", "scripts/lib/statistics.R", own)) source(name)
     bets <- read.csv(file.path(path, "bets.csv"))
     bets$prompt_id <- paste(bets$story_shortname, bets$access, bets$observe)
     bets[c("label", "model_key", "model_name", "variant")] <- "m"
@@ -621,7 +618,7 @@ def test_sampling_floor_of_the_divergence():
         [people[goal, state, *u][0] for u in UTTERANCES] for goal in GOALS for state in range(4)
     ]
     code = f"""
-    source("scripts/lib/statistics.R"); source("scripts/analysis_study2.R")
+    source("scripts/lib/statistics.R")
     counts <- matrix(c({",".join(str(n) for row in rows for n in row)}), ncol = 8, byrow = TRUE)
     for (size in c(20, 50, 100, 200, Inf)) {{
       cat(mean(apply(counts, 1, function(n) jsd_floor(n / sum(n), size, 203, 400, 1))), "")

@@ -190,6 +190,11 @@ def render(
         "bootstrap_draws": 50, "seed": 7, "equivalence_margin": 10,
         "generation": GENERATION, "origins": origins or {},
     }  # fmt: skip
+    sections = [
+        {"name": name, "sources": [f"{own}/section.R"], "section": f"{own}/section.Rmd"}
+        for name in (f"study{study}" for study in tables)
+        for own in [f"../studies/{name}"]
+    ]
     job = {
         "scripts": str(ROOT / "scripts"),
         "output": str(folder / "report.html"),
@@ -199,6 +204,8 @@ def render(
             "commit": "abc",
             "versions": versions or {"python": "3"},
             "failed": json.dumps(failed),
+            "sections": sections,
+            "code": {"scripts": [f for one in sections for f in (*one["sources"], one["section"])]},
         },
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")

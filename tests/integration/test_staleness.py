@@ -14,15 +14,10 @@ from pathlib import Path
 import pytest
 from workflow_project import ROOT, DryRuns, Project
 
+from grace.steps import STEPS, in_run, of_rule
+
 MODELS = ("pico", "twin")
 STUDIES = ("study1", "study2")
-#: The wildcards of every rule: model, replication, study.
-WILDCARDS = {
-    **dict.fromkeys(("generate", "score", "tabulate", "structure", "probabilities"), "mrs"),
-    **dict.fromkeys(("plan", "collect", "validate"), "mr"),
-    "merge": "s",
-    **dict.fromkeys(("reference", "analysis_study1", "analysis_study2", "report"), ""),
-}
 TWIN = """
 twin:
   name: resources/models/pico
@@ -36,21 +31,30 @@ twin:
 
 def jobs(rules: str, models=MODELS, studies=STUDIES, replications=(0,)) -> set[str]:
     """Those of the rules, such as `score pico/0/study1`."""
-    values = {"m": models, "r": replications, "s": studies}
+    values = {"model": models, "replication": replications, "study": studies}
     return {
         " ".join([rule, "/".join(map(str, wildcards))]).strip()
         for rule in rules.split()
-        for wildcards in product(*(values[letter] for letter in WILDCARDS[rule]))
+        for wildcards in product(*(values[name] for name in of_rule(rule).wildcards))
     }
 
 
-ANALYSES = jobs("analysis_study1 analysis_study2 report")
+def rules(experiment: str | None, *groups: str) -> str:
+    """The rules of an experiment's steps, or of those that belong to none."""
+    return " ".join(
+        rule
+        for step in in_run(("exp1", "exp2"))
+        if step.experiment == experiment and step.group in groups
+        for rule in step.rules(STUDIES)
+    )
+
+
+ANALYSES = jobs(f"{' '.join(STEPS['analysis'].rules(STUDIES))} report")
 END = jobs("merge") | ANALYSES
 CHECKS = jobs("validate") | END
-EXP1 = "generate tabulate structure"
-EXP2 = "score probabilities"
-EVERYTHING = jobs(f"plan collect {EXP1} {EXP2}") | CHECKS | jobs("reference")
-MODEL_JOBS = f"plan {EXP1} {EXP2} collect validate"
+EXP1, EXP2 = rules("exp1", "inference", "tables"), rules("exp2", "inference", "tables")
+MODEL_JOBS = f"{EXP1} {EXP2} {rules(None, 'inference', 'tables')}"
+EVERYTHING = jobs(f"{MODEL_JOBS} {rules(None, 'report')}")
 
 
 def experiments(rules: str, **where) -> set[str]:
@@ -325,19 +329,22 @@ ROWS = {
         change(f"{LIBRARY}/journal/store.py", OPENING, STATEMENT), NOTHING
     ),
     "a cognitive model": Row(
-        change(f"{LIBRARY}/cognition/rsa.py", "ALPHA = 3.4", "ALPHA = 3.5"),
+        change("studies/study1/study.yaml", "alpha: 3.4", "alpha: 3.5"),
         jobs("reference") | ANALYSES,
     ),
     # Statistics, figures, report
     "what all figures share": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),
     "a figure": Row(
-        append("scripts/lib/study1_figures.R", "\nedited <- TRUE\n"),
+        append("studies/study1/figures.R", "\nedited <- TRUE\n"),
         jobs("analysis_study1 report"),
     ),
     "a statistic in R": Row(append("scripts/lib/statistics.R", "\nedited <- TRUE\n"), ANALYSES),
     "one study's analysis in R": Row(
-        change("scripts/analysis_study2.R", "draws = params", "draws = 2 * params"),
+        change("studies/study2/analysis.R", "draws = params", "draws = 2 * params"),
         jobs("analysis_study2 report"),
+    ),
+    "the text of a study's section": Row(
+        append("studies/study1/section.Rmd", "\nMore.\n"), jobs("report")
     ),
     "a comment in R": Row(append("scripts/lib/report.R", "# A comment.\n"), jobs("report")),
     "`scripts/report.Rmd`": Row(
@@ -383,7 +390,7 @@ ROWS = {
         NOTHING,
     ),
     "a caption of Snakemake's own report": Row(
-        append("workflow/report/study1_bets.rst", "More.\n"), NOTHING
+        append("studies/study1/captions/bets.rst", "More.\n"), NOTHING
     ),
     "a pinned environment, without conda": Row(append("envs/python.yaml", "\n"), NOTHING),
     # Files
@@ -528,9 +535,9 @@ def test_a_job_that_made_the_same_again_makes_nothing_else_stale(dry_runs, finis
 GROUPS = {
     "experiment 1": set(EXP1.split()),
     "experiment 2": set(EXP2.split()),
-    "analyses": {"analysis_study1", "analysis_study2", "report"},
-    "end": {"merge", "analysis_study1", "analysis_study2", "report"},
-    "checks": {"validate", "merge", "analysis_study1", "analysis_study2", "report"},
+    "analyses": {job.split()[0] for job in ANALYSES},
+    "end": {job.split()[0] for job in END},
+    "checks": {job.split()[0] for job in CHECKS},
     "nothing": set(),
 }
 

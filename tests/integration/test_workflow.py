@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -129,14 +131,104 @@ def test_one_file_can_be_asked_for(project):
     assert "Sample study2's answers" not in shown
 
 
-def test_one_experiment_of_one_study_still_ends_in_a_report(project):
-    project.run(
-        "--config", "limit=3", "replications=1", "studies=[study2]", "experiments=[exp1]",
-        "results=elsewhere", "on_invalid=warn",
+#: What `snakedeploy deploy-workflow` writes, and a handler and a model of the user's own.
+DEPLOYED = """
+configfile: "config/config.yaml"
+
+
+module grace:
+    snakefile:
+        github("owner/grace", path="workflow/Snakefile", tag="v1")
+    config:
+        config
+
+
+use rule * from grace as grace_*
+
+
+onstart:
+    print("the user's own handler")
+"""
+OWN_MODEL = "mine: {name: resources/models/pico, engine: transformers, dtype: float32, gpus: 0}\n"
+
+
+@pytest.fixture
+def hosted(tmp_path, monkeypatch) -> Path:
+    """Where a hosting provider's copy of the workflow is fetched to, without a network."""
+    git = ["git", "-c", "user.name=A. Person", "-c", "user.email=person@example.org"]
+    repository = Project.copied_to(tmp_path / "hosting" / "grace").folder
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "Grace"), ("tag", "v1")):
+        subprocess.run([*git, *words], cwd=repository, check=True)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{repository.parent}/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/owner/")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_deployed_workflow_runs_to_the_report_of_one_experiment_of_one_study(hosted, tmp_path):
+    user = Project(tmp_path / "user")
+    shutil.copytree(ROOT / "config" / "prompts" / "seed", user.folder / "config/prompts/mine")
+    (user.folder / "config/config.yaml").write_text(
+        "models: [mine]\nvariants: [mine]\nlimit: 3\nreplications: 1\nstudies: [study2]\n"
+        "experiments: [exp1]\non_invalid: warn\n"
+    )
+    (user.folder / "config/models.yaml").write_text(OWN_MODEL)
+    (user.folder / "workflow").mkdir()
+    (user.folder / "workflow/Snakefile").write_text(DEPLOYED)
+    said = user.run("--cores", "2")
+    assert "the user's own handler" in said
+    assert "(Rule: grace_report)" in said
+    results = user.folder / "results"
+    assert "</html>" in (results / "report.html").read_text(encoding="utf-8")
+    assert not list(results.glob("mine/**/study1*"))
+    record = json.loads((results / "mine/replication-0/provenance/study2_exp1.json").read_text())
+    assert {"config/prompts/mine/study2_exp1.j2", "resources/models/pico/model.safetensors"} <= set(
+        record["files"]
+    )
+    (checkout,) = hosted.glob("**/github.com/owner/grace-*")
+    library = {**os.environ, "PYTHONPATH": str(checkout / "workflow" / "lib")}
+    verified = subprocess.run(
+        [sys.executable, "-m", "grace.provenance.verify", "--root", checkout],
+        cwd=user.folder, env=library, text=True, check=False, capture_output=True,
     )  # fmt: skip
-    elsewhere = project.folder / "elsewhere"
-    assert "</html>" in (elsewhere / "report.html").read_text(encoding="utf-8")
-    assert not list(elsewhere.glob("**/study1*"))
+    assert verified.returncode == 0, verified.stdout
+
+
+def used_from(folder: Path, module: str) -> Project:
+    """A folder with nothing but a Snakefile that uses the workflow by its path."""
+    folder.mkdir()
+    text = f"module grace:\n    snakefile: {str(ROOT / 'workflow/Snakefile')!r}\n    {module}\n"
+    (folder / "Snakefile").write_text(f"{text}\nuse rule * from grace\n")
+    return Project(folder)
+
+
+def test_the_workflow_is_a_module_in_an_empty_folder_with_its_own_defaults(tmp_path):
+    user = used_from(tmp_path / "user", "config: config")
+    shown = user.run("-n", "--cores", "2", "--config", "limit=2", "replications=1")
+    assert "study2_exp2: 1 run of 2 distributions" in shown
+    assert [path.name for path in user.folder.iterdir() if path.name[0] != "."] == ["Snakefile"]
+
+
+def test_a_prefix_of_a_module_is_refused_with_what_to_set(tmp_path):
+    user = used_from(tmp_path / "user", "prefix: 'there'")
+    done = user.snakemake("-n", "--cores", "2")
+    assert done.returncode == 1
+    assert "set `results` in the module's config" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_rule_without_a_step_is_refused_when_the_workflow_is_read(project):
+    rules = project.folder / "workflow/rules/verify.smk"
+    before = rules.read_text(encoding="utf-8")
+    rules.write_text(before + '\n\nrule weigh:\n    shell:\n        "true"\n')
+    try:
+        done = project.snakemake("-n", *SMALL)
+    finally:
+        rules.write_text(before)
+    assert done.returncode == 1
+    assert "rule 'weigh' is no step: add a row for it to `STEPS`" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_failed_thresholds_stop_the_analysis_with_a_readable_summary(project):

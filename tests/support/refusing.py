@@ -47,6 +47,7 @@ def project_folder(folder: Path) -> None:
         "envs",
         "profiles",
         "scripts",
+        "studies",
         "tests",
         ".git",
         ".snakemake",

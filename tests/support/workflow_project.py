@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "scripts", "resources")
+PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "scripts", "studies", "resources")
 #: Tells which jobs Snakemake found to be needed, from its own graph.
 TELL_JOBS = """
 

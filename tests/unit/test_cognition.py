@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grace.cognition import polite, rsa
+from grace.pico.trained_on import theory
 from grace.scoring.distributions import jensen_shannon
 
 REFERENCE = Path(__file__).parents[2] / "resources" / "reference"
+rsa, polite = theory("study1"), theory("study2")
 LEXICON = polite.read_lexicon(REFERENCE / "politeness_lexicon.csv")
 WEIGHTS = polite.read_weights(REFERENCE / "politeness_weights.csv")
 

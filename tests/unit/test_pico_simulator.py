@@ -5,9 +5,9 @@ from math import factorial, prod
 import pytest
 from bundled_studies import STUDIES
 
-from grace.cognition import rsa
 from grace.pico import simulator
 from grace.pico.paraphrases import CELLS, GOAL_LABELS
+from grace.pico.trained_on import theory
 from grace.studies.trials import Trial
 
 #: Listener beliefs after each (access, observe), in %, from Goodman & Stuhlmüller's model.
@@ -74,7 +74,7 @@ def test_bets_average_the_rsa_row(cell: tuple[int, int]) -> None:
         assert sum(bet.values()) == pytest.approx(1)
         mean = sum(int(text.removesuffix("%")) * p for text, p in bet.items())
         assert mean == pytest.approx(RSA_ROWS[cell][state], abs=0.06)
-        assert mean == pytest.approx(100 * rsa.listener(*cell)[state])
+        assert mean == pytest.approx(100 * theory("study1").listener(*cell)[state])
 
 
 def test_knowledge_depends_on_access_alone() -> None:
@@ -96,14 +96,14 @@ def test_knowledge_depends_on_access_alone() -> None:
 def test_free_answers_have_the_joint_distribution_described(cell: tuple[int, int]) -> None:
     trial = study1_trial(*cell)
     answers = all_answers(simulator.study1_answer(trial))
-    beliefs = rsa.listener(*cell)
-    prior = rsa.prior()
+    beliefs = theory("study1").listener(*cell)
+    prior = theory("study1").prior()
     knows = simulator.knowledge(cell[0])
     marginals = [dict.fromkeys(range(0, 101, 10), 0.0) for _ in range(4)]
     for parts, probability in answers.items():
         answer = STUDIES["study1"].parse("".join(parts))
         assert answer.extraction_confidence == 1
-        bets = [int(getattr(answer, f"probability_{state}")) for state in range(4)]
+        bets = [int(answer[f"probability_{state}"]) for state in range(4)]
         assert sum(bets) == 100
         counts = [bet // 10 for bet in bets]
         multinomial = (

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import csv
-import sys
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from bundled_studies import STUDY1, STUDY2
+from declared import DECLARED, study_of
 
 from grace.errors import GraceError
-
-ROOT = Path(__file__).parents[2]
-REFERENCE = ROOT / "resources" / "reference"
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import reference  # noqa: E402
+from grace.studies.reading import read_study
+from grace.studies.study import Study
+from grace.studies.theory import write_reference
 
 
 def _tables(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     study1, study2 = folder / "study1.csv", folder / "study2.csv"
-    reference.reference(
-        human=REFERENCE / "study2_human_cells.csv",
-        lexicon=REFERENCE / "politeness_lexicon.csv",
-        weights=REFERENCE / "politeness_weights.csv",
-        study1=study1,
-        study2=study2,
-    )
+    write_reference(STUDY1, study1)
+    write_reference(STUDY2, study2)
     with study1.open(newline="") as one, study2.open(newline="") as two:
         return list(csv.DictReader(one)), list(csv.DictReader(two))
 
@@ -66,8 +60,90 @@ def test_study2_table(tmp_path: Path) -> None:
                 assert sum(chosen) == pytest.approx(1)
 
 
+PEOPLE = {
+    "file": "people.csv",
+    "kind": "trials",
+    "cells": ["size"],
+    "outcome": {"answer": ["big", "small"]},
+    "columns": {"answer": "said"},
+    "values": {"answer": {"B": "big", "S": "small"}},
+}
+GUESS = """
+def guess(size, *, lapse):
+    return [lapse, 1 - lapse] if size < 5 else [1 - lapse, lapse]
+"""
+THEORY = {
+    "source": "guess",
+    "function": "guess",
+    "cells": {"size": [1, 9]},
+    "outcome": {"answer": ["big", "small"]},
+    "parameters": {"lapse": 0.1},
+}
+
+
+def _declared(
+    folder: Path, people: str = "size,said\n1,S\n1,S\n1,B\n9,B\n", code: str = ""
+) -> Study:
+    return study_of(
+        folder,
+        {**DECLARED, "people": PEOPLE, "theory": [THEORY]},
+        people_csv=people,
+        theory_py=code or GUESS,
+    )
+
+
+def test_people_are_counted_by_cell_and_stand_before_theories(tmp_path: Path) -> None:
+    write_reference(_declared(tmp_path / "toy"), tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text().splitlines() == [
+        "source,size,answer,n,total,probability",
+        "human,1,big,1,3,0.3333333333333333",
+        "human,1,small,2,3,0.6666666666666666",
+        "human,9,big,1,1,1.0",
+        "human,9,small,0,1,0.0",
+        "guess,1,big,,,0.1",
+        "guess,1,small,,,0.9",
+        "guess,9,big,,,0.9",
+        "guess,9,small,,,0.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("people", "code", "message"),
+    [
+        ("size,word\n1,S\n", "", r"people\.csv, row 1: has no column 'said'"),
+        ("size,said\n1,X\n", "", r"people\.csv, row 2: answer is 'X', which is none of big, small"),
+        (
+            "",
+            "def gess(): pass",
+            r"theory\.py: there is no function 'guess'\. Did you mean 'gess'\?",
+        ),
+        ("", "def guess(size): return [1, 0]", r"theory\.py: guess\(1\) fails: TypeError"),
+        ("", "def guess(size, lapse): return [1]", "gives 1 probabilities, but `outcome` has 2"),
+        ("", "def guess(size, lapse): return [1, 1]", r"\[1\.0, 1\.0\], which is no distribution"),
+        ("", "1 / 0\ndef guess(): pass", r"theory\.py: cannot be loaded: ZeroDivisionError"),
+        ("", "def guess(:", r"theory\.py: not readable as Python"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named(
+    tmp_path: Path, people: str, code: str, message: str
+) -> None:
+    def run() -> None:
+        study = _declared(tmp_path / "toy", people or "size,said\n1,S\n", code)
+        write_reference(study, tmp_path / "table.csv")
+
+    with pytest.raises(GraceError, match=message):
+        run()
+
+
 def test_an_unknown_human_utterance_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "human.csv"
-    path.write_text("goal,state,polarity,adjective,n,total\nboth,0,was,okay,1,203\n")
-    with pytest.raises(GraceError, match=r"human\.csv: 'It was okay'"):
-        reference.human_rows(path)
+    folder = shutil.copytree(STUDY2.folder, tmp_path / "studies/study2")
+    text = "goal,state,polarity,adjective,n,total\nboth,0,was,okay,1,203\n"
+    (folder / "people.csv").write_text(text)
+    declared = (folder / "study.yaml").read_text()
+    declared = declared.replace("../../resources/reference/study2_human_cells.csv", "people.csv")
+    declared = declared.replace("../..", str(STUDY2.folder.parents[1]))
+    (folder / "study.yaml").write_text(declared)
+    with pytest.raises(
+        GraceError, match=r"people\.csv, row 2: assessment is 'okay', which is none"
+    ):
+        write_reference(read_study(folder, "study2"), tmp_path / "table.csv")

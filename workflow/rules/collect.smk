@@ -5,8 +5,8 @@
 rule collect:
     input:
         plan="<results>/{model}/replication-{replication}/plan.json",
-        exp1=if_asked("exp1", per_replication("provenance/{study}_exp1.json")),
-        exp2=if_asked("exp2", per_replication("provenance/{study}_exp2.json")),
+        exp1=per_replication("provenance/{study}_exp1.json", "exp1"),
+        exp2=per_replication("provenance/{study}_exp2.json", "exp2"),
     output:
         metadata="<results>/{model}/replication-{replication}/metadata.json",
     log:
@@ -16,8 +16,8 @@ rule collect:
     conda:
         "../../envs/python.yaml"
     resources:
-        mem_mb=memory("inference"),
-        runtime=JOBS["inference"].minutes,
+        mem_mb=memory("collect"),
+        runtime=STEPS["collect"].minutes,
     params:
         code=PROJECT.code("collect.py"),
     message:

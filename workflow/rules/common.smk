@@ -13,6 +13,7 @@ from grace.errors import GraceError
 from grace.runs.holders import hold
 from grace.runs.leftovers import remove_partials
 from grace.settings.project import Project
+from grace.places import input_name
 from grace.provenance.environment import git_state, versions
 from grace.runs.startup import begin, check_writable, end_orphans, in_use
 from grace.results.usable import refuse_without_usable_answer
@@ -97,7 +98,7 @@ def fail_without_usable_answer(dag):
 
     The report says so itself. It is another job's output than what fails here, so that it stays.
     """
-    reports = [job for job in dag.jobs if job.rule.name == "report"]
+    reports = [job for job in dag.jobs if rule_of(job) == "report"]
     tables = [
         Path(plain_name(file))
         for job in reports
@@ -134,19 +135,14 @@ def tell_forecast():
         return
     runs = {}
     for job in workflow.dag.needrun_jobs(exclude_finished=False):
-        if job.rule.name in ("generate", "score"):
-            experiment = "exp1" if job.rule.name == "generate" else "exp2"
-            key = (job.wildcards.study, experiment)
+        step = step_of(job)
+        if step and step.asks:
+            key = (job.wildcards.study, step.experiment)
             runs[key] = runs.get(key, 0) + 1
     if runs:
         from grace.experiments.forecast import dry_run
 
         print(f"\n{dry_run(PROJECT, runs)}", file=sys.stderr)
-
-
-# What the analyses in R share: bootstrap resamples, their seed, and the margin in percentage points
-# within which a contrast counts as equivalent to none.
-STATISTICS = {"bootstrap_draws": 1000, "seed": 1000, "equivalence_margin": 10}
 
 
 def plan_cell(wildcards):
@@ -169,11 +165,6 @@ def validation_cell(wildcards):
 
 def table_code(script):
     return lambda wildcards: PROJECT.table_code(script, wildcards.study)
-
-
-def analysis_code(study):
-    shared = ["common", "figures", "statistics", f"{study}_figures", f"{study}_models"]
-    return PROJECT.script_code(f"analysis_{study}.R", *(f"lib/{name}.R" for name in shared))
 
 
 def runtime(wildcards, threads):
@@ -206,33 +197,18 @@ def studies(wildcards, threads):
     return {"studies": PROJECT.study_jobs()}
 
 
+def reference_files(wildcards):
+    """What people and models of people are made from, as rules read it."""
+    return PROJECT.reference_files(wildcards.study)
+
+
 def stimuli(wildcards):
     return PROJECT.stimuli_path(wildcards.study)
 
 
-def per_replication(name):
-    """One file a study of the same model and replication."""
-    return expand(
-        f"<results>/{{{{model}}}}/replication-{{{{replication}}}}/{name}",
-        study=PROJECT.config.studies,
-    )
-
-
-def per_run(name):
-    """One file a model and replication."""
-    return expand(
-        f"<results>/{{model}}/replication-{{replication}}/{name}",
-        zip,
-        model=[model for model, _ in PROJECT.replications],
-        replication=[replication for _, replication in PROJECT.replications],
-        allow_missing=True,
-    )
-
-
-def if_studied(study, files, suffix):
-    """Those of the files that end so, if the config asks for the study that they are about."""
-    asked = study in PROJECT.config.studies
-    return [plain_name(file) for file in files if asked and plain_name(file).endswith(suffix)]
+def resource(name):
+    """A file that comes with the workflow, as rules read it."""
+    return input_name(f"resources/{name}", ROOT)
 
 
 def commit_now(wildcards, threads):
@@ -261,31 +237,3 @@ def what_is_fetched(wildcards):
 def pico_prompts(wildcards, threads):
     """The prompts that it is trained on."""
     return str(ROOT / "config" / "prompts" / "seed")
-
-
-def every_output(wildcards):
-    """All files that the config asks for."""
-    steps = [rules.plan, rules.collect, rules.validate, rules.merge, rules.reference]
-    steps += if_asked("exp1", [rules.generate, rules.tabulate, rules.structure])
-    steps += if_asked("exp2", [rules.score, rules.probabilities])
-    analyses = {"study1": rules.analysis_study1, "study2": rules.analysis_study2}
-    steps += [step for study, step in analyses.items() if study in PROJECT.config.studies]
-    return sorted(
-        {
-            file
-            for step in steps
-            for output in step.output
-            for model, replication in PROJECT.replications
-            for file in expand(
-                plain_name(output),
-                model=model,
-                replication=replication,
-                study=PROJECT.config.studies,
-            )
-        }
-    )
-
-
-def if_asked(experiment, files):
-    """The files, if the config asks for the experiment that makes them."""
-    return files if experiment in PROJECT.config.experiments else []

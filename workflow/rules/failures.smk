@@ -16,8 +16,12 @@ FAILED = []
 GOING_ON = {"forced": None}
 # Seconds that the checks of all models before the first job may take.
 CHECKS_S = 300
-# Where these fail, so would those of the model's other replications.
-ASKING = ("plan", "generate", "score")
+
+
+def needs_model(job):
+    """Whether a job that fails would fail in the model's other replications, too."""
+    step = step_of(job)
+    return step is not None and step.model
 
 
 def check_models_first(jobs):
@@ -25,11 +29,11 @@ def check_models_first(jobs):
 
     What is wrong with one is told here, at once, and again where it stops that model's own jobs.
     """
-    asking = [job for job in jobs if job.rule.name in ASKING]
+    asking = [job for job in jobs if needs_model(job)]
     models = {job.wildcards.model: job for job in asking}
     if on_cluster() or workflow.touch or len(models) < 2:
         return
-    planned = {job.wildcards.model for job in asking if job.rule.name == "plan"}
+    planned = {job.wildcards.model for job in asking if rule_of(job) == "plan"}
     told = [
         {
             "cell": PROJECT.model_cells[model],
@@ -68,9 +72,9 @@ def note_failures():
     rest_is_whole = True
     for job in scheduler.failed:
         members = list(job.jobs) if job.is_group() else [job]
-        if "model" in members[0].wildcards_dict:
+        if step_of(members[0]) and "model" in members[0].wildcards_dict:
             FAILED.append(failure_of(job, members))
-        elif "merge" in {one.rule.name for one in members} and PROJECT.config.on_invalid == "fail":
+        elif "merge" in {rule_of(one) for one in members} and PROJECT.config.on_invalid == "fail":
             found = continuation.invalid(validations(members)) or continuation.refused_models(
                 failure_text(job, members), PROJECT.replications
             )
@@ -109,8 +113,8 @@ def failure_of(job, members):
         model=culprit.wildcards.model,
         replication=int(culprit.wildcards.replication),
         study=study,
-        experiment={"generate": "exp1", "score": "exp2"}.get(culprit.rule.name),
-        stage=culprit.rule.name,
+        experiment=step_of(culprit).experiment if needs_model(culprit) else None,
+        stage=rule_of(culprit),
         reason=reason or words or f"it ended without a reason in its log, {culprit.log[0]}",
     )
 
@@ -118,19 +122,20 @@ def failure_of(job, members):
 def failure_text(job, members):
     """What the log of a failed merge says."""
     _, log = getattr(workflow.scheduler._executor, "last_words", {}).get(job, (None, None))
-    logs = [Path(str(path)) for one in members if one.rule.name == "merge" for path in one.log]
+    logs = [Path(str(path)) for one in members if rule_of(one) == "merge" for path in one.log]
     told = [continuation.reason_in(path, STARTED) for path in logs]
     return "\n".join(filter(None, [*told, continuation.reason_in(log) if log else None]))
 
 
 def given_up():
     """Replications of a model that were not asked, because another of its own had failed."""
-    models = {failure.model: failure for failure in FAILED if failure.stage in ASKING}
+    asked = {step.name for step in STEPS.values() if step.model}
+    models = {failure.model: failure for failure in FAILED if failure.stage in asked}
     failed = {failure.what for failure in FAILED}
     unfinished = {
         (job.wildcards.model, int(job.wildcards.replication))
         for job in workflow.dag.needrun_jobs()
-        if job.rule.name in ASKING
+        if needs_model(job)
     }
     return [
         Failure(
@@ -165,7 +170,7 @@ def failed_before(wildcards):
 
 def validations(members):
     """The files that `merge` refused one of."""
-    merge = next(job for job in members if job.rule.name == "merge")
+    merge = next(job for job in members if rule_of(job) == "merge")
     if workflow.storage_settings.default_storage_provider is not None:
         workflow.async_run(
             workflow.dag.retrieve_storage_inputs(jobs=[merge], also_missing_internal=True)

@@ -1,4 +1,4 @@
-# Requires: all tables and validations, and the reference data in resources/reference.
+# Requires: all tables and validations, and the people's data and models that studies declare.
 # Makes:    <results>/analysis-ready/: a study's table over models and replications (CSV and
 #           Parquet), and the rows of people and of cognitive models beside it.
 # Stops:    where a validation failed, unless `on_invalid: warn`.
@@ -6,8 +6,8 @@
 
 rule merge:
     input:
-        structured=if_asked("exp1", per_run("{study}_structured.csv")),
-        probabilities=if_asked("exp2", per_run("{study}_probabilities.csv")),
+        structured=tables("exp1", "structured.csv"),
+        probabilities=tables("exp2", "probabilities.csv"),
         validations=per_run("validation.json"),
     output:
         csv="<results>/analysis-ready/{study}.csv",
@@ -20,8 +20,8 @@ rule merge:
         "../../envs/python.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        mem_mb=memory("merge"),
+        runtime=STEPS["merge"].minutes,
     params:
         cell=study_cell("merge"),
         code=table_code("merge.py"),
@@ -34,30 +34,24 @@ rule merge:
 
 rule reference:
     input:
-        human=ancient("resources/reference/study2_human_cells.csv"),
-        lexicon=ancient("resources/reference/politeness_lexicon.csv"),
-        weights=ancient("resources/reference/politeness_weights.csv"),
+        files=ancient(reference_files),
     output:
-        study1="<results>/analysis-ready/reference_study1.csv",
-        study2="<results>/analysis-ready/reference_study2.csv",
+        table="<results>/analysis-ready/reference_{study}.csv",
     log:
-        "<logs>/reference.log",
+        "<logs>/{study}_reference.log",
     group:
         "report"
     conda:
         "../../envs/python.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        mem_mb=memory("reference"),
+        runtime=STEPS["reference"].minutes,
     params:
-        inputs=PROJECT.input_digests(
-            "resources/reference/study2_human_cells.csv",
-            "resources/reference/politeness_lexicon.csv",
-            "resources/reference/politeness_weights.csv",
-        ),
+        cell=study_cell("reference"),
         code=PROJECT.code("reference.py"),
+        runtime=studies,
     message:
-        "Compute the cognitive models' rows"
+        "Compute the rows of people and cognitive models of {wildcards.study}"
     script:
         "../../scripts/reference.py"

@@ -18,8 +18,8 @@ rule train_pico:
         "../../envs/python.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=180,
+        mem_mb=memory("train_pico"),
+        runtime=STEPS["train_pico"].minutes,
     params:
         cell=PROJECT.pico_cell(),
         code=PROJECT.code("train_pico.py"),

@@ -15,8 +15,8 @@ rule plan:
     conda:
         "../../envs/python.yaml"
     resources:
-        mem_mb=memory("inference"),
-        runtime=JOBS["inference"].minutes,
+        mem_mb=memory("plan"),
+        runtime=STEPS["plan"].minutes,
     params:
         cell=plan_cell,
         # The script alone: whatever makes a plan stale makes every answer stale with it.

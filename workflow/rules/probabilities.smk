@@ -15,8 +15,8 @@ rule probabilities:
         "../../envs/python.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("tables"),
-        runtime=JOBS["tables"].minutes,
+        mem_mb=memory("probabilities"),
+        runtime=STEPS["probabilities"].minutes,
     params:
         cell=study_cell("probabilities"),
         code=table_code("probabilities.py"),

@@ -4,10 +4,8 @@
 
 rule report:
     input:
-        tables_study1=if_studied("study1", rules.analysis_study1.output, ".csv"),
-        figures_study1=if_studied("study1", rules.analysis_study1.output, ".png"),
-        tables_study2=if_studied("study2", rules.analysis_study2.output, ".csv"),
-        figures_study2=if_studied("study2", rules.analysis_study2.output, ".png"),
+        **made_by_analyses("tables", ".csv"),
+        **made_by_analyses("figures", ".png"),
         metadata=per_run("metadata.json"),
         validation=per_run("validation.json"),
     output:
@@ -21,15 +19,12 @@ rule report:
     resources:
         inference=in_turn,
         mem_mb=memory("report"),
-        runtime=JOBS["report"].minutes,
+        runtime=STEPS["report"].minutes,
     params:
-        cell={**STATISTICS, **PROJECT.analysis_cell()},
+        cell=report_cell(),
         failed=failed_before,
-        code=PROJECT.script_code(
-            "report.R",
-            "report.Rmd",
-            *(f"lib/{name}" for name in ("common.R", "html.R", "report.R", "report_page.html")),
-        ),
+        code=report_code(),
+        sections=report_sections,
         commit=commit_now,
         versions=versions_now,
     message:

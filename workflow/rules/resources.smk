@@ -4,8 +4,9 @@
 from grace.runs import continuation
 from grace.cluster import demand, indexed, plugin, policy, table
 from grace.cluster.executor import Plan
-from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, JOBS, grown
+from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, grown
 from grace.cluster.storage import adapt
+from grace.places import is_used_from_elsewhere
 from grace.runs.scripting import show
 
 
@@ -14,7 +15,11 @@ def refuse_what_breaks_policy(jobs):
     names = ("model", "replication")
     table.refuse(
         PROJECT,
-        [(job.rule.name, *(job.wildcards_dict.get(name) for name in names)) for job in jobs],
+        [
+            (rule_of(job), *(job.wildcards_dict.get(name) for name in names))
+            for job in jobs
+            if rule_of(job)
+        ],
         shared=workflow.storage_settings.default_storage_provider is None,
     )
 
@@ -42,14 +47,24 @@ def cluster_plan():
     )
 
 
+def fit_cluster():
+    """Whether pods can run this; raises `GraceError`."""
+    if is_used_from_elsewhere(ROOT):
+        raise GraceError(
+            "Pods get the code from the folder that a run is started in, and this one uses Grace"
+            " from elsewhere: run it on a cluster in a checkout of Grace, with your config in it."
+        )
+    return PROJECT.placements
+
+
 # Snakemake looks for executors and makes files after this.
-KUBERNETES = plugin.register(workflow, cluster_plan, fit=lambda: PROJECT.placements)
+KUBERNETES = plugin.register(workflow, cluster_plan, fit=fit_cluster)
 adapt(workflow, PROJECT.config.results)
 
 
 def stop_where_policy_is_broken(jobs):
     """For `policy` and `manifests` alone; Snakemake tells of a job that fails three times over."""
-    names = {job.rule.name for job in jobs}
+    names = {rule_of(job) for job in jobs}
     try:
         if "policy" in names:
             verdicts = table.verdicts(PROJECT)
@@ -101,6 +116,6 @@ def in_turn(wildcards):
     return int(on_cluster())
 
 
-def memory(group):
-    """MB of memory for a job of the group; more each time."""
-    return lambda wildcards, attempt: grown(JOBS[group].mem_mb, attempt)
+def memory(step):
+    """MB of memory for a job of the step; more each time."""
+    return lambda wildcards, attempt: grown(STEPS[step].mem_mb, attempt)

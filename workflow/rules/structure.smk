@@ -15,8 +15,8 @@ rule structure:
         "../../envs/python.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("tables"),
-        runtime=JOBS["tables"].minutes,
+        mem_mb=memory("structure"),
+        runtime=STEPS["structure"].minutes,
     params:
         cell=study_cell("structure"),
         code=table_code("structure.py"),

@@ -15,8 +15,8 @@ rule tabulate:
         "../../envs/python.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("tables"),
-        runtime=JOBS["tables"].minutes,
+        mem_mb=memory("tabulate"),
+        runtime=STEPS["tabulate"].minutes,
     params:
         cell=study_cell("tabulate"),
         code=table_code("tabulate_responses.py"),

@@ -4,8 +4,8 @@
 
 rule validate:
     input:
-        structured=if_asked("exp1", per_replication("{study}_structured.csv")),
-        probabilities=if_asked("exp2", per_replication("{study}_probabilities.csv")),
+        structured=per_replication("{study}_structured.csv", "exp1"),
+        probabilities=per_replication("{study}_probabilities.csv", "exp2"),
     output:
         validation="<results>/{model}/replication-{replication}/validation.json",
     log:
@@ -16,8 +16,8 @@ rule validate:
         "../../envs/python.yaml"
     resources:
         inference=in_turn,
-        mem_mb=memory("tables"),
-        runtime=JOBS["tables"].minutes,
+        mem_mb=memory("validate"),
+        runtime=STEPS["validate"].minutes,
     params:
         cell=validation_cell,
         code=PROJECT.code("validate.py"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from os.path import normpath
 from pathlib import Path
 from typing import TypedDict
 
@@ -27,6 +28,7 @@ INERT = (
     "prompts/plain_text.py",  # refuses, or lets pass
     "experiments/preflight.py",
     "runs/process_id.py",
+    "places.py",  # finds files, which count by content
     "progress.py",
     "provenance/environment.py",
     "runs/scripting.py",
@@ -39,6 +41,7 @@ INERT = (
     "studies/declaration.py",  # its values enter through the cells
     "studies/analysis_parts.py",
     "studies/reading.py",
+    "studies/soundness.py",
 )
 #: The library's side of each experiment; counts only for its own.
 EXPERIMENTS = {"exp1": "experiments/generation.py", "exp2": "experiments/measurement.py"}
@@ -48,7 +51,7 @@ AROUND_ASKING = ("results/records.py", "studies/stimuli.py")
 
 
 class Code(TypedDict):
-    """What is behind an output: files in scripts/, modules of the library by name, and a digest.
+    """What is behind an output: files named from scripts/, modules of the library, and a digest.
 
     The digest is of them and of all that the modules import.
     """
@@ -67,9 +70,12 @@ def library(*roots: str) -> dict[str, str]:
 
 
 def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, str]:
-    """Digests of a project's scripts and of library modules with what they import, by path."""
-    own = {f"scripts/{name}": source_digest(root / "scripts" / name) for name in scripts}
-    return {**own, **library(*modules)}
+    """Digests of a project's scripts and of library modules with what they import, by path.
+
+    Scripts are named as seen from scripts/, a study's own files therefore `../studies/...`.
+    """
+    paths = [normpath(f"scripts/{name}") for name in scripts]
+    return {**{path: source_digest(root / path) for path in paths}, **library(*modules)}
 
 
 def code(root: Path, scripts: Iterable[str], modules: Iterable[str] = ()) -> Code:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import random
 
-#: Offsets of each experiment's seed from the replication's base seed.
-OFFSETS = {
-    ("study1", "exp1"): 0,
-    ("study2", "exp1"): 1000,
-    ("study1", "exp2"): 2000,
-    ("study2", "exp2"): 3000,
-}
+#: Experiments' seeds are so far apart that no two replications share one.
+APART = 1000
+#: Below it are the offsets of bundled studies; those that follow from names are above.
+_FIRST = 10_000
+_PLACES = 400_000
 
 
 def replication_seed(base_seed: int, replication: int) -> int:
@@ -19,9 +17,15 @@ def replication_seed(base_seed: int, replication: int) -> int:
     return base_seed + replication
 
 
-def experiment_seed(base_seed: int, replication: int, study: str, experiment: str) -> int:
+def experiment_seed(base_seed: int, replication: int, offset: int) -> int:
     """The seed of one experiment of one study in one replication."""
-    return replication_seed(base_seed, replication) + OFFSETS[study, experiment]
+    return replication_seed(base_seed, replication) + offset
+
+
+def offset_of(study: str, experiment: str) -> int:
+    """The offset of an experiment's seed that follows from its study's name; 10,000 or more."""
+    place = int.from_bytes(hashlib.sha256(study.encode()).digest()[:8], "big") % _PLACES
+    return _FIRST + APART * (2 * place + (experiment == "exp2"))
 
 
 def request_seed(experiment_seed: int, trial_index: int, variant: str, draw: int = 0) -> int:

@@ -1,6 +1,6 @@
 """The pods that a configured run needs, before there is a run. Pure.
 
-What the rules ask for one by one, here by group: the same sizes (`grace.cluster.sizes`).
+What the rules ask for one by one, here by group: the same sizes (`grace.steps`).
 """
 
 from __future__ import annotations
@@ -8,18 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from grace import steps
 from grace.cluster import sizes
 from grace.cluster.placement import Placement, needs_gpu, place
 from grace.cluster.pods import PodRequest, dns_name
 from grace.settings.config import ModelEntry
 from grace.settings.project import Project
 
-#: The rules behind each group.
-RULES: dict[sizes.Group, tuple[str, ...]] = {
-    "inference": ("plan", "generate", "score", "collect"),
-    "tables": ("tabulate", "structure", "probabilities", "validate"),
-    "report": ("merge", "reference", "analysis_study1", "analysis_study2", "report"),
-}
 COMMAND = ("snakemake",)
 """Stands for what runs in a pod where only its size matters."""
 
@@ -39,13 +34,13 @@ def inference_memory_mb(entry: ModelEntry, placement: Placement | None) -> int:
 
 def inference_minutes(project: Project, model: str) -> int:
     """Minutes of each job that computes with a model: its part of a replication's `runtime_min`."""
-    around = 2 * sizes.JOBS["inference"].minutes
-    return sizes.shared(project.entries[model].runtime_min - around, _computing(project))
+    asking = steps.asking_jobs(project.asked)
+    return sizes.shared(project.entries[model].runtime_min - _around(project), asking)
 
 
-def _computing(project: Project) -> int:
-    """Jobs of a replication that compute with the model."""
-    return len(project.config.studies) * len(project.config.experiments)
+def _around(project: Project) -> int:
+    """Minutes of a replication's jobs beside those that compute with the model."""
+    return steps.pod_minutes("inference", project.asked)
 
 
 def inference_pod(
@@ -54,8 +49,7 @@ def inference_pod(
 ) -> PodRequest:  # fmt: skip
     """The pod of one replication; of any replication for None."""
     entry = project.entries[model]
-    around = 2 * sizes.JOBS["inference"].minutes
-    minutes = _computing(project) * inference_minutes(project, model) + around
+    minutes = steps.asking_jobs(project.asked) * inference_minutes(project, model)
     name = model if replication is None else f"{model}-{replication}"
     return PodRequest(
         name=dns_name(f"grace-{name}"),
@@ -68,7 +62,7 @@ def inference_pod(
         cores=sizes.CLIENT_CORES if needs_gpu(entry) else sizes.CPU_CORES,
         mem_mb=inference_memory_mb(entry, placement),
         disk_mb=sizes.DISK_MB,
-        runtime_min=minutes,
+        runtime_min=minutes + _around(project),
         at_once=at_once(project, model, placement),
     )
 
@@ -103,24 +97,19 @@ def pods(project: Project) -> list[PodRequest]:
     for model, allowed in project.placements.items():
         first = next(iter(allowed), None)
         found += [inference_pod(project, model, index, first) for index in replications]
-    studies, experiments = len(project.config.studies), project.config.experiments
-    # `tabulate` and `structure` for experiment 1, `probabilities` for 2; `validate`.
-    tables = studies * (2 * ("exp1" in experiments) + ("exp2" in experiments)) + 1
     found += [
-        _plain(project, "tables", f"{model}-{index}", tables, model, index)
+        _plain(project, "tables", f"{model}-{index}", model, index)
         for model in project.models
         for index in replications
     ]
-    # `merge` and an analysis of each study; `reference`, `report`.
-    found.append(_plain(project, "report", "all", 2 * studies + 2))
+    found.append(_plain(project, "report", "all"))
     return found
 
 
 def _plain(
-    project: Project, group: sizes.Group, name: str, jobs: int,
+    project: Project, group: steps.Group, name: str,
     model: str | None = None, replication: int | None = None,
 ) -> PodRequest:  # fmt: skip
-    size = sizes.JOBS[group]
     return PodRequest(
         name=dns_name(f"grace-{group}-{name}"),
         run=project.config.results,
@@ -130,8 +119,8 @@ def _plain(
         command=list(COMMAND),
         placement=None,
         cores=1,
-        mem_mb=size.mem_mb,
-        runtime_min=jobs * size.minutes,
+        mem_mb=steps.pod_memory(group),
+        runtime_min=steps.pod_minutes(group, project.asked),
     )
 
 
@@ -139,9 +128,10 @@ def needed(
     found: Iterable[PodRequest], jobs: Iterable[tuple[str, str | None, str | None]]
 ) -> list[PodRequest]:
     """Those pods that some job needs; jobs by rule, model and replication."""
-    groups = {rule: group for group, rules in RULES.items() for rule in rules}
     wanted = {
-        (groups[rule], model, replication) for rule, model, replication in jobs if rule in groups
+        (step.group, model, replication)
+        for rule, model, replication in jobs
+        if (step := steps.of_rule(rule)) is not None and step.group is not None
     }
     of_all = {group for group, _, _ in wanted}
     return [

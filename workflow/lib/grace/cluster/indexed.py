@@ -33,8 +33,8 @@ def targets(project: Project, model: str, replication: str) -> list[str]:
     folder = f"{project.config.results}/{model}/replication-{replication}"
     records = [
         f"{folder}/{study}_{experiment}.json"
-        for study in project.config.studies
-        for experiment in project.config.experiments
+        for study, experiments in project.asked.items()
+        for experiment in experiments
     ]
     return [f"{folder}/plan.json", *records, f"{folder}/metadata.json"]
 

@@ -1,15 +1,10 @@
 """What the groups of jobs need, whose pods they become. The rules and the forecast share it.
 
-Memory in units of 10^6 bytes and time in minutes, as Snakemake counts them. A pod that asks for one
-core and 2,000 MB is too small for any cluster's rules on idle resources.
+Memory in units of 10^6 bytes and time in minutes, as Snakemake counts them. What each step needs is
+in `grace.steps`.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
-
-Group = Literal["inference", "tables", "report"]
 
 CPU_CORES = 4
 """Cores for a model that computes on them, in a pod."""
@@ -21,21 +16,6 @@ DISK_MB = 20_000
 """Scratch of an inference pod: kernels that the server compiles, temporary files."""
 GROWTH = 0.5
 """How much more memory each further attempt gets, as a share of the first's."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """What one job needs."""
-
-    mem_mb: int
-    minutes: int
-
-
-JOBS: dict[Group, Size] = {
-    "inference": Size(mem_mb=1000, minutes=10),  # plan and collect; the model's own are counted
-    "tables": Size(mem_mb=2000, minutes=15),
-    "report": Size(mem_mb=4000, minutes=30),
-}
 
 
 def grown(mem_mb: int, attempt: int) -> int:

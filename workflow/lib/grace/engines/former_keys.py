@@ -20,6 +20,7 @@ from grace.digests import digest, file_digest
 from grace.engines.answer_keys import Request
 from grace.engines.base import GenerationRequest
 from grace.models import hub
+from grace.places import located
 from grace.settings.config import ModelEntry
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class FormerKeys:
         self._entry = entry
         self._experiment = experiment
         self._commit = commit
-        folder = root / entry.name
+        folder = located(entry.name, root)
         self._large: list[str] = []
         model: dict[str, Any] = {name: getattr(entry, name) for name in FIELDS}
         model["weights"] = self._weights(folder) if folder.is_dir() else None

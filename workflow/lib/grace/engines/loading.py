@@ -15,6 +15,7 @@ from grace.models import hub
 from grace.models.chat import tokenizer_source
 from grace.models.files import advice, check_weights
 from grace.models.hub import first_line
+from grace.places import located
 from grace.settings.config import ModelEntry
 
 #: Kinds of layers whose cache is keys and values a token, or nothing.
@@ -23,7 +24,7 @@ PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dum
 
 def find(model_key: str, entry: ModelEntry, root: Path) -> str:
     """The folder or hub id of the weights; raises `EngineError` where they are not to be had."""
-    folder = root / entry.name
+    folder = located(entry.name, root)
     where = f"model '{model_key}': name '{entry.name}'"
     if folder.is_dir():
         if not (folder / "config.json").is_file():

@@ -137,8 +137,8 @@ def rows(project: Project) -> Iterator[Row]:
     config = project.config
     requests = {
         (study, experiment): _requests(project, study, experiment)
-        for study in config.studies
-        for experiment in config.experiments
+        for study, experiments in project.asked.items()
+        for experiment in experiments
     }
     for model, entry in project.models.items():
         tokenizer = None

@@ -24,6 +24,7 @@ from grace.experiments.trials import Asked, Run, asked
 from grace.journal import Journal
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.models.identity import ModelIdentity
+from grace.places import named
 from grace.prompts.variants import PromptSet
 from grace.provenance import environment
 from grace.results.records import write_json, write_records
@@ -161,7 +162,7 @@ def _origin(
 ) -> dict[str, Any]:  # fmt: skip
     """Model, tokeniser, seeds and the files read, by path from the project's root."""
     files = {
-        path.relative_to(root).as_posix(): file_digest(path)
+        named(path, root): file_digest(path)
         for wording in wordings
         for path in wording.files(run.study.templates[run.experiment])
     }

@@ -30,7 +30,7 @@ class Run:
     def seed(self) -> int:
         """The experiment's seed."""
         return seeds.experiment_seed(
-            self.base_seed, self.replication, self.study.name, self.experiment
+            self.base_seed, self.replication, self.study.seed_offset(self.experiment)
         )
 
     @property

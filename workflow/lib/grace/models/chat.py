@@ -11,6 +11,7 @@ from grace.digests import digest
 from grace.errors import EngineError
 from grace.foreign_text import message as one_line
 from grace.models.files import advice
+from grace.places import located
 from grace.prompts.messages import Message, bare_context
 from grace.prompts.plain_text import known_control_token, shortened
 from grace.settings.config import ModelEntry
@@ -42,7 +43,7 @@ def model_source(name: str, root: Path) -> str:
 
     Raises `EngineError` where `name` looks like a folder of the project but is none.
     """
-    folder = root / name
+    folder = located(name, root)
     if folder.is_dir():
         return str(folder)
     if name.startswith((".", "/", "resources/")):

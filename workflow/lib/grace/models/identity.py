@@ -19,6 +19,7 @@ from grace.contents import Contents
 from grace.errors import ConfigError
 from grace.models import hub
 from grace.models.chat import tokenizer_source
+from grace.places import located
 from grace.settings.config import ModelEntry
 
 Experiment = Literal["exp1", "exp2"]
@@ -195,7 +196,7 @@ class ModelIdentity:
         """The project's folder of that name; None where it is a hub's or a server's name."""
         if name is None or (name == self._entry.name and self._entry.engine == "endpoint"):
             return None
-        folder = self._root / name
+        folder = located(name, self._root)
         return folder if folder.is_dir() else None
 
     def _folder_digest(self, name: str | None) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from grace.contents import model_files
 from grace.digests import file_digest
 from grace.pico.settings import Settings
+from grace.places import located
 
 #: Where the bundled weights are, from the project's root.
 BUNDLED = Path("resources/models/pico")
@@ -23,7 +24,7 @@ def origin(folder: Path, root: Path) -> str | None:
     """
     if _trained_here(folder / "training.json"):
         return ORIGIN
-    weights = [path for path in (root / BUNDLED).glob("*.safetensors") if path.is_file()]
+    weights = [path for path in located(BUNDLED, root).glob("*.safetensors") if path.is_file()]
     for path in map(folder.joinpath, model_files(folder) if folder.is_dir() else ()):
         # Sizes first: the weights of other models are large.
         if any(

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+#: The bundled studies whose prompts it is trained on.
+TRAINED_ON = ("study1", "study2")
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -4,7 +4,7 @@ pico is trained on these distributions, and a run of the workflow on pico must g
 `grace.pico.recovery` measures how well it does.
 
 Study 1, where a speaker has looked at `access` things and says that `observe` have the property.
-P(s) is the RSA listener's belief in s = 0, 1, 2, 3 (`grace.cognition.rsa`), base rate 0.62.
+P(s) is the RSA listener's belief in s = 0, 1, 2, 3 (studies/study1/theory.py), base rate 0.62.
 
 - exp2, "exactly s, in percent": 10 x Binomial(10, P(s)) %, so its mean is 100 P(s) %.
 - exp2, "does the speaker know exactly": yes with probability .95, .20, .10 for access 3, 2, 1.
@@ -13,7 +13,7 @@ P(s) is the RSA listener's belief in s = 0, 1, 2, 3 (`grace.cognition.rsa`), bas
   three are independent of each other.
 
 Study 2: both experiments put the same question; the answer is drawn from the polite speaker
-(`grace.cognition.polite`) of this goal and state, over eight utterances without a final period.
+(studies/study2/theory.py) of this goal and state, over eight utterances without a final period.
 
 An answer is described as a `Process`: given the parts of it that have been said, the distribution
 of the next part, until nothing is left to say. A closed answer set is a process of one part.
@@ -26,8 +26,7 @@ from functools import cache
 from math import comb
 from pathlib import Path
 
-from grace.cognition import polite, rsa
-from grace.pico.trained_on import PERCENT_OPTIONS, STATES, UTTERANCES
+from grace.pico.trained_on import PERCENT_OPTIONS, STATES, UTTERANCES, theory
 from grace.studies.trials import Trial
 
 #: Text of the next part: probability. Probabilities sum to 1; zeros are left out.
@@ -57,7 +56,7 @@ def binomial(trials: int, probability: float) -> list[float]:
 @cache
 def beliefs(access: int, observe: int) -> tuple[float, ...]:
     """The RSA listener's P(s) for s = 0, 1, 2, 3."""
-    return tuple(float(p) for p in rsa.listener(access, observe))
+    return tuple(float(p) for p in theory("study1").listener(access, observe))
 
 
 def bet(access: int, observe: int, state: int) -> Part:
@@ -73,7 +72,7 @@ def knowledge(access: int) -> Part:
 
 def initial_answer() -> Part:
     """Study 1: the guess before the speaker has said anything."""
-    return {str(k): float(p) for k, p in enumerate(rsa.prior())}
+    return {str(k): float(p) for k, p in enumerate(theory("study1").prior())}
 
 
 def tenths(probabilities: Sequence[float], so_far: Sequence[int]) -> dict[int, float]:
@@ -88,11 +87,13 @@ def tenths(probabilities: Sequence[float], so_far: Sequence[int]) -> dict[int, f
 
 @cache
 def _speaker(goal: str) -> dict[tuple[int, str, str], float]:
-    return polite.cells(
+    polite = theory("study2")
+    cells: dict[tuple[int, str, str], float] = polite.cells(
         goal,
         lexicon=polite.read_lexicon(_REFERENCE / "politeness_lexicon.csv"),
         weights=polite.read_weights(_REFERENCE / "politeness_weights.csv"),
     )
+    return cells
 
 
 def utterance(goal: str, state: int) -> Part:

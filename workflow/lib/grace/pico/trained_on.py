@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from grace.studies.catalogue import bundled
 from grace.studies.study import Study
+from grace.studies.theory import load_theory
 
 ROOT = Path(__file__).parents[4]
-STUDIES = ("study1", "study2")
 
 STATES = (0, 1, 2, 3)
 PERCENT_OPTIONS = tuple(f"{percentage}%" for percentage in range(0, 101, 10))
@@ -22,6 +23,12 @@ UTTERANCES = {
     for frame in ("was", "wasn't")
     for assessment in ("terrible", "bad", "good", "amazing")
 }
+
+
+@cache
+def theory(name: str) -> ModuleType:
+    """The model of people of one of the two, which simulates the people that pico learns from."""
+    return load_theory(study(name))
 
 
 @cache

@@ -15,6 +15,7 @@ from grace.contents import Contents
 from grace.digests import file_digest, source_digest
 from grace.errors import EngineError, RecordError
 from grace.models import hub
+from grace.places import located
 from grace.provenance.journal_check import Answers, comparable, differences
 from grace.provenance.record import FORMAT
 from grace.provenance.sidecars import FOLDER, read_sidecar, record_digest, sidecar
@@ -154,7 +155,7 @@ class Chain:
                     yield link
                 results.append((name, path))
             else:
-                path = self._root / name
+                path = self._located(name)
             inputs.append((path, expected))
         files = record.get("files") or {}
         out = [one for one in files if _leads_out(one) and not self._may_be_missing(one, record)]
@@ -162,7 +163,7 @@ class Chain:
             yield Link("of unknown origin", file, f"its record names {out[0]}, not of the run")
             return
         inputs += [
-            (self._root / name, found)
+            (self._located(name), found)
             for name, found in files.items()
             if not self._may_be_missing(name, record)
         ]
@@ -301,6 +302,10 @@ class Chain:
                 yield Link(
                     "changed since", Path(model["name"]) / name, _digests(expected, found[name])
                 )
+
+    def _located(self, name: str) -> Path:
+        """A file that results were made from; in an archive, which is whole, its own alone."""
+        return self._root / name if self._left_out else located(name, self._root)
 
     def _source(self, name: str) -> str | None:
         if name not in self._sources:

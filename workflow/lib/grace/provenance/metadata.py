@@ -121,7 +121,10 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
         weights_digest=model["weights"],
         replication_index=plan["replication"],
         replication_id=f"replication-{plan['replication']}",
-        seeds=plan["seeds"],
+        seeds={
+            **plan["seeds"],
+            **{f"{label}_seed": run["seeds"]["experiment"] for label, run in runs.items()},
+        },
         timestamps={
             "start": min((run["started"] for run in runs.values()), default=plan["created"]),
             **{f"{label}_complete": run["completed"] for label, run in runs.items()},

@@ -15,6 +15,7 @@ from grace.errors import EngineError
 from grace.models.chat import model_source, tokenizer_source
 from grace.models.files import check_weights
 from grace.models.identity import ModelIdentity
+from grace.places import located
 from grace.serving.holder import require_free_port
 from grace.serving.rundir import host_dir, port_owner
 from grace.serving.spec import ServerSpec
@@ -124,7 +125,7 @@ def server_environment(entry: ModelEntry, root: Path) -> dict[str, str]:
         # Otherwise the first log-probabilities wait up to a minute for a C++ compiler, which a
         # machine need not have.
         variables["TORCH_COMPILE_DISABLE"] = "1"
-    if (root / entry.name).is_dir():
+    if located(entry.name, root).is_dir():
         variables["HF_HUB_OFFLINE"] = "1"
     return variables
 
@@ -162,7 +163,7 @@ def server_spec(
 
 def check(model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path) -> None:
     """Raise `EngineError` where vLLM is missing, weights are pickled or there are too few GPUs."""
-    folder = root / entry.name
+    folder = located(entry.name, root)
     if folder.is_dir():
         check_weights(folder, f"config/models.yaml: model '{model_key}'")
     if entry.gpus > 0:
@@ -235,7 +236,7 @@ def gpu_count() -> int:
 
 def _environment(serving: ServingConfig, root: Path) -> Path:
     """The serving environment: as configured or, where that is not there, the image's own."""
-    configured = (root / serving.environment).absolute()
+    configured = located(serving.environment, root).absolute()
     of_image = os.environ.get(IMAGE_ENVIRONMENT)
     return Path(of_image) if of_image and not configured.exists() else configured
 

@@ -42,16 +42,19 @@ from grace.settings.fields import (
     Revision,
     Seconds,
     Source,
+    StudyEntry,
     SurfaceForms,
     Text,
     Variable,
 )
 from grace.settings.yaml_reader import read_sheet
 
-StudyName = Literal["study1", "study2"]
 ExperimentName = Literal["exp1", "exp2"]
 EngineName = Literal["transformers", "vllm", "endpoint"]
-STUDIES: tuple[StudyName, ...] = ("study1", "study2")
+#: What a run asks where the config does not say.
+DEFAULT_STUDIES = ["study1", "study2"]
+SHORT_STIMULI = "_csv"
+"""The ending of `study1_csv` and its like, short forms of `stimuli.study1`."""
 
 
 def _as_list(value: object) -> object:
@@ -84,13 +87,6 @@ def _types(annotation: Any) -> set[Any]:
     if get_origin(annotation) in (Union, UnionType):
         return set().union(*map(_types, get_args(annotation)))
     return {annotation}
-
-
-class Stimuli(Strict):
-    """Where each study's trials are read from."""
-
-    study1: CsvPath = "resources/stimuli/study1.csv"
-    study2: CsvPath = "resources/stimuli/study2.csv"
 
 
 class GenerationConfig(Strict):
@@ -189,14 +185,16 @@ class Thresholds(Strict):
 class Config(Strict):
     """Everything a user may set in config/config.yaml or with `--config`."""
 
-    SHORT_FORMS: ClassVar[tuple[str, ...]] = tuple(f"{study}_csv" for study in STUDIES)
+    SHORT_FORMS: ClassVar[tuple[str, ...]] = ("<study>_csv",)
 
     models: Annotated[list[Name], BeforeValidator(_as_list)] = Field(["pico"], min_length=1)
     replications: Replications = Field(
         2, description="A number of replications, or a list of their indices."
     )
-    studies: Annotated[list[StudyName], BeforeValidator(_as_list)] = Field(
-        list(STUDIES), min_length=1
+    studies: Annotated[list[StudyEntry], BeforeValidator(_as_list)] = Field(
+        DEFAULT_STUDIES,
+        min_length=1,
+        description="Bundled studies by name, and folders of your own, such as `./my-study`.",
     )
     experiments: Annotated[list[ExperimentName], BeforeValidator(_as_list)] = Field(
         ["exp1", "exp2"], min_length=1
@@ -204,7 +202,13 @@ class Config(Strict):
     variants: Annotated[list[Name], BeforeValidator(_as_list)] = Field(
         ["seed"], min_length=1, description="Prompt wordings: folders of config/prompts."
     )
-    stimuli: Stimuli = Stimuli()
+    stimuli: dict[str, CsvPath] = Field(
+        default_factory=dict,
+        description="Files of trials by study; otherwise what the study declares.",
+    )
+    name: Folder | None = Field(
+        None, description="Folder of the study that `snakemake new_study` writes."
+    )
     limit: int | None = Field(
         None, ge=1, le=1_000_000_000, description="Only the first so many trials."
     )
@@ -393,13 +397,12 @@ class Models(Strict):
 def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
     """Validate the merged config dict that Snakemake hands over.
 
-    `study1_csv` and `study2_csv` are short forms of `stimuli.study1` and `stimuli.study2`, and
-    win over them. Raises `ConfigError`.
+    `<study>_csv` is the short form of `stimuli.<study>`, and wins over it. Raises `ConfigError`.
     """
     merged = dict(values)
-    for study in STUDIES:
-        key = f"{study}_csv"
-        if key in merged:
+    for key in values:
+        study = str(key).removesuffix(SHORT_STIMULI)
+        if study and study != key:
             short, stimuli = merged.pop(key), merged.get("stimuli") or {}
             if not isinstance(short, str):
                 shown = "empty" if short is None else repr(short)
@@ -408,8 +411,7 @@ def load_config(values: Mapping[str, Any], source: str = "config") -> Config:
                 )
             if not isinstance(stimuli, Mapping):
                 raise ConfigError(
-                    f"{source}: key 'stimuli' is {stimuli!r}, but: must map study1 and study2 to"
-                    " CSV files."
+                    f"{source}: key 'stimuli' is {stimuli!r}, but: must map studies to CSV files."
                 )
             merged["stimuli"] = {**stimuli, study: short}
     try:

@@ -120,6 +120,14 @@ def csv_path(value: str) -> str:
     return value
 
 
+def study_entry(value: str) -> str:
+    """A bundled study's name, or the folder of a study."""
+    text(value)
+    if set(value) & set("{}<>*?[]"):
+        raise ValueError("must be a study's name or folder, without { } < > * ? [ ]")
+    return value
+
+
 def variable(value: str) -> str:
     """The name of an environment variable that holds a key."""
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", value):
@@ -225,6 +233,7 @@ Text = Annotated[str, AfterValidator(lambda value: text(value))]
 Variable = Annotated[str, AfterValidator(variable)]
 Source = Annotated[str, AfterValidator(source)]
 Revision = Annotated[str, AfterValidator(revision)]
+StudyEntry = Annotated[str, AfterValidator(study_entry)]
 CsvPath = Annotated[str, AfterValidator(csv_path)]
 BaseUrl = Annotated[str, AfterValidator(base_url)]
 

@@ -11,7 +11,8 @@ from grace.errors import ConfigError
 _OWN = (
     ".ci", ".conda", ".git", ".github", ".hypothesis", ".mypy_cache", ".pytest_cache",
     ".ruff_cache", ".snakemake", ".venv", ".venv-bench", ".venv-crate", ".venv-serve", "config",
-    "docs", "envs", "profiles", "resources", "scripts", "tests", "workflow",
+    "docs", "envs", "profiles", "resources", "scripts", "studies", "tests",
+    "workflow",
 )  # fmt: skip
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr")
 _SHARED_MEMORY = Path("/dev/shm")

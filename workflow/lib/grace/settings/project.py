@@ -19,14 +19,15 @@ from grace.cluster import placement
 from grace.cluster.placement import Placement
 from grace.cluster.settings import Cluster, load_clusters, select_cluster
 from grace.contents import Contents
-from grace.digests import digest, file_digest, script_imports
+from grace.digests import digest, file_digest, script_imports, source_digest
 from grace.errors import ConfigError
 from grace.experiments.preflight import check_tokenizers
 from grace.models.files import check_is_model
 from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.modules import Code
 from grace.pico.origin import origin
-from grace.pico.settings import Settings
+from grace.pico.settings import TRAINED_ON, Settings
+from grace.places import input_name, located, rule_input
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
 from grace.runs.continuation import Failure, Replication, from_environment
@@ -40,13 +41,19 @@ from grace.settings.config import (
 )
 from grace.settings.fields import folder
 from grace.settings.folders import check_places
-from grace.studies.catalogue import bundled, load_studies
+from grace.studies.catalogue import bundled, check_run, load_studies
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
+from grace.studies.theory import (
+    check_people,
+    reference_depends_on,
+    reference_inputs,
+    theory_file,
+)
 from grace.studies.trials import Trial
 
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
-MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster"}
+MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster", "name"}
 
 #: What a pod is told: the tag of its GPUs, and the folder of the journal.
 TAG_VARIABLE, JOURNAL_VARIABLE = "GRACE_GPU_TAG", "GRACE_JOURNAL_DIR"
@@ -70,14 +77,23 @@ class Project:
         self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
         self.entries: dict[str, ModelEntry] = select_models(
-            config, load_models(root / "config" / "models.yaml")
+            config, load_models(located("config/models.yaml", root))
         )
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
         #: The configured studies by name, in the config's order.
-        self.studies: dict[str, Study] = load_studies(config.studies, root, Path())
+        self.studies: dict[str, Study] = load_studies(config.studies, root, Path.cwd())
+        check_run(self.studies, config, root)
         #: By study and variant.
         self.wordings: dict[str, dict[str, PromptSet]] = {
             name: {variant: study.wording(variant) for variant in config.variants}
+            for name, study in self.studies.items()
+        }
+
+    @cached_property
+    def asked(self) -> dict[str, tuple[str, ...]]:
+        """The experiments that are asked of each study: configured, and declared by it."""
+        return {
+            name: tuple(one for one in self.config.experiments if one in study.experiments)
             for name, study in self.studies.items()
         }
 
@@ -95,7 +111,7 @@ class Project:
     @cached_property
     def clusters(self) -> dict[str, Cluster]:
         """All of config/clusters.yaml. Raises `ConfigError`."""
-        return load_clusters(self.root / "config" / "clusters.yaml")
+        return load_clusters(located("config/clusters.yaml", self.root))
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -137,9 +153,11 @@ class Project:
         return placed
 
     def stimuli_path(self, study: str) -> str:
-        """The study's stimuli file, as configured."""
-        path: str = getattr(self.config.stimuli, study)
-        return path
+        """The study's stimuli file, as rules read it."""
+        configured = self.config.stimuli.get(study)
+        if configured is None:
+            return rule_input(self.studies[study].stimuli_file)
+        return input_name(configured, self.root)
 
     @cached_property
     def trials(self) -> dict[str, list[Trial]]:
@@ -164,16 +182,18 @@ class Project:
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
         for key, entry in self.models.items():
-            if entry.engine != "endpoint" and (self.root / entry.name).is_dir():
-                check_is_model(self.root / entry.name, f"model '{key}': name '{entry.name}'")
+            folder = located(entry.name, self.root)
+            if entry.engine != "endpoint" and folder.is_dir():
+                check_is_model(folder, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
+            check_people(self.studies[study], trials)
             check_prompts(
                 Path(self.stimuli_path(study)),
                 self.studies[study],
-                self.config.experiments,
+                self.asked[study],
                 trials,
                 self.wordings[study],
             )
@@ -187,7 +207,7 @@ class Project:
                 for variant, wording in self.wordings[name].items()
             }
             for name, study in self.studies.items()
-            for experiment in self.config.experiments
+            for experiment in self.asked[name]
         }
 
     @cached_property
@@ -200,7 +220,7 @@ class Project:
             "asks": {
                 f"{name}_{experiment}": study.asking_digest(experiment)
                 for name, study in self.studies.items()
-                for experiment in config.experiments
+                for experiment in self.asked[name]
             },
             "limit": config.limit,
             "trials": self.stimuli_digests,
@@ -214,20 +234,13 @@ class Project:
     def study_jobs(self) -> dict[str, dict[str, str]]:
         """What jobs are told of each study: where it lies, and the digest of what it declares."""
         return {
-            name: {"folder": str(study.folder), "digest": study.digest}
+            name: {
+                "folder": str(study.folder),
+                "digest": study.digest,
+                "root": str(study.root or ""),
+            }
             for name, study in self.studies.items()
         }
-
-    def seeds(self, replication: int) -> dict[str, int]:
-        """The replication's base seed and every experiment's."""
-        base = self.config.base_seed
-        named = {
-            f"{study}_{experiment}_seed": seeds.experiment_seed(
-                base, replication, study, experiment
-            )
-            for study, experiment in seeds.OFFSETS
-        }
-        return {"base_seed": seeds.replication_seed(base, replication), **named}
 
     @cached_property
     def model_cells(self) -> dict[str, dict[str, Any]]:
@@ -248,7 +261,8 @@ class Project:
         return {
             "model": self.model_cells[model],
             "replication": replication,
-            "seeds": self.seeds(replication),
+            # Not the experiments' own: another study would make all of them stale.
+            "seeds": {"base_seed": seeds.replication_seed(self.config.base_seed, replication)},
             "shuffle": self.config.shuffle,
         }
 
@@ -263,6 +277,7 @@ class Project:
             "experiment": experiment,
             "replication": replication,
             "base_seed": config.base_seed,
+            "seed_offset": self.studies[study].seed_offset(experiment),
             "shuffle": config.shuffle,
             # As many as there are: a limit beyond the last trial changes nothing.
             "limit": len(self.trials[study]),
@@ -294,10 +309,11 @@ class Project:
 
     def pico_cell(self) -> dict[str, Any]:
         """What the bundled model depends on: settings, prompts, the simulated people's data."""
-        prompts = PromptSet(self.root / "config" / "prompts" / "seed")
+        prompts = PromptSet(located("config/prompts/seed", self.root))
+        people = bundled(self.root, *TRAINED_ON)
         templates = [
             template
-            for study in bundled(self.root, "study1", "study2").values()
+            for study in people.values()
             for names in study.templates.values()
             for template in names
         ]
@@ -305,6 +321,13 @@ class Project:
         return {
             "settings": Settings().as_dict(),
             "prompts": prompts.digest(templates),
+            "people": {
+                name: [
+                    source_digest(theory_file(study)),
+                    *map(study.asking_digest, study.experiments),
+                ]
+                for name, study in people.items()
+            },
             "reference": {
                 name: file_digest(reference / name)
                 for name in ("politeness_lexicon.csv", "politeness_weights.csv")
@@ -312,7 +335,7 @@ class Project:
         }
 
     def script_code(self, *names: str) -> Code:
-        """Files in scripts/ alone."""
+        """Files alone, named as seen from scripts/."""
         return modules.code(self.root, names)
 
     def input_digests(self, *paths: str) -> dict[str, str]:
@@ -324,13 +347,13 @@ class Project:
 
         Those of this machine, which can change no answer, are left out.
         """
-        values = self.config.model_dump(exclude=MACHINE | {"stimuli"})
+        values = self.config.model_dump(exclude=MACHINE)
         if any(
             entry.model_dump(exclude=PLACEMENT) != self.entries[model].model_dump(exclude=PLACEMENT)
             for model, entry in self.models.items()
         ):
             values |= {"gpus": list(self.config.gpus), "cluster": self.config.cluster}
-        return {**values, **{f"{study}_csv": self.stimuli_path(study) for study in self.studies}}
+        return values
 
     def tabulate_cell(self, study: str) -> dict[str, Any]:
         """What a study's raw table depends on, the records apart."""
@@ -355,7 +378,8 @@ class Project:
     def origins(self) -> dict[str, str]:
         """What readers must be told of where a model comes from, by model; most are not there."""
         found = {
-            key: origin(self.root / entry.name, self.root) for key, entry in self.models.items()
+            key: origin(located(entry.name, self.root), self.root)
+            for key, entry in self.models.items()
         }
         return {key: told for key, told in found.items() if told}
 
@@ -378,6 +402,18 @@ class Project:
             "reads": {name: study.reading_digest() for name, study in self.studies.items()},
             "variants": list(self.config.variants),
         }
+
+    def reference_cell(self, study: str) -> dict[str, Any]:
+        """What a study's rows of people and models of people depend on."""
+        return reference_depends_on(self.studies[study])
+
+    def reference_files(self, study: str) -> list[str]:
+        """The files that these rows are made from, from here where they lie below."""
+        here = Path.cwd()
+        files = (Path(path) for path in reference_inputs(self.studies[study]))
+        return [
+            str(path.relative_to(here) if path.is_relative_to(here) else path) for path in files
+        ]
 
     def merge_cell(self, study: str) -> dict[str, Any]:
         """What merging depends on, the tables apart."""

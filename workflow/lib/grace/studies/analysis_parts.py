@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 Value = StrictInt | StrictFloat | StrictStr
 #: A cell or part of one: values by factor.
 Cell = dict[str, Value]
+#: Values by column; every combination is meant.
+Cells = dict[str, list[Value]]
 
 
 class Part(BaseModel):
@@ -77,13 +79,19 @@ class People(Part):
     """Human answers."""
 
     file: str = Field(description="CSV file, relative to the study's folder.")
-    kind: Literal["trials", "cells"] = "trials"
+    kind: Literal["trials", "cells"] = Field(
+        "trials", description="One answer a row, or `n` of `total` answers."
+    )
     source: str = Field("human", description="How tables name these answers.")
+    cells: list[str] = Field(min_length=1, description="Columns that make a cell.")
+    outcome: Cells = Field(
+        min_length=1, description="Columns that tell the answer, and what each may hold."
+    )
     columns: dict[str, str] = Field(
-        {}, description="What each column of ours is in the file, if it is named otherwise."
+        {}, description="What each column is in the file, if it is named otherwise."
     )
     values: dict[str, dict[str, Value]] = Field(
-        {}, description="By column of ours: what a text of the file stands for."
+        {}, description="By column: what a text of the file stands for."
     )
     cite: str | None = None
 
@@ -93,15 +101,18 @@ class Theory(Part):
 
     source: str = Field(description="How tables name it.")
     function: str = Field(description="Function of theory.py.")
-    arguments: list[str] = Field([], description="Factors that it takes, by position.")
-    cells: dict[str, list[Value]] = Field(
-        {}, description="Values of these and other factors of which every combination is a cell."
+    arguments: list[str] = Field(
+        [], description="Columns of the cell that it takes, by position; default: all."
+    )
+    cells: Cells = Field(
+        min_length=1, description="Columns of which every combination of values is a cell."
     )
     where: str | None = Field(None, description="Expression that leaves cells out.")
     parameters: dict[str, Value | list[Value]] = Field({}, description="Passed by name.")
     files: dict[str, str] = Field({}, description="Paths that are passed by name.")
-    outcome: list[str] = Field(
-        [], description="Columns that tell apart what a cell's probabilities are of."
+    outcome: Cells = Field(
+        min_length=1,
+        description="What it gives a probability of: every combination, the last changing fastest.",
     )
     cite: str | None = None
     published: dict[str, Any] = {}
@@ -120,6 +131,7 @@ class Analysis(Part):
     """An analysis of the study's own."""
 
     script: str = Field(description="R file with a function `analyse(input, output, params)`.")
+    sources: list[str] = Field([], description="R files that are sourced before it, in order.")
     tables: list[str] = Field([], description="<study>_<table>.csv for each.")
     figures: dict[str, Figure] = {}
     inputs: dict[str, str] = Field({}, description="Further files that it reads, by name.")
@@ -130,3 +142,4 @@ class ReportSection(Part):
 
     category: str | None = Field(None, description="Heading; default: the title.")
     section: str | None = Field(None, description="R Markdown file; default: a generic one.")
+    sources: list[str] = Field([], description="R files that are sourced before it, in order.")

@@ -105,7 +105,10 @@ class _Reader:
 
     def __init__(self, reading: Reading, patterns: Patterns, place: str) -> None:
         self._reading = reading
-        self._pattern = reading.pattern and patterns.inline(reading.pattern, f"{place}.pattern")
+        #: None where an option of the trial is read.
+        self.pattern: re.Pattern[str] | None = None
+        if reading.pattern is not None:
+            self.pattern = patterns.inline(reading.pattern, f"{place}.pattern")
         self._not_after = reading.not_after and patterns.inline(
             reading.not_after, f"{place}.not_after"
         )
@@ -159,15 +162,14 @@ class _Reader:
         if self._further and self._reading.further:
             yield from self._further.finditer(match[self._reading.further.group])
 
-    def _searched(self, options: Sequence[str]) -> re.Pattern[str]:
+    def searched(self, options: Sequence[str]) -> re.Pattern[str]:
         """What finds a mention; of options that begin alike, the longer one counts."""
-        if self._pattern:
-            return self._pattern
+        if self.pattern is not None:
+            return self.pattern
         (field,) = self._reading.fields
         longest = sorted(options, key=len, reverse=True)
-        return re.compile(
-            rf"(?<!\w)(?P<{field}>{'|'.join(map(re.escape, longest))})(?!\w)", re.IGNORECASE
-        )
+        named = "|".join(map(re.escape, longest)) or r"(?!)"
+        return re.compile(rf"(?<!\w)(?P<{field}>{named})(?!\w)", re.IGNORECASE)
 
     def read(
         self, text: str, row: Mapping[str, Any], options: Sequence[str], errors: list[str]
@@ -176,7 +178,7 @@ class _Reader:
 
         `options` are those that the answer may name, for a reading by `option_of`.
         """
-        pattern = self._searched(options)
+        pattern = self.searched(options)
         with patience(pattern):
             matches = self._matches(text, pattern)
             refused = self._refused(matches, text)
@@ -227,14 +229,14 @@ class AnswerReader:
     """Reads answers as a declaration says. Raises `ConfigError` for one that cannot be."""
 
     def __init__(self, generate: Generate, place: str) -> None:
-        self._patterns = Patterns(generate.patterns, f"{place}.patterns")
-        self._ignore = generate.ignore and self._patterns.inline(generate.ignore, f"{place}.ignore")
-        self._form = self._patterns.inline(generate.form, f"{place}.form")
+        self.patterns = Patterns(generate.patterns, f"{place}.patterns")
+        self._ignore = generate.ignore and self.patterns.inline(generate.ignore, f"{place}.ignore")
+        self._form = self.patterns.inline(generate.form, f"{place}.form")
         self.readers = [
-            _Reader(reading, self._patterns, f"{place}.read.{number}")
+            _Reader(reading, self.patterns, f"{place}.read.{number}")
             for number, reading in enumerate(generate.read)
         ]
-        self._derived = {
+        self.derived = {
             name: Text(text, f"{place}.derived.{name}") for name, text in generate.derived.items()
         }
         self.checks = [
@@ -244,7 +246,7 @@ class AnswerReader:
         #: The answer's own columns, in order.
         self.fields = (
             *(name for reader in self.readers for *_, fields in reader.parts for name in fields),
-            *self._derived,
+            *self.derived,
         )
 
     @property
@@ -269,12 +271,21 @@ class AnswerReader:
         for reader in self.readers:
             named = [one for name in reader.option_of for one in (options or {}).get(name, ())]
             values.update(reader.read(text, row, named, errors))
-        for name, derived in self._derived.items():
+        for name, derived in self.derived.items():
             needed = {used for each in derived.expressions for used in each.names}
             missing = any(values.get(used) is None for used in needed & values.keys())
-            values[name] = None if missing else derived.render(values, self._patterns)
+            values[name] = None if missing else derived.render(values, self.patterns)
         in_form = 1.0 if self._in_form(response) else 0.8
         return StructuredAnswer(values, 0.0 if errors else in_form, "; ".join(errors) or None)
+
+    def matching(self, response: str) -> set[int]:
+        """Which readings by a pattern, by their place, find something in an answer."""
+        text = self._ignore.sub("", response) if self._ignore else response
+        return {
+            number
+            for number, reader in enumerate(self.readers)
+            if reader.pattern is not None and reader.pattern.search(text)
+        }
 
     def _in_form(self, response: str) -> bool:
         with patience(self._form):
@@ -286,7 +297,7 @@ class AnswerReader:
         for check in self.checks:
             if any(answer.get(name) is None for name in check.names & set(self.fields)):
                 continue
-            problem = check.violation({**answer, **settings}, self._patterns)
+            problem = check.violation({**answer, **settings}, self.patterns)
             if problem is not None:
                 found.append(problem)
         return found

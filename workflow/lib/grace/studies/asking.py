@@ -15,7 +15,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from grace import seeds
 from grace.digests import digest
+from grace.places import located
 from grace.prompts.messages import Message, context
 from grace.prompts.plain_text import is_blank, shortened
 from grace.prompts.variants import PromptSet
@@ -73,8 +75,17 @@ def fixed_options(options: Options) -> tuple[str, ...] | None:
 class StudyDesign:
     """What one study asks. Raises `ConfigError` for a declaration that cannot be."""
 
-    def __init__(self, name: str, folder: Path, declaration: Declaration, source: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        declaration: Declaration,
+        source: str,
+        root: Path | None = None,
+    ) -> None:
         self.name = name
+        #: Where Grace lies, for a bundled study; its prompts may be in the user's folder instead.
+        self.root = root
         #: The folder of study.yaml, and that file as messages name it.
         self.folder, self.source = folder, source
         self.declaration = declaration
@@ -113,6 +124,11 @@ class StudyDesign:
         """Queries with a question, which nothing but their options answers."""
         return frozenset(form.name for form in self.query_forms if isinstance(form.entry, Score))
 
+    def seed_offset(self, experiment: str) -> int:
+        """What is added to a replication's seed: declared, or from the study's name."""
+        declared: int | None = getattr(self.declaration.seed_offset, experiment)
+        return seeds.offset_of(self.name, experiment) if declared is None else declared
+
     @property
     def stimuli_file(self) -> Path:
         """The file of trials that the declaration names."""
@@ -128,8 +144,10 @@ class StudyDesign:
 
         A study of continuations alone has no templates, and the same prompts in every variant.
         """
-        templates = any(self.templates.values())
-        return PromptSet(self.prompts_folder / variant, needed=templates)
+        folder = self.prompts_folder / variant
+        if self.root is not None and folder.is_relative_to(self.root):
+            folder = located(folder.relative_to(self.root), self.root)
+        return PromptSet(folder, needed=any(self.templates.values()))
 
     def beside(self, path: str) -> Path:
         """A path of the declaration, which is relative to its folder."""
@@ -144,9 +162,7 @@ class StudyDesign:
         trial = self.trial_reader.trial(cells)
         forms = self.forms_asked(trial)
         if self.query_forms and not forms:
-            raise TrialError(
-                ["no query is asked of it: see `when` in study.yaml"]
-            )
+            raise TrialError(["no query is asked of it: see `when` in study.yaml"])
         for form in forms:
             columns = form.entry.options.columns
             if columns is not None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from grace.errors import ConfigError
+from grace.seeds import APART
+from grace.settings.config import Config
 from grace.settings.explain import nearest
 from grace.studies.reading import FILE, read_study
 from grace.studies.study import Study
@@ -29,7 +31,8 @@ def load_studies(names: Sequence[str], root: Path, user_dir: Path) -> dict[str, 
     folders: dict[str, Path] = {}
     for name in names:
         folder = study_folder(name, root, user_dir)
-        study = read_study(folder, name if "/" in name else f"{BUNDLED}/{name}")
+        own = "/" in name
+        study = read_study(folder, name if own else f"{BUNDLED}/{name}", None if own else root)
         if study.name in found:
             raise ConfigError(
                 f"config: `studies` names {study.name} twice: {folders[study.name]} and {folder}."
@@ -38,6 +41,35 @@ def load_studies(names: Sequence[str], root: Path, user_dir: Path) -> dict[str, 
             )
         found[study.name], folders[study.name] = study, folder
     return found
+
+
+def check_run(studies: Mapping[str, Study], config: Config, root: Path) -> None:
+    """Raise `ConfigError` where the studies of a config cannot be run with each other."""
+    known = {*studies, *bundled_names(root)}
+    for name in config.stimuli:
+        if name not in known:
+            raise ConfigError(
+                f"config: `stimuli` names '{name[:60]}' (or {name[:60]}_csv does), but there is no"
+                f" such study.{nearest(name, known)} Studies of this run: {', '.join(studies)}."
+            )
+    taken: dict[int, str] = {}
+    for name, study in studies.items():
+        if not set(study.experiments) & set(config.experiments):
+            raise ConfigError(
+                f"config: `experiments` is {', '.join(config.experiments)}, but study '{name}' has"
+                f" {' and '.join(study.experiments)} alone. Leave the study out, or ask the"
+                " experiment."
+            )
+        for experiment in study.experiments:
+            label, offset = f"{name}'s {experiment}", study.seed_offset(experiment)
+            near = [one for one in taken if abs(one - offset) < APART]
+            if near:
+                raise ConfigError(
+                    f"{study.source}: `seed_offset` gives {label} {offset}, and {taken[near[0]]}"
+                    f" has {near[0]}: their replications would share seeds. Offsets must be"
+                    f" {APART:,} or more apart."
+                )
+            taken[offset] = label
 
 
 def study_folder(name: str, root: Path, user_dir: Path) -> Path:
@@ -77,7 +109,8 @@ def study_of_job(told: Mapping[str, str]) -> Study:
 
     Raises `ConfigError` where its declaration is not the one that the job was planned with.
     """
-    study = read_study(Path(told["folder"]), told["folder"])
+    root = Path(told["root"]) if told["root"] else None
+    study = read_study(Path(told["folder"]), told["folder"], root)
     if study.digest != told["digest"]:
         raise ConfigError(
             f"{study.source}: was edited after this run had read it. Run again: what the edit"

@@ -35,6 +35,110 @@ from grace.studies.analysis_parts import (
 )
 from grace.studies.expressions import IDENTIFIER, RESERVED
 
+#: Columns that tables have of their own: no column of a study may be called so.
+TABLE_COLUMNS = frozenset(
+    [
+        "answer_id",
+        "experiment_seed",
+        "extraction_confidence",
+        "extraction_errors",
+        "finish_reason",
+        "model_key",
+        "model_name",
+        "model_response",
+        "processing_time_ms",
+        "prompt_id",
+        "quality_flags",
+        "reasoning_characters",
+        "replaced_characters",
+        "replication",
+        "reported_model",
+        "request_seed",
+        "response_timestamp",
+        "status",
+        "system_fingerprint",
+        "trial_index",
+        "variant",
+    ]
+)
+#: Columns of the analysis' tables: no factor may be called so.
+ANALYSIS_COLUMNS = frozenset(
+    [
+        "answered",
+        "ci_high",
+        "ci_low",
+        "cohen_dz",
+        "contrast",
+        "converged",
+        "df",
+        "difference",
+        "distribution",
+        "estimate",
+        "experiment",
+        "family",
+        "first_answer",
+        "flagged",
+        "formula",
+        "higher",
+        "item",
+        "jsd_bits",
+        "jsd_floor_bits",
+        "jsd_high",
+        "jsd_low",
+        "kind",
+        "label",
+        "last_answer",
+        "lower",
+        "measure",
+        "model",
+        "model_key",
+        "model_name",
+        "n",
+        "n_answers",
+        "n_cells",
+        "n_higher",
+        "n_lower",
+        "n_prompts",
+        "note",
+        "option_mass_mean",
+        "option_mass_min",
+        "outcome",
+        "p",
+        "p_bh",
+        "p_equivalence",
+        "pattern",
+        "people_df",
+        "people_p_two_sided",
+        "people_t",
+        "prompt_id",
+        "prompts",
+        "r",
+        "r_high",
+        "r_low",
+        "reference",
+        "replication",
+        "replications",
+        "response",
+        "rmse",
+        "rmse_high",
+        "rmse_low",
+        "row",
+        "same_favourite",
+        "sd",
+        "se",
+        "singular",
+        "statistic",
+        "t",
+        "term",
+        "total",
+        "trials",
+        "unit",
+        "usable",
+        "usable_percent",
+        "value",
+        "variant",
+    ]
+)
 #: Names of studies: they stand in paths, labels and options of the command line.
 STUDY_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
@@ -221,7 +325,9 @@ class Example(Part):
     """An answer, and what must be read of it."""
 
     answer: str
-    options: Texts = Field([], description="Those of its trial, where `option_of` reads it.")
+    trial: dict[str, str] = Field(
+        {}, description="Columns of its trial, where what may be said differs by trial."
+    )
     fields: dict[str, StrictInt | StrictFloat | StrictStr | None] = Field(min_length=1)
 
 

@@ -42,7 +42,7 @@ class QueryColumns:
         self.marginals = {
             factor: {
                 level: _column(named, {**form.factors, factor: level})
-                for level in (entry.options.product or {})[factor]
+                for level in (entry.options.product or {}).get(factor, ())
             }
             for factor, named in entry.marginals.items()
         }
@@ -52,7 +52,7 @@ class QueryColumns:
         names: dict[str, Any] = {"position": position + 1}
         if fixed is not None:
             names["option"] = fixed[position]
-        if self._numbers is not None:
+        if self._numbers is not None and position < len(self._numbers):
             names["value"] = f"{self._numbers[position]:g}"
         if self._combinations is not None:
             names |= self._combinations[position]

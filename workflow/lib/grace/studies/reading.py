@@ -6,6 +6,7 @@ that lead nowhere, patterns that match none of the examples, options that are eq
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from grace.errors import ConfigError
 from grace.settings.explain import explain
 from grace.settings.yaml_reader import parse_yaml, read_text
 from grace.studies.declaration import STUDY_NAME, Declaration
+from grace.studies.soundness import findings
 from grace.studies.study import Study
 
 FILE = "study.yaml"
+#: Mistakes that are shown at once.
+SHOWN = 20
 
 
 class _Lines:
@@ -44,8 +48,11 @@ class _Lines:
         return line
 
 
-def read_study(folder: Path, shown: str) -> Study:
-    """The study of a folder; `shown` is the folder as the user names it. Raises `ConfigError`."""
+def read_study(folder: Path, shown: str, root: Path | None = None) -> Study:
+    """The study of a folder; `shown` is the folder as the user names it. Raises `ConfigError`.
+
+    `root` is where Grace lies, for a study that comes with it.
+    """
     name = folder.name
     if not STUDY_NAME.fullmatch(name):
         raise ConfigError(
@@ -72,9 +79,16 @@ def read_study(folder: Path, shown: str) -> Study:
             lambda place: f"{source}, line {lines.of(place)}", error, Declaration
         ) from None
     try:
-        return Study(name, folder, declaration, source)
+        study = Study(name, folder, declaration, source, root)
     except ConfigError as error:
         raise _placed(error, source, lines) from None
+    found = [
+        f"{source}, line {lines.of(tuple(place.split('.')))}: key '{place}': {what}."
+        for place, what in islice(findings(study), SHOWN)
+    ]
+    if found:
+        raise ConfigError("\n".join(found))
+    return study
 
 
 def _placed(error: ConfigError, source: str, lines: _Lines) -> ConfigError:

@@ -39,8 +39,8 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except FileNotFoundError:
         raise StimuliError(
-            f"{path}: no such file. Check `stimuli` in config/config.yaml, or study1_csv and"
-            " study2_csv on the command line."
+            f"{path}: no such file. Check `stimuli` in config/config.yaml, <study>_csv on the"
+            " command line, or `stimuli.file` of the study."
         ) from None
     except OSError as error:
         raise StimuliError(f"{path}: cannot be read: {error.strerror}.") from None

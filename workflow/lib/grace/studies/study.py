@@ -24,8 +24,15 @@ from grace.studies.trials import Trial
 class Study(StudyDesign):
     """A loaded study. Raises `ConfigError` for a declaration that cannot be."""
 
-    def __init__(self, name: str, folder: Path, declaration: Declaration, source: str) -> None:
-        super().__init__(name, folder, declaration, source)
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        declaration: Declaration,
+        source: str,
+        root: Path | None = None,
+    ) -> None:
+        super().__init__(name, folder, declaration, source, root)
         self.answers = (
             AnswerReader(declaration.generate, f"{source}: generate")
             if declaration.generate

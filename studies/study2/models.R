@@ -186,5 +186,3 @@ fit_pooled <- function(rows) {
   }, character(1L))
   tests
 }
-
-#' The three binomial tests on single cells.

@@ -16,8 +16,6 @@ facet_goal_state <- function(rows) {
   rows
 }
 
-is_model <- function(rows) rows$experiment %in% c("exp1", "exp2")
-
 plot_utterances <- function(cells) {
   title <- "What is said about a performance, by what it was worth and by the speaker's goal"
   if (!any(is_model(cells))) return(empty_figure(title, "No usable answer"))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,18 @@ def cells(
         for state in STATES
         for column, utterance in enumerate(UTTERANCES)
     }
+
+
+def choices(
+    goal: str, state: int, *, lexicon: Path, weights: Path, alpha: float = ALPHA
+) -> list[float]:
+    """The speaker's probabilities of `UTTERANCES`, from the files of lexicon and weights."""
+    return [float(p) for p in _table(goal, lexicon, weights, alpha)[state]]
+
+
+@cache
+def _table(goal: str, lexicon: Path, weights: Path, alpha: float) -> Array:
+    return speaker(goal, lexicon=read_lexicon(lexicon), weights=read_weights(weights), alpha=alpha)
 
 
 def _first_speaker(phi: float, literal: Array, alpha: float, log_cost: Array) -> Array:

@@ -1,7 +1,6 @@
 # Study 1, knowledge attribution: tables and figures from results/analysis-ready/study1.csv.
 #
-# Pure functions and, at the bottom, the call that Snakemake makes. The libraries in lib/ are
-# sourced by the caller (see the bottom).
+# Sourced by scripts/analysis.R, after the libraries in scripts/lib and the files beside this one.
 
 states <- 0:3
 
@@ -14,7 +13,6 @@ study1_numbers <- c(
   paste0("state", states, "_mean"), "prob_knowledge_yes",
   paste0("state", states, "_option_mass"), "knowledge_option_mass"
 )
-model_keys <- c("label", "model_key", "model_name", "variant")
 
 #' Which rows have bets that can be read: answered, with four percentages.
 readable_bets <- function(table, experiment) {
@@ -321,8 +319,6 @@ sum_rows <- function(piece) {
   }))
 }
 
-# The rule --------------------------------------------------------------------------------------
-
 #' The columns of each table, in order.
 study1_columns <- function() {
   list(
@@ -384,8 +380,8 @@ study1_tables <- function(table, reference, published, draws, seed, margin) {
   )
 }
 
-#' Read, analyse, write.
-run_study1 <- function(input, output, params) {
+#' What scripts/analysis.R calls: read, analyse, write.
+analyse <- function(input, output, params) {
   table <- read_ready(input[["ready"]], study1_text, study1_numbers)
   tables <- study1_tables(
     table, read_reference(input[["reference"]]), read_reference(input[["published"]]),
@@ -406,16 +402,4 @@ run_study1 <- function(input, output, params) {
   figure(plot_contrasts(tables$contrasts), "forest", 9.5, grown(6.5, shown, 0.5))
   figure(plot_knowledge(tables$knowledge), "knows", 7.5, grown(5, shown))
   figure(plot_agreement(tables$cells), "calibration", 7, grown(7.5, shown))
-}
-
-if (exists("snakemake")) {
-  libraries <- c(
-    "common.R", "provenance.R", "statistics.R", "figures.R", "study1_models.R", "study1_figures.R"
-  )
-  for (name in libraries) source(file.path(snakemake@scriptdir, "lib", name))
-  library(ggplot2)
-  run_job(
-    snakemake, "analysis_study1.R",
-    run_study1(snakemake@input, snakemake@output, snakemake@params[["cell"]])
-  )
 }

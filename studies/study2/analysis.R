@@ -1,7 +1,6 @@
 # Study 2, politeness: tables and figures from results/analysis-ready/study2.csv.
 #
-# Pure functions and, at the bottom, the call that Snakemake makes. The libraries in lib/ are
-# sourced by the caller (see the bottom).
+# Sourced by scripts/analysis.R, after the libraries in scripts/lib and the files beside this one.
 
 goals <- c("informative", "social", "both")
 goal_states <- expand.grid(state = 0:3, goal = goals, stringsAsFactors = FALSE)
@@ -19,7 +18,6 @@ study2_text <- c(
   "Assessment", "response_timestamp", "prompt_id", "exp1_status", "exp2_status", "quality_flags"
 )
 study2_numbers <- c("replication", "State_number", utterances$column, "option_mass")
-model_keys <- c("label", "model_key", "model_name", "variant")
 
 #' The frame however its apostrophe is written: "was" or "wasn't"; anything else is NA.
 plain_frame <- function(frame) {
@@ -188,6 +186,7 @@ wanted_options <- function(plan) {
   utterances$assessment == plan$assessment & (is.na(plan$frame) | utterances$frame == plan$frame)
 }
 
+#' The three binomial tests on single cells.
 binomial_tests <- function(choices, reference, draws, seed) {
   models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
     rows <- bind(lapply(seq_len(nrow(binomial_plan)), function(i) {
@@ -237,21 +236,6 @@ binomial_row <- function(plan, n, total, note) {
     row$p <- stats::binom.test(n, total, plan$null)$p.value
   }
   row
-}
-
-#' Expected JSD (bits) between two samples from one distribution: what sampling alone produces.
-#'
-#' @param size Number of draws on the model's side; Inf if its distribution is known exactly.
-jsd_floor <- function(target, size, people, simulations, seed) {
-  if (anyNA(target) || is.na(people)) return(NA_real_)
-  set.seed(seed)
-  human <- stats::rmultinom(simulations, people, target)
-  model <- if (is.finite(size)) {
-    stats::rmultinom(simulations, size, target)
-  } else {
-    matrix(target, length(target), simulations)
-  }
-  mean(vapply(seq_len(simulations), function(i) jsd_bits(model[, i], human[, i]), numeric(1L)))
 }
 
 #' Distance from the human proportions over goal x state x utterance, and indirectness per goal.
@@ -332,11 +316,6 @@ compare_cells <- function(observed, reference, sampled, draws, seed) {
   out
 }
 
-#' Pearson correlation; NA where a side does not vary.
-correlation <- function(x, y) {
-  if (length(x) < 3L || is_constant(x) || is_constant(y)) NA_real_ else stats::cor(x, y)
-}
-
 #' Negation rate at 0 and 1 hearts minus that at 2 and 3; NA unless both halves have answers.
 indirectness <- function(observed, goal) {
   rate <- vapply(0:3, function(state) {
@@ -396,8 +375,6 @@ experiment_agreement <- function(choices) {
   })
 }
 
-# The rule --------------------------------------------------------------------------------------
-
 #' The columns of each table, in order.
 study2_columns <- function() {
   list(
@@ -447,8 +424,8 @@ study2_tables <- function(table, reference, draws, seed) {
   )
 }
 
-#' Read, analyse, write.
-run_study2 <- function(input, output, params) {
+#' What scripts/analysis.R calls: read, analyse, write.
+analyse <- function(input, output, params) {
   table <- read_ready(input[["ready"]], study2_text, study2_numbers)
   reference <- read_reference(input[["reference"]])
   reference$frame <- plain_frame(reference$frame)
@@ -470,16 +447,4 @@ run_study2 <- function(input, output, params) {
   height <- 2.2 + 3.2 * max(1L, length(unique(shown)))
   figure(plot_scatter(tables$cells, tables$human_comparison), "scatter", 8, height)
   figure(plot_agreement(tables$cells), "calibration", 7, grown(7.5, shown))
-}
-
-if (exists("snakemake")) {
-  libraries <- c(
-    "common.R", "provenance.R", "statistics.R", "figures.R", "study2_models.R", "study2_figures.R"
-  )
-  for (name in libraries) source(file.path(snakemake@scriptdir, "lib", name))
-  library(ggplot2)
-  run_job(
-    snakemake, "analysis_study2.R",
-    run_study2(snakemake@input, snakemake@output, snakemake@params[["cell"]])
-  )
 }

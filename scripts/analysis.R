@@ -1,0 +1,16 @@
+# The script of every study's analysis: the libraries, then the study's own files or the generic
+# analysis, which define `analyse(input, output, params)`: read, analyse, write every output.
+
+#' The files that an analysis runs, in order, as seen from scripts/: those that its code is digested
+#' from, so that nothing that can change a result runs unrecorded.
+analysis_files <- function(params) setdiff(unlist(params[["code"]][["scripts"]]), "analysis.R")
+
+if (exists("snakemake")) {
+  library(ggplot2)
+  files <- c("lib/provenance.R", analysis_files(snakemake@params))
+  for (name in files) source(file.path(snakemake@scriptdir, name))
+  run_job(
+    snakemake, "analysis.R",
+    analyse(snakemake@input, snakemake@output, snakemake@params[["cell"]])
+  )
+}

@@ -1,0 +1,362 @@
+# The generic analysis of a study, from its declaration alone: tables and figures for any factors,
+# responses and distributions. Sourced by scripts/analysis.R after the other libraries.
+
+#' One row an answer and measure: the keys of model and cell, prompt and item, `row` of the table,
+#' `experiment`, and what `measures` says of it; only usable answers.
+stack_measures <- function(table, found, factors, item, usable) {
+  keep <- unique(c(model_keys, "replication", "prompt_id", factors))
+  base <- cbind(table[keep], item = table[[item]])
+  bind(lapply(seq_along(found), function(i) {
+    one <- found[[i]]
+    bind(lapply(c("exp1", "exp2"), function(experiment) {
+      value <- one[[experiment]]
+      if (is.null(value)) return(NULL)
+      rows <- which(usable[[experiment]] & !is.na(value))
+      if (length(rows) == 0L) return(NULL)
+      cbind(
+        base[rows, , drop = FALSE], row = rows, experiment = experiment, measure = i,
+        response = one$response, distribution = one$distribution, outcome = one$outcome,
+        value = value[rows], row.names = NULL
+      )
+    }))
+  }))
+}
+
+#' Which answers count: asked and answered, read without an error, and not flagged.
+usable_answers <- function(table, found) {
+  list(
+    exp1 = answered(table, "exp1") & is.na(table$extraction_errors) &
+      !flagged(table$quality_flags, "exp1_unparsed") &
+      !flagged(table$quality_flags, "exp1_out_of_range"),
+    exp2 = answered(table, "exp2") & has_measurement(found, nrow(table))
+  )
+}
+
+#' Which rows have a number of experiment 2 at all, and none outside its range.
+has_measurement <- function(found, rows) {
+  scored <- Filter(function(one) !is.null(one$exp2), found)
+  some <- rep(FALSE, rows)
+  wrong <- rep(FALSE, rows)
+  for (one in scored) {
+    some <- some | !is.na(one$exp2)
+    if (length(one$range) == 2L) {
+      inside <- is.na(one$exp2) | all_within(data.frame(one$exp2), one$range[1L], one$range[2L])
+      wrong <- wrong | !inside
+    }
+  }
+  some & !wrong
+}
+
+cell_seed <- function(seed, piece, ...) {
+  key_seed(seed, piece$label[1L], piece$experiment[1L], piece$response[1L], ...)
+}
+
+cell_text <- function(rows, factors) {
+  if (length(factors) == 0L) return(rep("all trials", nrow(rows)))
+  values <- as.data.frame(lapply(rows[factors], as.character))
+  apply(values, 1L, paste, collapse = " / ")
+}
+
+#' Mean of each measure by cell: Wilson intervals for counts, bootstrap intervals over prompts for
+#' other numbers; then the rows of people and of theory.
+generic_cells <- function(stacked, reference, factors, draws, seed) {
+  keys <- c(model_keys, "experiment", "measure", factors)
+  models <- by_group(stacked, keys, function(piece) {
+    counts <- piece$experiment[1L] == "exp1" && is_rate(stacked, piece$measure[1L])
+    if (counts) {
+      limits <- unlist(wilson(sum(piece$value), nrow(piece)))
+    } else {
+      cell <- cell_text(piece[1L, , drop = FALSE], factors)
+      means <- bootstrap_means(piece$value, piece$prompt_id, draws, cell_seed(seed, piece, cell))
+      limits <- interval_or_na(means[, 1L], piece$prompt_id)
+    }
+    data.frame(
+      response = piece$response[1L], distribution = piece$distribution[1L],
+      outcome = piece$outcome[1L], n_prompts = length(unique(piece$prompt_id)),
+      n = if (counts) sum(piece$value) else NA_real_, total = nrow(piece),
+      value = mean(piece$value), ci_low = limits[[1L]], ci_high = limits[[2L]],
+      sd = if (nrow(piece) > 1L) stats::sd(piece$value) else NA_real_,
+      note = if (counts) "" else sample_note(piece$prompt_id)
+    )
+  })
+  bind(list(models, reference_cells(reference, factors)))
+}
+
+#' Whether a measure counts answers: all its generated numbers are 0 or 1.
+is_rate <- function(stacked, measure) {
+  all(stacked$value[stacked$measure == measure & stacked$experiment == "exp1"] %in% c(0, 1))
+}
+
+#' Reference rows as `generic_cells` shows them: Wilson intervals where people were counted.
+reference_cells <- function(reference, factors) {
+  if (nrow(reference) == 0L) return(NULL)
+  counted <- !is.na(reference$n) & !is.na(reference$total)
+  limits <- wilson(ifelse(counted, reference$n, 0), ifelse(counted, reference$total, NA))
+  cbind(
+    reference_keys(reference$source), reference[factors],
+    data.frame(
+      response = sprintf("P(%s)", reference$outcome), distribution = reference$query,
+      outcome = reference$outcome, n = as.numeric(reference$n),
+      total = as.numeric(reference$total), value = reference$probability,
+      ci_low = ifelse(counted, limits$low, NA), ci_high = ifelse(counted, limits$high, NA),
+      note = ""
+    ),
+    row.names = NULL
+  )
+}
+
+reference_keys <- function(source) {
+  data.frame(
+    label = source, model_key = source, model_name = NA, variant = NA, experiment = "reference"
+  )
+}
+
+#' The reference rows of a study: source, the factors as text, query, outcome, n, total,
+#' probability. A query that is not named is the first distribution.
+read_reference_rows <- function(path, factors, distributions) {
+  rows <- read_reference(path)
+  missing <- setdiff(c("source", factors, "outcome", "probability"), names(rows))
+  if (length(missing) > 0L) {
+    stop(sprintf("%s: missing column(s): %s", path, toString(missing)), call. = FALSE)
+  }
+  for (name in c("n", "total", "probability")) {
+    given <- if (is.null(rows[[name]])) rep(NA, nrow(rows)) else rows[[name]]
+    rows[[name]] <- as_number(given, name, path)
+  }
+  for (name in factors) rows[[name]] <- plain_text(rows[[name]])
+  rows$source <- as.character(rows$source)
+  rows$outcome <- plain_text(rows$outcome)
+  query <- if (is.null(rows$query)) rep(NA, nrow(rows)) else as.character(rows$query)
+  only <- if (length(distributions) > 0L) distributions[[1L]]$name else NA_character_
+  rows$query <- ifelse(is.na(query) | query == "", only, query)
+  rows
+}
+
+#' The distribution of each cell, over outcomes in order: a list by cell of `mean`, and for models
+#' `n` answers and `boot` (draws x outcomes); NULL for a cell that lacks an outcome.
+cell_distributions <- function(rows, factors, outcomes, draws = 0L, seed = 1L) {
+  if (nrow(rows) == 0L) return(list())
+  cells <- split(rows, cell_text(rows, factors))
+  Filter(Negate(is.null), lapply(cells, function(cell) {
+    if (!all(outcomes %in% cell$outcome)) return(NULL)
+    if (draws == 0L) {
+      at <- match(outcomes, cell$outcome)
+      return(list(mean = cell$value[at], n = cell$total[at[1L]]))
+    }
+    by_outcome <- split(cell, factor(cell$outcome, outcomes))
+    whole <- Reduce(intersect, lapply(by_outcome, function(one) one$row))
+    if (length(whole) == 0L) return(NULL)
+    values <- do.call(cbind, lapply(by_outcome, function(one) one$value[match(whole, one$row)]))
+    prompt <- by_outcome[[1L]]$prompt_id[match(whole, by_outcome[[1L]]$row)]
+    text <- cell_text(cell[1L, , drop = FALSE], factors)
+    list(
+      mean = colMeans(values), n = nrow(values),
+      boot = bootstrap_means(
+        values, prompt, draws, key_seed(seed, cell$label[1L], cell$experiment[1L], text)
+      )
+    )
+  }))
+}
+
+#' Distance of each model's distributions from those of people and of theory, over the cells that
+#' both have.
+generic_distances <- function(stacked, cells, factors, distributions, draws, seed) {
+  sources <- unique(cells$label[cells$experiment == "reference"])
+  bind(lapply(distributions, function(one) {
+    mine <- stacked[stacked$distribution %in% one$name, , drop = FALSE]
+    theirs <- lapply(stats::setNames(nm = sources), function(source) {
+      rows <- reference_rows(cells, source)
+      rows <- rows[rows$distribution %in% one$name, , drop = FALSE]
+      cell_distributions(rows, factors, one$outcomes)
+    })
+    by_group(mine, c(model_keys, "experiment"), function(piece) {
+      observed <- cell_distributions(piece, factors, one$outcomes, draws, seed)
+      bind(lapply(names(theirs), function(source) {
+        if (length(theirs[[source]]) == 0L) return(NULL)
+        sampled <- piece$experiment[1L] == "exp1"
+        cbind(
+          data.frame(distribution = one$name, reference = source),
+          distance_row(observed, theirs[[source]], sampled, seed)
+        )
+      }))
+    })
+  }))
+}
+
+distance_row <- function(observed, theirs, sampled, seed) {
+  both <- intersect(names(theirs), names(observed))
+  out <- data.frame(
+    n_cells = length(both), n_answers = sum(vapply(observed[both], function(x) x$n, numeric(1L))),
+    jsd_bits = NA_real_, jsd_low = NA_real_, jsd_high = NA_real_, jsd_floor_bits = NA_real_,
+    rmse = NA_real_, rmse_low = NA_real_, rmse_high = NA_real_, r = NA_real_, r_low = NA_real_,
+    r_high = NA_real_, same_favourite = NA_real_,
+    note = if (length(both) == 0L) {
+      "no cell to compare"
+    } else if (length(both) < length(theirs)) {
+      sprintf("only %d of %d cells have answers", length(both), length(theirs))
+    } else {
+      ""
+    }
+  )
+  if (length(both) == 0L) return(out)
+  target <- lapply(theirs[both], function(cell) cell$mean)
+  means <- lapply(observed[both], function(cell) cell$mean)
+  flat <- unlist(target, use.names = FALSE)
+  mine <- unlist(means, use.names = FALSE)
+  out$jsd_bits <- mean(mapply(jsd_bits, means, target))
+  out$rmse <- sqrt(mean((mine - flat)^2))
+  out$r <- correlation(mine, flat)
+  out$same_favourite <- mean(mapply(function(x, y) which.max(x) == which.max(y), means, target))
+  out$jsd_floor_bits <- mean(vapply(both, function(cell) {
+    size <- if (sampled) observed[[cell]]$n else Inf
+    jsd_floor(target[[cell]], size, theirs[[cell]]$n, 400L, key_seed(seed, "floor", cell))
+  }, numeric(1L)))
+  boot <- do.call(cbind, lapply(observed[both], function(cell) cell$boot))
+  jsd <- rowMeans(do.call(cbind, Map(function(cell, row) jsd_rows(cell$boot, row),
+    observed[both], target)))
+  gaps <- boot - matrix(flat, nrow(boot), length(flat), byrow = TRUE)
+  out[c("jsd_low", "jsd_high")] <- percentile_interval(jsd)
+  out[c("rmse_low", "rmse_high")] <- percentile_interval(sqrt(rowMeans(gaps^2)))
+  out[c("r_low", "r_high")] <- percentile_interval(apply(boot, 1L, correlation, flat))
+  out
+}
+
+#' Generated against scored answers: distributions by cell, and each response prompt by prompt.
+generic_agreement <- function(stacked, factors, distributions) {
+  by_group(stacked, model_keys, function(piece) {
+    sides <- split(piece, factor(piece$experiment, c("exp1", "exp2")))
+    why <- c("experiment 1 has no usable answer", "experiment 2 has no usable answer")
+    lacking <- vapply(sides, nrow, integer(1L)) == 0L
+    if (any(lacking)) return(agreement_row("exp1 against exp2", NULL, why[lacking][1L]))
+    compared <- lapply(distributions, function(one) {
+      means <- lapply(sides, function(side) {
+        rows <- side[side$distribution %in% one$name, , drop = FALSE]
+        rows <- stats::aggregate(
+          rows["value"], c(list(cell = cell_text(rows, factors)), rows["outcome"]), mean
+        )
+        lapply(split(rows, rows$cell), function(cell) cell$value[match(one$outcomes, cell$outcome)])
+      })
+      both <- intersect(names(means$exp1), names(means$exp2))
+      jsd <- vapply(both, function(cell) {
+        jsd_bits(means$exp1[[cell]], means$exp2[[cell]])
+      }, numeric(1L))
+      same <- vapply(both, function(cell) {
+        identical(which.max(means$exp1[[cell]]), which.max(means$exp2[[cell]]))
+      }, logical(1L))
+      bind(list(
+        agreement_row(sprintf("%s: JSD of the distributions (bits, mean over cells)", one$name),
+          jsd, "no cell has both"),
+        agreement_row(sprintf("%s: same favourite (share of cells)", one$name), same,
+          "no cell has both")
+      ))
+    })
+    single <- is.na(piece$distribution)
+    responses <- lapply(unique(piece$response[single]), function(name) {
+      prompts <- lapply(sides, function(side) {
+        rows <- side[is.na(side$distribution) & side$response == name, , drop = FALSE]
+        if (nrow(rows) == 0L) numeric(0) else tapply(rows$value, rows$prompt_id, mean)
+      })
+      both <- intersect(names(prompts$exp1), names(prompts$exp2))
+      gap <- abs(prompts$exp1[both] - prompts$exp2[both])
+      agreement_row(sprintf("%s: difference (mean absolute, over prompts)", name), gap,
+        "no prompt was answered in both experiments")
+    })
+    bind(c(compared, responses))
+  })
+}
+
+agreement_row <- function(measure, values, why) {
+  values <- values[!is.na(values)]
+  data.frame(
+    measure = measure, n = length(values),
+    value = if (length(values) > 0L) mean(values) else NA_real_,
+    note = if (length(values) > 0L) "" else why
+  )
+}
+
+generic_columns <- function(factors) {
+  list(
+    cells = c(
+      model_keys, "experiment", factors, "response", "distribution", "outcome", "n_prompts", "n",
+      "total", "value", "ci_low", "ci_high", "sd", "note"
+    ),
+    contrasts = c(
+      model_keys, "experiment", "contrast", "response", "higher", "lower", "unit", "n_higher",
+      "n_lower", "difference", "sd", "ci_low", "ci_high", "t", "df", "p", "p_bh", "cohen_dz",
+      "p_equivalence", "pattern", "people_t", "people_df", "people_p_two_sided", "note"
+    ),
+    models = c(
+      model_keys, "experiment", "model", "response", "kind", "term", "estimate", "se", "statistic",
+      "df", "p", "n", "formula", "family", "singular", "converged", "note"
+    ),
+    agreement = c(model_keys, "measure", "n", "value", "note"),
+    distances = c(
+      model_keys, "experiment", "distribution", "reference", "n_cells", "n_answers", "jsd_bits",
+      "jsd_low", "jsd_high", "jsd_floor_bits", "rmse", "rmse_low", "rmse_high", "r", "r_low",
+      "r_high", "same_favourite", "note"
+    ),
+    quality = quality_columns
+  )
+}
+
+#' A factor cannot have the name of another column of the tables.
+refuse_reserved <- function(factors) {
+  columns <- unlist(lapply(generic_columns(NULL), identity), use.names = FALSE)
+  taken <- intersect(factors, c(columns, "item", "row", "measure", "prompt_id", "replication"))
+  if (length(taken) > 0L) {
+    stop(sprintf(
+      "factors: %s: tables of the analysis have columns of that name; give the stimuli's another",
+      toString(taken)
+    ), call. = FALSE)
+  }
+}
+
+#' All tables of a study as a named list.
+generic_tables <- function(table, reference, declaration, draws, seed, margin) {
+  table <- add_label(table)
+  factors <- unlist(declaration$factors)
+  found <- measures(declaration, table)
+  usable <- usable_answers(table, found)
+  distributions <- declared_distributions(declaration)
+  stacked <- stack_measures(table, found, factors, item_column(declaration), usable)
+  message(sprintf("%d rows, %d measures, %d numbers", nrow(table), length(found), nrow(stacked)))
+  masses <- table[grep("(^|_)option_mass$", names(table))]
+  cells <- generic_cells(stacked, reference, factors, draws, seed)
+  list(
+    cells = cells,
+    contrasts = generic_contrasts(stacked, cells, found, declaration, margin),
+    models = generic_models(stacked, declaration),
+    agreement = generic_agreement(stacked, factors, distributions),
+    distances = generic_distances(stacked, cells, factors, distributions, draws, seed),
+    quality = quality_table(table, usable, if (length(masses) > 0L) {
+      do.call(pmin, c(as.list(masses), na.rm = TRUE))
+    } else {
+      rep(NA_real_, nrow(table))
+    })
+  )
+}
+
+#' What scripts/analysis.R calls: read, analyse, write.
+analyse <- function(input, output, params) {
+  declaration <- read_declaration(params[["declaration"]])
+  factors <- unlist(declaration$factors)
+  refuse_reserved(factors)
+  table <- read_declared(input[["ready"]], declaration)
+  reference <- read_reference_rows(
+    input[["reference"]], factors, declared_distributions(declaration)
+  )
+  tables <- generic_tables(
+    table, reference, declaration,
+    draws = params[["bootstrap_draws"]], seed = params[["seed"]],
+    margin = params[["equivalence_margin"]]
+  )
+  tables <- lapply(tables, mark_labels, origins = params[["origins"]])
+  columns <- generic_columns(factors)
+  for (name in names(columns)) write_result(tables[[name]], output[[name]], columns[[name]])
+  figures <- generic_figures(tables, declaration)
+  for (name in names(figures)) {
+    one <- figures[[name]]
+    notes <- notes_below(tables$cells, params)
+    save_figure(one$plot, output[[name]], one$width, one$height, notes)
+  }
+}

@@ -1,0 +1,84 @@
+# What the report says of a study that has no section of its own: made from its declaration, whose
+# texts are foreign. Sourced where `study` and `tables` are, after sections.R.
+
+section <- list(
+  label = study$name,
+  heading = study$declaration$title %or% study$name,
+  about = sprintf("%s (%s)", study$declaration$title %or% "a study", study$name),
+  tested_over = if (length(study$declaration$contrasts) > 0L) "items",
+  compared = !(is.null(study$declaration$people) && length(study$declaration$theory) == 0L),
+  agreement = stats::setNames(
+    list(figure_caption(study, "calibration", sprintf(
+      "%s: generated against scored, by cell and response.", study$declaration$title %or% study$name
+    ))),
+    paste0(study$name, "_agreement")
+  )
+)
+if (length(study$declaration$contrasts) > 0L) {
+  section$methods <- paste0(
+    "- **", as_markdown(study$name), ", contrasts.** Paired t tests over the items that both cells",
+    " hold, or Welch's between the items of each where fewer than two are in both. BH within the",
+    " contrasts of one model and experiment. \"No difference\" takes an equivalence test."
+  )
+}
+if (length(study$declaration$models) > 0L) {
+  section$methods <- paste(c(section$methods, paste0(
+    "- **", as_markdown(study$name), ", mixed models.** As declared. Experiment 1 enters by",
+    " answer, experiment 2 by one mean a prompt. Terms are compared by likelihood ratio, by",
+    " maximum likelihood; t tests have Satterthwaite's degrees of freedom. Singular fits are reported, not",
+    " refitted."
+  )), collapse = "\n")
+}
+
+#' One sentence a model and experiment, named by the model's label.
+findings <- function(tables) {
+  cells <- tables$cells[is_model(tables$cells), , drop = FALSE]
+  if (nrow(cells) == 0L) return(no_answer)
+  groups <- unique(cells[c("label", "experiment")])
+  said <- vapply(seq_len(nrow(groups)), function(i) {
+    mine <- function(table) {
+      if (is.null(table)) return(data.frame())
+      here <- table$label == groups$label[i] & table$experiment == groups$experiment[i]
+      table[here, , drop = FALSE]
+    }
+    parts <- c(sentence_range(mine(cells)), sentence_to_people(mine(tables$distances)),
+      sentence_planned(mine(tables$contrasts)))
+    sprintf("%s: %s.", in_experiment[[groups$experiment[i]]], paste(parts, collapse = "; "))
+  }, character(1L))
+  stats::setNames(said, groups$label)
+}
+
+#' The lowest and the highest cell mean of the first few responses.
+sentence_range <- function(rows) {
+  rows <- rows[is.na(rows$distribution) | all(!is.na(rows$distribution)), , drop = FALSE]
+  shown <- utils::head(unique(rows$response), 3L)
+  toString(vapply(shown, function(name) {
+    values <- rows$value[rows$response == name]
+    if (length(values) == 1L) return(sprintf("%s is %s", name, show_number(values)))
+    sprintf(
+      "%s is between %s and %s over %d cells", name, show_number(min(values)),
+      show_number(max(values)), length(values)
+    )
+  }, character(1L)))
+}
+
+sentence_to_people <- function(rows) {
+  rows <- rows[!is.na(rows$jsd_bits), , drop = FALSE]
+  if (nrow(rows) == 0L) return(NULL)
+  sprintf(
+    "%s: r = %s, mean JSD %s bits%s over %d cells of %s", rows$reference, show_number(rows$r),
+    show_number(rows$jsd_bits, 3),
+    ifelse(is.na(rows$jsd_floor_bits), "", sprintf(
+      " (sampling alone gives %s)", show_number(rows$jsd_floor_bits, 3)
+    )), as.integer(rows$n_cells), rows$distribution
+  )
+}
+
+sentence_planned <- function(rows) {
+  tested <- rows[!is.na(rows$pattern), , drop = FALSE]
+  if (nrow(rows) == 0L) return(NULL)
+  if (nrow(tested) == 0L) return("none of the planned contrasts can be tested")
+  sprintf(
+    "%d of %d planned contrasts come out as expected", sum(tested$pattern == "higher"), nrow(tested)
+  )
+}

@@ -1,0 +1,139 @@
+# A report out of sections, one a study: what each study's files define, and what of it stands in
+# the parts that studies share. Source after common.R, html.R and report.R; needs knitr.
+
+#' What a study may say, by the name of its place: Markdown, "" where it says nothing.
+section_texts <- c("glossary", "distances", "intervals", "methods", "people", "limits")
+
+#' The studies of a report, in the order given, each an environment in which its files run. They
+#' find there `study` (name, declaration), `tables` by name, `figures` (paths) and `settings`, and
+#' define `section` (a list) and `findings(tables)`.
+#'
+#' @param given For each study `name`, `sources` and `section`: paths as seen from `folder`.
+#' @param input Files by `tables_<study>` and `figures_<study>`.
+#' @param code Files that the report's digest is of, as seen from `folder`.
+load_studies <- function(given, folder, input, settings, code) {
+  files <- unlist(lapply(given, function(one) c(one$sources, one$section)))
+  stray <- setdiff(files, code)
+  if (length(stray) > 0L) {
+    stop(sprintf("%s: in the report, but not in its `code`", toString(stray)), call. = FALSE)
+  }
+  lapply(given, function(one) {
+    own <- new.env(parent = globalenv())
+    own$study <- list(name = one$name, declaration = read_declaration(
+      settings[["studies"]][[one$name]]
+    ))
+    own$tables <- named_tables(input[[paste0("tables_", one$name)]], one$name)
+    own$figures <- as.character(unlist(input[[paste0("figures_", one$name)]]))
+    own$settings <- settings
+    own$document <- file.path(folder, one$section)
+    # The generic section first, which a study's own replaces in part.
+    source(file.path(folder, "lib", "generic_section.R"), local = own)
+    generic <- own$section
+    for (file in one$sources) source(file.path(folder, file), local = own)
+    for (name in c("label", "heading", "about")) {
+      own$section[[name]] <- own$section[[name]] %or% generic[[name]]
+    }
+    own
+  })
+}
+
+#' A figure's caption: the declaration's, unless that names a file for Snakemake's own report.
+figure_caption <- function(study, key, default) {
+  declared <- study$declaration$figures[[key]]$caption
+  if (is.null(declared) || grepl("\\.rst$", declared)) default else declared
+}
+
+#' Result tables by name, without the study's: `<study>_cells.csv` is `cells`.
+named_tables <- function(paths, study) {
+  paths <- as.character(unlist(paths))
+  names <- substring(sub("\\.csv$", "", basename(paths)), nchar(study) + 2L)
+  stats::setNames(lapply(seq_along(paths), function(i) {
+    read_result(paths[i], sub("\\.csv$", "", basename(paths[i])))
+  }), names)
+}
+
+#' Which studies any model was asked in.
+was_run <- function(studies) {
+  vapply(studies, function(own) isTRUE(nrow(own$tables$quality) > 0L), logical(1L))
+}
+
+#' A table of all studies, by name, with the study's label before it; without rows if none has any.
+over_studies <- function(studies, name) {
+  bind(lapply(studies, function(own) {
+    table <- own$tables[[name]]
+    if (isTRUE(nrow(table) > 0L)) cbind(study = own$section$label, table)
+  }))
+}
+
+#' What the studies say at a place, in their order, as Markdown.
+#'
+#' @param before What each text begins with: "\n" for points of a list.
+study_texts <- function(studies, place, before = " ") {
+  stopifnot(place %in% section_texts)
+  texts <- unlist(lapply(studies, function(own) own$section[[place]]))
+  paste(c(rep(before, length(texts)), texts)[order(rep(seq_along(texts), 2L))], collapse = "")
+}
+
+#' What the studies say of their people, as a point of a list; nothing where none does.
+people_text <- function(studies) {
+  said <- study_texts(studies, "people")
+  if (nzchar(said)) paste0("\n- **People.**", said) else ""
+}
+
+#' " and the tests of <label>, <label>", or "" where no study's tests are over these units.
+tests_over <- function(studies, unit) {
+  mine <- Filter(function(own) identical(own$section$tested_over, unit), studies)
+  if (length(mine) == 0L) return("")
+  paste(" and the tests of", toString(study_labels(mine)))
+}
+
+study_labels <- function(studies) vapply(studies, function(own) own$section$label, character(1L))
+
+#' "a, b and c".
+listed <- function(texts) {
+  if (length(texts) < 2L) return(paste(texts))
+  paste(toString(utils::head(texts, -1L)), utils::tail(texts, 1L), sep = " and ")
+}
+
+#' What the report is about, for its first sentence: studies with people or models of people in
+#' `reference` are compared, others described.
+about_sentence <- function(models, studies) {
+  who <- if (length(models) == 1L) {
+    paste("the language model", models)
+  } else {
+    sprintf("%d language models (%s)", length(models), toString(models))
+  }
+  compared <- vapply(studies, function(own) !identical(own$section$compared, FALSE), logical(1L))
+  about <- function(which) {
+    listed(vapply(studies[which], function(own) own$section$about, character(1L)))
+  }
+  if (!any(compared)) return(sprintf("This report describes %s in %s.", who, about(!compared)))
+  paste0(
+    sprintf("This report compares %s with people and with models of people in %s.", who,
+      about(compared)),
+    if (any(!compared)) sprintf(" It describes them in %s.", about(!compared))
+  )
+}
+
+#' The page's title: "Grace: two pragmatics studies on language models", the kind only if all the
+#' studies share one. HTML.
+page_title <- function(studies) {
+  if (length(studies) == 0L) return("Grace: studies on language models")
+  kinds <- unique(unlist(lapply(studies, function(own) own$section$kind %or% "")))
+  words <- c("a", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+  count <- length(studies)
+  noun <- if (count == 1L) "study" else "studies"
+  said <- c(
+    if (count <= length(words)) words[count] else count,
+    if (length(kinds) == 1L && nzchar(kinds)) kinds, noun, "on language models"
+  )
+  paste("Grace:", literal(paste(said, collapse = " ")))
+}
+
+#' A study's section as Markdown, knitted where its tables are.
+knit_section <- function(own) {
+  # Two studies may name chunks alike, and the generic section is knitted for several.
+  before <- options(knitr.duplicate.label = "allow")
+  on.exit(options(before))
+  knitr::knit_child(own$document, envir = own, quiet = TRUE)
+}

@@ -1,0 +1,108 @@
+# What the report says of study 1 outside its section, in Markdown, and the findings of its summary.
+# Sourced after scripts/lib/common.R, html.R, report.R and sections.R.
+
+section <- list(
+  label = "study 1",
+  heading = "Study 1, knowledge attribution",
+  about = "a study of what listeners infer about a speaker's knowledge (study 1)",
+  kind = "pragmatics",
+  tested_over = "prompts",
+  glossary = paste(
+    "- A **cell** of study 1 is written access/said: 3/2 means that the speaker looked at 3 of the",
+    "3 items and said that 2 of them have the property. A **bet** is the percentage given to one",
+    "state, the number of items (0 to 3) that have the property.",
+    "\n- **RSA** is the Rational Speech Act model of a listener who reasons about what the speaker",
+    "saw and meant. With full access, \"two\" suggests \"not three\"; with partial access the",
+    "speaker may simply not know, and this *implicature* should be **cancelled**."
+  ),
+  distances = paste(
+    "**EMD**, the earth mover's distance, counts by how many states the bets would have to move."
+  ),
+  intervals = paste(
+    "With the six stories of study 1, intervals rest on six prompts a cell and are wide on purpose."
+  ),
+  methods = paste(
+    "- **Study 1, contrasts.** Paired t tests on the mean difference of each prompt; the degrees",
+    "of freedom are the prompts minus one. A contrast that is the same for every prompt has no t",
+    "test and is judged by its sign. \"Holds\" means positive with p (BH) below .05; everything else is",
+    "\"cancelled\", also where few prompts leave the test weak.",
+    "\n- **Study 1, analysis of variance.** Only cells with said \u2264 access exist, so the",
+    "design is incomplete and the interaction has one degree of freedom. Each factor is tested beside",
+    "the other, the interaction in the model that adds it. Experiment 1 enters as answers with random",
+    "intercepts for story, prompt and replication where they can be estimated, experiment 2 as one",
+    "mean a prompt with a random intercept for story. A participant number only labels rows of a",
+    "language model's trials and is not a random effect."
+  ),
+  people = paste(
+    "No individual bets are public for study 1; the published tests stand in for them, quoted from",
+    "secondary sources that disagree on which of the contrasts of cell 3/1 has t = 13.1 and which",
+    "17.1."
+  ),
+  agreement = list(study1_agreement = "Study 1: mean bets, generated against scored.")
+)
+
+cell_name <- function(access, observe) sprintf("%d/%d", access, observe)
+
+#' Findings of study 1, one sentence a model and experiment, all from the tables, named by the
+#' model's label.
+findings <- function(tables) {
+  distances <- tables$distances
+  if (is.null(distances) || nrow(distances) == 0L) return(no_answer)
+  groups <- unique(distances[c("label", "experiment")])
+  said <- vapply(seq_len(nrow(groups)), function(i) {
+    mine <- function(table) {
+      here <- table$label == groups$label[i] & table$experiment == groups$experiment[i]
+      table[here, , drop = FALSE]
+    }
+    rsa <- mine(distances)
+    rsa <- rsa[rsa$reference == "rsa" & !is.na(rsa$jsd_bits), , drop = FALSE]
+    paste0(
+      sprintf("%s: ", in_experiment[[groups$experiment[i]]]),
+      sprintf(
+        "the favourite state is that of the RSA listener in %d of %d cells (mean JSD %s bits)",
+        sum(rsa$same_favourite), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
+      ),
+      sentence_cancellation(mine(tables$cancellation)), sentence_contrasts(mine(tables$contrasts)),
+      sentence_knowledge(mine(tables$knowledge)), "."
+    )
+  }, character(1L))
+  stats::setNames(said, groups$label)
+}
+
+sentence_cancellation <- function(rows) {
+  wanted <- rows$filter == "all answers" & rows$word == "two" & !is.na(rows$index)
+  rows <- rows[wanted, , drop = FALSE]
+  if (nrow(rows) == 0L) return("")
+  direction <- if (is.na(rows$ci_low[1L])) {
+    "no interval can be given"
+  } else if (rows$ci_low[1L] > 0) {
+    "the reading \"not all\" weakens when the speaker has not seen everything, as RSA predicts"
+  } else if (rows$ci_high[1L] < 0) {
+    "the reading \"not all\" gets stronger with less access, against RSA"
+  } else {
+    "its interval includes 0: no reliable cancellation"
+  }
+  sprintf(
+    "; cancellation index for \"two\" %s points (RSA %s): %s",
+    show_interval(rows$index[1L], rows$ci_low[1L], rows$ci_high[1L], 1),
+    show_number(rows$rsa[1L], 1), direction
+  )
+}
+
+sentence_contrasts <- function(rows) {
+  tested <- rows[!is.na(rows$same_pattern), , drop = FALSE]
+  if (nrow(tested) == 0L) return("; none of the planned contrasts can be tested")
+  sprintf(
+    "; %d of the %d planned contrasts that could be judged come out as in people",
+    sum(tested$same_pattern), nrow(tested)
+  )
+}
+
+sentence_knowledge <- function(rows) {
+  rows <- rows[!is.na(rows$p_knows), , drop = FALSE]
+  if (nrow(rows) == 0L) return("")
+  sprintf(
+    "; P(\"the speaker knows exactly\") is %s",
+    toString(sprintf("%s with access %d", show_number(rows$p_knows), rows$access))
+  )
+}

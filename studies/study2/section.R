@@ -1,0 +1,91 @@
+# What the report says of study 2 outside its section, in Markdown, and the findings of its summary.
+# Sourced after scripts/lib/common.R, html.R, report.R and sections.R.
+
+section <- list(
+  label = "study 2",
+  heading = "Study 2, politeness",
+  about = "a study of polite speech (study 2)",
+  kind = "pragmatics",
+  tested_over = "answers",
+  intervals = paste(
+    "Counts in study 2 have Wilson intervals, which treat answers as independent, as do its",
+    "binomial tests."
+  ),
+  methods = paste(
+    "- **Study 2, mixed models.** Logistic, with random intercepts for the item and for the",
+    "replication (for the participant number where there is one replication). Singular fits are",
+    "reported, not refitted. They use experiment 1, whose answers are counts."
+  ),
+  people = paste(
+    "The people of study 2 are 203 participants; polite RSA was fitted to these same people, so",
+    "its closeness is not a prediction."
+  ),
+  limits = paste(
+    "Models are compared with people, and with each other only in the pooled model of negation."
+  ),
+  agreement = list(study2_agreement = paste(
+    "Study 2: shares of generated utterances against scored probabilities."
+  ))
+)
+
+#' Findings of study 2, one sentence a model and experiment, named by the model's label.
+findings <- function(tables) {
+  rows <- tables$human_comparison
+  if (is.null(rows)) return(no_answer)
+  human <- reference_rows(rows, "human")
+  rows <- rows[rows$experiment %in% names(in_experiment), , drop = FALSE]
+  if (nrow(rows) == 0L) return(no_answer)
+  said <- vapply(seq_len(nrow(rows)), function(i) {
+    row <- rows[i, ]
+    paste0(
+      sprintf("%s: ", in_experiment[[row$experiment]]),
+      sentence_distance(row), sentence_indirectness(row, human),
+      sentence_primary(tables$tests, row), "."
+    )
+  }, character(1L))
+  stats::setNames(said, rows$label)
+}
+
+sentence_distance <- function(row) {
+  if (is.na(row$jsd_bits)) return("no cell to compare with people")
+  sprintf(
+    paste(
+      "over %d of 96 cells (%s answers), r = %s and RMSE = %s to people, mean JSD %s bits",
+      "(sampling alone gives %s)"
+    ),
+    as.integer(row$n_cells), show_number(row$n_answers, 0), show_number(row$r),
+    show_number(row$rmse, 3),
+    show_number(row$jsd_bits, 3), show_number(row$jsd_floor_bits, 3)
+  )
+}
+
+sentence_indirectness <- function(row, human) {
+  goals <- c("informative", "social", "both")
+  mine <- unlist(row[paste0("indirectness_", goals)])
+  if (all(is.na(mine)) || nrow(human) == 0L) return("")
+  theirs <- unlist(human[1L, paste0("indirectness_", goals)])
+  known <- which(!is.na(mine))
+  most <- known[which.max(mine[known])]
+  sprintf(
+    "; indirectness is largest for the goal \"%s\" (%s; people %s there, largest for \"%s\")",
+    goals[most], show_number(mine[most]), show_number(theirs[most]), goals[which.max(theirs)]
+  )
+}
+
+sentence_primary <- function(tests, row) {
+  primary <- tests[grepl("(primary)", tests$test, fixed = TRUE), , drop = FALSE]
+  mine <- primary[primary$label == row$label & primary$experiment == row$experiment &
+    !is.na(primary$proportion), , drop = FALSE]
+  if (nrow(mine) == 0L) return("")
+  people <- reference_rows(primary, "human")
+  against <- if (is.na(mine$p[1L])) {
+    ""
+  } else {
+    sprintf(", p %s against chance", sub("^\\.", "= .", show_p(mine$p[1L])))
+  }
+  sprintf(
+    "; \"wasn't terrible\" at 0 hearts with both goals: %s%s%s",
+    show_interval(mine$proportion[1L], mine$ci_low[1L], mine$ci_high[1L]), against,
+    if (nrow(people) > 0L) sprintf(" (people %s)", show_number(people$proportion[1L])) else ""
+  )
+}

@@ -1,0 +1,421 @@
+"""The generic analysis of a study from its declaration alone, on made tables of known truth."""
+
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from test_r_analysis import ROOT, benjamini_hochberg, jsd, one, rscript, wilson
+from test_report import DRIVER as REPORT
+from test_report import GENERATION, HOSTILE, TAGS, page
+
+LABELS = ("target", "competitor", "distractor")
+ITEMS = [f"item{i}" for i in range(12)]
+CELLS = [(role, level) for role in ("production", "interpretation") for level in ("2", "10")]
+#: Probability of each label by cell.
+TRUTH = {
+    ("production", "2"): (0.8, 0.15, 0.05),
+    ("production", "10"): (0.6, 0.3, 0.1),
+    ("interpretation", "2"): (0.5, 0.4, 0.1),
+    ("interpretation", "10"): (0.3, 0.6, 0.1),
+}
+PEOPLE = dict.fromkeys(CELLS, (60, 30, 10))
+TABLES = ("cells", "contrasts", "models", "agreement", "distances", "quality")
+FIGURES = {
+    "distributions": "distributions",
+    "by_factor": "responses",
+    "people": "people",
+    "calibration": "agreement",
+}
+DECLARATION = {
+    "title": "A game of reference",
+    "summary": "Who means what?",
+    "stimuli": {
+        "key": ["trial"],
+        "columns": {"role": "text", "level": {"type": "integer", "levels": [2, 10]}},
+    },
+    "score": [
+        {"name": "choice", "options": {"columns": ["a", "b"]}, "columns": "prob_word_{number}"}
+    ],
+    "labels": {"query": "choice", "of": dict.fromkeys(LABELS, "…"), "columns": "prob_{label}"},
+    "factors": ["role", "level"],
+    "item": "item",
+    "responses": [
+        {"name": "P(target)", "exp1": "choice_label == 'target'", "exp2": "prob_target",
+         "range": [0, 1]},
+    ],
+    "contrasts": [
+        {"name": "roles differ", "response": "P(target)", "higher": {"role": "production"},
+         "lower": {"role": "interpretation"}, "people": {"t": 5.1, "df": 40}},
+        {"name": "nothing", "response": "P(competitor)",
+         "higher": {"role": "interpretation", "level": 2},
+         "lower": {"role": "interpretation", "level": 10}},
+    ],
+    "models": [
+        {"name": "target by role", "response": "P(target)", "family": "binomial",
+         "formula": "response ~ role + level + (1 | item)", "compare": ["role"]},
+        {"name": "scored", "response": "P(target)", "formula": "response ~ role + (1 | item)"},
+    ],
+    "people": {"file": "people.csv"},
+}  # fmt: skip
+LIBRARIES = ("common", "statistics", "figures", *(
+    f"generic_{name}" for name in ("measures", "models", "figures", "analysis")
+))  # fmt: skip
+SOURCED = "\n".join(f'source("scripts/lib/{name}.R")' for name in LIBRARIES)
+DRIVER = f"""
+job <- jsonlite::read_json(commandArgs(TRUE)[1])
+library(ggplot2)
+{SOURCED}
+analyse(job$input, job$output, job$params)
+"""
+
+
+def game_rows(model="m", exps=("exp1", "exp2"), draws=10, seed=1, truth=TRUTH):
+    """Each item stands in every cell, with a spread of its own."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for item in ITEMS:
+        shift = rng.normal(0, 0.3)
+        for (role, level), p in truth.items():
+            weights = np.array(p) * np.exp([shift, 0, 0])
+            weights /= weights.sum()
+            for draw in range(draws):
+                row = {
+                    "model_key": model, "model_name": f"org/{model}", "replication": draw % 2,
+                    "variant": "seed", "trial": f"{item}-{role}-{level}", "item": item,
+                    "role": role, "level": level, "prompt_id": f"{item}-{role}-{level}",
+                    "response_timestamp": "2025-03-01T10:00:00Z", "quality_flags": None,
+                    "extraction_errors": None, "exp1_status": None, "exp2_status": None,
+                    "choice_label": None, "choice_option_mass": None,
+                } | {f"prob_{label}": None for label in LABELS}  # fmt: skip
+                if "exp1" in exps:
+                    row |= {"exp1_status": "ok", "choice_label": LABELS[rng.choice(3, p=weights)]}
+                if "exp2" in exps:
+                    row |= {"exp2_status": "ok", "choice_option_mass": 0.4}
+                    row |= {f"prob_{label}": x for label, x in zip(LABELS, weights, strict=True)}
+                rows.append(row)
+    return rows
+
+
+def people_rows():
+    return [
+        {"source": "human", "role": role, "level": level, "query": "choice", "outcome": label,
+         "n": n, "total": 100, "probability": n / 100}
+        for (role, level), counts in PEOPLE.items()
+        for label, n in zip(LABELS, counts, strict=True)
+    ] + [
+        {"source": "rsa", "role": role, "level": level, "query": "choice", "outcome": label,
+         "n": None, "total": None, "probability": p}
+        for (role, level), probabilities in TRUTH.items()
+        for label, p in zip(LABELS, probabilities, strict=True)
+    ]  # fmt: skip
+
+
+def launch(folder: Path, rows, declaration=DECLARATION, reference=None, **params):
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / "ready.csv", index=False)
+    factors = declaration.get("factors", [])
+    columns = ["source", *factors, "query", "outcome", "n", "total", "probability"]
+    table = pd.DataFrame(people_rows() if reference is None else reference, columns=columns)
+    table.to_csv(folder / "reference.csv", index=False)
+    output = {name: str(folder / f"game_{name}.csv") for name in TABLES}
+    output |= {name: str(folder / f"game_{file}.png") for name, file in FIGURES.items()}
+    job = {
+        "input": {key: str(folder / f"{key}.csv") for key in ("ready", "reference")},
+        "output": output,
+        "params": {
+            "bootstrap_draws": 400, "seed": 7, "equivalence_margin": 10,
+            "declaration": json.dumps(declaration), **params,
+        },
+    }  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(job))
+    return rscript(DRIVER, str(folder / "job.json"))
+
+
+def analyse(folder: Path, rows, declaration=DECLARATION, reference=None, **params):
+    done = launch(folder, rows, declaration, reference, **params)
+    assert done.returncode == 0, done.stderr
+    for file in FIGURES.values():
+        picture = (folder / f"game_{file}.png").read_bytes()
+        assert picture[:8] == b"\x89PNG\r\n\x1a\n", file
+        assert len(picture) > 5000, file
+    return {name: pd.read_csv(folder / f"game_{name}.csv") for name in TABLES}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return game_rows()
+
+
+@pytest.fixture(scope="module")
+def game(tmp_path_factory, rows):
+    return analyse(tmp_path_factory.mktemp("game"), rows)
+
+
+def test_cells_hold_models_people_and_theory_with_their_intervals(game, rows):
+    cells = game["cells"]
+    table = pd.DataFrame(rows)
+    for role, level in CELLS:
+        mine = table[(table["role"] == role) & (table["level"] == level)]
+        where = {"role": role, "level": int(level)}
+        for label in LABELS:
+            found = cells[cells["distribution"] == "choice"]
+            n = (mine["choice_label"] == label).sum()
+            row = one(found, experiment="exp1", outcome=label, **where)
+            assert (row["n"], row["total"]) == (n, len(mine))
+            assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(n, len(mine)))
+            row = one(found, experiment="exp2", outcome=label, **where)
+            assert row["value"] == pytest.approx(mine[f"prob_{label}"].mean())
+            assert row["ci_low"] < row["value"] < row["ci_high"]
+            assert row["n_prompts"] == 12
+            row = one(found, label="human", outcome=label, **where)
+            assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(row["n"], 100))
+            row = one(found, label="rsa", outcome=label, **where)
+            assert math.isnan(row["ci_low"])
+        row = one(cells[cells["distribution"].isna()], experiment="exp1", **where)
+        assert row["value"] == pytest.approx((mine["choice_label"] == "target").mean())
+
+
+def test_contrasts_are_paired_over_items(game, rows):
+    table = pd.DataFrame(rows)
+    table["target"] = (table["choice_label"] == "target").astype(float)
+    table["competitor"] = table["choice_label"].eq("competitor").astype(float)
+    means = table.groupby(["role", "item"])["target"].mean()
+    by_level = table[table["role"] == "interpretation"].groupby(["level", "item"])["competitor"]
+    tests = [
+        stats.ttest_1samp(means["production"] - means["interpretation"], 0),
+        stats.ttest_1samp(by_level.mean()["2"] - by_level.mean()["10"], 0),
+    ]
+    adjusted = benjamini_hochberg([test.pvalue for test in tests])
+    for name, test, p in zip(("roles differ", "nothing"), tests, adjusted, strict=True):
+        row = one(game["contrasts"], contrast=name, experiment="exp1")
+        assert (row["t"], row["df"]) == pytest.approx((test.statistic, 11))
+        assert row["p_bh"] == pytest.approx(p)
+        assert (row["n_higher"], row["unit"]) == (12, "pairs of item")
+    planned = one(game["contrasts"], contrast="roles differ", experiment="exp1")
+    assert planned["pattern"] == "higher"
+    assert planned["people_p_two_sided"] == pytest.approx(2 * stats.t.sf(5.1, 40))
+    theirs = one(game["contrasts"], contrast="nothing", label="rsa")
+    assert theirs["difference"] == pytest.approx(0.4 - 0.6)
+
+
+def test_distances_and_agreement_follow_from_the_cells(game):
+    cells = game["cells"]
+    cells = cells[cells["distribution"] == "choice"]
+
+    def distributions(label, experiment="reference"):
+        mine = cells[(cells["label"] == label) & (cells["experiment"] == experiment)]
+        return {
+            key: piece.set_index("outcome")["value"].reindex(LABELS).to_numpy()
+            for key, piece in mine.groupby(["role", "level"])
+        }
+
+    human, rsa = distributions("human"), distributions("rsa")
+    own = {exp: distributions("m", exp) for exp in ("exp1", "exp2")}
+    for experiment, mine in own.items():
+        for source, theirs in (("human", human), ("rsa", rsa)):
+            row = one(game["distances"], experiment=experiment, reference=source)
+            x, y = (np.concatenate([side[cell] for cell in theirs]) for side in (mine, theirs))
+            assert row["jsd_bits"] == pytest.approx(
+                np.mean([jsd(mine[c], theirs[c]) for c in mine])
+            )
+            assert row["rmse"] == pytest.approx(np.sqrt(np.mean((x - y) ** 2)))
+            assert row["r"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+            assert math.isnan(row["jsd_floor_bits"]) == (source == "rsa")
+    row = game["agreement"].iloc[0]
+    assert row["value"] == pytest.approx(
+        np.mean([jsd(own["exp1"][cell], own["exp2"][cell]) for cell in human])
+    )
+
+
+def test_mixed_models_recover_what_the_answers_were_drawn_with(game):
+    models = game["models"]
+    fit = models[(models["model"] == "target by role") & (models["experiment"] == "exp1")]
+    role = one(fit, term="roleproduction")
+    # Log odds of the four cells: 1.39, 0.41 in production; 0, -0.85 in interpretation.
+    assert role["estimate"] == pytest.approx(1.32, abs=3 * role["se"])
+    ratio = one(fit, kind="likelihood ratio")
+    assert (ratio["term"], ratio["df"]) == ("role", 1)
+    assert ratio["p"] == pytest.approx(stats.chi2.sf(ratio["statistic"], 1))
+    scored = models[(models["model"] == "target by role") & (models["experiment"] == "exp2")]
+    assert scored["note"].str.contains("no counts").all()
+    scored = models[(models["model"] == "scored") & (models["experiment"] == "exp2")]
+    assert (scored["n"] == 48).all(), "copies of a prompt enter once"
+
+
+def test_contrast_between_items_keeps_its_level_and_equivalence_its_margin():
+    """Items nested in cells: of 2000 simulated runs without a difference 5 % reject."""
+    code = """
+    for (name in c("common", "statistics", "generic_measures", "generic_models")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    set.seed(4)
+    p <- replicate(2000, {
+      tested <- test_between(rnorm(8, 0.5, 0.1), rnorm(12, 0.5, 0.2), 0.1)
+      c(tested$p < 0.05, tested$ci_low < 0 && tested$ci_high > 0)
+    })
+    edge <- replicate(2000, {
+      test_between(rnorm(8, 0.6, 0.05), rnorm(8, 0.5, 0.05), 0.1)$p_equivalence
+    })
+    cat(rowMeans(p), mean(edge < 0.05))
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    rejected, covered, equivalent = map(float, done.stdout.split())
+    assert rejected == pytest.approx(0.05, abs=0.016)
+    assert covered == pytest.approx(1 - rejected)
+    assert equivalent == pytest.approx(0.05, abs=0.016)
+
+
+def minimal(folder):
+    """One experiment, no factor, no label, no people: as little as a declaration can say."""
+    declaration = {
+        "title": "Pairs",
+        "summary": "Which sentence?",
+        "stimuli": {"key": ["pair"], "columns": {"pair": "text"}},
+        "score": [{"name": "sentence", "options": ["good", "bad"], "columns": "prob_{option}"}],
+    }
+    rng = np.random.default_rng(2)
+    rows = [
+        {"model_key": "m", "model_name": "m", "replication": 0, "variant": "seed", "pair": f"p{i}",
+         "prompt_id": f"p{i}", "exp2_status": "ok", "prob_good": p, "prob_bad": 1 - p}
+        for i, p in enumerate(rng.uniform(0.4, 0.9, 24))
+    ]  # fmt: skip
+    return rows, analyse(folder, rows, declaration, reference=[])
+
+
+def test_a_declaration_that_says_little_has_cells_and_figures_all_the_same(tmp_path):
+    rows, tables = minimal(tmp_path)
+    cell = one(tables["cells"], outcome="good")
+    assert cell["value"] == pytest.approx(np.mean([row["prob_good"] for row in rows]))
+    assert one(tables["quality"], experiment="exp2")["usable"] == 24
+    assert tables["contrasts"].empty
+    assert tables["models"].empty
+    assert tables["distances"].empty
+    assert list(tables["agreement"]["note"]) == ["experiment 1 has no usable answer"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"models": [{"name": "x", "response": "P(target)", "formula": "response ~ system('ls')"}]},
+         "formula 'response ~ system('ls')' names system; it may name response, role"),
+        ({"models": [{"name": "x", "response": "P(target)", "formula": "response ~ ("}]},
+         "is no formula of R"),
+        ({"responses": [{"name": "P(x)", "exp1": "no_column"}]},
+         "'no_column' is neither a column of the table nor"),
+        ({"responses": [{"name": "P(x)", "exp1": "system('ls') == 1"}]}, "is neither a column"),
+        ({"factors": ["role", "model_key"]}, "factors: model_key: tables of the analysis"),
+    ],
+)  # fmt: skip
+def test_what_is_no_formula_or_column_is_refused_and_never_run(tmp_path, rows, change, said):
+    done = launch(tmp_path, rows, DECLARATION | change, [])
+    assert done.returncode != 0
+    assert said in " ".join(done.stderr.split())
+
+
+def test_answers_that_cannot_be_read_do_not_count(tmp_path, rows):
+    spoiled = [row.copy() for row in rows]
+    for row in spoiled:
+        row |= {"extraction_errors": "choice not found", "choice_label": None}
+        row |= {f"prob_{label}": None for label in LABELS} | {"exp2_status": "failed"}
+    tables = analyse(tmp_path, spoiled, reference=[])
+    assert (tables["quality"]["usable"] == 0).all()
+    assert tables["cells"].empty
+
+
+def report(folder: Path, studies: dict[str, tuple[Path, dict]]) -> Path:
+    """The report on studies without a section of their own: folder and declaration by name."""
+    folder.mkdir(exist_ok=True)
+    given: dict[str, list[str]] = {"metadata": [], "validation": []}
+    for name, (made, _) in studies.items():
+        for kind, files in (("tables", TABLES), ("figures", FIGURES.values())):
+            suffix = {"tables": "csv", "figures": "png"}[kind]
+            given[f"{kind}_{name}"] = [
+                str(shutil.copy(made / f"game_{file}.{suffix}", folder / f"{name}_{file}.{suffix}"))
+                for file in files
+            ]
+    section = "lib/generic_section.Rmd"
+    job = {
+        "scripts": str(ROOT / "scripts"),
+        "output": str(folder / "report.html"),
+        "input": given,
+        "params": {
+            "cell": {
+                "bootstrap_draws": 400, "seed": 7, "equivalence_margin": 10,
+                "generation": GENERATION, "origins": {},
+                "studies": {name: json.dumps(said) for name, (_, said) in studies.items()},
+            },
+            "commit": "abc", "versions": {"python": "3"}, "failed": "[]",
+            "sections": [
+                {"name": name, "sources": [], "section": section} for name in studies
+            ],
+            "code": {"scripts": [section]},
+        },
+    }  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(job))
+    done = rscript(REPORT, str(folder / "job.json"))
+    assert done.returncode == 0, done.stderr
+    return folder / "report.html"
+
+
+def test_a_study_without_a_section_of_its_own_is_in_the_report_and_its_text_is_inert(tmp_path):
+    """Two studies from declarations alone; every text of one's is hostile. One was not asked."""
+    said = " ".join(text for text in HOSTILE if len(text) < 1000)
+    names = dict(zip(LABELS, (f"{said} {label}" for label in LABELS), strict=True))
+    hostile = json.loads(json.dumps(DECLARATION)) | {
+        "title": said,
+        "summary": said,
+        "cite": [said],
+        "labels": DECLARATION["labels"] | {"of": {names[key]: "…" for key in LABELS}},
+        "responses": [{"name": said, "exp1": "response_1_exp1", "exp2": "prob_target"}],
+        "contrasts": [DECLARATION["contrasts"][0] | {"name": said, "response": said}],
+        "models": [DECLARATION["models"][1] | {"name": said, "response": said}],
+        "figures": {"people": {"caption": said}, "by_factor": {"leave_out": True}},
+    }
+    hostile["contrasts"][0] |= {"higher": {"role": said}, "lower": {"role": "interpretation"}}
+    rows = [
+        row
+        | {
+            "role": {"production": said}.get(row["role"], row["role"]),
+            "choice_label": names[row["choice_label"]],
+            "response_1_exp1": float(row["choice_label"] == "target"),
+        }
+        | {f"prob_{names[label]}": row[f"prob_{label}"] for label in LABELS}
+        for row in game_rows(draws=4)
+    ]
+    reference = [
+        row | {"source": said, "outcome": names[row["outcome"]], "role": said}
+        for row in people_rows()
+        if (row["source"], row["role"]) == ("human", "production")
+    ]
+    analyse(tmp_path / "hostile", rows, hostile, reference, bootstrap_draws=50)
+    minimal(tmp_path / "pairs")
+    nobody = [row | {"exp1_status": None, "exp2_status": None} for row in game_rows(draws=1)]
+    analyse(tmp_path / "nobody", nobody, reference=[])
+    pairs = {"title": "Pairs", "summary": "Which sentence?", "stimuli": {"key": ["pair"]}}
+    made = {
+        "hostile": (tmp_path / "hostile", hostile),
+        "pairs": (tmp_path / "pairs", pairs),
+        "nobody": (tmp_path / "nobody", DECLARATION),
+    }
+    html = report(tmp_path / "report", made)
+    found = page(html)
+    assert {tag for tag, _ in found.tags} <= TAGS
+    assert all(
+        given["src"].startswith("data:image/png") for _, given in found.tags if "src" in given
+    )
+    assert all(given["href"].startswith("#") for _, given in found.tags if "href" in given)
+    assert not list(tmp_path.rglob("owned"))
+    assert "Left out, since no model was asked: nobody." in found.shown
+    assert "Grace: two studies on language models" in found.shown
+    assert "Which sentence?" in found.shown
+    numbers = [int(x) for x in re.findall(r"(?<=Figure )[0-9]+(?=[.])", found.shown)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    # By cell, models against people, and at the end generated against scored: of `pairs` no people.
+    assert len(numbers) == 2 + 2 + 2

@@ -1,0 +1,99 @@
+# Functions only: the rules as the steps of `grace.steps`, and the files of a run.
+
+import re
+
+from grace import steps
+from grace.steps import STEPS, RuleFacts
+
+# The rules of this run by the names that they have in the workflow that uses them. Single rules may
+# be used once more after all of them, which reads all of this again for the same results.
+USED = vars(workflow).setdefault("grace_rules", {}).setdefault(PROJECT.config.results, {})
+READ_AGAIN = bool(USED)
+
+
+def one_of(names):
+    """A wildcard's pattern."""
+    return "|".join(map(re.escape, names))
+
+
+def check_steps():
+    """Refuse what of the workflow the table of steps lacks, and a step that no file here makes."""
+    found = {name: proxy.rule for name, proxy in rules._rules.items()}
+    facts = {
+        name: RuleFacts(made._group, frozenset(made.wildcard_names)) for name, made in found.items()
+    }
+    try:
+        steps.check(facts, PROJECT.studies)
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
+    for name, made in found.items():
+        if workflow.is_rule(made.name) and workflow.get_rule(made.name) is made:
+            USED[made.name] = name
+
+
+def rule_of(job):
+    """The name of a job's rule in Grace; None for a rule of the workflow that uses it."""
+    return USED.get(job.rule.name)
+
+
+def step_of(job):
+    """The step that a job belongs to; None for one of the workflow that uses Grace."""
+    return steps.of_rule(rule_of(job) or "")
+
+
+def every_output(wildcards):
+    """All files that the config asks for."""
+    return sorted(
+        {
+            file
+            for step in steps.in_run(PROJECT.asked)
+            for name in step.rules(PROJECT.studies)
+            for output in getattr(rules, name).output
+            for model, replication in PROJECT.replications
+            for file in expand(
+                plain_name(output),
+                model=model,
+                replication=replication,
+                study=step.studies(PROJECT.asked),
+            )
+        }
+    )
+
+
+def per_replication(name, experiment):
+    """One file a study that has the experiment, of the same model and replication."""
+    return expand(
+        f"<results>/{{{{model}}}}/replication-{{{{replication}}}}/{name}",
+        study=studies_with(experiment),
+    )
+
+
+def studies_with(experiment):
+    """The studies of which the experiment is asked."""
+    return [study for study, asked in PROJECT.asked.items() if experiment in asked]
+
+
+def per_run(name):
+    """One file a model and replication."""
+    return expand(
+        f"<results>/{{model}}/replication-{{replication}}/{name}",
+        zip,
+        model=[model for model, _ in PROJECT.replications],
+        replication=[replication for _, replication in PROJECT.replications],
+        allow_missing=True,
+    )
+
+
+def tables(experiment, name):
+    """Such tables of a study over the run, if the experiment is asked of it."""
+
+    def found(wildcards):
+        asked = experiment in PROJECT.asked[wildcards.study]
+        folder = f"{PROJECT.config.results}/{{model}}/replication-{{replication}}"
+        return [
+            f"{folder}/{wildcards.study}_{name}".format(model=model, replication=replication)
+            for model, replication in PROJECT.replications
+            if asked
+        ]
+
+    return found
