@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from bundled_studies import STUDIES
 
-from grace.seeds import experiment_seed, replication_seed, request_seed, trial_order
+from grace.seeds import (
+    APART,
+    experiment_seed,
+    offset_of,
+    replication_seed,
+    request_seed,
+    trial_order,
+)
+from grace.settings.fields import MAX_REPLICATIONS
 
 
 @pytest.mark.parametrize(
@@ -18,7 +27,24 @@ from grace.seeds import experiment_seed, replication_seed, request_seed, trial_o
 )
 def test_experiment_seeds(study: str, experiment: str, seed: int) -> None:
     assert replication_seed(1000, 2) == 1002
-    assert experiment_seed(1000, 2, study, experiment) == seed
+    assert experiment_seed(1000, 2, STUDIES[study].seed_offset(experiment)) == seed
+
+
+def test_offsets_of_users_studies_follow_from_their_names_and_never_change() -> None:
+    """Published results hold them."""
+    assert (offset_of("my-study", "exp1"), offset_of("my-study", "exp2")) == (
+        222_804_000,
+        222_805_000,
+    )
+    assert APART == MAX_REPLICATIONS
+
+
+def test_offsets_of_users_studies_are_beyond_the_bundled_ones_and_apart() -> None:
+    found = [offset_of(f"study-{n}", which) for n in range(100) for which in ("exp1", "exp2")]
+    assert min(found) >= 10_000
+    assert max(found) < 10**9
+    assert {offset % APART for offset in found} == {0}
+    assert len(set(found)) == len(found)
 
 
 def test_request_seeds_never_change() -> None:

@@ -46,21 +46,23 @@ def test_another_group_or_other_wildcards_than_the_step_has_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("group", "experiments", "minutes"),
+    ("group", "theirs", "minutes"),
     [
         ("inference", ["exp1", "exp2"], 20),
         ("tables", ["exp1", "exp2"], 15 * (2 * 3 + 1)),
         ("tables", ["exp1"], 15 * (2 * 2 + 1)),
-        ("report", ["exp2"], 30 * (2 * 2 + 2)),
+        # `merge`, `reference` and an analysis of each study, and the report.
+        ("report", ["exp2"], 30 * (2 * 3 + 1)),
     ],
 )
-def test_a_pods_time_is_that_of_its_jobs(group, experiments, minutes):
-    assert steps.pod_minutes(group, 2, experiments) == minutes
+def test_a_pods_time_is_that_of_its_jobs(group, theirs, minutes):
+    assert steps.pod_minutes(group, dict.fromkeys(STUDIES, theirs)) == minutes
 
 
-def test_jobs_that_ask_are_one_for_each_study_and_experiment():
-    assert steps.asking_jobs(3, ["exp1", "exp2"]) == 6
-    assert steps.asking_jobs(3, ["exp2"]) == 3
+def test_jobs_that_ask_are_one_for_each_study_and_experiment_that_it_has():
+    asked = {"study1": ["exp1", "exp2"], "mine": ["exp2"]}
+    assert steps.asking_jobs(asked) == 3
+    assert steps.pod_minutes("tables", asked) == 15 * (3 + 1 + 1)
 
 
 def test_a_rule_of_a_study_belongs_to_its_step():
