@@ -17,28 +17,26 @@ from __future__ import annotations
 
 import numpy as np
 
-KINDS = ("target", "competitor", "distractor")
+#: Every trial has the same structure: one word is true of the first object alone, one of the last
+#: alone, and two are true of two objects each. Rows are objects, columns words.
+TRUE = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]], dtype=float)
 
 
-def choice(
-    role: str, objects: list[str], words: list[str], given: str, target: str, competitor: str,
-    *, alpha: float, error: float,
-) -> dict[str, float]:  # fmt: skip
-    """P(kind of choice) in one trial. Raises `ValueError` for a role that the game has not."""
-    true = np.array([[word in thing.split() for word in words] for thing in objects], dtype=float)
-    literal = true / true.sum(axis=0)  # L0(o | w), objects by words
-    with np.errstate(divide="ignore"):
-        speaker = np.exp(alpha * np.log(literal)) * true
-    speaker /= speaker.sum(axis=1, keepdims=True)
+def choice(role: str, *, alpha: float, error: float) -> list[float]:
+    """P(target), P(competitor), P(distractor). Raises `ValueError` for another role.
+
+    In production the first object is named: its own word is the target, the one that it shares the
+    competitor. In interpretation that shared word is heard: it means the second object.
+    """
+    literal = TRUE / TRUE.sum(axis=0)  # L0(o | w)
+    speaker = TRUE * np.where(TRUE > 0, literal, 1.0) ** alpha
+    speaker /= speaker.sum(axis=1, keepdims=True)  # S1(w | o)
     if role == "production":
-        options, chances = words, speaker[objects.index(given)]
+        own, shared, *others = speaker[0]
+        kinds = [own, shared, sum(others)]
     elif role == "interpretation":
-        heard = speaker[:, words.index(given)]
-        options, chances = objects, heard / heard.sum()
+        named, meant, other = speaker[:, 1] / speaker[:, 1].sum()  # L1(o | the shared word)
+        kinds = [meant, named, other]
     else:
         raise ValueError(f"role is {role!r}, but must be production or interpretation")
-    kinds = dict.fromkeys(KINDS, 0.0)
-    for option, chance in zip(options, chances, strict=True):
-        kind = {target: "target", competitor: "competitor"}.get(option, "distractor")
-        kinds[kind] += float(chance)
-    return {kind: (1 - error) * chance + error / len(kinds) for kind, chance in kinds.items()}
+    return [float((1 - error) * kind + error / len(kinds)) for kind in kinds]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-#: Probabilities by label, of one cell.
-Prediction = Mapping[str, float]
+#: Probabilities of one cell's outcomes.
+Prediction = Sequence[float]
 #: Points along each parameter, by how many parameters there are: of the grid over the whole range,
 #: and of the one over the part of it that the first has not ruled out.
 POINTS = {1: (200, 1000), 2: (40, 100), 3: (16, 40)}
@@ -44,20 +44,20 @@ class Estimate:
 
 def fit(
     predict: Callable[[Mapping[str, float]], Sequence[Prediction]],
-    counts: Sequence[Mapping[str, int]],
+    counts: Sequence[Sequence[int]],
     parameters: Mapping[str, Range],
 ) -> list[Estimate]:
     """The posterior of every parameter, given people's counts in each cell.
 
-    `predict` gives, for values of all parameters, each cell's distribution over labels; `counts`
-    people's choices in the same cells. Raises `ValueError` for more than three parameters, and
-    where no point of the grid can have given the counts.
+    `predict` gives, for values of all parameters, each cell's distribution over outcomes; `counts`
+    people's answers in the same cells and order. Raises `ValueError` for more than three
+    parameters, and where no point of the grid can have given the counts.
     """
     if len(parameters) not in POINTS:
         raise ValueError(f"{len(parameters)} parameters: a grid can hold 1 to {max(POINTS)}")
     names, ranges = list(parameters), list(parameters.values())
     for points in POINTS[len(names)]:
-        # Midpoints: at the very ends a label may be impossible.
+        # Midpoints: at the very ends an outcome may be impossible.
         axes = [
             one.low + (one.high - one.low) * (np.arange(points) + 0.5) / points for one in ranges
         ]
@@ -95,14 +95,13 @@ def _around(axis: Array, first: int, last: int, within: Range) -> Range:
     )
 
 
-def _log_likelihood(cells: Sequence[Prediction], counts: Sequence[Mapping[str, int]]) -> float:
+def _log_likelihood(cells: Sequence[Prediction], counts: Sequence[Sequence[int]]) -> float:
     """Ln of the probability of the counts, but for a constant."""
     total = 0.0
     for cell, seen in zip(cells, counts, strict=True):
-        for label, count in seen.items():
+        for chance, count in zip(cell, seen, strict=True):
             if not count:
                 continue
-            chance = cell.get(label, 0.0)
             if chance <= 0:
                 return -np.inf
             total += count * float(np.log(chance))
