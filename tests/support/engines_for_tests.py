@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.models.chat import Prompt
-from grace.studies.asking import Message
+from grace.prompts.messages import Message
 
 
 class CharacterTokenizer:

@@ -23,6 +23,7 @@ from grace.experiments.trials import (
 )
 from grace.models.chat import ChatTokenizer
 from grace.progress import progress
+from grace.prompts.checks import question
 from grace.provenance import environment
 from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
 from grace.scoring.joining import AS_ASKED, QueryPlan, plan_query
@@ -172,7 +173,7 @@ def run_scoring(
             records.append({**measured[key], "name": query.name, "messages": list(query.messages)})
         yield {
             **record_header(run, item, started),
-            "prompt_id": prompt_id([query.messages for _, query, _ in queries]),
+            "prompt_id": prompt_id([question(query) for _, query, _ in queries]),
             "queries": records,
             "status": _status(records),
         }

@@ -13,9 +13,9 @@ from grace.foreign_text import message as one_line
 from grace.models.files import advice
 from grace.models.rendering import CLOCK, TEMPLATE_DATE, EndlessError, RenderingError, render
 from grace.places import located
+from grace.prompts.messages import Message, bare_context
 from grace.prompts.plain_text import known_control_token, shortened
 from grace.settings.config import ModelEntry
-from grace.studies.asking import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -261,7 +261,7 @@ class ChatTokenizer:
         return tokenised
 
     def render(self, messages: Sequence[Message]) -> Prompt:
-        """Apply the chat template.
+        """Apply the chat template; a bare context gets a token for the beginning of a text alone.
 
         Raises `EngineError` where the template fails, changes what is asked, or does not give
         exactly one BOS, and `ControlTokenError` where a message holds a control token.
@@ -283,12 +283,29 @@ class ChatTokenizer:
             )
         return Prompt(text, tuple(ids))
 
+    def _beginning(self) -> str:
+        """What stands before a text's first word: BOS, or the end of the text before.
+
+        Models without BOS were trained on texts that stand behind each other's end.
+        """
+        first = self._tokenizer.bos_token or self._tokenizer.eos_token
+        if not first:
+            raise EngineError(
+                f"model '{self._model_key}': its tokeniser has no token for the beginning or the"
+                " end of a text, so the first token of one has no probability. Give the texts a"
+                " `context` in study.yaml, or choose another model."
+            )
+        return str(first)
+
     def _applied(self, messages: Sequence[Message]) -> str:
         """The chat template's text (`grace.models.rendering`).
 
-        Raises `EngineError` where it fails, as some do on roles that they do not know, and for all
-        prompts after one that it did not end on.
+        A bare context has no template. Raises `EngineError` where a template fails, as some do on
+        roles that they do not know, and for all prompts after one that it did not end on.
         """
+        context = bare_context(messages)
+        if context is not None:
+            return self._beginning() + context
         if self._refused is not None:
             raise self._refused
         try:

@@ -8,19 +8,31 @@ from pathlib import Path
 
 from grace.digests import digest
 from grace.errors import ConfigError
+from grace.prompts.messages import Message, bare_context
 from grace.prompts.variants import PromptSet
-from grace.studies.asking import Message, StudyDesign
+from grace.studies.asking import Query, StudyDesign
 from grace.studies.stimuli import numbered_trials
 from grace.studies.trials import Trial
 
 
-def chats(
+def questions(
     study: StudyDesign, experiment: str, trial: Trial, prompts: PromptSet
-) -> list[tuple[Message, ...]]:
-    """The chats that one trial asks in one experiment. Raises `ConfigError`."""
+) -> list[list[Message]]:
+    """What one trial asks in one experiment. Raises `ConfigError`."""
     if experiment == "exp1":
-        return [study.messages(trial, prompts)]
-    return [query.messages for query in study.queries(trial, prompts)]
+        return [list(study.messages(trial, prompts))]
+    return [question(query) for query in study.queries(trial, prompts)]
+
+
+def question(query: Query) -> list[Message]:
+    """What tells a query from others: its chat; of a bare context, its options, too.
+
+    Many trials may have the same context, such as none.
+    """
+    if bare_context(query.messages) is None:
+        return list(query.messages)
+    options = [{"role": "option", "content": option} for option in query.options]
+    return [*query.messages, *options]
 
 
 def _place(stimuli: Path, study: StudyDesign, index: int) -> str:
@@ -46,7 +58,7 @@ def check_prompts(
             asked = []
             for index, trial in enumerate(trials):
                 try:
-                    messages = chats(study, experiment, trial, prompts)
+                    messages = questions(study, experiment, trial, prompts)
                 except ConfigError as error:
                     where = _place(stimuli, study, index)
                     raise ConfigError(f"{error} (for {where})") from None

@@ -13,6 +13,7 @@ from typing import Any
 
 from grace.digests import digest
 from grace.errors import ConfigError
+from grace.prompts.messages import Message
 from grace.prompts.templates import Templates
 
 #: Rendered prompts that are kept.
@@ -20,10 +21,10 @@ _KEPT = 1024
 
 
 class PromptSet:
-    """The templates of one variant. Raises `ConfigError` where the folder does not exist."""
+    """The templates of one variant. Raises `ConfigError` where a `needed` folder is not there."""
 
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
+    def __init__(self, folder: Path, *, needed: bool = True) -> None:
+        if needed and not folder.is_dir():
             known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
             raise ConfigError(
                 f"config: unknown variant '{folder.name}' in `variants`: {folder} is no folder."
@@ -35,7 +36,7 @@ class PromptSet:
         # Trials repeat each other's prompts.
         self._text = lru_cache(_KEPT)(self._rendered)
 
-    def render(self, name: str, values: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
+    def render(self, name: str, values: Mapping[str, Any]) -> tuple[Message, ...]:
         """The chat messages of one prompt. Raises `ConfigError` on a broken or empty template."""
         return ({"role": "user", "content": self._text(name, tuple(values.items()))},)
 

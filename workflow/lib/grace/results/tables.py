@@ -129,16 +129,20 @@ def probability_rows(
     """One row an experiment-2 record: distributions, summaries, option mass, residual."""
     for record in records:
         queries = {query["name"]: query for query in record["queries"]}
-        if tuple(queries) != study.query_names:
+        trial = study.trial(record["trial"])
+        asked = tuple(form.name for form in study.forms_asked(trial))
+        if tuple(queries) != asked:
             raise RecordError(
                 f"{record['experiment_name']}, trial {record['trial_index']}: queries"
-                f" {', '.join(queries)} stand where {', '.join(study.query_names)} should."
+                f" {', '.join(queries)} stand where {', '.join(asked)} should."
             )
-        prefix = {name: f"{name}_" if len(queries) > 1 else "" for name in queries}
-        masses = {}
-        for name, query in queries.items():
-            masses[f"{prefix[name]}option_mass"] = query["option_mass"]
-            masses[f"{prefix[name]}residual"] = query["residual"]
+        masses: Row = dict.fromkeys(mass_columns(study))
+        # The options of a continuation are a few of endlessly many: their mass says nothing.
+        closed = {name: query for name, query in queries.items() if name in study.closed_queries}
+        for name, query in closed.items():
+            prefix = f"{name}_" if len(study.query_names) > 1 else ""
+            masses[f"{prefix}option_mass"] = query["option_mass"]
+            masses[f"{prefix}residual"] = query["residual"]
         flags = []
         if record["status"] == BOUNDS:
             flags.append("only_bounds")
@@ -146,13 +150,21 @@ def probability_rows(
             flags.append("request_failed")
         if any(
             query["option_mass"] is not None and query["option_mass"] < min_option_mass
-            for query in queries.values()
+            for query in closed.values()
         ):
             flags.append("low_option_mass")
         row = {
-            **_inputs(record, study),
+            **trial.row(),
+            **study.derived_columns(trial),
             **record,
-            **study.probabilities({name: distribution(q) for name, q in queries.items()}),
+            **study.probabilities(
+                {name: distribution(query) for name, query in queries.items()},
+                {
+                    name: [option["logprob"] for option in query["options"]]
+                    for name, query in queries.items()
+                },
+                trial,
+            ),
             **masses,
             **{name: _distinct(queries.values(), name) for name in REPORTED},
             "quality_flags": ";".join(flags),
@@ -199,6 +211,19 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         yield from reader
 
 
+def _responses(study: Study, experiment: str, part: pd.DataFrame) -> pd.DataFrame:
+    """The declared responses of one experiment's rows."""
+    names = [name for name in study.responses.names() if name.endswith(f"_{experiment}")]
+    if not names:
+        return pd.DataFrame(index=part.index)
+    rows = part.astype(object).where(part.notna(), None).to_dict("records")
+    values = [
+        study.responses.values(experiment, {str(name): value for name, value in row.items()})
+        for row in rows
+    ]
+    return pd.DataFrame(values, columns=names, index=part.index, dtype="float64")
+
+
 def analysis_ready(
     study: Study, structured: pd.DataFrame | None, probabilities: pd.DataFrame | None
 ) -> pd.DataFrame:
@@ -214,6 +239,7 @@ def analysis_ready(
     for prefix, frame, columns in (("exp1", structured, exp1), ("exp2", probabilities, exp2)):
         renamed = {name: f"{prefix}_{name}" for name in (*PER_EXPERIMENT, "quality_flags")}
         part = pd.DataFrame(columns=list(columns)) if frame is None else frame[list(columns)]
+        part = part.join(_responses(study, prefix, part))
         frames.append(part.rename(columns=renamed))
     left, right = frames
     keys = ["model_key", "replication", *ROW_KEY]

@@ -248,6 +248,18 @@ def check_draws(
     return checks.found
 
 
+def _incomplete(measured: pd.DataFrame, study: Study) -> pd.Series[bool]:
+    """Rows without all probabilities of what they were asked, or without any at all."""
+    conditional = study.distributions.conditional()
+    incomplete = pd.Series(False, index=measured.index)
+    empty = pd.Series(True, index=measured.index)
+    for name, query in study.distributions.queries.items():
+        missing = measured[list(query.distribution_columns())].isna()
+        empty &= missing.all(axis=1)
+        incomplete |= missing.any(axis=1) & ~(missing.all(axis=1) & (name in conditional))
+    return incomplete | empty
+
+
 def check_probabilities(
     table: pd.DataFrame, study: Study, expected: int, thresholds: Thresholds
 ) -> list[Check]:
@@ -268,9 +280,9 @@ def check_probabilities(
         thresholds.max_bounds_rate, table[bounded],
     )  # fmt: skip
     measured = table[~missed]
-    columns = [name for group in study.probability_groups().values() for name in group]
-    values = measured[columns]
-    blank = values.isna().any(axis=1)
+    groups = study.probability_groups()
+    values = measured[[name for group in groups.values() for name in group]]
+    blank = _incomplete(measured, study)
     checks.add(
         "missing_probabilities", "measured rows without all their probabilities",
         int(blank.sum()), "==", 0, measured[blank],
@@ -282,10 +294,11 @@ def check_probabilities(
     )  # fmt: skip
     off = pd.Series(False, index=measured.index)
     worst = 0.0
-    for group in study.probability_groups().values():
-        distance = (measured[list(group)].sum(axis=1) - 1).abs()
+    for group in groups.values():
+        # Those of a query that a trial was not asked have no sum.
+        distance = (measured[list(group)].sum(axis=1, min_count=1) - 1).abs()
         off |= distance > thresholds.probability_tolerance
-        worst = max(worst, float(distance.max()) if len(distance) else 0.0)
+        worst = max(worst, float(distance.max()) if distance.notna().any() else 0.0)
     checks.add(
         "probability_sums", "largest distance of a distribution's sum from 1", worst, "<=",
         thresholds.probability_tolerance, measured[off],

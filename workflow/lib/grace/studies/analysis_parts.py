@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 Value = StrictInt | StrictFloat | StrictStr
 #: A cell or part of one: values by factor.
@@ -25,7 +34,10 @@ class Part(BaseModel):
 class Labels(Part):
     """What an option is in a trial, so that options that differ by trial are counted alike."""
 
-    query: str = Field(description="Name of the query, and of experiment 1's field.")
+    queries: list[str] = Field(min_length=1, description="Queries whose options have the labels.")
+    field: str | None = Field(
+        None, description="Experiment 1's field that holds an option; its column <field>_label."
+    )
     of: dict[str, str] = Field(
         min_length=2, description="Expression over columns and `option`; exactly one must hold."
     )
@@ -97,6 +109,28 @@ class People(Part):
     cite: str | None = Field(None, description="Where it is from.")
 
 
+class ParameterRange(Part):
+    """Where a fitted parameter may lie; its flat prior."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> ParameterRange:
+        if self.low >= self.high:
+            raise ValueError("`low` must be below `high`")
+        return self
+
+
+class Fit(Part):
+    """How a theory is fitted to people's counts: posterior means, and 95% intervals."""
+
+    by: list[str] = Field([], description="Columns of the cell; fitted apart for each value.")
+    parameters: dict[str, ParameterRange] = Field(
+        min_length=1, max_length=3, description="Passed to the function by name."
+    )
+
+
 class Theory(Part):
     """A model of people: a pure function in the study's theory.py."""
 
@@ -111,6 +145,7 @@ class Theory(Part):
     where: str | None = Field(None, description="Expression that leaves cells out.")
     parameters: dict[str, Value | list[Value]] = Field({}, description="Passed by name.")
     files: dict[str, str] = Field({}, description="Paths that are passed by name.")
+    fit: Fit | None = Field(None, description="Parameters that people's answers give.")
     outcome: Cells = Field(
         min_length=1,
         description="What it gives a probability of: every combination, the last changing fastest.",

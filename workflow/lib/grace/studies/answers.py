@@ -58,7 +58,7 @@ class _FieldReader:
             for level, pattern in levels.items()
         }
 
-    def said(self, match: re.Match[str], row: Mapping[str, Any]) -> Any:
+    def said(self, match: re.Match[str], row: Mapping[str, Any], options: Sequence[str]) -> Any:
         """What a match says, so that the same said twice is equal."""
         text = match[self._group]
         if text is None:
@@ -67,13 +67,13 @@ class _FieldReader:
             return float(text) if _NUMBER.fullmatch(text) else text
         if self._field.type == "integer":
             return text
-        return self._level(text, row)
+        return self._level(text, [*self._plain_levels(row), *options])
 
-    def _level(self, text: str, row: Mapping[str, Any]) -> str:
+    def _level(self, text: str, plain: Sequence[Any]) -> str:
         for level, pattern in self._levels.items():
             if pattern.fullmatch(text):
                 return level
-        for level in self._plain_levels(row):
+        for level in plain:
             if re.fullmatch(re.escape(str(level)), text, re.IGNORECASE):
                 return str(level)
         return text
@@ -110,7 +110,10 @@ class _Reader:
 
     def __init__(self, reading: Reading, patterns: Patterns, place: str) -> None:
         self._reading = reading
-        self.pattern = patterns.inline(reading.pattern, f"{place}.pattern")
+        #: None where an option of the trial is read.
+        self.pattern: re.Pattern[str] | None = None
+        if reading.pattern is not None:
+            self.pattern = patterns.inline(reading.pattern, f"{place}.pattern")
         self._not_after = reading.not_after and patterns.inline(
             reading.not_after, f"{place}.not_after"
         )
@@ -135,14 +138,21 @@ class _Reader:
         ]
 
     @property
+    def option_of(self) -> Sequence[str]:
+        """The queries of which it reads an option."""
+        return self._reading.option_of or ()
+
+    @property
     def groups(self) -> set[str]:
         """Groups that the pattern must have."""
+        if self._reading.option_of:
+            return set()
         named = {field.group or name for name, field in self._reading.fields.items()}
         further = {self._reading.further.group} if self._reading.further else set()
         return named | set(self._reading.each) | further
 
-    def _matches(self, text: str) -> list[re.Match[str]]:
-        matches = self.pattern.finditer(text)
+    def _matches(self, text: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+        matches = pattern.finditer(text)
         if not self._not_after:
             return list(matches)
         back = self._reading.look_back
@@ -157,12 +167,25 @@ class _Reader:
         if self.further and self._reading.further:
             yield from self.further.finditer(match[self._reading.further.group] or "")
 
+    def searched(self, options: Sequence[str]) -> re.Pattern[str]:
+        """What finds a mention; of options that begin alike, the longer one counts."""
+        if self.pattern is not None:
+            return self.pattern
+        (field,) = self._reading.fields
+        longest = sorted(options, key=len, reverse=True)
+        named = "|".join(map(re.escape, longest)) or r"(?!)"
+        return re.compile(rf"(?<!\w)(?P<{field}>{named})(?!\w)", re.IGNORECASE)
+
     def read(
-        self, text: str, row: Mapping[str, Any], errors: list[str]
+        self, text: str, row: Mapping[str, Any], options: Sequence[str], errors: list[str]
     ) -> Iterator[tuple[str, Any]]:
-        """Columns and their values; what is wrong is added to `errors`."""
-        with patience(self.pattern):
-            matches = self._matches(text)
+        """Columns and their values; what is wrong is added to `errors`.
+
+        `options` are those that the answer may name, for a reading by `option_of`.
+        """
+        pattern = self.searched(options)
+        with patience(pattern):
+            matches = self._matches(text, pattern)
             refused = self._refused(matches, text)
         messages = self._reading.messages
         for factors, what, fields in self.parts:
@@ -172,7 +195,7 @@ class _Reader:
                 if all(match[name] == str(value) for name, value in factors.items())
             ]
             found = {
-                tuple(field.said(mention, row) for field in fields.values())
+                tuple(field.said(mention, row, options) for field in fields.values())
                 for match in meant
                 for mention in self._mentions(match)
             }
@@ -233,14 +256,28 @@ class AnswerReader:
             *self.derived,
         )
 
-    def parse(self, response: str | None, row: Mapping[str, Any]) -> StructuredAnswer:
-        """A raw answer, read. Never raises on an answer's text, but on one that takes too long."""
+    @property
+    def option_of(self) -> set[str]:
+        """The queries of which an answer names an option."""
+        return {name for reader in self.readers for name in reader.option_of}
+
+    def parse(
+        self,
+        response: str | None,
+        row: Mapping[str, Any],
+        options: Mapping[str, Sequence[str]] | None = None,
+    ) -> StructuredAnswer:
+        """A raw answer, read. Never raises on an answer's text, but on one that takes too long.
+
+        `row` holds the trial's columns, `options` those of its queries, by name.
+        """
         response = (response or "")[:MOST_CHARACTERS]
         text = self._ignore.sub("", response) if self._ignore else response
         errors: list[str] = []
         values: dict[str, Any] = {}
         for reader in self.readers:
-            values.update(reader.read(text, row, errors))
+            named = [one for name in reader.option_of for one in (options or {}).get(name, ())]
+            values.update(reader.read(text, row, named, errors))
         for name, derived in self.derived.items():
             needed = {used for each in derived.expressions for used in each.names}
             missing = any(values.get(used) is None for used in needed & values.keys())
@@ -249,9 +286,13 @@ class AnswerReader:
         return StructuredAnswer(values, 0.0 if errors else in_form, "; ".join(errors) or None)
 
     def matching(self, response: str) -> set[int]:
-        """Which readings, by their place, find something in an answer."""
+        """Which readings by a pattern, by their place, find something in an answer."""
         text = self._ignore.sub("", response) if self._ignore else response
-        return {number for number, reader in enumerate(self.readers) if reader.pattern.search(text)}
+        return {
+            number
+            for number, reader in enumerate(self.readers)
+            if reader.pattern is not None and reader.pattern.search(text)
+        }
 
     def _in_form(self, response: str) -> bool:
         with patience(self._form):

@@ -18,13 +18,13 @@ from typing import Any
 from grace import seeds
 from grace.digests import digest
 from grace.places import located
+from grace.prompts.messages import Message, context
 from grace.prompts.plain_text import is_blank, shortened
 from grace.prompts.variants import PromptSet
-from grace.studies.declaration import Declaration, Options, Score, filled
+from grace.studies.declaration import Continuation, Declaration, Options, QueryPart, Score, filled
 from grace.studies.expressions import Expression, Patterns, Text
 from grace.studies.trials import Trial, TrialError, TrialReader
 
-Message = dict[str, str]
 EXPERIMENTS = ("exp1", "exp2")
 _NO_PATTERNS = Patterns({}, "options")
 
@@ -43,7 +43,7 @@ class QueryForm:
     """One query of a declaration, for one combination of its `each`."""
 
     name: str
-    entry: Score
+    entry: QueryPart
     factors: Mapping[str, Any]
 
 
@@ -54,11 +54,12 @@ def combinations(factors: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def query_forms(declaration: Declaration) -> tuple[QueryForm, ...]:
     """Experiment 2's queries, in order."""
-    return tuple(
+    scored = [
         QueryForm(filled(entry.name, factors), entry, factors)
         for entry in declaration.score
         for factors in combinations(entry.each)
-    )
+    ]
+    return (*scored, *(QueryForm(entry.name, entry, {}) for entry in declaration.continuations))
 
 
 def fixed_options(options: Options) -> tuple[str, ...] | None:
@@ -105,12 +106,23 @@ class StudyDesign:
             "exp1": (declaration.generate.template,) if declaration.generate else (),
             "exp2": tuple(dict.fromkeys(entry.template for entry in declaration.score)),
         }
+        self._when = {
+            form.name: Expression(form.entry.when, f"{source}: {place}.when")
+            for place, form in _places(declaration, self.query_forms)
+            if form.entry.when is not None
+        }
         self._fixed = {form.name: fixed_options(form.entry.options) for form in self.query_forms}
 
     @property
     def experiments(self) -> tuple[str, ...]:
         """The experiments that it declares."""
-        return tuple(name for name in EXPERIMENTS if self.templates[name])
+        asked = {"exp1": self.declaration.generate is not None, "exp2": bool(self.query_forms)}
+        return tuple(name for name in EXPERIMENTS if asked[name])
+
+    @cached_property
+    def closed_queries(self) -> frozenset[str]:
+        """Queries with a question, which nothing but their options answers."""
+        return frozenset(form.name for form in self.query_forms if isinstance(form.entry, Score))
 
     def seed_offset(self, experiment: str) -> int:
         """What is added to a replication's seed: declared, or from the study's name."""
@@ -128,11 +140,14 @@ class StudyDesign:
         return self.beside(self.declaration.prompts)
 
     def variant(self, name: str) -> PromptSet:
-        """The templates of a variant. Raises `ConfigError` where the study has none."""
+        """The templates of a variant. Raises `ConfigError` where the study has none.
+
+        A study of continuations alone has no templates, and the same prompts in every variant.
+        """
         folder = self.prompts_folder / name
         if self.root is not None and folder.is_relative_to(self.root):
             folder = located(folder.relative_to(self.root), self.root)
-        return PromptSet(folder)
+        return PromptSet(folder, needed=any(self.templates.values()))
 
     def beside(self, path: str) -> Path:
         """A path of the declaration, which is relative to its folder."""
@@ -145,11 +160,25 @@ class StudyDesign:
     def trial(self, cells: Mapping[str, Any]) -> Trial:
         """A row of the stimuli. Raises `TrialError`."""
         trial = self.trial_reader.trial(cells)
-        for form in self.query_forms:
+        forms = self.forms_asked(trial)
+        if self.query_forms and not forms:
+            raise TrialError(["no query is asked of it: see `when` in study.yaml"])
+        for form in forms:
             columns = form.entry.options.columns
             if columns is not None:
                 _refuse_equal([str(trial[column]) for column in columns], columns)
         return trial
+
+    def forms_asked(self, trial: Trial) -> tuple[QueryForm, ...]:
+        """Those of experiment 2's queries that are asked of a trial."""
+        if not self._when:
+            return self.query_forms
+        known, patterns = trial.all(), self.trial_reader.patterns
+        return tuple(
+            form
+            for form in self.query_forms
+            if form.name not in self._when or self._when[form.name].value(known, patterns)
+        )
 
     def options(self, form: QueryForm, trial: Trial) -> tuple[str, ...]:
         """A query's options in a trial."""
@@ -172,13 +201,19 @@ class StudyDesign:
         """Experiment 2's queries."""
         values = self.values(trial)
         return tuple(
-            Query(
-                form.name,
-                prompts.render(form.entry.template, {**values, **form.factors}),
-                self.options(form, trial),
-            )
-            for form in self.query_forms
+            Query(form.name, self._asked(form, trial, values, prompts), self.options(form, trial))
+            for form in self.forms_asked(trial)
         )
+
+    def _asked(
+        self, form: QueryForm, trial: Trial, values: Mapping[str, Any], prompts: PromptSet
+    ) -> tuple[Message, ...]:
+        match form.entry:
+            case Score(template=template):
+                return prompts.render(template, {**values, **form.factors})
+            case Continuation(context=column):
+                return context("" if column is None else str(trial[column]))
+        raise AssertionError(f"{form.name} is neither scored nor continued")
 
     @cached_property
     def digest(self) -> str:
@@ -224,11 +259,28 @@ class StudyDesign:
             asked = declared.generate and declared.generate.template
         else:
             asked = [
-                [form.name, dict(form.factors), form.entry.template,
+                [form.name, dict(form.factors), _asking_part(form.entry),
                  form.entry.options.model_dump(exclude_none=True)]
                 for form in self.query_forms
             ]  # fmt: skip
         return digest({**self._seen, "asked": asked})
+
+
+def _places(declaration: Declaration, forms: tuple[QueryForm, ...]) -> list[tuple[str, QueryForm]]:
+    """Each query with the place of its entry in the declaration."""
+    entries: list[tuple[str, QueryPart]] = [
+        *((f"score.{number}", entry) for number, entry in enumerate(declaration.score)),
+        *((f"continuations.{n}", entry) for n, entry in enumerate(declaration.continuations)),
+    ]
+    return [(place, form) for place, entry in entries for form in forms if form.entry is entry]
+
+
+def _asking_part(entry: QueryPart) -> Any:
+    """What of a query's entry decides what is asked, beside its options."""
+    part = (
+        entry.template if isinstance(entry, Score) else {"context": getattr(entry, "context", None)}
+    )
+    return part if entry.when is None else [part, entry.when]
 
 
 def _refuse_equal(options: list[str], columns: list[str]) -> None:

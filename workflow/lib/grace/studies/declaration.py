@@ -223,7 +223,14 @@ class Reading(Part):
 
     what: str = Field(description="What is read, in words, for messages.")
     each: Factors = Field({}, description="Read once for each value; the group of that name is it.")
-    pattern: str = Field(description="Its groups, (?P<name>…), hold what the fields are read from.")
+    pattern: str | None = Field(
+        None, description="Its groups, (?P<name>…), hold what the fields are read from."
+    )
+    option_of: Texts | None = Field(
+        None,
+        min_length=1,
+        description="In place of `pattern`: queries of which the answer names one option.",
+    )
     not_after: str | None = Field(
         None, description="Pattern; a match behind a text that it fits does not count."
     )
@@ -234,6 +241,19 @@ class Reading(Part):
     )
     messages: Messages = Messages()
     refuse: list[Refusal] = Field([], description="What around a match makes it unusable.")
+
+    @model_validator(mode="after")
+    def _found_one_way(self) -> Reading:
+        if (self.pattern is None) == (self.option_of is None):
+            raise ValueError("must hold either `pattern` or `option_of`")
+        if self.option_of is not None:
+            if self.each or self.further or self.not_after or len(self.fields) != 1:
+                raise ValueError(
+                    "`option_of` reads one field, without `each`, `not_after` and `further`"
+                )
+            if any(each != AnswerField() for each in self.fields.values()):
+                raise ValueError("the field that `option_of` reads is a text; write {}")
+        return self
 
 
 class Example(Part):
@@ -304,14 +324,14 @@ class Summaries(Part):
     )
 
 
-class Score(Part):
-    """Experiment 2: one query, whose options get probabilities."""
+class QueryPart(Part):
+    """What queries of both kinds have."""
 
     name: str = Field(description="May hold {factor} of `each`.")
-    each: Factors = Field({}, description="Asked once for each value, which the template sees.")
-    template: str = Field(description="File in the prompt folder.")
+    when: str | None = Field(
+        None, description="Expression over the columns: asked of these trials alone."
+    )
     options: Annotated[Options, BeforeValidator(_options)]
-    values: list[float] | None = Field(None, description="Numbers that the options stand for.")
     columns: str = Field(
         description="Column of an option's probability: {option}, {value}, {position} or a factor."
     )
@@ -321,14 +341,21 @@ class Score(Part):
     summaries: Summaries = Summaries()
 
 
-class Continuation(Part):
+class Score(QueryPart):
+    """Experiment 2: one query, whose options get probabilities."""
+
+    each: Factors = Field({}, description="QueryPart once for each value, which the template sees.")
+    template: str = Field(description="File in the prompt folder.")
+    values: list[float] | None = Field(None, description="Numbers that the options stand for.")
+
+
+class Continuation(QueryPart):
     """Experiment 2 without a question: options are texts that follow a context, or nothing."""
 
-    name: str = Field(description="May hold {factor} of `each`.")
     context: str | None = Field(None, description="Column of the text before; none: the beginning.")
-    options: Annotated[Options, BeforeValidator(_options)]
-    columns: str = Field(description="Column of an option's probability.")
-    summaries: Summaries = Summaries()
+    logprobs: str | None = Field(
+        None, description="Columns of the options' log-probabilities (natural log), as `columns`."
+    )
 
 
 class Tables(Part):

@@ -5,12 +5,12 @@ Nothing here is known to what asks a model: an edit makes tables anew and asks n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from grace.scoring.distributions import entropy, mean_and_std
 from grace.studies.asking import QueryForm, combinations, fixed_options
-from grace.studies.declaration import Score, filled
+from grace.studies.declaration import Continuation, QueryPart, Score, filled
 
 Distribution = Mapping[str, float]
 
@@ -24,12 +24,20 @@ class QueryColumns:
         self._fixed = fixed = fixed_options(entry.options)
         #: How many options there are; the same in every trial.
         self.count = len(fixed or entry.options.columns or ())
+        self._numbers = entry.values if isinstance(entry, Score) else None
         self._combinations = combinations(entry.options.product) if entry.options.product else None
         #: Column of each option, in order.
         self.options = tuple(
             _column(entry.columns, {**form.factors, **self._named(fixed, position)})
             for position in range(self.count)
         )
+        #: Column of each option's log-probability; none but for continuations.
+        self.logprobs: tuple[str, ...] = ()
+        if isinstance(entry, Continuation) and entry.logprobs is not None:
+            self.logprobs = tuple(
+                _column(entry.logprobs, self._named(fixed, position))
+                for position in range(self.count)
+            )
         #: By factor of a product: {level: column}.
         self.marginals = {
             factor: {
@@ -44,13 +52,13 @@ class QueryColumns:
         names: dict[str, Any] = {"position": position + 1}
         if fixed is not None:
             names["option"] = fixed[position]
-        if self.form.entry.values is not None and position < len(self.form.entry.values):
-            names["value"] = f"{self.form.entry.values[position]:g}"
+        if self._numbers is not None and position < len(self._numbers):
+            names["value"] = f"{self._numbers[position]:g}"
         if self._combinations is not None:
             names |= self._combinations[position]
         return names
 
-    def _summaries(self, entry: Score) -> dict[tuple[str, str], str]:
+    def _summaries(self, entry: QueryPart) -> dict[tuple[str, str], str]:
         """Columns by (summary, what it is of)."""
         found = {}
         for name in ("mean", "std"):
@@ -70,7 +78,10 @@ class QueryColumns:
         return (*marginals, *self.options)
 
     def values(self, distribution: Distribution) -> dict[str, float]:
-        """Every column's value; options that differ by trial are in the query's order."""
+        """Every column's value but for log-probabilities.
+
+        Options that differ by trial are in the query's order.
+        """
         probabilities = [distribution[option] for option in self._fixed or distribution]
         values = dict(zip(self.options, probabilities, strict=True))
         sums: dict[str, list[float]] = {"joint": probabilities}
@@ -87,7 +98,7 @@ class QueryColumns:
                 values[column] = entropy(sums[of])
             else:
                 numbers: dict[float, float] = {}
-                for value, p in zip(self.form.entry.values or (), probabilities, strict=True):
+                for value, p in zip(self._numbers or (), probabilities, strict=True):
                     numbers[value] = numbers.get(value, 0.0) + p
                 mean, std = mean_and_std(numbers)
                 values[column] = mean if summary == "mean" else std
@@ -110,19 +121,33 @@ class DistributionColumns:
             for queries in entries.values()
             for names in (
                 [name for query in queries for name in query.distribution_columns()],
+                [name for query in queries for name in query.logprobs],
                 [name for query in queries for name in query.summaries.values()],
             )
             for name in names
         )
 
-    def values(self, distributions: Mapping[str, Distribution | None]) -> dict[str, float | None]:
-        """Every column's value; None where a measurement failed."""
+    def values(
+        self,
+        distributions: Mapping[str, Distribution | None],
+        logprobs: Mapping[str, Sequence[float | None]],
+    ) -> dict[str, float | None]:
+        """Every column's value; None where a measurement failed or nothing was asked.
+
+        `logprobs` holds those of each query's options (natural log), in order.
+        """
         values: dict[str, float | None] = dict.fromkeys(self.names())
         for name, query in self.queries.items():
             distribution = distributions.get(name)
             if distribution is not None:
                 values |= query.values(distribution)
+                if query.logprobs:
+                    values |= dict(zip(query.logprobs, logprobs[name], strict=True))
         return values
+
+    def conditional(self) -> set[str]:
+        """Names of the distributions of queries that not every trial is asked."""
+        return {name for name, query in self.queries.items() if query.form.entry.when is not None}
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Columns that each form one distribution, by the distribution's name."""

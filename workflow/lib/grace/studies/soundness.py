@@ -15,12 +15,18 @@ from grace.prompts.plain_text import is_blank, shortened
 from grace.settings.explain import nearest
 from grace.studies.answers import COMMON
 from grace.studies.asking import combinations, fixed_options
-from grace.studies.declaration import ANALYSIS_COLUMNS, TABLE_COLUMNS, Score
+from grace.studies.declaration import (
+    ANALYSIS_COLUMNS,
+    TABLE_COLUMNS,
+    Continuation,
+    QueryPart,
+    Score,
+)
 from grace.studies.expressions import Expression, Patterns
 from grace.studies.study import Study
 from grace.studies.theory import FILE as THEORY_FILE
 from grace.studies.theory import defined_functions, theory_file
-from grace.studies.trials import Check
+from grace.studies.trials import Check, TrialError
 
 Finding = tuple[str, str]
 #: What checks of answers may use beside fields.
@@ -135,7 +141,11 @@ def _generate(study: Study) -> Iterator[Finding]:
     fields, whole = list(reader.fields), True
     for number, (reading, read) in enumerate(zip(generate.read, reader.readers, strict=True)):
         place = f"generate.read.{number}"
-        known = sorted(read.pattern.groupindex)
+        for query in read.option_of:
+            if query not in study.query_names:
+                whole = False
+                yield f"{place}.option_of", unknown(query, study.query_names, "query")
+        known = sorted(read.pattern.groupindex) if read.pattern else []
         for group in sorted(read.groups - set(known)):
             whole = False
             yield f"{place}.pattern", unknown(group, known, "group (?P<…>) called")
@@ -185,7 +195,7 @@ def _examples(study: Study) -> Iterator[Finding]:
         row = dict.fromkeys(study.input_columns(), "") | dict(example.trial)
         try:
             answer = study.parse(example.answer, row)
-        except ConfigError as error:
+        except (ConfigError, TrialError) as error:
             yield place, f"cannot be read: {error}"
             continue
         for name, wanted in example.fields.items():
@@ -196,6 +206,12 @@ def _examples(study: Study) -> Iterator[Finding]:
                 got = "nothing" if answer[name] is None else shortened(str(answer[name]))
                 yield f"{place}.fields.{name}", f"is {wanted!r}, but what is read is {got}{why}"
         found |= reader.matching(example.answer)
+        found |= {
+            place
+            for place, read in enumerate(reader.readers)
+            if read.option_of
+            and any(answer[name] is not None for *_, fields in read.parts for name in fields)
+        }
         in_form |= answer.extraction_confidence == 1
     for number, reading in enumerate(generate.read):
         if number not in found:
@@ -210,9 +226,15 @@ def _examples(study: Study) -> Iterator[Finding]:
 
 def _score(study: Study) -> Iterator[Finding]:
     names: set[str] = set()
-    for number, entry in enumerate(study.declaration.score):
-        place = f"score.{number}"
-        for factors in combinations(entry.each):
+    declared = study.declaration
+    columns = [*study.input_columns(), *study.derived_names]
+    for place, entry in (
+        *((f"score.{number}", entry) for number, entry in enumerate(declared.score)),
+        *((f"continuations.{n}", entry) for n, entry in enumerate(declared.continuations)),
+    ):
+        if isinstance(entry, Continuation) and entry.context not in (None, *columns):
+            yield f"{place}.context", unknown(str(entry.context), columns)
+        for factors in combinations(entry.each if isinstance(entry, Score) else {}):
             name = _filled_name(entry.name, factors)
             if name in names:
                 yield (
@@ -227,9 +249,10 @@ def _filled_name(form: str, factors: Mapping[str, Any]) -> str:
     return _PLACEHOLDER.sub(lambda hole: str(factors.get(hole[1], hole[0])), form)
 
 
-def _options(study: Study, entry: Score, place: str) -> Iterator[Finding]:
+def _options(study: Study, entry: QueryPart, place: str) -> Iterator[Finding]:
     options = entry.options
-    each = list(entry.each)
+    each = list(entry.each) if isinstance(entry, Score) else []
+    values = entry.values if isinstance(entry, Score) else None
     product = list(options.product or {})
     try:
         fixed = fixed_options(options)
@@ -249,14 +272,14 @@ def _options(study: Study, entry: Score, place: str) -> Iterator[Finding]:
         elif study.declaration.stimuli.columns[column].type != "text":
             yield f"{place}.options.columns", f"{column} must be of type text, as options are"
     count = len(fixed or options.columns or ())
-    if entry.values is not None and len(entry.values) != count:
-        yield f"{place}.values", f"{len(entry.values)} numbers stand there for {count} options"
+    if values is not None and len(values) != count:
+        yield f"{place}.values", f"{len(values)} numbers stand there for {count} options"
     summaries = entry.summaries
-    if entry.values is None and (summaries.mean or summaries.std):
+    if values is None and (summaries.mean or summaries.std):
         yield f"{place}.summaries", "a mean needs `values`, the numbers that the options stand for"
     holes = [*each, *product, "position"]
     holes += ["option"] if fixed else []
-    holes += ["value"] if entry.values is not None else []
+    holes += ["value"] if values is not None else []
     forms = {f"{place}.name": (entry.name, each), f"{place}.columns": (entry.columns, holes)}
     for factor, form in entry.marginals.items():
         forms[f"{place}.marginals.{factor}"] = (form, [*each, factor])
@@ -267,6 +290,8 @@ def _options(study: Study, entry: Score, place: str) -> Iterator[Finding]:
         if factor not in (*product, "joint"):
             at = f"{place}.summaries.entropy.{factor}"
             yield at, unknown(factor, [*product, "joint"], "factor")
+    if isinstance(entry, Continuation) and entry.logprobs is not None:
+        forms[f"{place}.logprobs"] = (entry.logprobs, holes)
     named = {"mean": summaries.mean, "std": summaries.std, **entropies}
     forms |= {
         f"{place}.summaries.{name}": (text, each)
@@ -410,5 +435,5 @@ def _files(study: Study) -> Iterator[Finding]:
             yield place, f"{path[:200]}: must be relative to the study's folder"
         elif not study.beside(path).is_file():
             yield place, f"{path[:200]}: there is no such file in {study.folder}"
-    if not study.prompts_folder.is_dir():
+    if any(study.templates.values()) and not study.prompts_folder.is_dir():
         yield "prompts", f"{declared.prompts[:200]}: there is no such folder in {study.folder}"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from grace.digests import digest
+from grace.errors import ConfigError
+from grace.settings.explain import nearest
 from grace.studies.answers import COMMON, AnswerReader, StructuredAnswer
 from grace.studies.asking import StudyDesign
 from grace.studies.declaration import Declaration
 from grace.studies.distributions import DistributionColumns
+from grace.studies.labels import OptionLabels
+from grace.studies.responses import ResponseColumns
 from grace.studies.trials import Trial
 
 
@@ -33,6 +39,55 @@ class Study(StudyDesign):
             else None
         )
         self.distributions = DistributionColumns(self.query_forms)
+        patterns = self.trial_reader.patterns
+        self.labels = (
+            OptionLabels(declaration.labels, patterns, f"{source}: labels")
+            if declaration.labels
+            else None
+        )
+        self.responses = ResponseColumns(declaration.responses, patterns, f"{source}: responses")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Raise `ConfigError` where readings or labels name a query or a field that is none."""
+        named = {
+            "generate.read": sorted(self.answers.option_of) if self.answers else [],
+            "labels.queries": list(self.labels.queries) if self.labels else [],
+        }
+        for place, queries in named.items():
+            for query in queries:
+                if query not in self.query_names:
+                    raise ConfigError(
+                        f"{self.source}: {place}: there is no query '{query}'."
+                        f"{nearest(query, self.query_names)} Queries here:"
+                        f" {', '.join(self.query_names) or 'none'}."
+                    )
+        shown = self.declaration.tables.responses
+        missing = set(self.input_columns()) - set(shown or self.input_columns())
+        if named["generate.read"] and missing:
+            raise ConfigError(
+                f"{self.source}: tables.responses: must hold all columns, since answers are read by"
+                f" the options of their trials; {', '.join(sorted(missing))} is not there."
+            )
+        field = self.labels.field if self.labels else None
+        if field is not None and (self.answers is None or field not in self.answers.fields):
+            raise ConfigError(
+                f"{self.source}: labels.field: experiment 1 has no field '{field}'. Fields here:"
+                f" {', '.join(self.answers.fields if self.answers else ()) or 'none'}."
+            )
+
+    def trial(self, cells: Mapping[str, Any]) -> Trial:
+        """A row of the stimuli, whose options all have a label if the study has labels.
+
+        Raises `TrialError`.
+        """
+        trial = super().trial(cells)
+        if self.labels is not None:
+            for form in self.forms_asked(trial):
+                if form.name in self.labels.queries:
+                    for option in self.options(form, trial):
+                        self.labels.of(option, trial.all())
+        return trial
 
     @property
     def title(self) -> str:
@@ -69,11 +124,23 @@ class Study(StudyDesign):
     def parse(self, response: str | None, row: Mapping[str, Any] | None = None) -> StructuredAnswer:
         """A raw answer, read by the declaration's patterns; `row` holds its trial's columns."""
         assert self.answers is not None  # experiment 1 was asked
-        return self.answers.parse(response, row or {})
+        options: dict[str, tuple[str, ...]] = {}
+        if self.answers.option_of and row is not None:
+            trial = self.trial(row)
+            options = {form.name: self.options(form, trial) for form in self.forms_asked(trial)}
+        answer = self.answers.parse(response, row or {}, options)
+        if self.labels is None or self.labels.field is None:
+            return answer
+        option, label = answer[self.labels.field], None
+        if option is not None and row is not None:
+            label = self.labels.of(option, self.trial(row).all())
+        fields = {**answer.fields, f"{self.labels.field}_label": label}
+        return replace(answer, fields=fields)
 
     def answer_columns(self) -> tuple[str, ...]:
         """The structured table's own columns, in order."""
-        return (*(self.answers.fields if self.answers else ()), *COMMON)
+        label = (self.labels.field_column,) if self.labels and self.labels.field_column else ()
+        return (*(self.answers.fields if self.answers else ()), *label, *COMMON)
 
     def answer_checks(
         self, answer: Mapping[str, Any], percentage_tolerance: float
@@ -83,18 +150,26 @@ class Study(StudyDesign):
         return self.answers.violations(answer, settings) if self.answers else []
 
     def probability_columns(self) -> tuple[str, ...]:
-        """Names of the distribution and summary columns, in order."""
-        return self.distributions.names()
+        """Names of the distribution, summary and label columns, in order."""
+        labels = tuple(self.labels.columns.values()) if self.labels else ()
+        return (*self.distributions.names(), *labels)
 
     def probabilities(
-        self, distributions: Mapping[str, Mapping[str, float] | None]
+        self,
+        distributions: Mapping[str, Mapping[str, float] | None],
+        logprobs: Mapping[str, Sequence[float | None]] = MappingProxyType({}),
+        trial: Trial | None = None,
     ) -> dict[str, float | None]:
-        """Distribution and summary columns from each query's normalised distribution.
+        """Distribution, summary and label columns from each query's normalised distribution.
 
-        `distributions` maps a query's name to {option: probability}, or to None where the
-        measurement failed; its columns are then None.
+        `distributions` maps the name of each query that was asked to {option: probability}, or to
+        None where the measurement failed; its columns are then None, as are those of a query that
+        was not asked. `logprobs` holds those of each one's options (natural log), in order.
         """
-        return self.distributions.values(distributions)
+        values = self.distributions.values(distributions, logprobs)
+        if self.labels is not None:
+            values |= self.labels.sums(distributions, trial.all() if trial else {})
+        return values
 
     def probability_groups(self) -> Mapping[str, tuple[str, ...]]:
         """Columns that each form one distribution, by the distribution's name."""
@@ -113,9 +188,10 @@ class Study(StudyDesign):
                 and declared.generate.model_dump(exclude={"template", "examples"}),
                 "score": [
                     entry.model_dump(exclude={"template"}, exclude_none=True)
-                    for entry in declared.score
+                    for entry in (*declared.score, *declared.continuations)
                 ],
                 "tables": declared.tables.model_dump(),
                 "labels": declared.labels and declared.labels.model_dump(),
+                "responses": [response.model_dump() for response in declared.responses],
             }
         )

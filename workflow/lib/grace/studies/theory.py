@@ -2,7 +2,7 @@
 
 `reference_<study>.csv` holds people's answers and each theory's, cell by cell: the columns
 `source`, those of the cell, those of the outcome, `n` and `total` where people are counted,
-`probability`.
+`probability`; behind them the parameters of theories that are fitted to people, with intervals.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import csv
 import importlib.util
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,10 +26,13 @@ from grace.studies.analysis_parts import People, Theory
 from grace.studies.asking import combinations
 from grace.studies.expressions import Expression, Patterns
 from grace.studies.study import Study
+from grace.studies.theory_fit import Estimate, Range, fit
 from grace.studies.trials import Trial
 
 FILE = "theory.py"
 Row = dict[str, Any]
+#: A cell's distribution for values of the parameters.
+Predict = Callable[[Mapping[str, Any], Mapping[str, float]], list[float]]
 
 
 def theory_file(study: Study) -> Path:
@@ -114,19 +117,91 @@ def theory_rows(study: Study) -> Iterator[Row]:
                 f"{nearest(theory.function, known)} It has {', '.join(known) or 'none'}."
             )
         outcomes = combinations(theory.outcome)
-        named = {**theory.parameters, **{k: study.beside(v) for k, v in theory.files.items()}}
-        for cell in cells_of(theory, place):
-            arguments = [cell[name] for name in theory.arguments or theory.cells]
-            try:
-                found = [float(p) for p in function(*arguments, **named)]
-            except Exception as error:  # anything that a user's function can do
-                raise ConfigError(
-                    f"{theory_file(study)}: {theory.function}({', '.join(map(repr, arguments))})"
-                    f" fails: {type(error).__name__}: {error}."
-                ) from error
-            _check_distribution(found, len(outcomes), theory, arguments, theory_file(study))
+        predict = _Predictor(study, theory, function, place)
+        cells = cells_of(theory, place)
+        fits = fitted(study, theory, predict, cells, place)
+        for cell in cells:
+            estimates = fits.get(_group(theory, cell), ())
+            found = predict(cell, {one.parameter: one.mean for one in estimates})
+            parameters = {
+                f"{one.parameter}{suffix}": value
+                for one in estimates
+                for suffix, value in (("", one.mean), ("_low", one.low), ("_high", one.high))
+            }
             for outcome, probability in zip(outcomes, found, strict=True):
-                yield {"source": theory.source, **cell, **outcome, "probability": probability}
+                yield {
+                    "source": theory.source, **cell, **outcome, "probability": probability,
+                    **parameters,
+                }  # fmt: skip
+
+
+class _Predictor:
+    """A theory's function, called for a cell and checked. Raises `ConfigError`."""
+
+    def __init__(
+        self, study: Study, theory: Theory, function: Callable[..., Any], place: str
+    ) -> None:
+        self._theory, self._function, self._path = theory, function, theory_file(study)
+        self._named = {
+            **theory.parameters, **{name: study.beside(path) for name, path in theory.files.items()}
+        }  # fmt: skip
+        self._outcomes = len(combinations(theory.outcome))
+
+    def __call__(self, cell: Mapping[str, Any], parameters: Mapping[str, float]) -> list[float]:
+        theory = self._theory
+        arguments = [cell[name] for name in theory.arguments or theory.cells]
+        try:
+            found = [float(p) for p in self._function(*arguments, **self._named, **parameters)]
+        except Exception as error:  # anything that a user's function can do
+            raise ConfigError(
+                f"{self._path}: {theory.function}({', '.join(map(repr, arguments))})"
+                f" fails: {type(error).__name__}: {error}."
+            ) from error
+        _check_distribution(found, self._outcomes, theory, arguments, self._path)
+        return found
+
+
+def _group(theory: Theory, cell: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which fit a cell belongs to."""
+    return tuple(str(cell[name]) for name in theory.fit.by) if theory.fit else ()
+
+
+def fitted(
+    study: Study, theory: Theory, predict: Predict, cells: Sequence[Mapping[str, Any]], place: str
+) -> dict[tuple[str, ...], list[Estimate]]:
+    """The estimates of each group of cells, from people's counts in them; none without `fit`.
+
+    Raises `ConfigError` where people did not answer in a group, or cannot have answered so.
+    """
+    if theory.fit is None:
+        return {}
+    outcomes = combinations(theory.outcome)
+    names = [*theory.cells, *theory.outcome]
+    counts = {
+        tuple(str(row[name]) for name in names): int(row["n"])
+        for row in people_rows(study)
+        if all(name in row for name in names)
+    }
+    found = {}
+    for group in dict.fromkeys(_group(theory, cell) for cell in cells):
+        own = [cell for cell in cells if _group(theory, cell) == group]
+        seen = [
+            [counts.get(tuple(map(str, (*cell.values(), *each.values()))), 0) for each in outcomes]
+            for cell in own
+        ]
+        if not any(map(sum, seen)):
+            raise ConfigError(
+                f"{place}.fit: people gave no answer in the cells of {', '.join(group) or 'it'}."
+            )
+        try:
+            found[group] = fit(
+                lambda values, own=own: [predict(cell, values) for cell in own],  # type: ignore[misc]
+                seen,
+                {name: Range(each.low, each.high) for name, each in theory.fit.parameters.items()},
+            )
+        except ValueError as error:
+            raise ConfigError(f"{place}.fit: {error}.") from None
+    return found
 
 
 def _check_distribution(
@@ -228,11 +303,22 @@ def check_people(study: Study, trials: Sequence[Trial]) -> None:
             )
 
 
+def fitted_columns(study: Study) -> list[str]:
+    """Columns of parameters that people's answers give, with their intervals."""
+    return [
+        f"{name}{suffix}"
+        for theory in study.declaration.theory
+        for name in (theory.fit.parameters if theory.fit else ())
+        for suffix in ("", "_low", "_high")
+    ]
+
+
 def reference_columns(study: Study) -> list[str]:
     """The table's columns: people's and the theories' own, each once."""
-    declared = study.declaration
+    declared, fits = study.declaration, dict.fromkeys(fitted_columns(study))
     if declared.analysis == "generic":
-        return ["source", *declared.factors, "query", "outcome", "n", "total", "probability"]
+        own = ["source", *declared.factors, "query", "outcome", "n", "total", "probability"]
+        return [*own, *fits]
     sources: list[tuple[list[str], list[str]]] = []
     if declared.people:
         sources.append((list(declared.people.cells), list(declared.people.outcome)))
@@ -240,16 +326,16 @@ def reference_columns(study: Study) -> list[str]:
     cells = dict.fromkeys(name for cell, _ in sources for name in cell)
     outcomes = dict.fromkeys(name for _, outcome in sources for name in outcome)
     counts = ["n", "total"] if declared.people else []
-    return ["source", *cells, *outcomes, *counts, "probability"]
+    return ["source", *cells, *outcomes, *counts, "probability", *fits]
 
 
 def _for_generic(study: Study, row: Row) -> Row:
     """A row as the generic analysis reads it: what was answered is one `outcome` of a `query`."""
-    fixed = {"source", *study.declaration.factors, "n", "total", "probability"}
+    declared, fits = study.declaration, fitted_columns(study)
+    fixed = {"source", *declared.factors, "n", "total", "probability", *fits}
     told = {name: value for name, value in row.items() if name not in fixed}
     (query,) = told if len(told) == 1 else ("",)
-    labels = study.declaration.labels
-    queries = {*study.query_names, *([labels.query] if labels else [])}
+    queries = {*study.query_names, *(declared.labels.queries if declared.labels else [])}
     return {
         **{name: value for name, value in row.items() if name in fixed},
         "query": query if query in queries else "",
