@@ -145,15 +145,16 @@ def _prompts(wanted: Json) -> Iterator[tuple[_Place, Any]]:
     for name, path in wanted["stimuli"].items():
         study, seen = study_of_job(wanted["studies"][name]), set()
         variants = [study.variant(name) for name in wanted["variants"]]
+        experiments = set(wanted["experiments"]) & set(study.experiments)
         for index, trial in enumerate(read_trials(Path(path), study, wanted["limit"])):
             for variant in variants:
                 place = (study, variant.variant, Path(path), index)
-                if "exp1" in wanted["experiments"]:
+                if "exp1" in experiments:
                     messages = study.messages(trial, variant)
                     if (key := prompt_id([messages])) not in seen:
                         seen.add(key)
                         yield _Place(place[0], "exp1", *place[1:]), messages
-                if "exp2" in wanted["experiments"]:
+                if "exp2" in experiments:
                     for query in study.queries(trial, variant):
                         if (key := query_key(query)) not in seen:
                             seen.add(key)
