@@ -230,6 +230,8 @@ def check_people(study: Study, trials: Sequence[Trial]) -> None:
 def reference_columns(study: Study) -> list[str]:
     """The table's columns: people's and the theories' own, each once."""
     declared = study.declaration
+    if declared.analysis == "generic":
+        return ["source", *declared.factors, "query", "outcome", "n", "total", "probability"]
     sources: list[tuple[list[str], list[str]]] = []
     if declared.people:
         sources.append((list(declared.people.cells), list(declared.people.outcome)))
@@ -240,9 +242,25 @@ def reference_columns(study: Study) -> list[str]:
     return ["source", *cells, *outcomes, *counts, "probability"]
 
 
+def _for_generic(study: Study, row: Row) -> Row:
+    """A row as the generic analysis reads it: what was answered is one `outcome` of a `query`."""
+    fixed = {"source", *study.declaration.factors, "n", "total", "probability"}
+    told = {name: value for name, value in row.items() if name not in fixed}
+    (query,) = told if len(told) == 1 else ("",)
+    labels = study.declaration.labels
+    queries = {*study.query_names, *([labels.query] if labels else [])}
+    return {
+        **{name: value for name, value in row.items() if name in fixed},
+        "query": query if query in queries else "",
+        "outcome": " ".join(map(str, told.values())),
+    }
+
+
 def write_reference(study: Study, path: Path) -> None:
     """Write reference_<study>.csv: people first, then each theory. Raises `GraceError`."""
     rows = [*people_rows(study), *theory_rows(study)]
+    if study.declaration.analysis == "generic":
+        rows = [_for_generic(study, row) for row in rows]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, reference_columns(study), lineterminator="\n")
         writer.writeheader()
