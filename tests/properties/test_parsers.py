@@ -40,7 +40,7 @@ def numbers_in(text: str) -> set[float]:
 @given(PIECES)
 def test_study1_takes_nothing_that_is_not_there(text):
     study = STUDIES["study1"]
-    answer = study.parse(text).model_dump()
+    answer = study.parse(text).row()
     values = [answer["Prior_A"], *(answer[f"probability_{state}"] for state in range(4))]
     assert {float(value) for value in values if value is not None} <= numbers_in(text)
     assert answer["Knowledge_A"] in (None, "yes", "no")
@@ -53,7 +53,7 @@ def test_study1_takes_nothing_that_is_not_there(text):
 @generated(0.2)
 @given(PIECES)
 def test_study2_takes_nothing_that_is_not_there(text):
-    answer = STUDIES["study2"].parse(text).model_dump()
+    answer = STUDIES["study2"].parse(text).row()
     frame, word = answer["Was_Wasnt"], answer["Assessment"]
     assert (frame is None) == (word is None) == bool(answer["extraction_errors"])
     if word is not None:
@@ -74,7 +74,7 @@ def test_study1_reads_back_what_was_said(initial, bets, knows, before, after):
     said = ", ".join(f"{state}: {bet}%" for state, bet in enumerate(bets))
     word = "yes" if knows else "no"
     text = f"{before}Initial Answer: {initial}\nProbabilities: {said}\nKnowledge: {word}\n{after}"
-    answer = STUDIES["study1"].parse(text).model_dump()
+    answer = STUDIES["study1"].parse(text).row()
     assert answer["extraction_errors"] is None
     assert (answer["Prior_A"], answer["Knowledge_A"]) == (initial, word)
     assert tuple(answer[f"probability_{state}"] for state in range(4)) == tuple(map(float, bets))
@@ -89,4 +89,4 @@ def test_study2_reads_back_what_was_said(frame, word, before, after, shouted):
     text = f"it {frame} {word}"
     answer = STUDIES["study2"].parse(f"{before}{text.upper() if shouted else text}. {after}")
     meant = "was" if frame == "was" else "wasn't"
-    assert answer.model_dump()["response_cleaned"] == f"It {meant} {word}"
+    assert answer.row()["response_cleaned"] == f"It {meant} {word}"

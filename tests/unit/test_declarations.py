@@ -135,6 +135,7 @@ def test_the_declaration_that_the_others_change_is_sound(tmp_path: Path) -> None
             {"stimuli.file": "/etc/passwd"},
             r"key 'stimuli\.file': .*must be relative to the study's",
         ),
+        ({"prompts": "p" * 3000}, r"key 'prompts': p+: there is no such folder in"),
         ({"prompts": "prompt"}, r"key 'prompts': prompt: there is no such folder in"),
         ({"report": {"section": "section.Rmd"}}, r"section\.Rmd: there is no such file in"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -95,15 +96,15 @@ def _declared(
 def test_people_are_counted_by_cell_and_stand_before_theories(tmp_path: Path) -> None:
     write_reference(_declared(tmp_path / "toy"), tmp_path / "table.csv")
     assert (tmp_path / "table.csv").read_text().splitlines() == [
-        "source,size,answer,n,total,probability",
-        "human,1,big,1,3,0.3333333333333333",
-        "human,1,small,2,3,0.6666666666666666",
-        "human,9,big,1,1,1.0",
-        "human,9,small,0,1,0.0",
-        "guess,1,big,,,0.1",
-        "guess,1,small,,,0.9",
-        "guess,9,big,,,0.9",
-        "guess,9,small,,,0.1",
+        "source,size,query,outcome,n,total,probability",
+        "human,1,answer,big,1,3,0.3333333333333333",
+        "human,1,answer,small,2,3,0.6666666666666666",
+        "human,9,answer,big,1,1,1.0",
+        "human,9,answer,small,0,1,0.0",
+        "guess,1,answer,big,,,0.1",
+        "guess,1,answer,small,,,0.9",
+        "guess,9,answer,big,,,0.9",
+        "guess,9,answer,small,,,0.1",
     ]
 
 
@@ -141,7 +142,8 @@ def test_an_unknown_human_utterance_is_refused(tmp_path: Path) -> None:
     (folder / "people.csv").write_text(text)
     declared = (folder / "study.yaml").read_text()
     declared = declared.replace("../../resources/reference/study2_human_cells.csv", "people.csv")
-    declared = declared.replace("../..", str(STUDY2.folder.parents[1]))
+    root = os.path.relpath(STUDY2.folder.parents[1], folder)
+    declared = declared.replace("../..", root)
     (folder / "study.yaml").write_text(declared)
     with pytest.raises(
         GraceError, match=r"people\.csv, row 2: assessment is 'okay', which is none"

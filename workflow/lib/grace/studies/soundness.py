@@ -5,6 +5,7 @@ Every check gives places, as in `generate.read.0.pattern`, and what is wrong the
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -433,7 +434,8 @@ def _files(study: Study) -> Iterator[Finding]:
     for place, path in named.items():
         if Path(path).is_absolute():
             yield place, f"{path[:200]}: must be relative to the study's folder"
-        elif not study.beside(path).is_file():
+        elif not os.path.isfile(study.beside(path)):  # noqa: PTH113
             yield place, f"{path[:200]}: there is no such file in {study.folder}"
-    if any(study.templates.values()) and not study.prompts_folder.is_dir():
+    # Any text may be a name.
+    if any(study.templates.values()) and not os.path.isdir(study.prompts_folder):  # noqa: PTH112
         yield "prompts", f"{declared.prompts[:200]}: there is no such folder in {study.folder}"
