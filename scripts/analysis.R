@@ -3,7 +3,7 @@
 
 #' The files that an analysis runs, in order, as seen from scripts/: those that its code is digested
 #' from, so that nothing that can change a result runs unrecorded.
-analysis_files <- function(params) setdiff(unlist(params[["code"]][["scripts"]]), "analysis.R")
+analysis_files <- function(params) setdiff(unlist(params[["sources"]][["scripts"]]), "analysis.R")
 
 if (exists("snakemake")) {
   library(ggplot2)
@@ -11,6 +11,6 @@ if (exists("snakemake")) {
   for (name in files) source(file.path(snakemake@scriptdir, name))
   run_job(
     snakemake, "analysis.R",
-    analyse(snakemake@input, snakemake@output, snakemake@params[["cell"]])
+    analyse(snakemake@input, snakemake@output, snakemake@params[["output_config"]])
   )
 }

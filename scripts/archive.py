@@ -20,7 +20,7 @@ if __name__ == "__main__":
         digest = archive(
             Path(),
             str(snakemake.input.report),
-            dict(snakemake.params.cell),
+            dict(snakemake.params.run_config),
             Path(snakemake.output.crate),
         )
         logging.info(

@@ -22,6 +22,7 @@ from typing import Any
 
 from grace.results.records import read_records, write_records
 from grace.settings.config import GenerationConfig, Thresholds
+from grace.settings.output_configs import ValidationConfig
 from grace.studies.catalogue import bundled
 
 STUDY = bundled(Path(__file__).parents[1], "study2")["study2"]
@@ -57,13 +58,14 @@ def _validate(folder: Path) -> None:
         folder / "validation.json",
         "pico",
         0,
-        {
-            "answers_as": None,
-            "decoding": GenerationConfig().model_dump(),
-            "trials": {STUDY.name: trials},
-            "variants": ["seed"],
-            "thresholds": Thresholds().model_dump(),
-        },
+        ValidationConfig(
+            answers_as=None,
+            decoding=GenerationConfig(),
+            trials={STUDY.name: trials},
+            reads={STUDY.name: STUDY.reading_digest()},
+            variants=["seed"],
+            thresholds=Thresholds(),
+        ),
     )
 
 

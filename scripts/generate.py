@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from grace.experiments.inference import infer
+from grace.settings.output_configs import SamplingConfig
 
 if __name__ == "__main__":
     from grace.runs.scripting import job
@@ -10,9 +11,9 @@ if __name__ == "__main__":
     with job(snakemake, __file__) as record:
         record |= infer(
             Path(snakemake.input.stimuli),
-            dict(snakemake.params.cell),
+            SamplingConfig.model_validate(snakemake.params.output_config),
             dict(snakemake.params.runtime),
-            snakemake.params.code["digest"],
+            snakemake.params.code,
             Path(snakemake.output.records),
             Path(snakemake.output.provenance),
         )

@@ -3,13 +3,13 @@
 import shlex
 from pathlib import Path
 
-from grace.cluster import indexed, policy, table
+from grace.cluster.plan import indexed, policy, policy_report
 from grace.settings.project import Project
 
 
 def write_manifests(project: Project) -> list[Path]:
     """Write a file for each model; their paths. Raises `GraceError`."""
-    policy.refuse(table.verdicts(project), project.config.cluster)
+    policy.refuse(policy_report.verdicts(project), project.config.cluster)
     texts = {model: indexed.text(project, model) for model in project.models}
     folder = Path(project.config.results) / "manifests"
     folder.mkdir(parents=True, exist_ok=True)

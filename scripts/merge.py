@@ -2,9 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import pandas as pd
 
@@ -21,25 +21,33 @@ from grace.results.validation import (
 )
 from grace.runs.continuation import Failure, invalid, refusal_line
 from grace.settings.config import GenerationConfig
+from grace.settings.output_configs import MergeConfig
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
 
 
 def checked(
-    structured: list[Path], probabilities: list[Path], study: Study, cell: Mapping[str, Any]
+    structured: list[Path], probabilities: list[Path], study: Study, config: MergeConfig
 ) -> Iterator[Report]:
     """What validation says of the study alone, by replication; the lists are those of `merge`.
 
     It is checked again, not read from validation.json, which is about all studies of a run: another
-    study would make this one's analyses anew. `cell` is what `Project.merge_cell` gives.
+    study would make this one's analyses anew.
     """
     for index in range(max(len(structured), len(probabilities))):
         answers = read_checked(structured[index]) if structured else None
         measured = read_checked(probabilities[index]) if probabilities else None
         first = (answers if answers is not None else measured).iloc[0]  # type: ignore[union-attr]
         model = str(first["model_key"])
-        own = {**cell["validation"], "answers_as": cell["validation"]["answers_as"][model]}
-        checks = study_checks(study, answers, measured, {**own, "decoding": cell["decoding"]})
+        checks = study_checks(
+            study,
+            answers,
+            measured,
+            trials=config.trials * len(config.variants),
+            thresholds=config.thresholds,
+            answers_as=config.answers_as[model],
+            decoding=config.decoding,
+        )
         yield report(model, int(first["replication"]), checks)
 
 
@@ -83,7 +91,7 @@ def read_table(path: Path, study: Study) -> pd.DataFrame:
 
 def repeated_draws(
     structured: list[Path], probabilities: list[Path], study: Study,
-    decoding: Mapping[str, Any] | None,
+    decoding: GenerationConfig | None,
 ) -> Iterator[Failure]:  # fmt: skip
     """All replications of models where they repeat each other, which none of them shows alone.
 
@@ -97,11 +105,12 @@ def repeated_draws(
     for model, pairs in tables.items():
         if len(pairs) > 1:
             scored = [table for _, table in pairs if table is not None]
+            assert decoding is not None
             checks = check_draws(
                 pd.concat([found for found, _ in pairs]),
                 pd.concat(scored) if scored else None,
                 study,
-                GenerationConfig.model_validate(decoding),
+                decoding,
             )
             whose = f"{model}, all {len(pairs)} replications"
             replications = {int(found["replication"].iloc[0]) for found, _ in pairs}
@@ -174,17 +183,16 @@ def merge(
 if __name__ == "__main__":
     from grace.runs.scripting import job
 
+    config = MergeConfig.model_validate(snakemake.params.output_config)
     study = study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study])
     structured = [Path(path) for path in snakemake.input.get("structured", [])]
     probabilities = [Path(path) for path in snakemake.input.get("probabilities", [])]
     with job(snakemake, __file__):
         refuse_invalid(
-            list(checked(structured, probabilities, study, snakemake.params.cell)),
-            snakemake.params.cell["on_invalid"],
+            list(checked(structured, probabilities, study, config)),
+            config.on_invalid,
             [
-                *repeated_draws(
-                    structured, probabilities, study, snakemake.params.cell["decoding"]
-                ),
+                *repeated_draws(structured, probabilities, study, config.decoding),
                 *mixed_versions(structured, probabilities, study),
             ],
         )

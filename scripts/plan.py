@@ -8,16 +8,16 @@ from grace.experiments.inference import runtime_of
 from grace.provenance import environment
 from grace.results.records import write_json
 from grace.settings.config import ModelEntry
+from grace.settings.output_configs import PlanConfig
 
 
-def plan(path: Path, cell: dict[str, Any], settings: dict[str, Any]) -> None:
+def plan(path: Path, config: PlanConfig, settings: dict[str, Any]) -> None:
     """Write plan.json. Raises `EngineError` where the model cannot be asked, or not here."""
     entry = ModelEntry.model_validate(settings["entry"])
-    preflight.check_all(cell["model"], entry, settings["wanted"], runtime_of(settings))
-    write_json(
-        path,
-        {**cell, "created": environment.now(), **environment.git_state(Path(settings["root"]))},
-    )
+    preflight.check_all(config.model, entry, settings["wanted"], runtime_of(settings))
+    root = Path(settings["root"])
+    made = {"created": environment.now(), **environment.git_state(root)}
+    write_json(path, {**config.model_dump(), **made})
 
 
 if __name__ == "__main__":
@@ -26,6 +26,6 @@ if __name__ == "__main__":
     with job(snakemake, __file__):
         plan(
             Path(snakemake.output.plan),
-            dict(snakemake.params.cell),
+            PlanConfig.model_validate(snakemake.params.output_config),
             dict(snakemake.params.runtime),
         )

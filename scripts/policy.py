@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from grace.cluster import table
+from grace.cluster.plan import policy_report
 from grace.settings.project import Project
 
 if __name__ == "__main__":
@@ -10,4 +10,4 @@ if __name__ == "__main__":
 
     with logged(snakemake.log[0]):
         project = Project(Path(snakemake.params.root), dict(snakemake.config))
-        show(table.text(project), snakemake.log[0])
+        show(policy_report.text(project), snakemake.log[0])

@@ -22,5 +22,5 @@ if __name__ == "__main__":
             Path(snakemake.input.records),
             Path(snakemake.output.table),
             study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study]),
-            snakemake.params.cell["min_option_mass"],
+            snakemake.params.output_config["min_option_mass"],
         )

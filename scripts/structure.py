@@ -28,5 +28,5 @@ if __name__ == "__main__":
             Path(snakemake.input.raw),
             Path(snakemake.output.table),
             study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study]),
-            snakemake.params.cell["percentage_tolerance"],
+            snakemake.params.output_config["percentage_tolerance"],
         )

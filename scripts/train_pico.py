@@ -27,5 +27,5 @@ if __name__ == "__main__":
         train_pico(
             Path(snakemake.params.prompts),
             Path(snakemake.output.model).parent,
-            dict(snakemake.params.cell["settings"]),
+            dict(snakemake.params.output_config["settings"]),
         )

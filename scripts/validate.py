@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from grace.results.records import write_json
 from grace.results.validation import Check, read_checked, report, study_checks
+from grace.settings.output_configs import ValidationConfig
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
 
@@ -18,17 +18,22 @@ def validate(
     output: Path,
     model_key: str,
     replication: int,
-    cell: Mapping[str, Any],
+    config: ValidationConfig,
 ) -> None:
-    """Write validation.json and log every failed check. The files are given by study.
-
-    `cell` is what `Project.validation_cell` gives.
-    """
+    """Write validation.json and log every failed check. The files are given by study."""
     checks: list[Check] = []
-    for name, trials in cell["trials"].items():
+    for name, trials in config.trials.items():
         found_in = (structured.get(name), probabilities.get(name))
         answers, measured = (None if path is None else read_checked(path) for path in found_in)
-        checks += study_checks(studies[name], answers, measured, {**cell, "trials": trials})
+        checks += study_checks(
+            studies[name],
+            answers,
+            measured,
+            trials=trials * len(config.variants),
+            thresholds=config.thresholds,
+            answers_as=config.answers_as,
+            decoding=config.decoding,
+        )
     found = report(model_key, replication, checks)
     for line in found.failures():
         logging.warning("%s", line)
@@ -40,19 +45,22 @@ def validate(
 if __name__ == "__main__":
     from grace.runs.scripting import job
 
-    studies = snakemake.params.cell["trials"]
+    config = ValidationConfig.model_validate(snakemake.params.output_config)
 
-    def by_study(files: list[str]) -> dict[str, Path]:
-        """The files in the order of the configured studies."""
-        return {study: Path(path) for study, path in zip(studies, files, strict=bool(files))}
+    def by_study(files: list[str], ending: str) -> dict[str, Path]:
+        """The files of those studies that have one."""
+        return {Path(path).name.removesuffix(ending): Path(path) for path in files}
 
     with job(snakemake, __file__):
         validate(
-            {name: study_of_job(snakemake.params.runtime["studies"][name]) for name in studies},
-            by_study(snakemake.input.get("structured", [])),
-            by_study(snakemake.input.get("probabilities", [])),
+            {
+                name: study_of_job(snakemake.params.runtime["studies"][name])
+                for name in config.trials
+            },
+            by_study(snakemake.input.get("structured", []), "_structured.csv"),
+            by_study(snakemake.input.get("probabilities", []), "_probabilities.csv"),
             Path(snakemake.output.validation),
             snakemake.wildcards.model,
             int(snakemake.wildcards.replication),
-            dict(snakemake.params.cell),
+            config,
         )

@@ -9,7 +9,7 @@ from typing import Any
 from bench.models import ROOT
 from grace.engines.base import Score, ScoreRequest
 from grace.errors import GraceError
-from grace.experiments.trials import Asked, Run, asked, prompt_id
+from grace.experiments.trials import Run, TrialPrompt, prompt_id, trial_prompts
 from grace.models.chat import ChatTokenizer, Prompt
 from grace.prompts.variants import PromptSet
 from grace.scoring.joining import plan_query
@@ -45,9 +45,9 @@ class Workload:
         self.study = bundled(ROOT, "study1")["study1"]
         self.run = Run("bench", entry.name, self.study, "exp2", 0, 1000, True)
         rows = read_trials(ROOT / "resources/stimuli/study1.csv", self.study, None)
-        everything = asked(self.run, rows, [PromptSet(ROOT / "config/prompts/seed")])
+        everything = trial_prompts(self.run, rows, [PromptSet(ROOT / "config/prompts/seed")])
         self.items = everything[:most]
-        distinct: dict[str, Asked] = {}
+        distinct: dict[str, TrialPrompt] = {}
         for item in self.items:
             queries = self.study.queries(item.trial, item.prompts)
             distinct.setdefault(prompt_id([query.messages for query in queries]), item)

@@ -34,15 +34,10 @@ reach_cluster() {
         "config/clusters.yaml, or name another kubeconfig: KUBECONFIG=..."
 }
 
-# A manifest of the overlay's jobs/ by its component, with arguments for Snakemake.
-manifest() {
-    local component=$1
-    shift
-    local arguments=""
-    [ $# -eq 0 ] || printf -v arguments '%q ' "$@"
-    kubectl kustomize "$OVERLAY/jobs" |
-        awk -v RS='---\n' -v mark="app.kubernetes.io/component: $component\n" 'index($0, mark)' |
-        kubectl set env --local --filename - "GRACE_ARGS=$arguments" --output yaml
+# A manifest of the overlay's jobs/ by its component, under a name if one is given, with arguments for
+# Snakemake.
+manifest() { # COMPONENT NAME [ARGUMENT...]
+    kubectl kustomize "$OVERLAY/jobs" | plan overlay manifest "$@"
 }
 
 # Is a Job there that is neither complete nor failed?

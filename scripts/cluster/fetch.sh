@@ -5,8 +5,8 @@
 # Folders are below the project; default: `results` of the config.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-# shellcheck source=desk.sh
-source scripts/cluster/desk.sh
+# shellcheck source=transfer_pod.sh
+source scripts/cluster/transfer_pod.sh
 
 # In a folder that was fetched; what is younger was made here.
 MARK=.fetched
@@ -17,8 +17,10 @@ if [ "${1:-}" = --replace ]; then
     shift
 fi
 if [ $# -eq 0 ]; then
-    configured=$(text_of config/config.yaml results results)
-    set -- "$configured"
+    RESULTS='' # by the next line
+    settings=$(plan shell_settings results) || exit
+    eval "$settings"
+    set -- "$RESULTS"
 fi
 for folder in "$@"; do
     case $folder in
@@ -46,11 +48,11 @@ for folder in "$@"; do
 done
 
 reach_cluster
-open_desk "$DESK-$(printf %04x%04x "$RANDOM" "$RANDOM")"
+open_transfer_pod "$TRANSFER_POD-$(printf %04x%04x "$RANDOM" "$RANDOM")"
 part=$(mktemp)
 for try in 1 2 3; do
     # gzip's checksum tells whether all of it has arrived: connections of exec may end early.
-    if at_desk bash -s -- "$@" >"$part" <<'END' && gzip --test "$part"; then
+    if in_transfer_pod bash -s -- "$@" >"$part" <<'END' && gzip --test "$part"; then
 # Snakemake's records of runs, and the logs of pods that failed.
 for more in .snakemake/log .snakemake/auxiliary/kubernetes-logs; do
     [ ! -e "$more" ] || set -- "$@" "$more"

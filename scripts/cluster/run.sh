@@ -3,8 +3,8 @@
 #   scripts/cluster/run.sh [--prefetch] [ARGUMENT FOR SNAKEMAKE...]
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-# shellcheck source=desk.sh
-source scripts/cluster/desk.sh
+# shellcheck source=transfer_pod.sh
+source scripts/cluster/transfer_pod.sh
 # shellcheck source=upload.sh
 source scripts/cluster/upload.sh
 
@@ -34,10 +34,10 @@ refuse_a_second_run() {
 hold_overlay_to_entry
 reach_cluster
 refuse_a_second_run
-open_desk "$DESK"
-refuse_a_second_run # again: who had the desk before may have started one
+open_transfer_pod "$TRANSFER_POD"
+refuse_a_second_run # again: who had the pod before may have started one
 upload
 k delete job "$job" --ignore-not-found --wait >/dev/null
-manifest "$component" "$@" | k create --filename -
+manifest "$component" "" "$@" | k create --filename -
 say "Watch it: make cluster-status, or:" \
     "kubectl ${CONTEXT:+--context $CONTEXT }--namespace $NAMESPACE logs --follow job/$job"

@@ -44,9 +44,9 @@ upload() {
     say "Copying $(wc -l <"$stage/$LISTED") files to the volume"
     tar --create --gzip --file - --directory "$stage" . \
         --directory "$PWD" --files-from "$stage/$LISTED" |
-        at_desk bash -c "rm -rf $ARRIVING && mkdir $ARRIVING &&
+        in_transfer_pod bash -c "rm -rf $ARRIVING && mkdir $ARRIVING &&
             tar --extract --gzip --no-same-owner --directory $ARRIVING --file -"
-    at_desk bash -s "$LISTED" "$ARRIVING" <<'END'
+    in_transfer_pod bash -s "$LISTED" "$ARRIVING" <<'END'
 set -euo pipefail
 export LC_ALL=C
 # Pods of a run whose controller died may still read what is here: only what differs is replaced, and

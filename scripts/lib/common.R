@@ -127,7 +127,7 @@ format_settings <- function(values) {
 
 #' What a figure or table of these rows must say beside them.
 #'
-#' @param params With `origins` and `generation`, as `Project.analysis_cell` gives them.
+#' @param params With `origins` and `generation`, as `AnalysisConfig` has them.
 notes_below <- function(rows, params) {
   c(
     settings_notes(rows$experiment, params[["generation"]]),

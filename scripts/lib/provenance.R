@@ -128,6 +128,9 @@ from_root <- function(file) {
   paste(kept, collapse = "/")
 }
 
+#' Params that are not recorded as settings: code is, by file, and places are none.
+not_settings <- c("code", "sources", "sections", "commit", "versions")
+
 #' Run a job's work: logged, on inputs that are whole, and with its outputs recorded.
 #'
 #' @param script Name of the file in scripts/ that the rule runs.
@@ -143,14 +146,14 @@ run_job <- function(snakemake, script, expression) {
   })
   named <- function(slot) slot[nzchar(names(slot))]
   params <- named(snakemake@params)
-  files <- unique(c(script, unlist(params[["code"]][["scripts"]])))
+  files <- unique(c(script, unlist(params[["sources"]][["scripts"]])))
   code <- lapply(file.path(snakemake@scriptdir, files), file_sha256)
   names(code) <- vapply(files, from_root, character(1L))
   facts <- c(
     list(
       rule = snakemake@rule, wildcards = as_object(named(snakemake@wildcards)), started = started,
       inputs = as_object(inputs), input_records = as_object(records), code = code,
-      settings = as_object(params[setdiff(names(params), c("code", "commit", "versions"))])
+      settings = as_object(params[setdiff(names(params), not_settings)])
     ),
     git_state(dirname(snakemake@scriptdir)),
     list(hardware = this_machine(), versions = loaded_versions(), completed = utc_now())

@@ -31,7 +31,7 @@ def cluster(tmp_path) -> Cluster:
 
 
 @pytest.mark.parametrize(
-    "line", ['cluster: "local" # mine', "cluster:    'local'", "cluster : local\t# mine"]
+    "line", ['cluster: "local" # mine', "cluster:    'local'", "cluster : local # mine"]
 )
 def test_the_config_is_read_as_yaml(cluster, line):
     cluster.configure(line)
@@ -50,7 +50,7 @@ def test_the_config_is_read_as_yaml(cluster, line):
         ("cluster: [local]", "config/config.yaml, `cluster` must be a text"),
         ("cluster: no", "config/config.yaml, `cluster` must be a text"),
         ("cluster: lo cal", "'lo cal' is no name of a cluster"),
-        ("cluster: : local", "config/config.yaml cannot be read"),
+        ("cluster: : local", "config/config.yaml: not readable as YAML: line"),
     ],
 )
 def test_an_odd_cluster_is_refused(cluster, line, told):
@@ -144,7 +144,7 @@ def test_nothing_is_copied_over_a_run(cluster, conditions):
 
 
 def test_a_run_that_begins_while_the_pod_starts_counts(cluster):
-    """Who had the desk before may have started one."""
+    """Who had the pod before may have started one."""
     cluster.answer("get job grace-controller", "grace-controller ", after=" wait ")
     done = cluster.run("run")
     assert "grace-controller is still under way" in done.stderr

@@ -80,7 +80,7 @@ def test_arguments_reach_snakemake_as_they_were_typed(tmp_path):
     given = ["--config", "models=[a, b]", "generation={temperature: 0}", "x='y'", "$HOME", "*"]
     (tmp_path / "snakemake").write_text("#!/bin/bash\nprintf '%s\\n' \"$@\"\n")
     (tmp_path / "snakemake").chmod(0o755)
-    script = 'source scripts/cluster/common.sh; component=$1; shift; manifest "$component" "$@"'
+    script = 'source scripts/cluster/common.sh; component=$1; shift; manifest "$component" "" "$@"'
     for component, before in (
         ("controller", ["--executor", "kubernetes"]),
         ("prefetch", ["--cores", "1", "--nolock", "prefetch"]),
@@ -110,7 +110,7 @@ def upload(checkout: Path, volume: Path) -> None:
     done = bash(
         checkout,
         "source scripts/cluster/common.sh; source scripts/cluster/upload.sh;"
-        ' at_desk() { (cd "$VOLUME" && "$@"); }; upload',
+        ' in_transfer_pod() { (cd "$VOLUME" && "$@"); }; upload',
         VOLUME=str(volume),
     )
     assert done.returncode == 0, done.stderr

@@ -232,7 +232,7 @@ def test_what_another_work_left_running_is_ended_first(toy, rule, file):
     output = f'        "out/{file.split("-")[0]}-{{name}}",\n    '
     edited = text.replace(
         f"    output:\n{output}",
-        f'    params:\n        cell={{"edited": True}},\n    output:\n{output}',
+        f'    params:\n        output_config={{"edited": True}},\n    output:\n{output}',
     )
     assert edited != text
     snakefile.write_text(edited, encoding="utf-8")

@@ -15,8 +15,8 @@ from kube_standin import Cluster, Json
 from workflow_project import DryRuns, Project
 
 import grace.settings.project
-from grace.cluster import demand
-from grace.cluster.pods import job_manifest
+from grace.cluster.plan import pod_plan
+from grace.cluster.plan.pods import job_manifest
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_pods_are_those_of_the_table(tmp_path, choice):
         assert status == 0, output
     planned = grace.settings.project.Project(project.folder, settings, environment={})
     assert sorted(map(size, cluster.sent)) == sorted(
-        size(job_manifest(pod, planned.cluster)) for pod in demand.pods(planned)
+        size(job_manifest(pod, planned.cluster)) for pod in pod_plan.pods(planned)
     )
 
 

@@ -82,7 +82,7 @@ def test_every_result_is_recorded_and_intact(finished):
 @pytest.mark.parametrize("experiment", ["exp1", "exp2"])
 def test_answers_are_recorded_with_model_tokeniser_seeds_and_prompts(finished, experiment):
     found = record(finished, f"{REPLICATION}/study1_{experiment}.json")
-    assert found["settings"]["cell"]["limit"] == 3
+    assert found["settings"]["output_config"]["limit"] == 3
     assert len(found["model"]["weights"]) == 64
     assert set(found["tokenizer"]) == {"tokenizer", "chat_template"}
     assert found["engine"]["engine"] == "transformers"

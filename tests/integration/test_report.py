@@ -200,7 +200,7 @@ def render(
         "output": str(folder / "report.html"),
         "input": {name: [str(path) for path in paths] for name, paths in given.items()},
         "params": {
-            "cell": cell,
+            "output_config": cell,
             "commit": "abc",
             "versions": versions or {"python": "3"},
             "failed": json.dumps(failed),

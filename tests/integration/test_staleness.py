@@ -137,6 +137,34 @@ def unread_column(file: str) -> Edit:
     return edit
 
 
+def renamed(**modules: str) -> Edit:
+    """Modules of the library under other names, with `__` for a slash, and all that names them."""
+
+    def edit(project: Project) -> None:
+        library = project.folder / LIBRARY
+        python = [*library.rglob("*.py"), *(project.folder / "scripts").rglob("*.py")]
+        texts = {path: path.read_text(encoding="utf-8") for path in python}
+        for old, new in modules.items():
+            before, after = (name.replace("__", ".") for name in (old, new))
+            moved = library / f"{before.replace('.', '/')}.py"
+            to = library / f"{after.replace('.', '/')}.py"
+            texts[to] = texts.pop(moved)
+            moved.unlink()
+            to.parent.mkdir(exist_ok=True)
+            for path, text in texts.items():
+                for sign in "./":
+                    text = re.sub(
+                        rf"\b{re.escape(before.replace('.', sign))}\b",
+                        after.replace(".", sign),
+                        text,
+                    )
+                texts[path] = text
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
+
+    return edit
+
+
 def touch_all(project: Project) -> None:
     """New times for every file, results before what they were made from."""
     files = [path for path in project.folder.rglob("*") if path.is_file()]
@@ -247,6 +275,9 @@ ROWS = {
     "the entry of a model that is not asked": Row(
         change("config/models.yaml", "google/gemma-2-2b-it", "google/gemma-2-2b"), NOTHING
     ),
+    "a model added to models.yaml": Row(
+        append("config/models.yaml", TWIN.replace("twin:", "third:")), NOTHING
+    ),
     "a model's `revision`": Row(
         change("config/models.yaml", "pico:\n", "pico:\n  revision: abc\n"),
         jobs(MODEL_JOBS, models=["pico"]) | END,
@@ -356,6 +387,17 @@ ROWS = {
         append(f"{LIBRARY}/studies/__init__.py", "\nEDITED = True\n"),
         experiments(f"{EXP1} {EXP2}") | jobs("reference"),
     ),
+    "a module renamed, or moved to another room": Row(
+        both(
+            renamed(
+                scoring__forest="scoring__trie",
+                experiments__generation="sampling__first",
+                results__tables="results__csv_files",
+            ),
+            lambda project: (project.folder / LIBRARY / "sampling/__init__.py").touch(),
+        ),
+        NOTHING,
+    ),
     "how keys of answers are made": Row(
         change(f"{LIBRARY}/engines/answer_keys.py", OPENING, STATEMENT), NOTHING
     ),
@@ -388,7 +430,8 @@ ROWS = {
         change("scripts/report.Rmd", "# Provenance", "# Where it comes from"), jobs("report")
     ),
     "the seed of the bootstrap": Row(
-        change("workflow/rules/common.smk", '"seed": 1000', '"seed": 10'), ANALYSES
+        change(f"{LIBRARY}/settings/output_configs.py", "seed: int = 1000", "seed: int = 10"),
+        ANALYSES,
     ),
     "a table of `resources/reference`": Row(
         change("resources/reference/study2_human_cells.csv", "informative", "both"),
@@ -397,6 +440,15 @@ ROWS = {
     # Machine and bookkeeping
     "`--cores`": Row(both(), NOTHING, ("--cores", "1")),
     "`gpus`, the tags": Row(config_with("gpus: [a100]"), NOTHING),
+    "a tag added to `clusters.yaml`": Row(
+        change(
+            "config/clusters.yaml",
+            "    rtx3090:\n      memory_gib: 24\n",
+            "    h100:\n      memory_gib: 80\n      compute_capability: 9.0\n"
+            "    rtx3090:\n      memory_gib: 24\n",
+        ),
+        NOTHING,
+    ),
     "`gpus`, where a model's placement has another `dtype`": Row(
         both(
             change(

@@ -169,7 +169,7 @@ def hosted(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_deployed_workflow_runs_to_the_report_with_a_study_of_the_users_own(hosted, tmp_path):
-    """In a folder with nothing of Grace's; the study's folder and its name in the config are all."""
+    """In a folder with nothing of Grace's; the study is a folder and an entry of the config."""
     user = Project(tmp_path / "user")
     toy = write_study(user.folder / "toy")
     (toy / "prompts/seed").rename(toy / "prompts/mine")

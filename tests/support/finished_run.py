@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from grace.digests import digest, file_digest, source_digest
+from grace.digests import digest, file_digest
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.journaled import JournaledEngine
@@ -23,6 +23,7 @@ from grace.provenance import sidecars
 from grace.results.records import write_json, write_records
 from grace.scoring.joining import QueryPlan
 from grace.scoring.records import measured_query
+from grace.source_code import source_digest
 
 MODEL = "results/tiny/replication-0"
 ANSWERS = f"{MODEL}/study1_exp1.json"
@@ -54,7 +55,7 @@ def facts_of_a_job(**facts: Any) -> dict[str, Any]:
         "code": {},
         "commit": "0123456789abcdef0123456789abcdef01234567",
         "dirty": False,
-        "settings": {"cell": {"limit": 2}},
+        "settings": {"output_config": {"limit": 2}},
         "hardware": {"node": "n", "pod": None, "platform": "Linux", "cpus": 2, "memory_gib": 4.0},
         "versions": {"python": "3.11.7"},
         "completed": "2026-11-20T10:00:01.000+00:00",

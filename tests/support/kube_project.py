@@ -127,7 +127,7 @@ class Running:
     log: Path
     begin: int
 
-    def wait(self, timeout_s: float = 300) -> int:
+    def wait(self, timeout_s: float = 900) -> int:
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:

@@ -41,7 +41,7 @@ def run(own: dict, answers: list[dict], **cell) -> dict[str, Any]:
     """Provenance of one experiment."""
     whole = {"prompts": {"seed": "x"}, "limit": 3, **cell}
     return {
-        **own, "cell": whole, "completed": "2026-01-02T11:00", "requests": 3, "code": {},
+        **own, "output_config": whole, "completed": "2026-01-02T11:00", "requests": 3, "code": {},
         "gpus": 2, "answers": answers, "seeds": {"replication": 1000, "experiment": 3000},
     }  # fmt: skip
 

@@ -10,8 +10,8 @@ from kube_standin import Cluster as Standin
 from kube_standin import calls_per_second
 from kubernetes.config import incluster_config
 
-from grace.cluster import api
-from grace.cluster.settings import Cluster
+from grace.cluster.plan.settings import Cluster
+from grace.cluster.run import api
 from grace.errors import GraceError
 
 QUICK = {
@@ -43,7 +43,7 @@ def standin(tmp_path, monkeypatch):
 
 def connected(**settings):
     told = []
-    return api.Api(Cluster(**{**QUICK, **settings}), tell=told.append), told
+    return api.Api(Cluster(**{**QUICK, **settings}), on_retry=told.append), told
 
 
 def manifest(name="one", **labels):
@@ -191,7 +191,9 @@ def test_a_list_that_expires_between_two_pages_is_begun_anew(standin, monkeypatc
 
 def test_nothing_is_waited_for_once_it_is_over(standin):
     stop = threading.Event()
-    calls = api.Api(Cluster(**{**QUICK, "api_backoff_s": 3600}), stop=stop, tell=lambda line: None)
+    calls = api.Api(
+        Cluster(**{**QUICK, "api_backoff_s": 3600}), stop=stop, on_retry=lambda line: None
+    )
     standin.fails(503)
     threading.Timer(0.2, stop.set).start()
     with pytest.raises(api.ApiError):  # and not in an hour

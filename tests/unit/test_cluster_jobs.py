@@ -1,4 +1,4 @@
-"""A run's Jobs, a look at a time: adopted, deleted first, not taken up again, tried with more.
+"""A run's Jobs, step by step: adopted, deleted first, not taken up again, tried with more.
 
 Against a namespace in memory; tests/integration/test_kubernetes_faults.py has Snakemake do it.
 """
@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from grace.cluster.api import ApiError
-from grace.cluster.jobs import MAKES, Jobs
-from grace.cluster.placement import place
-from grace.cluster.pods import PodRequest
-from grace.cluster.queue import Order
-from grace.cluster.settings import Cluster
+from grace.cluster.plan.placement import placement_for
+from grace.cluster.plan.pods import PodRequest
+from grace.cluster.plan.settings import Cluster
+from grace.cluster.run.api import ApiError
+from grace.cluster.run.jobs import MAKES, Jobs
+from grace.cluster.run.queue import Order
 from grace.settings.config import ModelEntry
 
 MINE = "file:way"
@@ -88,7 +88,7 @@ def manifest(request):
 def on():
     """A GPU of each kind."""
     entry = ModelEntry(name="a/model", gpus=1)
-    return {tag: place(entry, tag) for tag in ("a100", "l40")}
+    return {tag: placement_for(entry, tag) for tag in ("a100", "l40")}
 
 
 @pytest.fixture
@@ -101,84 +101,84 @@ def run(tmp_path, on):
         placements={"first": list(on.values())}, selector="", logs=tmp_path, omit_cleanup=True,
         logger=logging.getLogger("test"), wake=threading.Event(), over=threading.Event(),
         manifest=manifest,
-        succeeded=lambda task: told.append((task.info, "succeeded")),
-        failed=lambda task, reason, log: told.append((task.info, reason)),
+        succeeded=lambda job: told.append((job.info, "succeeded")),
+        failed=lambda job, reason, log: told.append((job.info, reason)),
     )  # fmt: skip
 
-    def want(attempt=1, name="mine", makes=MINE, model=None, placement=None):
+    def submit(attempt=1, name="mine", makes=MINE, model=None, placement=None):
         info = SimpleNamespace(external_jobid=name)
         request = PodRequest(
             name=name, run="run", rule="rule", model=model, replication=None, command=["true"],
             placement=placement, cores=1, mem_mb=100, attempt=attempt, annotations={MAKES: makes},
         )  # fmt: skip
-        jobs.want(info, request)
+        jobs.submit(info, request)
         return info
 
-    return SimpleNamespace(jobs=jobs, space=space, told=told, want=want)
+    return SimpleNamespace(jobs=jobs, space=space, told=told, submit=submit)
 
 
 def test_a_job_is_created_once_and_its_end_told_once(run):
-    info = run.want()
-    run.jobs.look()
-    run.jobs.look()
+    info = run.submit()
+    run.jobs.reconcile()
+    run.jobs.reconcile()
     assert (run.space.created, run.told) == (["mine"], [])
     run.space.end_pod("mine", 0, "Completed")
-    run.jobs.look()
-    run.jobs.look()
+    run.jobs.reconcile()
+    run.jobs.reconcile()
     assert run.told == [(info, "succeeded")]
 
 
 @pytest.mark.parametrize(("code", "told"), [(0, "succeeded"), (3, "exit code 3")])
 def test_a_job_that_has_just_ended_is_not_adopted_again(run, code, told):
-    first = run.want()
-    run.jobs.look()
+    first = run.submit()
+    run.jobs.reconcile()
     run.space.end_pod("mine", code)
     run.space.settle()
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.told == [(first, told)]
     # The pod has gone from the list before the Job knows of its end: it looks as if it went on.
     run.space.held_pods.clear()
-    run.want(attempt=2)
-    run.jobs.look()
+    run.submit(attempt=2)
+    run.jobs.reconcile()
     assert "deletionTimestamp" in run.space.held["mine"]["metadata"]
     assert run.space.created == ["mine"]
     run.space.settle()
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.space.created == ["mine", "mine"]
 
 
 @pytest.mark.parametrize("makes", [MINE, f"other:way {MINE}"])
 def test_a_job_of_another_run_that_does_the_same_is_adopted(run, makes):
     run.space.add("theirs", makes)
-    info = run.want()
-    run.jobs.look()
+    info = run.submit()
+    run.jobs.reconcile()
     assert info.external_jobid == "theirs"
-    assert list(run.jobs.tasks) == ["theirs"]
+    assert list(run.jobs.tracked_jobs) == ["theirs"]
     run.space.end_pod("theirs", 0)
-    run.jobs.look()
+    run.jobs.reconcile()
     assert (run.space.created, run.told) == ([], [(info, "succeeded")])
 
 
 def test_a_job_that_makes_the_file_in_another_way_goes_first(run):
     run.space.add("theirs", "file:other")
-    run.want()
-    run.jobs.look()
-    run.jobs.look()  # deleted, but there
+    run.submit()
+    run.jobs.reconcile()
+    run.jobs.reconcile()  # deleted, but there
     assert run.space.created == []
     run.space.settle()
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.space.created == ["mine"]
 
 
 def test_another_attempt_has_the_memory_that_the_last_one_wanted(run):
-    run.want()
-    run.jobs.look()
+    run.submit()
+    run.jobs.reconcile()
     run.space.end_pod("mine", 137, "OOMKilled")
-    run.jobs.look()
-    run.want(attempt=2)
-    run.jobs.look()
+    run.jobs.reconcile()
+    run.submit(attempt=2)
+    run.jobs.reconcile()
     run.space.settle()
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.space.held["mine"]["mb"] > 190
 
 
@@ -186,10 +186,10 @@ def test_a_job_that_never_goes_is_told_and_not_doubled(run):
     """As on a node that is silent: its pod may still write."""
     run.jobs.cluster = run.jobs.cluster.model_copy(update={"removal_s": 1e-9})
     run.space.add("theirs", "file:other")
-    info = run.want()
-    run.jobs.look()
+    info = run.submit()
+    run.jobs.reconcile()
     assert run.told == []
-    run.jobs.look()
+    run.jobs.reconcile()
     ((told, reason),) = run.told
     assert told is info
     assert "and the pod still write" in reason
@@ -200,39 +200,39 @@ def test_a_job_that_never_goes_is_told_and_not_doubled(run):
 def test_a_pod_whose_job_is_gone_is_waited_for(run):
     """As after `kubectl delete job`: the Job goes at once, its pod a while later."""
     run.space.add_stray("theirs", MINE)
-    run.want()
-    run.jobs.look()
-    run.jobs.look()
+    run.submit()
+    run.jobs.reconcile()
+    run.jobs.reconcile()
     assert run.space.created == []
     run.space.held_pods["theirs"]["status"]["phase"] = "Failed"
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.space.created == ["mine"]
 
 
 def test_a_job_that_makes_no_file_is_started_again_too(run):
     run.space.add("mine", "")
-    info = run.want(makes="")
-    run.jobs.look()
+    info = run.submit(makes="")
+    run.jobs.reconcile()
     run.space.settle()
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.space.created == ["mine"]
     run.space.end_pod("mine", 3)
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.told == [(info, "exit code 3")]
-    run.want(attempt=2, makes="")
-    run.jobs.look()
+    run.submit(attempt=2, makes="")
+    run.jobs.reconcile()
     run.space.settle()
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.space.created == ["mine", "mine"]
 
 
 def test_a_quota_without_room_is_waited_for(run):
     run.space.refuses["create"] = ApiError("create", 403, "exceeded quota: grace, requested: 1")
-    info = run.want()
-    run.jobs.look()
+    info = run.submit()
+    run.jobs.reconcile()
     assert (run.space.created, run.told) == ([], [])
     run.jobs.cluster = run.jobs.cluster.model_copy(update={"patience_s": 1e-9})
-    run.jobs.look()
+    run.jobs.reconcile()
     ((told, reason),) = run.told
     assert told is info
     assert "exceeded quota" in reason
@@ -240,65 +240,65 @@ def test_a_quota_without_room_is_waited_for(run):
 
 def test_another_refusal_is_told_at_once(run):
     run.space.refuses["create"] = ApiError("create", 403, "forbidden")
-    info = run.want()
-    run.jobs.look()
+    info = run.submit()
+    run.jobs.reconcile()
     assert run.told == [(info, "create: forbidden")]
 
 
 def test_a_job_that_could_not_be_deleted_is_not_taken_up_for_the_next_gpus(run, on):
     changes = {"patience_s": 1e-9, "tries": 2}
     run.jobs.cluster = run.jobs.cluster.model_copy(update=changes)
-    run.want(model="first", placement=on["a100"])
-    run.jobs.look()
+    run.submit(model="first", placement=on["a100"])
+    run.jobs.reconcile()
     run.space.refuses["delete"] = ApiError("delete", 500, "not now")
-    run.jobs.look()
-    run.jobs.look()  # no node within the patience
-    assert run.jobs.tasks["mine"].request.placement.tag == "l40"
-    run.jobs.look()
-    assert not run.jobs.tasks["mine"].created
+    run.jobs.reconcile()
+    run.jobs.reconcile()  # no node within the patience
+    assert run.jobs.tracked_jobs["mine"].request.placement.tag == "l40"
+    run.jobs.reconcile()
+    assert not run.jobs.tracked_jobs["mine"].created
     # At the end of the run it would be deleted, though Jobs that ended may stay.
-    assert run.jobs._is_rubbish(run.space.held["mine"])
+    assert run.jobs._is_leftover(run.space.held["mine"])
     del run.space.refuses["delete"]
-    run.jobs.look()
+    run.jobs.reconcile()
     run.space.settle()
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.space.created == ["mine", "mine"]
 
 
 def test_an_adopted_job_is_on_the_gpus_that_it_has(run, on):
     run.space.add("theirs", MINE, {"grace/gpu": "l40"})
-    run.want(model="first", placement=on["a100"])
-    run.jobs.look()
-    assert run.jobs.tasks["theirs"].request.placement.tag == "l40"
+    run.submit(model="first", placement=on["a100"])
+    run.jobs.reconcile()
+    assert run.jobs.tracked_jobs["theirs"].request.placement.tag == "l40"
 
 
 def test_a_failed_model_has_its_next_attempt_before_the_model_after_it(run, on):
-    run.want(model="first", placement=on["a100"])
-    run.jobs.look()
-    run.want(name="later", makes="other:way", model="second", placement=on["a100"])
-    run.jobs.look()
+    run.submit(model="first", placement=on["a100"])
+    run.jobs.reconcile()
+    run.submit(name="later", makes="other:way", model="second", placement=on["a100"])
+    run.jobs.reconcile()
     run.space.end_pod("mine", 3)
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.space.created == ["mine"]
-    run.want(model="first", placement=on["a100"], attempt=2)
-    run.jobs.look()
+    run.submit(model="first", placement=on["a100"], attempt=2)
+    run.jobs.reconcile()
     run.space.settle()
-    run.jobs.look()
+    run.jobs.reconcile()
     assert run.space.created == ["mine", "mine"]
 
 
 def test_jobs_may_be_wanted_while_another_thread_looks(run):
-    """A list of tasks made in a loop would see it change."""
+    """A list of Jobs made in a loop would see it change."""
     over = threading.Event()
 
-    def want():
+    def submit_many():
         number = 0
         while not over.is_set():
-            run.want(name=f"n{number}", makes=f"f{number}:way")
+            run.submit(name=f"n{number}", makes=f"f{number}:way")
             number = (number + 1) % 400
-            run.jobs.tasks.pop(f"n{number}", None)
+            run.jobs.tracked_jobs.pop(f"n{number}", None)
 
-    other = threading.Thread(target=want)
+    other = threading.Thread(target=submit_many)
     other.start()
     try:
         for _ in range(300):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grace.cluster.queue import Order, Waiting, ready
+from grace.cluster.run.queue import Order, Waiting, ready
 
 
 def order(**changes):

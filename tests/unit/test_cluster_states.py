@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from grace.cluster.settings import Cluster
-from grace.cluster.states import active, state, verdict
+from grace.cluster.plan.settings import Cluster
+from grace.cluster.run.states import active, job_state, outcome
 
 CLUSTER = Cluster(patience_s=100, start_patience_s=50, grace_s=10)
 
@@ -49,7 +49,7 @@ FAILED = condition("Failed", "BackoffLimitExceeded", "Job has reached the specif
 
 
 def after(seconds, the_job, *pods):
-    return verdict(state(the_job, pods, "snakemake"), seconds, CLUSTER)
+    return outcome(job_state(the_job, pods, "snakemake"), seconds, CLUSTER)
 
 
 def test_success():

@@ -7,16 +7,10 @@ from typing import Any
 
 import pytest
 
-from grace.cluster.placement import QUANTISED_BYTES
+from grace.cluster.plan.placement import QUANTISED_BYTES
 from grace.errors import ConfigError
-from grace.settings.config import (
-    QUANTISATIONS,
-    ModelEntry,
-    PlacementEntry,
-    load_config,
-    load_models,
-    select_models,
-)
+from grace.settings.config import QUANTISATIONS, ModelEntry, PlacementEntry
+from grace.settings.loading import load_config, load_models, select_models
 
 ENTRIES = {
     "pico": ModelEntry(name="resources/models/pico", engine="transformers", gpus=0),

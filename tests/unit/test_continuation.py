@@ -17,6 +17,7 @@ from grace.results.validation import Check, Report, report
 from grace.runs import continuation
 from grace.runs.continuation import NOT_ASKED, Failure
 from grace.runs.scripting import logged
+from grace.settings.outputs import Outputs
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def test_a_run_that_goes_on_is_of_the_other_replications():
     rest = Project(ROOT, values, {continuation.VARIABLE: continuation.encoded(told)})
     assert whole.replications == [("pico", 0), ("pico", 1), ("gemma-2b", 0), ("gemma-2b", 1)]
     assert rest.replications == [("pico", 0)]
-    assert rest.plan_cell("pico", 0) == whole.plan_cell("pico", 0)
+    assert Outputs(rest).plan("pico", 0) == Outputs(whole).plan("pico", 0)
 
 
 LOG = """16:00:01 INFO journal: 0 answers

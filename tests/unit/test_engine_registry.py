@@ -13,10 +13,10 @@ from recipes import blocks
 
 import grace.engines
 from grace import modules
-from grace.digests import LIBRARY, LIBRARY_PATH, script_imports
 from grace.engines import registry
 from grace.errors import EngineError
 from grace.settings.config import ModelEntry
+from grace.source_code import LIBRARY, LIBRARY_PATH, script_imports
 
 ROOT = Path(__file__).parents[2]
 [TOY] = [text for language, text in blocks("Adding an engine") if language == "python"]

@@ -11,7 +11,7 @@ from grace.engines.base import Decoding
 from grace.errors import EngineError
 from grace.experiments.generation import run_generation
 from grace.experiments.measurement import run_scoring
-from grace.experiments.trials import Run, asked
+from grace.experiments.trials import Run, trial_prompts
 from grace.prompts.variants import PromptSet
 from grace.studies.stimuli import read_trials
 
@@ -25,7 +25,7 @@ def run_of(study: str, experiment: str, replication: int = 0) -> Run:
 
 def items_of(run: Run, limit: int = 12):
     trials = read_trials(ROOT / f"resources/stimuli/{run.study.name}.csv", run.study, limit)
-    return asked(run, trials, [PromptSet(ROOT / "config/prompts/seed")])
+    return trial_prompts(run, trials, [PromptSet(ROOT / "config/prompts/seed")])
 
 
 def test_answers_return_to_their_own_trials_in_the_order_asked():

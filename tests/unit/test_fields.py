@@ -17,8 +17,9 @@ from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 from grace.errors import ConfigError
 from grace.settings import fields, server_arguments
-from grace.settings.config import Config, ModelEntry, load_config, load_models
+from grace.settings.config import Config, ModelEntry
 from grace.settings.folders import check_places
+from grace.settings.loading import load_config, load_models
 from grace.settings.sources import check_entries, check_files
 from snakemake_logger_plugin_grace import read_before_snakemake
 

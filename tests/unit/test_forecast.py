@@ -13,7 +13,7 @@ from grace.engines.base import Decoding
 from grace.experiments import forecast
 from grace.experiments.generation import run_generation
 from grace.experiments.measurement import run_scoring
-from grace.experiments.trials import asked
+from grace.experiments.trials import trial_prompts
 from grace.models.chat import tokenizer_of
 from grace.settings.project import Project
 
@@ -26,7 +26,7 @@ def numbers(text: str) -> list[int]:
 
 def items_of(project: Project, study: str, experiment: str):
     run = run_of(study, experiment)
-    return run, asked(run, project.trials[study], list(project.wordings[study].values()))
+    return run, trial_prompts(run, project.trials[study], list(project.variants[study].values()))
 
 
 @pytest.mark.parametrize("study", ["study1", "study2"])
@@ -70,7 +70,7 @@ def test_experiment_2_asks_as_forecast(study, forms, caplog):
 
 
 def test_replications_share_the_counts():
-    def rows(replications: list[int]) -> list[forecast.Row]:
+    def rows(replications: list[int]) -> list[forecast.ForecastRow]:
         values = {"replications": replications, "limit": 60, "studies": ["study1"]}
         return list(forecast.rows(Project(ROOT, values)))
 

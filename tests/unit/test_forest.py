@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from grace.engines.base import ScoreRequest
 from grace.experiments.measurement import run_scoring
-from grace.experiments.trials import Run, asked
+from grace.experiments.trials import Run, trial_prompts
 from grace.models.chat import ChatTokenizer, Prompt
 from grace.prompts.variants import PromptSet
 from grace.scoring import limbs
 from grace.scoring.forest import Harvest, distinct_prefixes, plant, tokens_one_by_one
 from grace.scoring.packing import Budget, Shape, logits_of, pack
-from grace.settings.config import load_models
+from grace.settings.loading import load_models
 from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
@@ -222,7 +222,7 @@ def study1_requests() -> list[ScoreRequest]:
     study = STUDIES["study1"]
     run = Run("pico", entry.name, study, "exp2", 0, 1000, True)
     rows = read_trials(ROOT / "resources/stimuli/study1.csv", study, None)
-    items = asked(run, rows, [PromptSet(ROOT / "config/prompts/seed")])
+    items = trial_prompts(run, rows, [PromptSet(ROOT / "config/prompts/seed")])
     engine = ScriptedEngine()
     assert len(list(run_scoring(run, items, ChatTokenizer("pico", entry, ROOT), engine))) == 300
     return engine.scored
@@ -284,7 +284,7 @@ def test_the_log_states_the_plan_before_anything_runs(caplog):
     study = STUDIES["study1"]
     run = Run("pico", "pico", study, "exp2", 0, 1000, True)
     rows = read_trials(ROOT / "resources/stimuli/study1.csv", study, 300)
-    items = asked(run, rows, [PromptSet(ROOT / "config/prompts/seed")])
+    items = trial_prompts(run, rows, [PromptSet(ROOT / "config/prompts/seed")])
 
     class Stopped(Exception):
         pass

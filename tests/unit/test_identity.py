@@ -71,7 +71,7 @@ class Model:
         identity = self.identity
         version = None if self.entry["engine"] == "endpoint" else self.version
         found: dict[str, Any] = {
-            "cell": identity.cell(),
+            "cell": identity.output_config(),
             "provenance": [identity.values(version), identity.files()],
             **{name: identity.answers(name, version) for name in EXPERIMENTS},
         }
@@ -223,7 +223,7 @@ def test_a_hub_model_is_its_commit_and_is_loaded_at_it(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "commit", commit)
     entry = ModelEntry(name="org/model", tokenizer="org/words", engine="vllm", gpus=0)
     identity = ModelIdentity(entry, (), tmp_path, Contents())
-    cell = identity.cell()
+    cell = identity.output_config()
     assert asked == []  # no network when a run is planned
     before = identity.answers("exp1", "1")
     assert asked == [("org/model", None), ("org/words", "main")]
@@ -234,13 +234,13 @@ def test_a_hub_model_is_its_commit_and_is_loaded_at_it(tmp_path, monkeypatch):
     assert moved.answers("exp1", "1") != before
     assert moved.server("1") != identity.server("1")
     assert moved.values("1") != identity.values("1")
-    assert moved.cell() == cell
+    assert moved.output_config() == cell
 
 
 def test_a_model_that_changes_after_its_keys_were_made_is_refused(tmp_path):
     model = Model(tmp_path, "transformers")
     identity = model.identity
-    cell = {"key": "tiny", **identity.cell()}
+    cell = {"key": "tiny", **identity.output_config()}
     identity.check_unchanged(cell, "while it was loaded")
     model.overwrite("models/tiny/model.safetensors", b"b")
     with pytest.raises(ConfigError, match="'tiny': its weights changed while it was loaded"):

@@ -18,6 +18,7 @@ from grace.engines.opening import engine_version
 from grace.errors import ConfigError, EngineError
 from grace.experiments.inference import infer, runtime_of
 from grace.settings.config import ModelEntry
+from grace.settings.outputs import Outputs
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +56,9 @@ def run(root: Path, experiment: str = "exp1", **values: Any) -> tuple[Any, Any]:
     """The records of a job and its provenance."""
     project = Project(root, CONFIG | values)
     records, provenance = root / f"{experiment}.json", root / "provenance.json"
-    cell = project.experiment_cell("pico", 0, "study2", experiment)
+    config = Outputs(project).experiment("pico", 0, "study2", experiment)
     stimuli = Path(project.stimuli_path("study2"))
-    infer(stimuli, cell, settings(project), "code", records, provenance)
+    infer(stimuli, config, settings(project), "code", records, provenance)
     return json.loads(records.read_text()), json.loads(provenance.read_text())
 
 
@@ -104,7 +105,7 @@ def test_other_weights_of_the_same_size_are_asked_and_have_another_cell(root, mo
     flip_weights(root / "resources/models/pico/model.safetensors")
     _, second = run(root)
     assert second["engine_opened"]
-    assert second["cell"]["model"]["weights"] != first["cell"]["model"]["weights"]
+    assert second["output_config"]["model"]["weights"] != first["output_config"]["model"]["weights"]
     assert second["identity"] != first["identity"]
     assert second["files"] != first["files"]
 
@@ -120,16 +121,16 @@ def test_an_edited_template_in_the_folder_of_the_tokenizer_is_asked_anew(root):
     _, second = run(root)
     assert second["engine_opened"]
     assert second["identity"]["tokenizer"] != first["identity"]["tokenizer"]
-    assert second["cell"]["model"] != first["cell"]["model"]
+    assert second["output_config"]["model"] != first["output_config"]["model"]
 
 
 def test_a_model_that_is_not_the_planned_one_is_refused(root):
     project = Project(root, CONFIG)
-    cell = project.experiment_cell("pico", 0, "study2", "exp1")
+    config = Outputs(project).experiment("pico", 0, "study2", "exp1")
     flip_weights(root / "resources/models/pico/model.safetensors")
     with pytest.raises(ConfigError, match="'pico': its weights changed since this run was planned"):
         infer(
-            Path(project.stimuli_path("study2")), cell, settings(project), "code",
+            Path(project.stimuli_path("study2")), config, settings(project), "code",
             root / "records.json", root / "provenance.json",
         )  # fmt: skip
     assert not (root / "records.json").exists()

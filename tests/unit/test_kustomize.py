@@ -1,7 +1,9 @@
-"""The manifests of workflow/kubernetes: valid, and of one mind with config/clusters.yaml."""
+"""The manifests of workflow/kubernetes: valid, and consistent with config/clusters.yaml."""
 
 from __future__ import annotations
 
+import copy
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -11,7 +13,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from grace.cluster.settings import load_clusters
+from grace.cluster.plan import overlay, shell_settings
+from grace.cluster.plan.settings import load_clusters
+from grace.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "workflow" / "kubernetes"
@@ -160,3 +164,44 @@ def test_nrp_gets_nothing_that_its_portal_makes():
     assert not of_kind("nrp", "Namespace")
     assert not of_kind("nrp", "ResourceQuota")
     assert of_kind("local", "Namespace")
+
+
+def test_a_component_is_started_under_a_name_with_snakemakes_arguments():
+    objects = built("local")
+    before = copy.deepcopy(objects)
+    given = ["--config", "models=[a, b]", "it's", "$HOME", ""]
+    made = overlay.manifest(objects, "controller", given, "mine")
+    assert objects == before
+    assert (made["kind"], made["metadata"]["name"]) == ("Job", "mine")
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    (value,) = [one["value"] for one in container["env"] if one["name"] == "GRACE_ARGS"]
+    assert shlex.split(value) == given
+    assert overlay.manifest(objects, "desk")["metadata"]["name"] == "grace-desk"
+    with pytest.raises(ValueError, match="not enough values"):
+        overlay.manifest(objects, "no such component")
+
+
+def test_a_mistake_in_another_key_keeps_nobody_from_stopping_what_runs(tmp_path):
+    """And what the config says is text to the shell, whatever it looks like."""
+    for path, text in {
+        "config/config.yaml": "clustr: [x]\ncluster: mine\nresults: [1]\n",
+        "config/clusters.yaml": 'mine: {policy: nonsense, context: "it\'s $(touch made); `id`"}\n',
+        "workflow/kubernetes/overlays/mine/kustomization.yaml": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    found = shell_settings.cluster(tmp_path)
+    assert found["CONTEXT"] == "it's $(touch made); `id`"
+    assert (found["NAMESPACE"], found["IMAGE"]) == ("default", "grace:latest")
+    lines = "\n".join(shell_settings.lines(found))
+    shown = subprocess.run(
+        ["bash", "-c", f'{lines}\nprintf %s "$CONTEXT"'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == found["CONTEXT"]
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(ConfigError, match="`results` must be a text"):
+        shell_settings.results(tmp_path)

@@ -27,6 +27,15 @@ def test_the_owners_keys_are_there():
     assert metadata(plan(), {})["git_commit"] == "plan"
 
 
+def test_provenance_of_older_runs_is_read():
+    now = runs()
+    former = {
+        label: {"cell" if key == "output_config" else key: value for key, value in one.items()}
+        for label, one in now.items()
+    }
+    assert metadata(plan(), former) == metadata(plan(), now)
+
+
 def test_what_differs_is_claimed_for_none():
     found = metadata(plan(), runs())
     shared = found["deployment_info"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from grace.pico.origin import BUNDLED, ORIGIN, origin
+from grace.settings.outputs import Outputs
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ def folder(tmp_path) -> Path:
 
 def test_the_bundled_model_is_told():
     assert origin(ROOT / BUNDLED, ROOT) == ORIGIN
-    assert Project(ROOT, {}).analysis_cell()["origins"] == {"pico": ORIGIN}
+    assert Outputs(Project(ROOT, {})).analysis().origins == {"pico": ORIGIN}
 
 
 def test_a_copy_of_the_weights_is_told_under_any_name(folder):
@@ -55,6 +56,6 @@ def test_other_models_are_not(folder, record):
 
 
 def test_settings_of_generation_are_told_where_experiment_1_runs():
-    cell = Project(ROOT, {"generation": {"temperature": 0.3}}).analysis_cell()
-    assert cell["generation"]["temperature"] == 0.3
-    assert Project(ROOT, {"experiments": ["exp2"]}).analysis_cell()["generation"] == {}
+    config = Outputs(Project(ROOT, {"generation": {"temperature": 0.3}})).analysis()
+    assert config.generation["temperature"] == 0.3
+    assert Outputs(Project(ROOT, {"experiments": ["exp2"]})).analysis().generation == {}

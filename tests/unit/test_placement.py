@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from grace.cluster.placement import ACTIVATIONS_GIB, USABLE, apply, choose, misfit, place, weigh
-from grace.cluster.settings import Cluster, Gpu, load_clusters
+from grace.cluster.plan.placement import (
+    ACTIVATIONS_GIB,
+    USABLE,
+    apply,
+    choose,
+    placement_for,
+    rank_gpus,
+    why_unfit,
+)
+from grace.cluster.plan.settings import Cluster, Gpu, load_clusters
 from grace.errors import ConfigError, GraceError
 from grace.settings.config import ModelEntry
 from grace.settings.project import Project
@@ -41,7 +49,7 @@ def test_the_order_is_the_configs_and_without_one_the_clusters() -> None:
 
 def test_only_the_same_numbers_are_a_fallback() -> None:
     entry = model(placements={"small": {"quantization": "awq", "name": "me/model-awq"}})
-    choice = weigh("m", entry, CLUSTER, ["big", "small"])
+    choice = rank_gpus("m", entry, CLUSTER, ["big", "small"])
     assert [placement.tag for placement in choice.allowed] == ["big"]
     (refused,) = choice.refused
     assert refused.tag == "small"
@@ -59,44 +67,51 @@ def test_the_arithmetic_of_the_fit_is_exact() -> None:
     room = USABLE * 80 - ACTIVATIONS_GIB
     # 2 GiB of cache: 4,096 tokens x 512 KiB.
     exact = model(parameters_b=(room - 2) / 2 * GIB, cache_kib_per_token=512)
-    assert misfit("m", exact, place(exact, "big"), BIG) is None
+    assert why_unfit("m", exact, placement_for(exact, "big"), BIG) is None
     more = model(parameters_b=(room - 1.9) / 2 * GIB, cache_kib_per_token=512)
-    why = misfit("m", more, place(more, "big"), BIG)
+    why = why_unfit("m", more, placement_for(more, "big"), BIG)
     assert why is not None
     assert why.endswith(
         "2.0 GiB of cache for 4096 tokens + 2.0 GiB of activations = 72.1 GiB, but"
         " 1 x 80 GiB x 0.9 = 72.0 GiB"
     )
     longer = model(**{**exact.model_dump(), "max_model_len": 8192})
-    assert "4.0 GiB of cache" in str(misfit("m", longer, place(longer, "big"), BIG))
+    assert "4.0 GiB of cache" in str(why_unfit("m", longer, placement_for(longer, "big"), BIG))
     # In float32 numbers of the cache take twice as much, too.
     single = model(parameters_b=10 * GIB, cache_kib_per_token=512, dtype="float32", gpus=1)
-    why = str(misfit("m", single, place(single, "small"), SMALL))
+    why = str(why_unfit("m", single, placement_for(single, "small"), SMALL))
     assert why.startswith("40.0 GiB of weights (10.7374 billion x 4 bytes, float32) + 4.0 GiB")
     # Two GPUs need twice the room for activations.
-    assert misfit("m", exact, replace(place(exact, "big"), gpus=2), BIG) is None
+    assert why_unfit("m", exact, replace(placement_for(exact, "big"), gpus=2), BIG) is None
 
 
 def test_quantised_weights_are_smaller() -> None:
     entry = model(parameters_b=70.55, placements={"small": {"gpus": 2, "quantization": "awq"}})
-    assert misfit("m", entry, place(entry, "small"), SMALL) is not None  # 37.5 GiB and more
-    two_big = replace(place(entry, "small"), tag="big")
-    assert misfit("m", entry, two_big, BIG) is None
+    assert (
+        why_unfit("m", entry, placement_for(entry, "small"), SMALL) is not None
+    )  # 37.5 GiB and more
+    two_big = replace(placement_for(entry, "small"), tag="big")
+    assert why_unfit("m", entry, two_big, BIG) is None
 
 
 def test_published_size_counts_only_for_what_is_published() -> None:
     entry = model(parameters_b=100, weights_gib=10, placements={"old": {"dtype": "float32"}})
-    assert misfit("m", entry, place(entry, "small"), SMALL) is None
-    assert "372.5 GiB of weights" in str(misfit("m", entry, place(entry, "old"), OLD))
+    assert why_unfit("m", entry, placement_for(entry, "small"), SMALL) is None
+    assert "372.5 GiB of weights" in str(why_unfit("m", entry, placement_for(entry, "old"), OLD))
 
 
 def test_what_old_gpus_cannot_compute() -> None:
     assert "bfloat16 needs compute capability 8.0" in str(
-        misfit("m", model(), place(model(), "old"), OLD)
+        why_unfit("m", model(), placement_for(model(), "old"), OLD)
     )
     awq = model(dtype="float16", quantization="awq")
-    assert "awq needs compute capability 7.5" in str(misfit("m", awq, place(awq, "old"), OLD))
-    assert misfit("m", model(dtype="float16"), place(model(dtype="float16"), "old"), OLD) is None
+    assert "awq needs compute capability 7.5" in str(
+        why_unfit("m", awq, placement_for(awq, "old"), OLD)
+    )
+    assert (
+        why_unfit("m", model(dtype="float16"), placement_for(model(dtype="float16"), "old"), OLD)
+        is None
+    )
 
 
 def test_the_engine_transformers_uses_one_gpu() -> None:
@@ -109,10 +124,10 @@ def test_the_engine_transformers_uses_one_gpu() -> None:
 
 
 def test_what_is_published_in_one_form_has_no_other() -> None:
-    why = str(misfit("m", model(), place(model(), "old"), OLD))
+    why = str(why_unfit("m", model(), placement_for(model(), "old"), OLD))
     assert why.endswith("name another `dtype` or `quantization` in `placements.old`")
     published = model(weights_gib=9)
-    why = str(misfit("m", published, place(published, "old"), OLD))
+    why = str(why_unfit("m", published, placement_for(published, "old"), OLD))
     assert why == "bfloat16 needs compute capability 8.0, old has 7.0"
 
 
@@ -148,15 +163,15 @@ def test_a_placement_takes_the_rest_from_the_entry() -> None:
             "old": {"quantization": None, "name": "me/plain"},
         },
     )  # fmt: skip
-    here = place(entry, "small")
+    here = placement_for(entry, "small")
     assert (here.gpus, here.tensor_parallel_size, here.quantization) == (8, 8, "awq")
     assert (here.cpu, here.memory_mib, here.shm_mib, here.revision) == (12, 1024, 0, "abc")
-    other = place(entry, "old")
+    other = placement_for(entry, "old")
     # `null` is a choice, and another checkpoint has revisions of its own.
     assert (other.quantization, other.name, other.revision) == (None, "me/plain", None)
-    plain = place(entry, "big")
+    plain = placement_for(entry, "big")
     assert (plain.gpus, plain.tensor_parallel_size) == (4, 2)
-    assert plain.shm_mib > place(model(), "big").shm_mib > 0
+    assert plain.shm_mib > placement_for(model(), "big").shm_mib > 0
     applied = apply(entry, plain)
     assert (applied.gpus, applied.tensor_parallel_size) == (4, 2)
     assert apply(entry, here).tensor_parallel_size is None
@@ -203,31 +218,31 @@ def test_the_first_tag_sets_numbers_and_gpus_on_any_machine(root: Path) -> None:
     mine = tagged.models["mine"]
     assert (mine.name, mine.quantization, mine.gpus) == ("me/model-awq", "awq", 2)
     assert tagged.models["pico"] == tagged.entries["pico"]
-    assert tagged.model_cells["mine"]["quantization"] == "awq"
+    assert tagged.model_configs["mine"]["quantization"] == "awq"
     assert tagged.run_config()["gpus"] == ["rtx3090", "a100"]
 
 
 def test_gpus_are_in_no_cell(root: Path) -> None:
     plain, tagged = project(root), project(root, gpus=["l40"])
     assert tagged.models["mine"].gpus == 4
-    assert tagged.model_cells == plain.model_cells
+    assert tagged.model_configs == plain.model_configs
     assert tagged.run_config() == plain.run_config()
     allowed = {
         "key", "name", "engine", "revision", "dtype", "quantization", "max_model_len", "base_url",
         "tokenizer", "reasoning_end", "weights", "server_arguments",
     }  # fmt: skip
     # What was recorded with results before there were tags: more would make all of them stale.
-    assert set(plain.model_cells["mine"]) == allowed
-    assert set(plain.model_cells["pico"]) == allowed
+    assert set(plain.model_configs["mine"]) == allowed
+    assert set(plain.model_configs["pico"]) == allowed
 
 
 def test_a_pod_takes_the_placement_of_its_own_tag(root: Path) -> None:
     told = project(root, {"GRACE_GPU_TAG": "l40"})
     assert told.models["mine"].gpus == 4
-    assert told.model_cells == project(root).model_cells
+    assert told.model_configs == project(root).model_configs
     both = project(root, {"GRACE_GPU_TAG": "l40"}, gpus=["a100", "l40"])
     assert both.models["mine"].gpus == 4
-    with pytest.raises(GraceError, match=r"GRACE_GPU_TAG.*'rtx3090', only on a100, a6000, l40"):
+    with pytest.raises(GraceError, match=r"GRACE_GPU_TAG.*'rtx3090', only on a100, (\w+, )*l40"):
         project(root, {"GRACE_GPU_TAG": "rtx3090"})
 
 
@@ -249,7 +264,8 @@ def test_a_pod_is_told_where_the_journal_is(root: Path) -> None:
 def test_clusters_file(tmp_path: Path) -> None:
     clusters = load_clusters(ROOT / "config" / "clusters.yaml")
     assert set(clusters) == {"nrp", "local"}
-    assert list(clusters["nrp"].gpus) == ["a100", "rtx3090", "l40", "a6000", "v100"]
+    # In the order of preference; a further tag goes behind them.
+    assert list(clusters["nrp"].gpus)[:5] == ["a100", "rtx3090", "l40", "a6000", "v100"]
     assert clusters["nrp"].image("report") == clusters["nrp"].images["default"]
     assert clusters["local"].volume("journal") == clusters["nrp"].volume("journal").model_copy(
         update={"storage_class": None}
@@ -310,7 +326,7 @@ def test_placements_are_on_tags_of_some_cluster(root: Path) -> None:
         project(root).check()
     assert str(caught.value).startswith(
         "config/models.yaml: unknown tag 'rtx309' in `placements` of 'mine'. Did you mean"
-        " 'rtx3090'? Tags of the clusters in config/clusters.yaml: a100, rtx3090, l40, a6000, v100."
+        " 'rtx3090'? Tags of the clusters in config/clusters.yaml: a100, rtx3090, l40, a6000, v100"
     )
     project(root, models=["pico"]).check()
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import os
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import pod_table
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from manifest_rules import DNS_LABEL, LABEL_NAME, problems
 
-from grace.cluster import demand, indexed, policy
-from grace.cluster.placement import misfit, needs_gpu, place
-from grace.cluster.pods import PodRequest, dns_name, job_manifest, label_value
-from grace.cluster.settings import Cluster, Toleration, Volume, load_clusters
-from grace.settings.config import load_models
+from grace.cluster.plan import indexed, pod_plan, policy
+from grace.cluster.plan.placement import needs_gpu, placement_for, why_unfit
+from grace.cluster.plan.pods import PodRequest, dns_name, job_manifest, label_value
+from grace.cluster.plan.settings import Cluster, Toleration, Volume, load_clusters
+from grace.settings.loading import load_models
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -27,22 +33,46 @@ GOLDEN = Path(__file__).parent / "golden" / "pods"
 CLUSTERS = load_clusters(ROOT / "config" / "clusters.yaml")
 NRP = CLUSTERS["nrp"]
 ENTRIES = load_models(ROOT / "config" / "models.yaml")
-#: GRACE_GOLDEN=write pytest tests/unit/test_pods.py writes them anew; read the difference in git.
+#: GRACE_GOLDEN=write pytest tests/unit/test_pods.py -k golden writes them; read the difference.
 WRITE = os.environ.get("GRACE_GOLDEN") == "write"
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
-ON_TAGS = [
+#: The pods that are kept whole: on cores; on one GPU, found by its label; on two with a priority;
+#: in another cluster, on eight; in another dtype than the model's. All are rows of the table.
+FAMILIES = (
+    "nrp-pico-cpu",
+    "nrp-gemma-2b-l40",
+    "nrp-gemma-27b-a100",
+    "local-llama-70b-rtx3090",
+    "nrp-gemma-9b-v100",
+)
+TABLE = "table.yaml"
+HEAD = (
+    "What the pods of each model on each tag have that those of nrp-gemma-2b-l40.yaml have not,",
+    "and on cores those of nrp-pico-cpu.yaml. `all` is every model on the tag; null, what is gone.",
+    "Written by GRACE_GOLDEN=write pytest tests/unit/test_pods.py -k golden.",
+)
+
+
+def unfit(cluster: str, model: str, tag: str) -> str | None:
+    """Why a model cannot run on a tag."""
+    if tag == "cpu":
+        return None
+    entry = ENTRIES[model]
+    return why_unfit(model, entry, placement_for(entry, tag), CLUSTERS[cluster].gpus[tag])
+
+
+COMBINATIONS = [
     (cluster, model, tag)
     for cluster, settings in CLUSTERS.items()
     for model, entry in ENTRIES.items()
     for tag in (settings.gpus if needs_gpu(entry) else ["cpu"])
-    if tag == "cpu" or misfit(model, entry, place(entry, tag), settings.gpus[tag]) is None
 ]
 CASES = {
-    "-".join(case): {"models": [case[1]], "cluster": case[0], "gpus": [case[2]]}
-    if case[2] != "cpu"
-    else {"models": [case[1]], "cluster": case[0]}
-    for case in ON_TAGS
+    "-".join((cluster, model, tag)): {"models": [model], "cluster": cluster}
+    | ({} if tag == "cpu" else {"gpus": [tag]})
+    for cluster, model, tag in COMBINATIONS
+    if unfit(cluster, model, tag) is None
 }
 
 
@@ -50,15 +80,38 @@ def project(**values: Any) -> Project:
     return Project(ROOT, values, environment={})
 
 
-def jobs(configured: Project) -> list[dict[str, Any]]:
-    """The Jobs of the first replication and the report, and the Indexed Job."""
+def jobs(name: str) -> dict[str, dict[str, Any]]:
+    """The Jobs of a replication, on cores with those that are the same for all, and the Indexed."""
+    configured = project(**CASES[name])
     (model,) = configured.models
-    single = [
-        job_manifest(pod, configured.cluster)
-        for pod in demand.pods(configured)
-        if pod.replication in (0, None)
-    ]
-    return [*single, indexed.manifest(configured, model)]
+    single = {
+        pod.rule: job_manifest(pod, configured.cluster)
+        for pod in pod_plan.pods(configured)
+        if pod.replication in (0, None) and (pod.rule == "inference" or name.endswith("-cpu"))
+    }
+    return {**single, "indexed": indexed.manifest(configured, model)}
+
+
+def table() -> str:
+    """Every combination of cluster, tag and model, by what differs."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for cluster, settings in CLUSTERS.items():
+        found[cluster] = {}
+        for tag in [*settings.gpus, "cpu"]:
+            base = "nrp-pico-cpu" if tag == "cpu" else "nrp-gemma-2b-l40"
+            of_base = pod_table.fields(jobs(base), *base.split("-", 1)[1].rsplit("-", 1))
+            models = [one[1] for one in COMBINATIONS if (one[0], one[2]) == (cluster, tag)]
+            refused = {model: why for model in models if (why := unfit(cluster, model, tag))}
+            rows = {
+                model: pod_table.differences(
+                    of_base, pod_table.fields(jobs(f"{cluster}-{model}-{tag}"), model, tag)
+                )
+                for model in models
+                if model not in refused
+            }
+            reasons = {model: f"does not run: {why}" for model, why in refused.items()}
+            found[cluster][tag] = {**pod_table.tag_rows(rows), **reasons}
+    return pod_table.text(HEAD, found)
 
 
 def valid(job: dict[str, Any]) -> list[str]:
@@ -67,38 +120,114 @@ def valid(job: dict[str, Any]) -> list[str]:
     return problems(job)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_manifests_are_golden_and_valid(name: str) -> None:
-    made = jobs(project(**CASES[name]))
-    for job in made:
-        assert valid(job) == []
-    # Tables and report are the same for all.
-    kept = made if name.endswith("-cpu") else [made[0], made[-1]]
-    text = yaml.safe_dump_all(kept, sort_keys=False, width=100)
-    path = GOLDEN / f"{name}.yaml"
-    if WRITE:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    hint = "GRACE_GOLDEN=write pytest tests/unit/test_pods.py writes the files anew"
-    assert text == path.read_text(encoding="utf-8"), hint
-
-
-def test_every_model_runs_on_every_tag_but_those_that_cannot() -> None:
-    missing = {
-        (model, tag)
-        for model, entry in ENTRIES.items()
-        for tag in NRP.gpus
-        if needs_gpu(entry) and ("nrp", model, tag) not in ON_TAGS
+def test_manifests_are_golden() -> None:
+    texts = {
+        f"{name}.yaml": yaml.safe_dump_all(jobs(name).values(), sort_keys=False, width=100)
+        for name in FAMILIES
     }
-    # Published in a form that V100s cannot compute with.
-    assert missing == {("gpt-oss-20b", "v100"), ("gpt-oss-120b", "v100")}
-    assert {path.stem for path in GOLDEN.iterdir()} == set(CASES)
+    texts[TABLE] = table()
+    if WRITE:
+        for name, text in texts.items():
+            (GOLDEN / name).write_text(text, encoding="utf-8")
+    assert {path.name for path in GOLDEN.iterdir()} == set(texts)
+    for name, text in texts.items():
+        hint = "GRACE_GOLDEN=write pytest tests/unit/test_pods.py -k golden writes the files anew"
+        assert text == (GOLDEN / name).read_text(encoding="utf-8"), hint
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_manifests_are_valid(name: str) -> None:
+    for job in jobs(name).values():
+        assert valid(job) == []
+
+
+def test_the_table_names_every_field_that_differs() -> None:
+    """A row that left one out would hide a change from whoever reads the table."""
+    one = {
+        "a": {"requests": {"memory": 1}, "limits": {"memory": 1}, "old": 1, "affinity": {"x": 1}}
+    }
+    two = {"a": {"requests": {"memory": 1}, "limits": {"memory": 2}, "new": ["one"]}}
+    fields = [pod_table.fields(job, "one", "tag") for job in (one, two)]
+    assert pod_table.differences(*fields) == {
+        "limits.memory": 2, "old": None, "new": ["<model>"], "affinity": None,
+    }  # fmt: skip
+    two["a"]["requests"]["memory"] = 2
+    fields = [pod_table.fields(job, "one", "tag") for job in (one, two)]
+    assert pod_table.differences(*fields)["memory"] == 2
+    assert pod_table.tag_rows({"m": {"x": 1, "y": None}, "n": {"x": 1, "y": 2}}) == {
+        "all": {"x": 1}, "m": {"y": None}, "n": {"y": 2},
+    }  # fmt: skip
+    assert pod_table.tag_rows({}) == {"all": {}}  # a tag on which no model fits
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_every_shipped_model_runs_somewhere_in_every_cluster(cluster: str) -> None:
+    placed = {
+        model
+        for one, model, tag in COMBINATIONS
+        if one == cluster and unfit(one, model, tag) is None
+    }
+    assert placed == set(ENTRIES)
+
+
+def recipe() -> tuple[str, str]:
+    """The block of config and the command of CONTRIBUTING.md, "Adding a GPU tag", as written."""
+    written = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = written.partition("\n## Adding a GPU tag\n")[2].partition("\n## ")[0]
+    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE))
+    return blocks["yaml"], blocks["bash"]
+
+
+def test_a_gpu_tag_is_a_block_of_config_and_at_most_thirty_lines_of_kept_pods(
+    tmp_path: Path,
+) -> None:
+    block, command = recipe()
+    for folder in ("config", "tests/unit/golden/pods", "tests/support"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(__file__, tmp_path / "tests" / "unit")
+    for name in ("pyproject.toml", "workflow", "scripts", "resources", "CONTRIBUTING.md"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    clusters = tmp_path / "config" / "clusters.yaml"
+    nrp, volumes, rest = clusters.read_text(encoding="utf-8").partition("\n  volumes:\n")
+    clusters.write_text(f"{nrp.rstrip()}\n{block}{volumes}{rest}", encoding="utf-8")
+    done = subprocess.run(
+        ["bash", "-c", f"set -e; {command}"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    changed = []
+    made = tmp_path / "tests/unit/golden/pods"
+    assert {path.name for path in made.iterdir()} == {path.name for path in GOLDEN.iterdir()}
+    for path in GOLDEN.iterdir():
+        before, after = (one.read_text("utf-8").splitlines() for one in (path, made / path.name))
+        changed += [
+            line
+            for line in difflib.unified_diff(before, after, n=0, lineterm="")
+            if not line.startswith(("---", "+++", "@@"))
+        ]
+    assert 0 < len(changed) <= 30, "\n".join(changed)
+    (tag,) = yaml.safe_load(block)
+    rows = yaml.safe_load((made / TABLE).read_text(encoding="utf-8"))["nrp"][tag]
+    assert {"all", *(model for model, entry in ENTRIES.items() if needs_gpu(entry))} == set(rows)
+
+    # What it adds runs, and is asked for in a way that the cluster allows.
+    added = Project(
+        tmp_path, {"cluster": "nrp", "gpus": [tag], "models": ["gemma-27b"]}, environment={}
+    )
+    for pod in pod_plan.pods(added):
+        assert valid(job_manifest(pod, added.cluster)) == []
+    assert policy.broken(policy.check(pod_plan.pods(added), added.cluster)) == []
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("nrp-")])
 def test_the_line_up_keeps_the_rules_of_its_cluster(name: str) -> None:
     configured = project(**CASES[name])
-    verdicts = policy.check(demand.pods(configured), configured.cluster)
+    verdicts = policy.check(pod_plan.pods(configured), configured.cluster)
     assert policy.broken(verdicts) == []
     assert {verdict.rule for verdict in verdicts} >= {"limits", "hours", "GPU-hours", "sleep"}
 
@@ -110,7 +239,7 @@ REQUEST = PodRequest(
     model="gemma-2b",
     replication=0,
     command=["snakemake"],
-    placement=place(ENTRIES["gemma-27b"], "rtx3090"),
+    placement=placement_for(ENTRIES["gemma-27b"], "rtx3090"),
     cores=4,
     mem_mb=1000,
     runtime_min=60,

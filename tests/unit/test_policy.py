@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from grace.cluster import demand, indexed, policy, table, together
-from grace.cluster.placement import place
-from grace.cluster.pods import PodRequest
-from grace.cluster.queue import Order, Waiting, ready
-from grace.cluster.settings import Cluster, load_clusters
+from grace.cluster.plan import indexed, pod_plan, policy, policy_report, totals
+from grace.cluster.plan.placement import placement_for
+from grace.cluster.plan.pods import PodRequest
+from grace.cluster.plan.settings import Cluster, load_clusters
+from grace.cluster.run.queue import Order, Waiting, ready
 from grace.errors import GraceError
-from grace.settings.config import load_models
+from grace.settings.loading import load_models
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ POD = PodRequest(
     model="gemma-2b",
     replication=0,
     command=["/bin/sh", "-c", "snakemake --cores 4"],
-    placement=place(GEMMA, "a100"),
+    placement=placement_for(GEMMA, "a100"),
     cores=4,
     mem_mb=1000,
     runtime_min=60,
@@ -73,7 +73,11 @@ def test_a_pod_that_keeps_all_rules() -> None:
     [
         ("hours", replace(POD, runtime_min=24 * 60 + 1), NRP),
         ("hours", replace(POD, runtime_min=None), NRP),
-        ("GPUs in a pod", replace(POD, placement=replace(place(GEMMA, "a100"), gpus=9)), NRP),
+        (
+            "GPUs in a pod",
+            replace(POD, placement=replace(placement_for(GEMMA, "a100"), gpus=9)),
+            NRP,
+        ),
         ("quota", POD, with_gpu(priority_class=None)),
         ("quota", POD, with_gpu(priority_class="owner-no-preempt")),
         ("priority class", POD, with_gpu(resource="nvidia.com/gpu", priority_class="nice")),
@@ -100,7 +104,7 @@ def test_each_rule_refuses_what_it_is_for(rule: str, pod: PodRequest, cluster: C
     ("pod", "cluster"),
     [
         (replace(POD, runtime_min=24 * 60), with_policy(max_gpu_hours=None)),
-        (replace(POD, placement=replace(place(GEMMA, "a100"), gpus=8)), NRP),
+        (replace(POD, placement=replace(placement_for(GEMMA, "a100"), gpus=8)), NRP),
         (POD, with_gpu(resource="nvidia.com/gpu", priority_class=None)),
         (POD, with_gpu(priority_class="opportunistic2")),
         (POD, with_volume(storage_class="rook-ceph-block")),
@@ -130,8 +134,8 @@ def test_limits_are_read_from_the_manifest(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_gpu_hours_are_of_the_whole_run() -> None:
-    two = replace(POD, placement=replace(place(GEMMA, "a100"), gpus=2), runtime_min=90)
-    assert together.gpu_hours([POD, two, replace(POD, placement=None)]) == 1 + 3
+    two = replace(POD, placement=replace(placement_for(GEMMA, "a100"), gpus=2), runtime_min=90)
+    assert totals.gpu_hours([POD, two, replace(POD, placement=None)]) == 1 + 3
     assert rules_broken(replace(POD, runtime_min=600), pods=25) == []
     assert rules_broken(replace(POD, runtime_min=600), pods=26) == ["GPU-hours"]
 
@@ -165,9 +169,9 @@ def project(**values: Any) -> Project:
 
 
 def test_the_planned_line_up_is_within_its_budget() -> None:
-    planned = demand.pods(project(models=LINE_UP, replications=3))
+    planned = pod_plan.pods(project(models=LINE_UP, replications=3))
     # Six models, a day each, one after the other: 9 GPUs x 24 hours.
-    assert together.gpu_hours(planned) == 216
+    assert totals.gpu_hours(planned) == 216
     assert [pod.rule for pod in planned].count("inference") == 18
     assert [pod.rule for pod in planned].count("tables") == 18
     assert [pod.rule for pod in planned].count("report") == 1
@@ -175,16 +179,16 @@ def test_the_planned_line_up_is_within_its_budget() -> None:
 
 
 def test_a_replication_more_is_beyond_it() -> None:
-    verdicts = table.verdicts(project(models=LINE_UP, replications=4))
+    verdicts = policy_report.verdicts(project(models=LINE_UP, replications=4))
     with pytest.raises(GraceError, match=r"GPU-hours, \(the run\): 288, but at most 250"):
         policy.refuse(verdicts, "nrp")
 
 
 def test_only_what_jobs_need_is_looked_at() -> None:
     configured = project(models=LINE_UP, replications=4)
-    table.refuse(configured, [("score", "gemma-2b", "0"), ("merge", None, None)])
-    needed = demand.needed(
-        demand.pods(configured),
+    policy_report.refuse(configured, [("score", "gemma-2b", "0"), ("merge", None, None)])
+    needed = pod_plan.needed(
+        pod_plan.pods(configured),
         [("score", "gemma-2b", "3"), ("plan", "gemma-2b", "3"), ("report", None, None)],
     )
     assert [(pod.rule, pod.model, pod.replication) for pod in needed] == [
@@ -193,25 +197,27 @@ def test_only_what_jobs_need_is_looked_at() -> None:
     ]
     everything = [("generate", model, str(n)) for model in LINE_UP for n in range(4)]
     with pytest.raises(GraceError, match="GPU-hours"):
-        table.refuse(configured, everything)
+        policy_report.refuse(configured, everything)
 
 
 def test_fallbacks_are_held_to_the_rules_too() -> None:
     configured = project(models=["llama-70b"], replications=1)
     configured.cluster = with_policy(max_gpus_per_pod=4)
     with pytest.raises(GraceError, match=r"grace-llama-70b-on-rtx3090: 8, but at most 4"):
-        table.refuse(configured, [("score", "llama-70b", "0")])
+        policy_report.refuse(configured, [("score", "llama-70b", "0")])
 
 
 def test_parallelism() -> None:
-    assert demand.parallelism(GEMMA, place(GEMMA, "a100")) == 3
-    assert demand.parallelism(GEMMA, replace(place(GEMMA, "a100"), gpus=2)) == 1
+    assert pod_plan.parallelism(GEMMA, placement_for(GEMMA, "a100")) == 3
+    assert pod_plan.parallelism(GEMMA, replace(placement_for(GEMMA, "a100"), gpus=2)) == 1
     own = GEMMA.model_copy(update={"replication_parallelism": 2})
-    assert demand.parallelism(own, place(own, "a100")) == 2
+    assert pod_plan.parallelism(own, placement_for(own, "a100")) == 2
 
 
 def test_the_table() -> None:
-    text = table.text(project(models=["gemma-27b", "pico"], replications=3, gpus=["v100", "a100"]))
+    text = policy_report.text(
+        project(models=["gemma-27b", "pico"], replications=3, gpus=["v100", "a100"])
+    )
     rows = {tuple(line.split()[:3]): line.split()[3:] for line in text.splitlines() if line}
     assert rows["inference", "gemma-27b", "v100"] == ["3", "1", "4", "6", "48.0", "8", "96"]
     assert rows["inference", "pico", "-"][:4] == ["3", "3", "-", "4"]
@@ -222,13 +228,13 @@ def test_the_table() -> None:
     assert "gemma-27b  a100    would compute other numbers (dtype bfloat16 instead of" in text
     assert "BROKEN" not in text
     assert "may break" not in text
-    wide = table.text(project(models=LINE_UP, replications=4))
+    wide = policy_report.text(project(models=LINE_UP, replications=4))
     assert "BROKEN  GPU-hours" in wide
 
 
 def test_tags_that_pods_may_move_to_are_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
     configured = project(models=LINE_UP, replications=3)
-    text = table.text(configured)
+    text = policy_report.text(configured)
     rows = [line.split() for line in text.splitlines() if line.startswith("  or")]
     assert ["or", "llama-70b", "rtx3090", "3", "1", "8", "10", "88.0", "8", "192"] in rows
     # A GPU for each of three models, 4 for two and 8 for one; 3 replications of 8 hours.
@@ -238,20 +244,20 @@ def test_tags_that_pods_may_move_to_are_counted_and_told(caplog: pytest.LogCaptu
     (may,) = [line for line in text.splitlines() if line.startswith("may break")]
     assert may.split("  ")[-1].strip() == "at most 250"
     # Told, not refused.
-    assert policy.broken(table.verdicts(configured)) == []
+    assert policy.broken(policy_report.verdicts(configured)) == []
     jobs = [("score", model, str(n)) for model in LINE_UP for n in range(3)]
-    table.refuse(configured, jobs)
+    policy_report.refuse(configured, jobs)
     assert "Careful: GPU-hours, (the run): up to 456 if pods move to other tags" in caplog.text
     caplog.clear()
-    table.refuse(configured, [("score", "gemma-2b", "0")])
+    policy_report.refuse(configured, [("score", "gemma-2b", "0")])
     assert caplog.text == ""
-    named = table.text(project(models=LINE_UP, replications=3, gpus=["a100"]))
+    named = policy_report.text(project(models=LINE_UP, replications=3, gpus=["a100"]))
     assert "may break" not in named
     assert "At most 2 GPUs at once." in named
 
 
 def test_a_run_without_gpus_has_no_gpu_hours() -> None:
-    text = table.text(project(cluster="local"))
+    text = policy_report.text(project(cluster="local"))
     assert "The run needs no GPUs." in text
     assert "Rules: none are configured for this cluster" in text
     assert "GPU-hours, if" not in text
@@ -259,11 +265,11 @@ def test_a_run_without_gpus_has_no_gpu_hours() -> None:
 
 def test_parallelism_is_within_the_gpus_at_once() -> None:
     small = project(models=["gemma-2b"], replications=3)
-    assert [pod.at_once for pod in demand.pods(small)[:3]] == [2, 2, 2]  # `peak_gpus` is 2
+    assert [pod.at_once for pod in pod_plan.pods(small)[:3]] == [2, 2, 2]  # `peak_gpus` is 2
     small.cluster = nrp(peak_gpus=None)
-    assert demand.pods(small)[0].at_once == 3
+    assert pod_plan.pods(small)[0].at_once == 3
     large = project(models=["llama-70b"], replications=3, gpus=["rtx3090"])
-    assert demand.pods(large)[0].at_once == 1
+    assert pod_plan.pods(large)[0].at_once == 1
     assert (
         indexed.manifest(project(models=["gemma-2b"], replications=3), "gemma-2b")["spec"][
             "parallelism"
@@ -276,7 +282,7 @@ def test_parallelism_is_within_the_gpus_at_once() -> None:
 
 
 def pods_of(model: str, gpus: int, at_once: int, count: int = 3) -> list[PodRequest]:
-    placement = replace(place(GEMMA, "a100"), gpus=gpus) if gpus else None
+    placement = replace(placement_for(GEMMA, "a100"), gpus=gpus) if gpus else None
     pod = replace(POD, model=model, at_once=at_once, placement=placement)
     return [replace(pod, replication=n, name=f"{model}-{n}") for n in range(count)]
 
@@ -305,8 +311,8 @@ def test_pods_and_gpus_at_once(
     settings: dict[str, Any], pods: list[PodRequest], pods_together: int, gpus_together: int
 ) -> None:
     cluster = nrp(**settings)
-    assert together.pods_at_once(pods, cluster) == pods_together
-    assert together.gpus_at_once(pods, cluster) == gpus_together
+    assert totals.pods_at_once(pods, cluster) == pods_together
+    assert totals.gpus_at_once(pods, cluster) == gpus_together
     one_node = Cluster.model_validate(
         {**cluster.model_dump(), "volumes": with_volume(storage_class="rook-ceph-block").volumes}
     )
@@ -323,9 +329,9 @@ def test_as_many_run_at_once_as_the_queue_starts() -> None:
             order = Order(["a", "b"], {"a": sizes[1], "b": sizes[3]}, peak, in_sequence)
             waiting = [Waiting(pod.name, pod.model, pod.gpus) for pod in pods]
             started = ready(waiting, [], order)
-            assert len(started) <= together.pods_at_once(pods, cluster)
+            assert len(started) <= totals.pods_at_once(pods, cluster)
             gpus = sum(one.gpus for one in waiting if one.name in started)
-            assert gpus <= together.gpus_at_once(pods, cluster)
+            assert gpus <= totals.gpus_at_once(pods, cluster)
 
 
 def test_the_projects_volume_is_on_several_nodes_in_any_case() -> None:
@@ -340,9 +346,9 @@ def test_weights_on_one_node_with_models_side_by_side() -> None:
     configured = project(models=["gemma-27b", "llama-70b"], replications=1)
     block = with_volume(storage_class="rook-ceph-block")
     configured.cluster = block
-    assert policy.broken(table.verdicts(configured)) == []
+    assert policy.broken(policy_report.verdicts(configured)) == []
     configured.cluster = block.model_copy(update={"models_in_sequence": False, "peak_gpus": 4})
-    (verdict,) = policy.broken(table.verdicts(configured))
+    (verdict,) = policy.broken(policy_report.verdicts(configured))
     assert (verdict.rule, verdict.pod) == ("one node", "(the run)")
     assert verdict.value == "rook-ceph-block of volume weights, 2 pods at once"
 
@@ -357,5 +363,5 @@ def test_over_s3_no_pod_mounts_the_projects_volume() -> None:
     configured.__dict__["cluster"] = configured.cluster.model_copy(update={"volumes": volumes})
     jobs = [("score", "gemma-2b", "0")]
     with pytest.raises(GraceError, match="one node"):
-        table.refuse(configured, jobs)
-    table.refuse(configured, jobs, shared=False)
+        policy_report.refuse(configured, jobs)
+    policy_report.refuse(configured, jobs, shared=False)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from grace import digests, modules
+from grace import modules, source_code
 from grace.modules import Code
+from grace.settings.outputs import Outputs
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -20,11 +21,12 @@ def project() -> Project:
 def codes(project: Project) -> dict[str, Code]:
     """The codes of pico's experiments and of the tables, of files as they are now."""
     modules.library.cache_clear()
+    outputs = Outputs(project)
     return {
-        "exp1": project.experiment_code("pico", "study1", "exp1"),
-        "exp2": project.experiment_code("pico", "study1", "exp2"),
-        "tables": project.table_code("structure.py", "study1"),
-        "other tables": project.table_code("structure.py", "study2"),
+        "exp1": outputs.experiment_code("pico", "study1", "exp1"),
+        "exp2": outputs.experiment_code("pico", "study1", "exp2"),
+        "tables": outputs.table_code("structure.py", "study1"),
+        "other tables": outputs.table_code("structure.py", "study2"),
     }
 
 
@@ -88,7 +90,7 @@ def test_an_edit_makes_stale_what_it_can_change(project, before, monkeypatch, mo
 
     def edited_text(path: Path, *args, **kwargs) -> str:
         text = read_text(path, *args, **kwargs)
-        return f"{text}\nEDITED = True\n" if path == digests.LIBRARY / module else text
+        return f"{text}\nEDITED = True\n" if path == source_code.LIBRARY / module else text
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_text", edited_text)
@@ -101,12 +103,12 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
     def cells(**values) -> dict:
         project = Project(ROOT, values)
         return {
-            "plan": project.plan_cell("pico", 0),
-            "exp1": project.experiment_cell("pico", 0, "study1", "exp1"),
-            "exp2": project.experiment_cell("pico", 0, "study1", "exp2"),
-            "structure": project.structure_cell("study1"),
-            "probabilities": project.probabilities_cell("study1"),
-            "validation": project.validation_cell("pico"),
+            "plan": Outputs(project).plan("pico", 0),
+            "exp1": Outputs(project).experiment("pico", 0, "study1", "exp1"),
+            "exp2": Outputs(project).experiment("pico", 0, "study1", "exp2"),
+            "structure": Outputs(project).structure("study1"),
+            "probabilities": Outputs(project).probabilities("study1"),
+            "validation": Outputs(project).validation("pico"),
         }
 
     before, after = cells(), cells(scoring={"surface_forms": ["{}", " {}"]})
@@ -117,11 +119,11 @@ def test_surface_forms_make_experiment_2_stale_and_only_it():
 def test_a_limit_past_the_last_trial_is_none():
     def cells(limit) -> list:
         project = Project(ROOT, {"limit": limit})
-        experiment = project.experiment_cell("pico", 0, "study1", "exp1")
-        return [experiment, project.validation_cell("pico")]
+        experiment = Outputs(project).experiment("pico", 0, "study1", "exp1")
+        return [experiment, Outputs(project).validation("pico")]
 
     whole = cells(None)
-    assert whole[0]["limit"] == 300
+    assert whole[0].limit == 300
     assert cells(10_000) == whole
     assert cells(299) != whole
 
@@ -129,7 +131,7 @@ def test_a_limit_past_the_last_trial_is_none():
 def test_arguments_of_the_server_count_for_the_models_that_it_serves():
     def cells(**serving) -> dict:
         project = Project(ROOT, {"models": ["pico", "gemma-2b"], "serving": serving})
-        return project.model_cells
+        return project.model_configs
 
     before, after = cells(), cells(extra_args=["--kv-cache-dtype=fp8"])
     assert before["pico"] == after["pico"]
@@ -145,20 +147,20 @@ def test_a_script_counts_without_its_comments_and_with_what_it_imports(tmp_path)
 
     def code(text: str) -> str:
         script.write_text(text, encoding="utf-8")
-        return project.code("made.py")
+        return Outputs(project).code("made.py")
 
     plain = code("x = 1\n")
     assert code('"""What it does."""\n\nx  =  1  # a comment\n') == plain
     assert code("x = 2\n") != plain
     code("from grace.results.tables import raw_rows\nfrom grace.errors import GraceError\n")
     room = {"results/__init__.py", "results/tables.py"}
-    assert digests.script_imports(script) == {"__init__.py", "errors.py", *room}
-    assert project.code("made.py")["modules"] == sorted(room)
+    assert source_code.script_imports(script) == {"__init__.py", "errors.py", *room}
+    assert Outputs(project).code("made.py")["modules"] == sorted(room)
 
 
 def test_r_counts_by_its_bytes(tmp_path):
     script = tmp_path / "figure.R"
     script.write_text("x <- 1\n", encoding="utf-8")
-    before = digests.source_digest(script)
+    before = source_code.source_digest(script)
     script.write_text("x <- 1 # one\n", encoding="utf-8")
-    assert digests.source_digest(script) != before
+    assert source_code.source_digest(script) != before

@@ -36,8 +36,8 @@ def stimuli(tmp_path: Path) -> Path:
 
 def check(stimuli: Path, prompts: Path, *variants: str, experiments: tuple[str, ...]) -> None:
     trials = read_trials(stimuli, STUDY2)
-    wordings = {variant: PromptSet(prompts / variant) for variant in variants}
-    check_prompts(stimuli, STUDY2, experiments, trials, wordings)
+    sets = {variant: PromptSet(prompts / variant) for variant in variants}
+    check_prompts(stimuli, STUDY2, experiments, trials, sets)
 
 
 def test_a_template_that_fails_for_one_trial_is_told_with_its_row(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from grace import schemas, study_reference
-from grace.cluster.settings import Cluster, Gpu, Policy, Volume
+from grace.cluster.plan.settings import Cluster, Gpu, Policy, Volume
 from grace.settings.config import Config, ModelEntry, PlacementEntry
 from grace.studies.expressions import FILTERS
 

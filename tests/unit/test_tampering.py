@@ -204,7 +204,7 @@ FIELDS: list[tuple[str, str, Any]] = [
         ("code", {run.STEP: "1" * 64}),
         ("commit", "1" * 40),
         ("dirty", True),
-        ("settings", {"cell": {"limit": 3}}),
+        ("settings", {"output_config": {"limit": 3}}),
         ("hardware", {"node": "other", "pod": None, "platform": "Linux", "cpus": 2}),
         ("versions", {"python": "2.7"}),
         ("model", {"name": "other"}),

@@ -24,7 +24,7 @@ from grace.engines.base import ScoreRequest
 from grace.engines.transformers.scorer import Scorer
 from grace.errors import EngineError
 from grace.experiments.measurement import run_scoring
-from grace.experiments.trials import Run, asked
+from grace.experiments.trials import Run, trial_prompts
 from grace.models.chat import ChatTokenizer
 from grace.prompts.variants import PromptSet
 from grace.results.tables import probability_rows
@@ -272,7 +272,7 @@ def test_a_model_that_first_says_sure_leaves_nearly_all_to_the_residual():
     study = STUDIES["study2"]
     run = Run("tiny", "tiny", study, "exp2", 0, 1000, True)
     trials = read_trials(ROOT / "resources/stimuli/study2.csv", study, 1)
-    items = asked(run, trials, [PromptSet(ROOT / "config/prompts/seed")])
+    items = trial_prompts(run, trials, [PromptSet(ROOT / "config/prompts/seed")])
     engine = SimpleNamespace(score=lambda requests: scorer.score(list(requests)))
     records = list(run_scoring(run, items, CharacterTokenizer(), engine))
     (query,) = records[0]["queries"]

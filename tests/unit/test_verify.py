@@ -11,10 +11,11 @@ import pytest
 from finished_run import facts_of_a_job, forged, lowered
 from pydantic import ValidationError
 
-from grace.digests import file_digest, source_digest
+from grace.digests import file_digest
 from grace.errors import RecordError
 from grace.models import hub
 from grace.provenance import chain, sidecars, verify
+from grace.source_code import joined_digest, read_source, source_digest
 
 
 @pytest.fixture
@@ -136,6 +137,35 @@ def test_other_code_is_told_from_a_comment(project):
     assert set(verdicts().values()) == {("made by other code", "a.json")}
     Path("step.py").unlink()
     assert set(verdicts().values()) == {("made by other code", "a.json")}
+
+
+def test_code_that_was_renamed_is_the_same_and_imported_from_elsewhere_is_not(project):
+    library = Path("workflow/lib/grace")
+    (library / "deep").mkdir(parents=True)
+    Path("scripts").mkdir()
+    files = {
+        "workflow/lib/grace/__init__.py": "",
+        "workflow/lib/grace/a.py": "def f(x):\n    return x + 1\n",
+        "workflow/lib/grace/b.py": "def f(x):\n    return x + 2\n",
+        "scripts/step.py": "from grace.a import f\n",
+    }
+    for name, text in files.items():
+        Path(name).write_text(text)
+    code = {name: read_source(Path(name), library) for name in files}
+    facts = facts_of_a_job(
+        inputs={},
+        input_records={},
+        code={name: source.digest for name, source in code.items()},
+        code_digest=joined_digest(code),
+    )
+    Path("results/made.json").write_text("made")
+    sidecars.write_sidecars(["results/made.json"], "results", {**facts, "rule": "make"})
+    assert verdicts()["made.json"] is None
+    (library / "a.py").rename(library / "deep/other.py")
+    Path("scripts/step.py").write_text("from grace.deep.other import f\n")
+    assert verdicts()["made.json"] is None
+    Path("scripts/step.py").write_text("from grace.b import f\n")
+    assert verdicts()["made.json"] == ("made by other code", "made.json")
 
 
 @pytest.mark.parametrize("content", [None, "", '{"format": 1, "sha', "[]", '{"format": 1}'])

@@ -21,7 +21,7 @@ from tiny_architectures import tokeniser
 from grace.engines.base import Score, ScoreRequest
 from grace.errors import EngineError
 from grace.experiments.measurement import run_scoring
-from grace.experiments.trials import Run, asked
+from grace.experiments.trials import Run, trial_prompts
 from grace.models.chat import ChatTokenizer
 from grace.prompts.variants import PromptSet
 from grace.scoring.forest import distinct_prefixes
@@ -33,7 +33,8 @@ from grace.scoring.serving_plan import (
     nodes,
     text_stages,
 )
-from grace.settings.config import RequestsConfig, load_models
+from grace.settings.config import RequestsConfig
+from grace.settings.loading import load_models
 from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
@@ -366,7 +367,7 @@ def asked_of(study_name: str, tokenizer: Any, limit: int | None) -> list[list[Sc
     study = STUDIES[study_name]
     run = Run("m", "m", study, "exp2", 0, 1000, True)
     rows = read_trials(ROOT / f"resources/stimuli/{study_name}.csv", study, limit)
-    items = asked(run, rows, [PromptSet(ROOT / "config/prompts/seed")])
+    items = trial_prompts(run, rows, [PromptSet(ROOT / "config/prompts/seed")])
     engine = ScriptedEngine()
     sent: list[ScoreRequest] = []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from properties import generated
 
@@ -111,9 +111,9 @@ def test_a_secret_in_a_broken_line_is_not_shown():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("a: é".encode("latin-1"), "line 1: not UTF-8 (byte 4 is 0xe9). Save the file as UTF-8."),
-        (b"a: 1\n" + "b: ü".encode("cp1252"), "line 2: not UTF-8 (byte 9 is 0xfc)"),
-        ("a: 1".encode("utf-16"), "line 1: not UTF-8 (byte 1 is 0xff)"),
+        ("a: é".encode("latin-1"), "line 1: not UTF-8 (byte 0xe9). Save the file as UTF-8."),
+        (b"a: 1\n" + "b: ü".encode("cp1252"), "line 2: not UTF-8 (byte 0xfc)"),
+        ("a: 1".encode("utf-16"), "line 1: not UTF-8 (byte 0xff)"),
         (b"a: 1\n" * 60_000, "larger than 256 KiB"),
     ],
 )
@@ -165,6 +165,8 @@ def test_what_is_read_is_what_was_written(value, flow):
         found = parse_yaml(text, "my.yaml")
     except ConfigError:
         return
+    # PyYAML writes U+0085 as it is, and reads it as the end of a line, as YAML 1.1 has it.
+    assume("\x85" not in text)
     assert found == yaml.safe_load(text) == value
 
 

@@ -22,13 +22,14 @@ for study in PROJECT.studies:
         conda:
             "../../envs/r.yaml"
         resources:
-            inference=in_turn,
+            inference=serialize_on_cluster,
             mem_mb=memory("analysis"),
             runtime=STEPS["analysis"].minutes,
         params:
-            cell=analysis_cell(study),
+            output_config=OUTPUTS.analysis(study).model_dump(),
             inputs=analysis_input_digests(study),
-            code=analysis_code(study),
+            code=code_digest(analysis_code(study)),
+            sources=code_files(analysis_code(study)),
         message:
             f"Analyse {study}"
         script:

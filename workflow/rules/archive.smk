@@ -14,8 +14,9 @@ rule archive:
     conda:
         "../../envs/python.yaml"
     params:
-        cell=PROJECT.run_config(),
-        code=PROJECT.code("archive.py"),
+        run_config=PROJECT.run_config(),
+        code=code_digest(OUTPUTS.code("archive.py")),
+        sources=code_files(OUTPUTS.code("archive.py")),
         commit=commit_archived,
     message:
         "Archive the run"

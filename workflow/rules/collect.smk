@@ -19,7 +19,8 @@ rule collect:
         mem_mb=memory("collect"),
         runtime=STEPS["collect"].minutes,
     params:
-        code=PROJECT.code("collect.py"),
+        code=code_digest(OUTPUTS.code("collect.py")),
+        sources=code_files(OUTPUTS.code("collect.py")),
     message:
         "Collect the metadata of {wildcards.model}, replication {wildcards.replication}"
     script:

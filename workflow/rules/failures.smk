@@ -36,7 +36,7 @@ def check_models_first(jobs):
     planned = {job.wildcards.model for job in asking if rule_of(job) == "plan"}
     told = [
         {
-            "cell": PROJECT.model_cells[model],
+            "model": PROJECT.model_configs[model],
             "runtime": runtime(job.wildcards, threads=1),
             # An engine whose plan is there was checked with it, and may not be needed.
             "engine": model in planned,

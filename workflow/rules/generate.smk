@@ -26,8 +26,9 @@ rule generate:
         disk_mb=DISK_MB,
         runtime=inference_minutes,
     params:
-        cell=experiment_cell("exp1"),
-        code=experiment_code("exp1"),
+        output_config=experiment_config("exp1"),
+        code=code_digest(experiment_code("exp1")),
+        sources=code_files(experiment_code("exp1")),
         runtime=runtime,
     message:
         "Sample {wildcards.study}'s answers with {wildcards.model}, replication {wildcards.replication}"

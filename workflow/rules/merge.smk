@@ -18,12 +18,13 @@ rule merge:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("merge"),
         runtime=STEPS["merge"].minutes,
     params:
-        cell=study_cell("merge"),
-        code=table_code("merge.py"),
+        output_config=study_config("merge"),
+        code=code_digest(table_code("merge.py")),
+        sources=code_files(table_code("merge.py")),
         runtime=studies,
     message:
         "Merge {wildcards.study} over models and replications"
@@ -43,12 +44,13 @@ rule reference:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("reference"),
         runtime=STEPS["reference"].minutes,
     params:
-        cell=study_cell("reference"),
-        code=PROJECT.code("reference.py"),
+        output_config=study_config("reference"),
+        code=code_digest(OUTPUTS.code("reference.py")),
+        sources=code_files(OUTPUTS.code("reference.py")),
         runtime=studies,
     message:
         "Compute the rows of people and cognitive models of {wildcards.study}"

@@ -21,8 +21,9 @@ rule train_pico:
         mem_mb=memory("train_pico"),
         runtime=STEPS["train_pico"].minutes,
     params:
-        cell=PROJECT.pico_cell(),
-        code=PROJECT.code("train_pico.py"),
+        output_config=OUTPUTS.pico().model_dump(),
+        code=code_digest(OUTPUTS.code("train_pico.py")),
+        sources=code_files(OUTPUTS.code("train_pico.py")),
         prompts=pico_prompts,
     message:
         "Train pico: about 40 minutes on two cores"

@@ -18,9 +18,10 @@ rule plan:
         mem_mb=memory("plan"),
         runtime=STEPS["plan"].minutes,
     params:
-        cell=plan_cell,
+        output_config=plan_config,
         # The script alone: whatever makes a plan stale makes every answer stale with it.
-        code=PROJECT.script_code("plan.py"),
+        code=code_digest(OUTPUTS.script_code("plan.py")),
+        sources=code_files(OUTPUTS.script_code("plan.py")),
         runtime=runtime,
     message:
         "Plan {wildcards.model}, replication {wildcards.replication}"

@@ -14,12 +14,13 @@ rule probabilities:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("probabilities"),
         runtime=STEPS["probabilities"].minutes,
     params:
-        cell=study_cell("probabilities"),
-        code=table_code("probabilities.py"),
+        output_config=study_config("probabilities"),
+        code=code_digest(table_code("probabilities.py")),
+        sources=code_files(table_code("probabilities.py")),
         runtime=studies,
     message:
         "Compute {wildcards.study}'s distributions of {wildcards.model}"

@@ -17,13 +17,14 @@ rule report:
     conda:
         "../../envs/r.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("report"),
         runtime=STEPS["report"].minutes,
     params:
-        cell=report_cell(),
+        output_config=OUTPUTS.report().model_dump(),
         failed=failed_before,
-        code=report_code(),
+        code=code_digest(report_code()),
+        sources=code_files(report_code()),
         sections=report_sections,
         commit=commit_now,
         versions=versions_now,

@@ -2,10 +2,11 @@
 # byte of an output.
 
 from grace.runs import continuation
-from grace.cluster import demand, indexed, plugin, policy, table
-from grace.cluster.executor import Plan
-from grace.cluster.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, grown
-from grace.cluster.storage import adapt
+from grace.cluster.plan import indexed, pod_plan, policy, policy_report
+from grace.cluster.run import plugin
+from grace.cluster.run.executor import ExecutorPlan
+from grace.cluster.plan.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, memory_for_attempt
+from grace.cluster.run.storage import adapt
 from grace.places import is_used_from_elsewhere
 from grace.runs.scripting import show
 
@@ -13,7 +14,7 @@ from grace.runs.scripting import show
 def refuse_what_breaks_policy(jobs):
     """Raise `GraceError` where the pods of these jobs would break a rule of the cluster."""
     names = ("model", "replication")
-    table.refuse(
+    policy_report.refuse(
         PROJECT,
         [
             (rule_of(job), *(job.wildcards_dict.get(name) for name in names))
@@ -25,19 +26,19 @@ def refuse_what_breaks_policy(jobs):
 
 
 def cluster_plan():
-    """What `--executor kubernetes` is told of the project, once it is known what is to run.
+    """What `--executor kubernetes` knows of the project, once it is known what is to run.
 
     Raises `GraceError` where that would break the cluster's rules; nothing is submitted yet.
     """
     refuse_what_breaks_policy(workflow.dag.needrun_jobs())
     keys = {entry.api_key_env for entry in PROJECT.models.values() if entry.api_key_env}
-    return Plan(
+    return ExecutorPlan(
         name=PROJECT.config.cluster,
         cluster=PROJECT.cluster,
         results=PROJECT.config.results,
         placements=PROJECT.placements,
         parallelism={
-            model: demand.parallelism(PROJECT.entries[model], next(iter(placements), None))
+            model: pod_plan.parallelism(PROJECT.entries[model], next(iter(placements), None))
             for model, placements in PROJECT.placements.items()
         },
         environment=(
@@ -67,11 +68,11 @@ def stop_where_policy_is_broken(jobs):
     names = {rule_of(job) for job in jobs}
     try:
         if "policy" in names:
-            verdicts = table.verdicts(PROJECT)
+            verdicts = policy_report.verdicts(PROJECT)
             if policy.broken(verdicts):
-                show(table.text(PROJECT), f"{PROJECT.config.results}/logs/policy.log")
+                show(policy_report.text(PROJECT), f"{PROJECT.config.results}/logs/policy.log")
         elif "manifests" in names:
-            verdicts = table.verdicts(PROJECT)
+            verdicts = policy_report.verdicts(PROJECT)
             assert all(indexed.text(PROJECT, model) for model in PROJECT.models)
         else:
             verdicts = []
@@ -103,14 +104,14 @@ def inference_memory(wildcards, attempt):
     model, first = wildcards.model, None
     if on_cluster() or PROJECT.config.gpus:
         first = next(iter(PROJECT.placements[model]), None)
-    return grown(demand.inference_memory_mb(PROJECT.entries[model], first), attempt)
+    return memory_for_attempt(pod_plan.inference_memory_mb(PROJECT.entries[model], first), attempt)
 
 
 def inference_minutes(wildcards):
-    return demand.inference_minutes(PROJECT, wildcards.model)
+    return pod_plan.inference_minutes(PROJECT, wildcards.model)
 
 
-def in_turn(wildcards):
+def serialize_on_cluster(wildcards):
     """1 in a pod's plan, so that its jobs come one after the other and their sizes do not add up.
 
     Of `inference` a group may have 1 at a time; on one machine such jobs run side by side.
@@ -120,4 +121,4 @@ def in_turn(wildcards):
 
 def memory(step):
     """MB of memory for a job of the step; more each time."""
-    return lambda wildcards, attempt: grown(STEPS[step].mem_mb, attempt)
+    return lambda wildcards, attempt: memory_for_attempt(STEPS[step].mem_mb, attempt)

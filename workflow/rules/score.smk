@@ -26,8 +26,9 @@ rule score:
         disk_mb=DISK_MB,
         runtime=inference_minutes,
     params:
-        cell=experiment_cell("exp2"),
-        code=experiment_code("exp2"),
+        output_config=experiment_config("exp2"),
+        code=code_digest(experiment_code("exp2")),
+        sources=code_files(experiment_code("exp2")),
         runtime=runtime,
     message:
         "Measure {wildcards.study}'s distributions with {wildcards.model}, replication {wildcards.replication}"

@@ -14,12 +14,13 @@ rule structure:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("structure"),
         runtime=STEPS["structure"].minutes,
     params:
-        cell=study_cell("structure"),
-        code=table_code("structure.py"),
+        output_config=study_config("structure"),
+        code=code_digest(table_code("structure.py")),
+        sources=code_files(table_code("structure.py")),
         runtime=studies,
     message:
         "Parse {wildcards.study}'s answers of {wildcards.model}"

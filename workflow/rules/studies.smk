@@ -4,10 +4,6 @@ from grace.digests import file_digest
 from grace.places import rule_input
 from grace.studies import analysis_files as declared
 
-# What the analyses in R share: bootstrap resamples, their seed, and the margin in percentage points
-# within which a contrast counts as equivalent to none.
-STATISTICS = {"bootstrap_draws": 1000, "seed": 1000, "equivalence_margin": 10}
-
 
 def declared_files(files_of):
     """What the declarations name, by study, or Snakemake's own error with our message."""
@@ -47,14 +43,9 @@ def analysis_figures(study):
     }
 
 
-def analysis_cell(study):
-    told = declared.told_analysis(PROJECT.studies[study])
-    return {**STATISTICS, **PROJECT.analysis_cell(), **told}
-
-
 def analysis_code(study):
     """scripts/analysis.R and what it sources, in that order."""
-    return PROJECT.script_code("analysis.R", *ANALYSES[study].scripts)
+    return OUTPUTS.script_code("analysis.R", *ANALYSES[study].scripts)
 
 
 def made_by_analyses(kind, suffix):
@@ -67,11 +58,6 @@ def made_by_analyses(kind, suffix):
         ]
         for study in PROJECT.studies
     }
-
-
-def report_cell():
-    told = {name: declared.told_report(study) for name, study in PROJECT.studies.items()}
-    return {**STATISTICS, **PROJECT.analysis_cell(), "studies": told}
 
 
 def report_sections(wildcards, threads):
@@ -95,4 +81,4 @@ def report_code():
         )
     ]
     own = [file for sources, section in SECTIONS.values() for file in (*sources, section)]
-    return PROJECT.script_code("report.R", "report.Rmd", *dict.fromkeys([*shared, *own]))
+    return OUTPUTS.script_code("report.R", "report.Rmd", *dict.fromkeys([*shared, *own]))

@@ -14,12 +14,13 @@ rule tabulate:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("tabulate"),
         runtime=STEPS["tabulate"].minutes,
     params:
-        cell=study_cell("tabulate"),
-        code=table_code("tabulate_responses.py"),
+        output_config=study_config("tabulate"),
+        code=code_digest(table_code("tabulate_responses.py")),
+        sources=code_files(table_code("tabulate_responses.py")),
         runtime=studies,
     message:
         "Tabulate {wildcards.study}'s raw answers of {wildcards.model}"

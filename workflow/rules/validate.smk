@@ -15,12 +15,13 @@ rule validate:
     conda:
         "../../envs/python.yaml"
     resources:
-        inference=in_turn,
+        inference=serialize_on_cluster,
         mem_mb=memory("validate"),
         runtime=STEPS["validate"].minutes,
     params:
-        cell=validation_cell,
-        code=PROJECT.code("validate.py"),
+        output_config=validation_config,
+        code=code_digest(OUTPUTS.code("validate.py")),
+        sources=code_files(OUTPUTS.code("validate.py")),
         runtime=studies,
     message:
         "Validate {wildcards.model}, replication {wildcards.replication}"

@@ -21,6 +21,22 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9 ._:/@+=,#~-]")
 _CUT = "..."
 
 
+class NotUtf8Error(ValueError):
+    """Its text says where, such as "line 3: not UTF-8 (byte 0xe9)"."""
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file that somebody wrote, with or without a mark of UTF-8 at its start.
+
+    Raises `NotUtf8Error`.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise NotUtf8Error(f"line {line}: not UTF-8 (byte 0x{data[error.start]:02x})") from None
+
+
 def writable(text: str) -> tuple[str, int]:
     """The text without what no file of ours can hold, and how many characters were replaced."""
     return _UNWRITABLE.subn(REPLACEMENT, text)

@@ -8,13 +8,14 @@ from os.path import normpath
 from pathlib import Path
 from typing import TypedDict
 
-from grace.digests import code_digests, digest, source_digest
 from grace.engines import registry
+from grace.source_code import SourceFile, closure, joined_digest, read_source
 
 #: Modules that every job imports and that cannot change a byte of a result.
 INERT = (
     "__init__.py",  # Grace's version
-    "settings/config.py",  # its values enter through the cells
+    "settings/config.py",  # its values enter through the output configurations
+    "settings/output_configs.py",
     "runs/continuation.py",  # tells what is left out
     "contents.py",  # gives a file's digest, from wherever
     "engines/answer_keys.py",  # a key only finds an answer again
@@ -46,15 +47,15 @@ INERT = (
 )
 #: The library's side of each experiment; counts only for its own.
 EXPERIMENTS = {"exp1": "experiments/generation.py", "exp2": "experiments/measurement.py"}
-#: What stands before and after the asking, and does not count for it: trials enter through the
-#: cells by their content, and records are read in whatever layout they were written.
+#: What stands before and after the asking, and does not count for it: trials enter through output
+#: configurations by their content, and records are read in whatever layout they were written.
 AROUND_ASKING = ("results/records.py", "studies/stimuli.py")
 
 
 class Code(TypedDict):
     """What is behind an output: files named from scripts/, modules of the library, and a digest.
 
-    The digest is of them and of all that the modules import.
+    The digest is of them and of all that the modules import; names and places are not in it.
     """
 
     scripts: list[str]
@@ -63,21 +64,21 @@ class Code(TypedDict):
 
 
 @lru_cache
-def library(*roots: str) -> dict[str, str]:
-    """Digests of library modules, by name, and of what they import, by path."""
+def library(*roots: str) -> dict[str, SourceFile]:
+    """Library modules, by name, and what they import, by path."""
     engines = [name for name in registry.names() if _engine_module(name) in roots]
     scoring = [module for name in engines for module in _scoring_modules(name)]
     around = AROUND_ASKING if set(roots) & set(EXPERIMENTS.values()) else ()
-    return code_digests(roots, (*INERT, *EXPERIMENTS.values(), *scoring, *around))
+    return closure(roots, (*INERT, *EXPERIMENTS.values(), *scoring, *around))
 
 
-def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, str]:
-    """Digests of a project's scripts and of library modules with what they import, by path.
+def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, SourceFile]:
+    """A project's scripts, and library modules with what they import, by path.
 
     Scripts are named as seen from scripts/, a study's own files therefore `../studies/...`.
     """
     paths = [normpath(f"scripts/{name}") for name in scripts]
-    return {**{path: source_digest(root / path) for path in paths}, **library(*modules)}
+    return {**{path: read_source(root / path) for path in paths}, **library(*modules)}
 
 
 def code(root: Path, scripts: Iterable[str], modules: Iterable[str] = ()) -> Code:
@@ -86,7 +87,7 @@ def code(root: Path, scripts: Iterable[str], modules: Iterable[str] = ()) -> Cod
     return {
         "scripts": scripts,
         "modules": modules,
-        "digest": digest(sources(root, scripts, modules)),
+        "digest": joined_digest(sources(root, scripts, modules)),
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from grace import study_reference
-from grace.cluster.settings import Clusters
+from grace.cluster.plan.settings import Clusters
 from grace.provenance.metadata import Metadata
 from grace.provenance.record import ProvenanceRecord
 from grace.results.validation import Report

@@ -1,1 +1,1 @@
-"""Kubernetes: GPU tags, pods, a cluster's policy, and the executor. Knows nothing of engines."""
+"""Kubernetes: `plan` decides what is asked of a cluster, and `run` asks it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from grace.digests import digest
 from grace.errors import EngineError
 from grace.experiments.measurement import plan_scoring, query_key
-from grace.experiments.trials import Asked, Run, asked
+from grace.experiments.trials import Run, TrialPrompt, trial_prompts
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.settings.config import GenerationConfig
 from grace.settings.project import Project
@@ -48,7 +48,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Row:
+class ForecastRow:
     """A line of the forecast: one model, study and experiment, one replication.
 
     `new_tokens` is the most that experiment 1 may sample; `tokens` is None for experiment 1, and
@@ -64,7 +64,7 @@ class Row:
 
 
 def generation_requests(
-    study: StudyDesign, items: Sequence[Asked], decoding: GenerationConfig
+    study: StudyDesign, items: Sequence[TrialPrompt], decoding: GenerationConfig
 ) -> Requests:
     """Experiment 1. Sampled answers to identical prompts are all asked for."""
     different = len({digest(list(study.messages(item.trial, item.prompts))) for item in items})
@@ -72,14 +72,14 @@ def generation_requests(
     return Requests(len(items), len(items), different, sent)
 
 
-def scoring_requests(study: StudyDesign, items: Sequence[Asked]) -> Requests:
+def scoring_requests(study: StudyDesign, items: Sequence[TrialPrompt]) -> Requests:
     """Experiment 2. Identical queries are asked once."""
     keys = [query_key(query) for item in items for query in study.queries(item.trial, item.prompts)]
     return Requests(len(items), len(keys), len(set(keys)), len(set(keys)))
 
 
 def scoring_tokens(
-    study: StudyDesign, items: Sequence[Asked], tokenizer: ChatTokenizer, forms: Sequence[str]
+    study: StudyDesign, items: Sequence[TrialPrompt], tokenizer: ChatTokenizer, forms: Sequence[str]
 ) -> Tokens:
     """Experiment 2's tokens, by the planner that the measurement uses."""
     counts = plan_scoring(study, items, tokenizer, forms).counts()
@@ -88,7 +88,7 @@ def scoring_tokens(
     )
 
 
-def _items(project: Project, model: str, study: str, experiment: str) -> list[Asked]:
+def _items(project: Project, model: str, study: str, experiment: str) -> list[TrialPrompt]:
     """What the first replication asks, in its order."""
     config = project.config
     run = Run(
@@ -100,7 +100,7 @@ def _items(project: Project, model: str, study: str, experiment: str) -> list[As
         base_seed=config.base_seed,
         shuffle=config.shuffle,
     )
-    return asked(run, project.trials[study], list(project.wordings[study].values()))
+    return trial_prompts(run, project.trials[study], list(project.variants[study].values()))
 
 
 def _requests(project: Project, study: str, experiment: str) -> Requests:
@@ -132,7 +132,7 @@ def dry_run(project: Project, runs: Mapping[tuple[str, str], int]) -> str:
     return "\n".join(lines)
 
 
-def rows(project: Project) -> Iterator[Row]:
+def rows(project: Project) -> Iterator[ForecastRow]:
     """Every model, study and experiment. A tokeniser that cannot be loaded is no error."""
     config = project.config
     requests = {
@@ -149,14 +149,14 @@ def rows(project: Project) -> Iterator[Row]:
             label = f"{study}_{experiment}"
             if experiment == "exp1":
                 new = found.asked * config.generation.max_tokens
-                yield Row(model, label, found, new, None)
+                yield ForecastRow(model, label, found, new, None)
                 continue
             tokens = None
             if tokenizer is not None:
                 items = _items(project, model, study, experiment)
                 forms = config.scoring.surface_forms
                 tokens = scoring_tokens(project.studies[study], items, tokenizer, forms)
-            yield Row(model, label, found, None, tokens, missing=tokens is None)
+            yield ForecastRow(model, label, found, None, tokens, missing=tokens is None)
 
 
 _COLUMNS = (
@@ -165,7 +165,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def table(found: Sequence[Row], replications: int) -> str:
+def table(found: Sequence[ForecastRow], replications: int) -> str:
     """The forecast as a table; it holds for each of the `replications`."""
     body = [_COLUMNS, *map(_cells, found)]
     widths = [max(map(len, column)) for column in zip(*body, strict=True)]
@@ -188,7 +188,7 @@ def table(found: Sequence[Row], replications: int) -> str:
     return "\n".join([*lines, *notes])
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ForecastRow) -> tuple[str, ...]:
     found = row.requests
     generated = row.new_tokens is not None
     tokens = ("?", "?", "?") if row.missing else ("-", "-", "-")

@@ -13,7 +13,13 @@ from typing import Any
 from grace import seeds
 from grace.digests import digest
 from grace.engines.base import Decoding, Engine, GenerationRequest
-from grace.experiments.trials import Asked, Run, opening, prompt_id, refuse_total_failure
+from grace.experiments.trials import (
+    Run,
+    TrialPrompt,
+    prompt_id,
+    record_header,
+    refuse_total_failure,
+)
 from grace.models.chat import ChatTokenizer
 from grace.progress import progress
 from grace.provenance import environment
@@ -34,7 +40,7 @@ def _asked_as(requests: Sequence[GenerationRequest]) -> list[int]:
 
 def run_generation(
     run: Run,
-    items: Sequence[Asked],
+    items: Sequence[TrialPrompt],
     tokenizer: ChatTokenizer | None,
     engine: Engine,
     decoding: Decoding,
@@ -76,7 +82,7 @@ def run_generation(
     for item, request, place in zip(items, requests, asked_as, strict=True):
         answer = answers[requests[place].key]
         yield {
-            **opening(run, item, started),
+            **record_header(run, item, started),
             "messages": list(request.messages),
             "prompt_token_ids": list(request.prompt_token_ids) if tokenizer else None,
             "prompt_id": prompt_id([request.messages]),

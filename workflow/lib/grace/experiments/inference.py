@@ -1,4 +1,4 @@
-"""An inference job, whole: from a cell and a stimuli file to records and their provenance."""
+"""An inference job, whole: from a stimuli file to records and their provenance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from grace.errors import ConfigError
 from grace.experiments import preflight
 from grace.experiments.generation import run_generation
 from grace.experiments.measurement import run_scoring
-from grace.experiments.trials import Asked, Run, asked
+from grace.experiments.trials import Run, TrialPrompt, trial_prompts
 from grace.journal import Journal
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.models.identity import ModelIdentity
@@ -29,6 +29,7 @@ from grace.prompts.variants import PromptSet
 from grace.provenance import environment
 from grace.results.records import write_json, write_records
 from grace.settings.config import ModelEntry, RequestsConfig, ScoringConfig, ServingConfig
+from grace.settings.output_configs import ExperimentConfig, MeasurementConfig, SamplingConfig
 from grace.studies.catalogue import study_of_job
 from grace.studies.stimuli import read_trials
 
@@ -50,12 +51,12 @@ def runtime_of(settings: dict[str, Any]) -> Runtime:
 
 
 def infer(
-    stimuli: Path, cell: dict[str, Any], settings: dict[str, Any], code: str,
+    stimuli: Path, config: ExperimentConfig, settings: dict[str, Any], code: str,
     records_path: Path, provenance_path: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Run one experiment and write its records, then the facts of the run.
 
-    `cell` is what `Project.experiment_cell` gives, `settings` what cannot change an answer. The
+    `config` is what `Outputs.experiment` gives, `settings` what cannot change an answer. The
     model is loaded, or its server held, at the first answer that the journal does not hold. Gives
     what the records were made from beside the stimuli. Raises `GraceError`.
     """
@@ -63,28 +64,28 @@ def infer(
     # included; read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = environment.now()
-    model_key = cell["model"]["key"]
+    model_key = config.model["key"]
     entry = ModelEntry.model_validate(settings["entry"])
     runtime = runtime_of(settings)
-    study = study_of_job(settings["studies"][cell["study"]])
+    study = study_of_job(settings["studies"][config.study])
     run = Run(
         model_key=model_key,
         model_name=entry.name,
         study=study,
-        experiment=cell["experiment"],
-        replication=cell["replication"],
-        base_seed=cell["base_seed"],
-        shuffle=cell["shuffle"],
+        experiment=config.experiment,
+        replication=config.replication,
+        base_seed=config.base_seed,
+        shuffle=config.shuffle,
     )
-    wordings = [study.wording(variant) for variant in cell["prompts"]]
-    items = asked(run, read_trials(stimuli, study, cell["limit"]), wordings)
+    variants = [study.wording(name) for name in config.prompts]
+    items = trial_prompts(run, read_trials(stimuli, study, config.limit), variants)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
-    identity.check_unchanged(cell["model"], "since this run was planned")
+    identity.check_unchanged(config.model, "since this run was planned")
     version = engine_version(entry, runtime)
     keys = AnswerKeys(entry.engine, run.experiment, identity.answers(run.experiment, version))
     pinned = identity.pinned()
     # The prompts or the settings may be others than when the plan was made.
-    preflight.check(cell["model"], pinned, settings["wanted"], runtime)
+    preflight.check(config.model, pinned, settings["wanted"], runtime)
     tokenizer = tokenizer_of(model_key, pinned, runtime.root)
     facts = {
         "started": started,
@@ -93,13 +94,13 @@ def infer(
         "versions": environment.versions(),
         **environment.git_state(runtime.root),
     }
-    origin = _origin(entry, identity, version, run, wordings, tokenizer, runtime.root)
+    origin = _origin(entry, identity, version, run, variants, tokenizer, runtime.root)
     label = f"{model_key}/replication-{run.replication}/{run.label}"
     with (
         # First the journal: where it cannot be written, no model need be loaded.
         Journal(runtime.journal_dir / "journal", timeout_s=runtime.journal_timeout_s) as journal,
         JournaledEngine(
-            lambda: _unchanged(opened(model_key, pinned, runtime, version), identity, cell),
+            lambda: _unchanged(opened(model_key, pinned, runtime, version), identity, config),
             journal,
             keys=keys,
             session=facts,
@@ -114,7 +115,7 @@ def infer(
             ),
         ) as engine,
     ):
-        records = _records(run, items, tokenizer, engine, cell)
+        records = _records(run, items, tokenizer, engine, config)
         write_records(records_path, records)
         description = engine.describe() or {"engine": entry.engine, "version": version}
         sessions = engine.sessions()
@@ -125,7 +126,7 @@ def infer(
     write_json(
         provenance_path,
         {
-            "cell": cell,
+            "output_config": config.model_dump(),
             **facts,
             "completed": environment.now(),
             "requests": len(items),
@@ -142,7 +143,7 @@ def infer(
 
 @contextmanager
 def _unchanged(
-    opening: AbstractContextManager[Engine], identity: ModelIdentity, cell: dict[str, Any]
+    opening: AbstractContextManager[Engine], identity: ModelIdentity, config: ExperimentConfig
 ) -> Iterator[Engine]:
     """An engine whose model, when it has been loaded, is what it was when its keys were made.
 
@@ -150,7 +151,7 @@ def _unchanged(
     """
     identity.hub_files()  # those that are here; the first run fetches them
     with opening as engine:
-        identity.check_unchanged(cell["model"], "while it was loaded")
+        identity.check_unchanged(config.model, "while it was loaded")
         identity.hub_files()
         gc.freeze()  # libraries and the model stay: they need not be searched for garbage
         yield engine
@@ -158,16 +159,16 @@ def _unchanged(
 
 def _origin(
     entry: ModelEntry, identity: ModelIdentity, version: str | None, run: Run,
-    wordings: list[PromptSet], tokenizer: ChatTokenizer | None, root: Path,
+    variants: list[PromptSet], tokenizer: ChatTokenizer | None, root: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Model, tokeniser, seeds and the files read, by path from the project's root."""
     files = {
         named(path, root): file_digest(path)
-        for wording in wordings
-        for path in wording.files(run.study.templates[run.experiment])
+        for variant in variants
+        for path in variant.files(run.study.templates[run.experiment])
     }
     return {
-        "model": {"name": entry.name, "weights": identity.cell()["weights"]},
+        "model": {"name": entry.name, "weights": identity.output_config()["weights"]},
         "tokenizer": tokenizer.digests() if tokenizer is not None else None,
         # None reaches a model from the text of a question: such text is refused.
         "control_tokens": {
@@ -181,15 +182,16 @@ def _origin(
 
 
 def _records(
-    run: Run, items: list[Asked], tokenizer: ChatTokenizer | None, engine: Any,
-    cell: dict[str, Any],
+    run: Run, items: list[TrialPrompt], tokenizer: ChatTokenizer | None, engine: Any,
+    config: ExperimentConfig,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    if run.experiment == "exp1":
-        decoding = Decoding(**cell["decoding"])
+    if isinstance(config, SamplingConfig):
+        decoding = Decoding(**config.decoding.model_dump())
         return run_generation(run, items, tokenizer, engine, decoding)
     if tokenizer is None:
         raise ConfigError(
             f"config/models.yaml: experiment 2 needs the tokeniser of '{run.model_key}'. Name it"
             " in `tokenizer`, or leave experiment 2 out with `experiments: [exp1]`."
         )
-    return run_scoring(run, items, tokenizer, engine, cell["surface_forms"])
+    assert isinstance(config, MeasurementConfig)
+    return run_scoring(run, items, tokenizer, engine, config.surface_forms)

@@ -14,7 +14,13 @@ from typing import Any
 
 from grace.digests import digest
 from grace.engines.base import Engine, Message, Score, ScoreRequest
-from grace.experiments.trials import Asked, Run, opening, prompt_id, refuse_total_failure
+from grace.experiments.trials import (
+    Run,
+    TrialPrompt,
+    prompt_id,
+    record_header,
+    refuse_total_failure,
+)
 from grace.models.chat import ChatTokenizer
 from grace.progress import progress
 from grace.provenance import environment
@@ -27,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScoringPlan:
     """What is going to be measured: every trial's queries, and each distinct one's request.
 
     A trial's queries stand with the key of their request.
@@ -76,10 +82,10 @@ def tokenised(query: Query, tokenizer: ChatTokenizer, forms: Sequence[str]) -> Q
 
 def plan_scoring(
     study: StudyDesign,
-    items: Sequence[Asked],
+    items: Sequence[TrialPrompt],
     tokenizer: ChatTokenizer,
     forms: Sequence[str] = AS_ASKED,
-) -> Plan:
+) -> ScoringPlan:
     """Tokenise all queries; what the first trial asks that asks it makes a group of requests."""
     known: dict[str, QueryPlan] = {}
     trials, requests = [], []
@@ -101,7 +107,7 @@ def plan_scoring(
                 )
             trial.append((key, query, known[key]))
         trials.append(trial)
-    return Plan(trials, requests)
+    return ScoringPlan(trials, requests)
 
 
 def _record(query: Query, plan: QueryPlan, score: Score) -> dict[str, Any]:
@@ -132,7 +138,7 @@ def _status(queries: Sequence[dict[str, Any]]) -> str:
 
 def run_scoring(
     run: Run,
-    items: Sequence[Asked],
+    items: Sequence[TrialPrompt],
     tokenizer: ChatTokenizer,
     engine: Engine,
     forms: Sequence[str] = AS_ASKED,
@@ -165,7 +171,7 @@ def run_scoring(
             # Two queries may differ in nothing but their names.
             records.append({**measured[key], "name": query.name, "messages": list(query.messages)})
         yield {
-            **opening(run, item, started),
+            **record_header(run, item, started),
             "prompt_id": prompt_id([query.messages for _, query, _ in queries]),
             "queries": records,
             "status": _status(records),

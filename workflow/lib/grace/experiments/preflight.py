@@ -31,6 +31,7 @@ from grace.models.identity import ModelIdentity
 from grace.provenance import environment
 from grace.results.records import write_json
 from grace.settings.config import Config, ModelEntry
+from grace.source_code import joined_digest
 from grace.studies.asking import StudyDesign
 from grace.studies.catalogue import study_of_job
 from grace.studies.stimuli import numbered_trials, read_trials
@@ -60,51 +61,53 @@ def check_tokenizers(config: Config, models: Mapping[str, ModelEntry]) -> None:
         raise ConfigError("\n".join(lines))
 
 
-def check(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime: Runtime) -> None:
+def check(model: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime: Runtime) -> None:
     """Check every prompt of the run, unless a note says that they passed.
 
-    `cell` is `Project.model_cell`'s, `entry` has the hub's commits, `wanted` is what
+    `model` is `Project.model_configs`', `entry` has the hub's commits, `wanted` is what
     `Project.wanted` gives. Raises `EngineError` with the first prompts that cannot be put to the
     model, and what to do.
     """
-    note = runtime.journal_dir / NOTES / f"{_key(cell, entry, wanted)}.json"
+    note = runtime.journal_dir / NOTES / f"{_key(model, entry, wanted)}.json"
     if note.is_file():
         return
     # Not all of them: a template that refuses a prompt takes its time.
-    found = list(islice(_problems(cell["key"], entry, wanted, runtime.root), SHOWN))
+    found = list(islice(_problems(model["key"], entry, wanted, runtime.root), SHOWN))
     if found:
         more = ["There may be more."] if len(found) == SHOWN else []
         raise EngineError("\n".join([*found, *more]))
     with suppress(GraceError, OSError):  # a note saves time, no more
-        write_json(note, {"model": cell["key"], "checked": environment.now(), "wanted": wanted})
+        write_json(note, {"model": model["key"], "checked": environment.now(), "wanted": wanted})
 
 
-def check_all(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime: Runtime) -> None:
+def check_all(model: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime: Runtime) -> None:
     """`check`, and whether the engine can run here and offers what the run needs.
 
     An endpoint of which experiment 2 is wanted is asked one query, the shortest, so that one
     that tells no log-probabilities is known before it is paid for answers. Raises `EngineError`.
     """
-    entry.engine_spec.preflight(cell["key"], entry, runtime)
+    entry.engine_spec.preflight(model["key"], entry, runtime)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
     entry = identity.pinned()
-    check(cell, entry, wanted, runtime)
+    check(model, entry, wanted, runtime)
     if entry.engine_spec.is_remote and "exp2" in wanted["experiments"]:
-        _probe(cell["key"], entry, wanted, runtime)
+        _probe(model["key"], entry, wanted, runtime)
 
 
-def _key(cell: Mapping[str, Any], entry: ModelEntry, wanted: Json) -> str:
+def _key(model: Mapping[str, Any], entry: ModelEntry, wanted: Json) -> str:
     """Digest of all that decides whether the prompts pass."""
     return digest(
         [
-            dict(cell),
-            # Commits of the hub, which a cell does not know.
+            dict(model),
+            # Commits of the hub, which it does not know.
             [entry.revision, entry.tokenizer_revision],
             {name: value for name, value in wanted.items() if name != "studies"},
-            modules.library(
-                "experiments/preflight.py",
-                "experiments/measurement.py",
-                "studies/asking.py",
+            joined_digest(
+                modules.library(
+                    "experiments/preflight.py",
+                    "experiments/measurement.py",
+                    "studies/asking.py",
+                )
             ),
             importlib.metadata.version("transformers"),
         ]
@@ -141,17 +144,17 @@ def _prompts(wanted: Json) -> Iterator[tuple[_Place, Any]]:
     """
     for name, path in wanted["stimuli"].items():
         study, seen = study_of_job(wanted["studies"][name]), set()
-        wordings = [study.wording(variant) for variant in wanted["variants"]]
+        variants = [study.wording(name) for name in wanted["variants"]]
         for index, trial in enumerate(read_trials(Path(path), study, wanted["limit"])):
-            for wording in wordings:
-                place = (study, wording.variant, Path(path), index)
+            for variant in variants:
+                place = (study, variant.variant, Path(path), index)
                 if "exp1" in wanted["experiments"]:
-                    messages = study.messages(trial, wording)
+                    messages = study.messages(trial, variant)
                     if (key := prompt_id([messages])) not in seen:
                         seen.add(key)
                         yield _Place(place[0], "exp1", *place[1:]), messages
                 if "exp2" in wanted["experiments"]:
-                    for query in study.queries(trial, wording):
+                    for query in study.queries(trial, variant):
                         if (key := query_key(query)) not in seen:
                             seen.add(key)
                             yield _Place(place[0], "exp2", *place[1:]), query
@@ -275,18 +278,18 @@ def _probe(model_key: str, entry: ModelEntry, wanted: Json, runtime: Runtime) ->
 def main() -> None:
     """Check models before any is asked, and say what is wrong with which.
 
-    Reads a JSON list on standard input: each model's `cell`, its `runtime` settings, and whether
-    its `engine` is to be checked, too.
+    Reads a JSON list on standard input: each `model` as `Project.model_configs` has it, its
+    `runtime` settings, and whether its `engine` is to be checked, too.
     """
     from grace.experiments.inference import runtime_of  # which checks with this module, too
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for told in json.load(sys.stdin):
-        cell, settings = told["cell"], told["runtime"]
+        model, settings = told["model"], told["runtime"]
         entry = ModelEntry.model_validate(settings["entry"])
         checking = check_all if told["engine"] else check
         try:
-            checking(cell, entry, settings["wanted"], runtime_of(settings))
+            checking(model, entry, settings["wanted"], runtime_of(settings))
         except GraceError as error:
             print(f"Before the first request: {error}", file=sys.stderr)
 

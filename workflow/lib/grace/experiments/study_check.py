@@ -183,7 +183,7 @@ def checked(project: Project) -> str:
         check_study(
             study,
             project.trials[name],
-            project.wordings[name],
+            project.variants[name],
             tokenizers,
             project.config.scoring.surface_forms,
         )

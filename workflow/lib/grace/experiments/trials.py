@@ -40,8 +40,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A trial under one wording, and its place in the order of asking."""
+class TrialPrompt:
+    """A trial under one variant, and its place in the order of asking."""
 
     position: int
     trial_index: int
@@ -49,13 +49,15 @@ class Asked:
     prompts: PromptSet
 
 
-def asked(run: Run, trials: Sequence[Trial], wordings: Sequence[PromptSet]) -> list[Asked]:
-    """Every trial under every wording, in the order asked; wordings of a trial stand together."""
+def trial_prompts(
+    run: Run, trials: Sequence[Trial], variants: Sequence[PromptSet]
+) -> list[TrialPrompt]:
+    """Every trial under every variant, in the order asked; variants of a trial stand together."""
     order = seeds.trial_order(run.seed, len(trials), run.shuffle)
-    pairs = [(index, wording) for index in order for wording in wordings]
+    pairs = [(index, variant) for index in order for variant in variants]
     return [
-        Asked(position, index, trials[index], wording)
-        for position, (index, wording) in enumerate(pairs)
+        TrialPrompt(position, index, trials[index], variant)
+        for position, (index, variant) in enumerate(pairs)
     ]
 
 
@@ -64,7 +66,7 @@ def prompt_id(messages: Sequence[Sequence[Mapping[str, str]]]) -> str:
     return digest([list(chat) for chat in messages])[:16]
 
 
-def opening(run: Run, item: Asked, started: str) -> dict[str, Any]:
+def record_header(run: Run, item: TrialPrompt, started: str) -> dict[str, Any]:
     """The fields that records of both experiments open with."""
     return {
         "model_key": run.model_key,

@@ -1,11 +1,13 @@
-"""What the answers of a model depend on, said once: for cells, journal keys, servers, provenance.
+"""What the answers of a model depend on, said once: for output configurations, journal
+keys, servers, provenance.
 
 Files count by content, wherever they lie. `grace.engines.spec.IDENTITY` is the list, of which each
 engine says what its answers depend on; `ModelIdentity` has its values for one model and gives each
-place the part that counts there. All of it is in cells and in the provenance.
+place the part that counts there. All of it is in output configurations and provenance.
 
 Not in the list, because they stand in every place by themselves: the messages and token ids that
-are asked, decoding options and seeds (cell, and the request's part of a journal key).
+are asked, decoding options and seeds (output configuration, and the request's part of a journal
+key).
 """
 
 from __future__ import annotations
@@ -45,19 +47,19 @@ class ModelIdentity:
         self._root = root
         self._contents = contents
 
-    def cell(self) -> dict[str, Any]:
+    def output_config(self) -> dict[str, Any]:
         """What of entry and files can change an answer, without a look at the hub."""
         entry = self._entry
-        cell = {**entry.model_dump(exclude=PLACEMENT), "weights": self._folder_digest(entry.name)}
+        config = {**entry.model_dump(exclude=PLACEMENT), "weights": self._folder_digest(entry.name)}
         if entry.tokenizer_revision is None:
-            del cell["tokenizer_revision"]
+            del config["tokenizer_revision"]
         tokenizer = self._folder_digest(entry.tokenizer)
         if tokenizer is not None:
-            cell["tokenizer_files"] = tokenizer
+            config["tokenizer_files"] = tokenizer
         if entry.engine_spec.runs_server:
             # Any of vLLM's arguments may change what it computes, as `--kv-cache-dtype` does.
-            cell["server_arguments"] = self._arguments
-        return cell
+            config["server_arguments"] = self._arguments
+        return config
 
     def answers(self, experiment: str, version: str | None) -> dict[str, Any]:
         """What an answer depends on beside the request: the journal's part of it.
@@ -147,14 +149,14 @@ class ModelIdentity:
             return {}
         return hub.files(self.model["hub"], self.model["commit"], self._contents)
 
-    def check_unchanged(self, cell: dict[str, Any], since: str) -> None:
-        """Raise `ConfigError` where the entry or the files are not what a cell says."""
-        found = self.cell()
-        changed = sorted(name for name in found if found[name] != cell.get(name))
+    def check_unchanged(self, planned: dict[str, Any], since: str) -> None:
+        """Raise `ConfigError` where the entry or the files are not what was planned with."""
+        found = self.output_config()
+        changed = sorted(name for name in found if found[name] != planned.get(name))
         if changed:
             raise ConfigError(
-                f"model '{cell['key']}': its {', '.join(changed)} changed {since}, so its answers"
-                " could be those of another model. Run the same command again."
+                f"model '{planned['key']}': its {', '.join(changed)} changed {since}, so its"
+                " answers could be those of another model. Run the same command again."
             )
 
     def _folder(self, name: str | None) -> Path | None:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 
-from grace.digests import LIBRARY
+from grace.source_code import LIBRARY
 
 #: What `strftime_now` tells: the date that Llama's templates write where they are given none.
 TEMPLATE_DATE = date(2024, 7, 26)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from grace.cluster.placement import QUANTISED_BYTES
+from grace.cluster.plan.placement import QUANTISED_BYTES
 from grace.errors import EngineError
 from grace.models.chat import model_source
 from grace.models.files import SAFE_WEIGHTS, only_pickled, why_refused

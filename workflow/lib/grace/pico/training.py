@@ -304,7 +304,7 @@ def draw_trees(
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Trees as tensors.
 
     Predictions are read at (`rows`, `columns`). The wish at read `reads[i]` gives the token
@@ -332,7 +332,7 @@ def _shared(tree: Tree) -> int:
     return shortest
 
 
-def collate(trees: Sequence[Tree]) -> Batch:
+def collate(trees: Sequence[Tree]) -> TrainingBatch:
     """Lay trees out side by side: trunk first, then its branches one after the other."""
     ids: list[list[int]] = []
     positions: list[list[int]] = []
@@ -368,7 +368,7 @@ def collate(trees: Sequence[Tree]) -> Batch:
     wishes = [
         (read, token, p) for read, (_, _, target) in enumerate(reads) for token, p in target.items()
     ]
-    return Batch(
+    return TrainingBatch(
         input_ids=input_ids,
         position_ids=position_ids,
         mask=mask,
@@ -384,7 +384,7 @@ def collate(trees: Sequence[Tree]) -> Batch:
 # The loop
 
 
-def divergence(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+def divergence(model: LlamaForCausalLM, batch: TrainingBatch) -> torch.Tensor:
     """Kullback-Leibler divergence of model from simulator, in nats per answer.
 
     Summed over an answer's tokens, it is the divergence of the answers' distributions, as far as

@@ -32,7 +32,7 @@ def check_prompts(
     study: StudyDesign,
     experiments: Sequence[str],
     trials: Sequence[Trial],
-    wordings: Mapping[str, PromptSet],
+    variants: Mapping[str, PromptSet],
 ) -> None:
     """Render what every trial asks in every variant.
 
@@ -42,7 +42,7 @@ def check_prompts(
     """
     for experiment in experiments:
         found: dict[str, str] = {}
-        for variant, prompts in wordings.items():
+        for variant, prompts in variants.items():
             asked = []
             for index, trial in enumerate(trials):
                 try:
@@ -56,7 +56,7 @@ def check_prompts(
                         f" for one trial ({_place(stimuli, study, index)}). Put into the template"
                         " what tells them apart, such as {{ state }}."
                     )
-                if len(wordings) > 1:
+                if len(variants) > 1:
                     asked.append(digest(messages))
             found[variant] = digest(asked)
         for one, other in combinations(found, 2):

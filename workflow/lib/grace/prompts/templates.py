@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from grace.errors import ConfigError
+from grace.foreign_text import NotUtf8Error, decoded
 from grace.prompts.plain_text import is_blank, known_control_token, unusable_character
 
 #: Bytes of a template's file; iterations and included files of a render; characters of a text.
@@ -262,13 +263,9 @@ class _Folder(jinja2.BaseLoader):
                 f" {MOST_BYTES:,}. Put what differs between trials into the stimuli."
             )
         try:
-            text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-        except UnicodeDecodeError as error:
-            line = data[: error.start].count(b"\n") + 1
-            raise ConfigError(
-                f"{path}, line {line}: not UTF-8 (byte 0x{data[error.start]:02x}). Save the file as"
-                " UTF-8."
-            ) from None
+            text = decoded(data).replace("\r\n", "\n").replace("\r", "\n")
+        except NotUtf8Error as error:
+            raise ConfigError(f"{path}, {error}. Save the file as UTF-8.") from None
         for number, line_text in enumerate(text.split("\n"), start=1):
             character, token = unusable_character(line_text), known_control_token(line_text)
             if character is not None:

@@ -1,4 +1,4 @@
-"""Prompt wordings: Jinja2 templates in config/prompts/<variant>/.
+"""Prompt variants: Jinja2 templates in config/prompts/<variant>/.
 
 A template renders to the one user message of a chat. Templates may include others; names that
 start with an underscore are only included. What they may hold is in `grace.prompts.templates`.

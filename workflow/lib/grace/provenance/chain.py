@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from grace.contents import Contents
-from grace.digests import file_digest, source_digest
+from grace.digests import file_digest
 from grace.errors import EngineError, RecordError
 from grace.models import hub
 from grace.places import located
 from grace.provenance.journal_check import Answers, comparable, differences
 from grace.provenance.record import FORMAT
 from grace.provenance.sidecars import FOLDER, read_sidecar, record_digest, sidecar
+from grace.source_code import LIBRARY_PATH, SourceFile, joined_digest, read_source
 
 #: Whether an archive need not hold a file of a record, by its name there.
 LeftOut = Callable[[str, Mapping[str, Any]], bool]
-State = Literal["intact", "changed since", "made by other code", "of unknown origin"]
+LinkState = Literal["intact", "changed since", "made by other code", "of unknown origin"]
 #: Folders of a results folder whose files are about a run, not made from it.
 ASIDE = ("logs", "benchmarks")
 #: What Snakemake itself writes where the README says so, and what git brings.
@@ -39,7 +41,7 @@ WRITERS = (
 class Link:
     """Where a chain breaks: a file, and what is wrong with it."""
 
-    state: State
+    state: LinkState
     file: Path
     why: str
 
@@ -65,7 +67,7 @@ class Chain:
         self._links: dict[Path, Link | None] = {}
         self._records: dict[Path, dict[str, Any] | RecordError | None] = {}
         self._digests: dict[Path, str | None] = {}
-        self._sources: dict[str, str | None] = {}
+        self._sources: dict[str, SourceFile | None] = {}
         self._hub: dict[tuple[str, str | None], dict[str, str] | str] = {}
 
     def record(self, file: Path) -> dict[str, Any] | None:
@@ -176,10 +178,7 @@ class Chain:
             yield from self._differs_from_hub(model)
         for name, path in results:
             yield from self._other_record(file, record, name, path)
-        for name, expected in record["code"].items():
-            found = None if self._left_out and _leads_out(name) else self._source(name)
-            if found != expected:
-                yield Link("made by other code", file, f"{name} {_digests(expected, found)}")
+        yield from self._other_code(file, record)
         if record["format"] < FORMAT and any((self._root / writer).is_file() for writer in WRITERS):
             yield Link(
                 "of unknown origin", file, f"its record has the older format {record['format']}, in"
@@ -194,6 +193,25 @@ class Chain:
         yield from self._differs(file, record["sha256"], f"when it was made{whole}")
         yield from self._other_siblings(file, record, then, now)
         yield from self._other_answers(file, record, then)
+
+    def _other_code(self, file: Path, record: dict[str, Any]) -> Iterator[Link]:
+        """Code counts by content: of a file that is gone, one of another name may hold it."""
+        found: dict[str, SourceFile] = {}
+        for name, expected in record["code"].items():
+            here = None if self._left_out and _leads_out(name) else self._source(name)
+            if here is None and expected in self._by_digest:
+                name, here = self._by_digest[expected]
+            if here is None or here.digest != expected:
+                digests = _digests(expected, here.digest if here else None)
+                yield Link("made by other code", file, f"{name} {digests}")
+                return
+            found[name] = here
+        joined = joined_digest(found)
+        if (expected := record.get("code_digest", joined)) != joined:
+            why = (
+                f"the code, in what its files import from each other, {_digests(expected, joined)}"
+            )
+            yield Link("made by other code", file, why)
 
     def _may_be_missing(self, name: str, record: dict[str, Any]) -> bool:
         if self._left_out is None:
@@ -309,13 +327,22 @@ class Chain:
         """A file that results were made from; in an archive, which is whole, its own alone."""
         return self._root / name if self._left_out else located(name, self._root)
 
-    def _source(self, name: str) -> str | None:
+    def _source(self, name: str) -> SourceFile | None:
         if name not in self._sources:
             try:
-                self._sources[name] = source_digest(self._root / name)
+                path = self._root / name
+                self._sources[name] = read_source(path, self._root / LIBRARY_PATH)
             except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
                 self._sources[name] = None
         return self._sources[name]
+
+    @cached_property
+    def _by_digest(self) -> dict[str, tuple[str, SourceFile]]:
+        """All files that may be behind a result, by digest; read where one is not in its place."""
+        paths = [*(self._root / "scripts").rglob("*.*"), *(self._root / LIBRARY_PATH).rglob("*.py")]
+        names = [path.relative_to(self._root).as_posix() for path in sorted(paths)]
+        found = [(name, self._source(name)) for name in names]
+        return {source.digest: (name, source) for name, source in found if source is not None}
 
 
 #: What a record says of its own file alone.

@@ -103,10 +103,9 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
     `runs` maps labels such as `study1_exp1` to the content of their provenance files.
     """
     model = plan["model"]
-    forms = [
-        run["cell"]["surface_forms"] for run in runs.values() if "surface_forms" in run["cell"]
-    ]
-    decoding = [run["cell"]["decoding"] for run in runs.values() if "decoding" in run["cell"]]
+    configs = {label: _output_config(run) for label, run in runs.items()}
+    forms = [one["surface_forms"] for one in configs.values() if "surface_forms" in one]
+    decoding = [one["decoding"] for one in configs.values() if "decoding" in one]
     facts = {label: _run(run) for label, run in runs.items()}
     jobs = [job for run in facts.values() for job in run.answered_by]
     deployments = [job.deployment_info for job in jobs]
@@ -144,8 +143,8 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
             "tensor_parallel_size": deployment.tensor_parallel_size,
             "dtype": model["dtype"],
             "quantization": model["quantization"],
-            "prompts": {label: run["cell"]["prompts"] for label, run in runs.items()},
-            "trials": {label: run["cell"]["limit"] for label, run in runs.items()},
+            "prompts": {label: one["prompts"] for label, one in configs.items()},
+            "trials": {label: one["limit"] for label, one in configs.items()},
         },
         git_commit=shared([job.commit for job in jobs]) if jobs else plan["commit"],
         git_dirty=shared([job.dirty for job in jobs]) if jobs else plan["dirty"],
@@ -157,6 +156,12 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
         },
         runs=facts,
     ).model_dump()
+
+
+def _output_config(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The run's part of the configuration; older runs call it a cell."""
+    config: Mapping[str, Any] = run["output_config"] if "output_config" in run else run["cell"]
+    return config
 
 
 def _commit(run: Mapping[str, Any]) -> str | None:
@@ -172,7 +177,7 @@ def shared(values: Iterable[Any]) -> Any:
 
 
 def _run(run: Mapping[str, Any]) -> RunFacts:
-    cell = run["cell"]
+    config = _output_config(run)
     # Where every request failed no job gave an answer; then it is the last that tried.
     jobs = [job for job in run.get("answers") or [] if job["answers"]] or [
         {**run, "answers": 0, "session": None}
@@ -181,7 +186,7 @@ def _run(run: Mapping[str, Any]) -> RunFacts:
         **{key: run[key] for key in ("started", "completed", "requests", "code")},
         commit=run["commit"],
         dirty=run["dirty"],
-        temperature=cell["decoding"]["temperature"] if "decoding" in cell else 1.0,
+        temperature=config["decoding"]["temperature"] if "decoding" in config else 1.0,
         answered_by=[_answered_by(job) for job in jobs],
     )
 

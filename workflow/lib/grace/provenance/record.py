@@ -28,8 +28,8 @@ _DIGEST = re.compile(rb'\{\s*"digest": "([0-9a-f]{64})"')
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: Of a model's files over 64 MiB records of format 1 hold the size instead.
-Stamp = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|[0-9]+ bytes)$")]
-Name = Annotated[str, Field(min_length=1)]
+FileStamp = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|[0-9]+ bytes)$")]
+NonEmpty = Annotated[str, Field(min_length=1)]
 #: R's numbers have no kind; it writes NA where it does not know.
 Count = Annotated[int, Field(ge=0, strict=False)]
 #: In UTC, to the millisecond.
@@ -45,7 +45,7 @@ class Machine(BaseModel):
 
     node: str | None
     pod: str | None
-    platform: Name
+    platform: NonEmpty
     cpus: Count | Literal["NA"] | None
 
 
@@ -54,30 +54,30 @@ class Model(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    name: Name
+    name: NonEmpty
     revision: str | None = None
-    files: dict[Name, str] | None = None
+    files: dict[NonEmpty, str] | None = None
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     #: The results folder, as the run's config names it; `path` begins with it.
-    results: Name
-    path: Name
+    results: NonEmpty
+    path: NonEmpty
     sha256: Sha256
     bytes: Count
-    rule: Name
-    wildcards: dict[Name, str]
+    rule: NonEmpty
+    wildcards: dict[NonEmpty, str]
     started: Time
     completed: Time
-    inputs: dict[Name, Sha256]
-    code: Annotated[dict[Name, Sha256], Field(min_length=1)]
+    inputs: dict[NonEmpty, Sha256]
+    code: Annotated[dict[NonEmpty, Sha256], Field(min_length=1)]
     settings: dict[str, Any]
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")] | None
     dirty: bool | None
     hardware: Machine
-    versions: Annotated[dict[Name, str | None], Field(min_length=1)]
+    versions: Annotated[dict[NonEmpty, str | None], Field(min_length=1)]
     #: Of the answers of models only.
     model: Model | None = None
     tokenizer: dict[str, Any] | None = None
@@ -98,13 +98,15 @@ class ProvenanceRecord(_Record):
     digest: Sha256
     format: Literal[2]
     #: Digests of the records of those inputs that have one.
-    input_records: dict[Name, Sha256]
+    input_records: dict[NonEmpty, Sha256]
     #: What the same job made, too.
-    made_with: dict[Name, Sha256]
+    made_with: dict[NonEmpty, Sha256]
     identity: dict[str, Any] | None = None
+    #: Of `code` and of what its files import from each other; not of names and places. Python's.
+    code_digest: Sha256 | None = None
     #: What became of control tokens in the text of questions.
-    control_tokens: dict[Name, str] | None = None
-    files: dict[Name, Sha256] | None = None
+    control_tokens: dict[NonEmpty, str] | None = None
+    files: dict[NonEmpty, Sha256] | None = None
 
     @model_validator(mode="after")
     def _known_inputs(self) -> Self:
@@ -118,8 +120,8 @@ class OlderRecord(_Record):
     """The same in format 1, which neither guards itself nor names its inputs' records."""
 
     format: Literal[1]
-    made_with: list[Name]
-    files: dict[Name, Stamp] | None = None
+    made_with: list[NonEmpty]
+    files: dict[NonEmpty, FileStamp] | None = None
 
 
 def record_text(facts: dict[str, Any]) -> str:

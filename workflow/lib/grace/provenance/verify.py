@@ -14,7 +14,7 @@ from pathlib import Path
 
 from grace.errors import GraceError, JournalError, RecordError
 from grace.journal.store import explained
-from grace.provenance.chain import Chain, Link, State, from_here, results_in
+from grace.provenance.chain import Chain, Link, LinkState, from_here, results_in
 from grace.provenance.journal_check import Answers
 from grace.provenance.record import FORMAT
 from grace.provenance.sidecars import read_sidecar, record_digest
@@ -82,7 +82,7 @@ def summary(verdicts: Mapping[Path, Link | None], *, every: bool = False) -> str
     lines = []
     if every:
         lines += [f"{file}: {link.state if link else 'intact'}" for file, link in verdicts.items()]
-    spoilt: dict[tuple[State, str], list[tuple[Path, Link]]] = {}
+    spoilt: dict[tuple[LinkState, str], list[tuple[Path, Link]]] = {}
     for file, link in verdicts.items():
         if link:
             spoilt.setdefault((link.state, link.why), []).append((file, link))

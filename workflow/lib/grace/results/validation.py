@@ -312,24 +312,25 @@ def study_checks(
     study: Study,
     answers: pd.DataFrame | None,
     measured: pd.DataFrame | None,
-    cell: Mapping[str, Any],
+    *,
+    trials: int,
+    thresholds: Thresholds,
+    answers_as: str | None,
+    decoding: GenerationConfig | None,
 ) -> list[Check]:
     """All checks on a study's structured and probability tables of one replication.
 
-    `cell` holds the settings that they depend on, as `Project.validation_cell`
-    gives them, but `trials` is their number.
+    `trials` counts a trial once for each variant; `answers_as` is how a server names the model.
     """
-    thresholds = Thresholds.model_validate(cell["thresholds"])
-    expected = cell["trials"] * len(cell["variants"])
     checks: list[Check] = []
     if answers is not None:
-        checks += check_structured(answers, study, expected, thresholds)
-        checks += check_models(answers, study, "exp1", cell["answers_as"])
-        decoding = GenerationConfig.model_validate(cell["decoding"])
+        assert decoding is not None
+        checks += check_structured(answers, study, trials, thresholds)
+        checks += check_models(answers, study, "exp1", answers_as)
         checks += check_draws(answers, measured, study, decoding)
     if measured is not None:
-        checks += check_probabilities(measured, study, expected, thresholds)
-        checks += check_models(measured, study, "exp2", cell["answers_as"])
+        checks += check_probabilities(measured, study, trials, thresholds)
+        checks += check_models(measured, study, "exp2", answers_as)
     return checks
 
 

@@ -21,9 +21,9 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from grace.digests import LIBRARY
 from grace.errors import ConfigError
 from grace.results.validation import Report
+from grace.source_code import LIBRARY
 
 #: Environment variable that says what has failed before, for the run that goes on and its pods.
 VARIABLE = "GRACE_FAILED"

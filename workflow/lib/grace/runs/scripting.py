@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from grace import modules
-from grace.digests import LIBRARY, digest
 from grace.errors import GraceError, RecordError
 from grace.foreign_text import for_log
 from grace.provenance import environment, sidecars
 from grace.settings.config import Config
+from grace.source_code import LIBRARY, SourceFile, joined_digest
 
-#: Params that are no part of what made an output: `code` is recorded on its own, and `runtime`
-#: cannot change a byte.
-NOT_SETTINGS = ("code", "runtime")
+#: Params that are no part of what made an output: `code` and `sources` are recorded on their own,
+#: and `runtime` cannot change a byte.
+NOT_SETTINGS = ("code", "sources", "runtime")
 DEFAULT_RESULTS = Config.model_fields["results"].default
 FORMAT, TIME = "%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"
 
@@ -77,6 +77,7 @@ def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
     results = str(snakemake.config.get("results", DEFAULT_RESULTS))
     root = Path(script).resolve().parents[1]
     with logged(snakemake.log[0]):
+        code = _sources(root, snakemake.params.sources)
         outputs = list(dict.fromkeys(str(path) for path in snakemake.output))
         sidecars.forget(outputs)
         inputs = sidecars.input_digests(map(str, snakemake.input), results)
@@ -86,7 +87,8 @@ def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
             "started": environment.now(),
             "inputs": inputs,
             "input_records": sidecars.input_records(inputs),
-            "code": _sources(root, snakemake.params.code),
+            "code": {path: source.digest for path, source in code.items()},
+            "code_digest": joined_digest(code),
             **environment.git_state(root),
             "settings": {
                 name: value for name, value in snakemake.params.items() if name not in NOT_SETTINGS
@@ -103,14 +105,14 @@ def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
         sidecars.write_sidecars(outputs, results, facts)
 
 
-def _sources(root: Path, code: modules.Code) -> dict[str, str]:
-    """Digests of the scripts and modules behind a job, as it runs them.
+def _sources(root: Path, code: modules.Code) -> dict[str, SourceFile]:
+    """The scripts and modules behind a job, as it runs them.
 
     Raises `RecordError` where they are not those that the job was planned with, and recorded by
     Snakemake: edited since, or of another checkout.
     """
     found = modules.sources(root, code["scripts"], code["modules"])
-    if digest(found) != code["digest"]:
+    if joined_digest(found) != code["digest"]:
         raise RecordError(
             f"the code in {root / 'scripts'} or {LIBRARY} is not what this run was planned with."
             " If it was edited while the workflow ran, run the same command again. If this project"

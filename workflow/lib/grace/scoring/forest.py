@@ -21,7 +21,7 @@ from grace.scoring.joining import common_prefix
 Result = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
 
 
-class Query(Protocol):
+class TokenQuery(Protocol):
     """What is read after one prompt. None of the sequences is empty."""
 
     @property
@@ -161,7 +161,7 @@ class _Grower:
     def read(self, node: int, token: int) -> int:
         return self.reads.setdefault(Read(node, token), len(self.reads))
 
-    def query(self, query: Query) -> tuple[Along, ...]:
+    def query(self, query: TokenQuery) -> tuple[Along, ...]:
         # What it shares with the query before has its nodes.
         shared = common_prefix(self._prompt, query.prompt_token_ids)
         del self._path[shared:]
@@ -230,7 +230,7 @@ class _Grower:
         return depths, enters, [enter + size for enter, size in zip(enters, sizes, strict=True)]
 
 
-def plant(queries: Sequence[Query]) -> Forest:
+def plant(queries: Sequence[TokenQuery]) -> Forest:
     """The forest of some queries, usually those of one trial."""
     grower = _Grower()
     found = tuple(grower.query(query) for query in queries)
@@ -252,7 +252,7 @@ def plant(queries: Sequence[Query]) -> Forest:
     )
 
 
-def distinct_prefixes(queries: Sequence[Query]) -> int:
+def distinct_prefixes(queries: Sequence[TokenQuery]) -> int:
     """The size of their forest, without planting it: the fewest tokens that must be read."""
     texts = sorted(
         query.prompt_token_ids + continuation
@@ -263,7 +263,7 @@ def distinct_prefixes(queries: Sequence[Query]) -> int:
     return sum(len(text) - common_prefix(before, text) for text, before in pairs)
 
 
-def tokens_one_by_one(queries: Sequence[Query]) -> int:
+def tokens_one_by_one(queries: Sequence[TokenQuery]) -> int:
     """Tokens that one pass for every continuation would read."""
     return sum(
         len(query.prompt_token_ids) + len(continuation)

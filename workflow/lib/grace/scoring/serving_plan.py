@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from grace.scoring.forest import Query
+from grace.scoring.forest import TokenQuery
 
 BLOCK = 16
 """Tokens in a block of vLLM's cache on accelerators, unless it is told otherwise."""
@@ -41,7 +41,7 @@ class TextRead:
     rows: tuple[tuple[int, ...], ...]
 
 
-def nodes(queries: Sequence[Query]) -> dict[Context, set[int]]:
+def nodes(queries: Sequence[TokenQuery]) -> dict[Context, set[int]]:
     """The token ids to read after each context: children, and terminators at ends."""
     wanted: dict[Context, set[int]] = {}
     for query in queries:
@@ -54,14 +54,14 @@ def nodes(queries: Sequence[Query]) -> dict[Context, set[int]]:
     return wanted
 
 
-def node_stages(queries: Sequence[Query]) -> list[list[Context]]:
+def node_stages(queries: Sequence[TokenQuery]) -> list[list[Context]]:
     """Every context of `nodes` once: the first prompt's end, the other prompts' ends, the rest."""
     first, *others = dict.fromkeys(query.prompt_token_ids for query in queries)
     ends = {first, *others}
     return [[first], others, [context for context in nodes(queries) if context not in ends]]
 
 
-def text_stages(queries: Sequence[Query]) -> list[list[TextRead]]:
+def text_stages(queries: Sequence[TokenQuery]) -> list[list[TextRead]]:
     """The longest texts: one, another one for each other prompt, the rest.
 
     A context that several texts begin with is read in the first of them. So the cache never holds
@@ -120,13 +120,13 @@ class PrefixCache:
         return len(prompt) - known
 
 
-def forwards_by_nodes(queries: Sequence[Query], block: int = BLOCK) -> int:
+def forwards_by_nodes(queries: Sequence[TokenQuery], block: int = BLOCK) -> int:
     """Token-forwards of a trial that is asked by nodes, on an empty cache."""
     cache = PrefixCache(block)
     return sum(cache.forwards(context) for stage in node_stages(queries) for context in stage)
 
 
-def forwards_by_texts(queries: Sequence[Query], block: int = BLOCK) -> int:
+def forwards_by_texts(queries: Sequence[TokenQuery], block: int = BLOCK) -> int:
     """Token-forwards of a trial that is asked by texts, on an empty cache."""
     cache = PrefixCache(block)
     return sum(cache.forwards(read.text) for stage in text_stages(queries) for read in stage)

@@ -19,8 +19,8 @@ from grace.errors import EngineError
 from grace.runs import startup
 from grace.runs.process_id import ProcessId
 from grace.serving.processes import last_lines, poll
-from grace.serving.rundir import Lock, RunDir, State, port_owner
-from grace.serving.spec import HOST, ServerSpec, Task
+from grace.serving.rundir import Lock, RunDir, ServerState, port_owner
+from grace.serving.spec import HOST, ServerSpec, SupervisorTask
 
 PROGRESS_S = 5.0
 """Seconds between two log lines while a server starts."""
@@ -86,7 +86,7 @@ class Lease:
                 )
             time.sleep(_POLL_S)
 
-    def _state(self) -> State | None:
+    def _state(self) -> ServerState | None:
         """The state as far as it is news: of a living supervisor, or a failure since we came."""
         state = self._run_dir.read_state()
         if state is None or state.supervisor.alive():
@@ -94,7 +94,7 @@ class Lease:
         new = self._old_state is None or state.supervisor != self._old_state.supervisor
         return state if state.phase == "failed" and new else None
 
-    def _needs_supervisor(self, state: State | None) -> bool:
+    def _needs_supervisor(self, state: ServerState | None) -> bool:
         if state is not None or self._run_dir.supervised():
             return False
         return self._supervisor is None or self._supervisor.poll() is not None
@@ -106,7 +106,7 @@ class Lease:
             require_free_port(self._spec.port, self._run_dir.path.parent)
         self._own_log_file.parent.mkdir(parents=True, exist_ok=True)
         logger.info("%s: starting its server; log: %s", self._spec.name, self._own_log_file)
-        task = Task(
+        task = SupervisorTask(
             run_dir=str(self._run_dir.path),
             name=self._spec.name,
             command=list(self._spec.command),

@@ -29,7 +29,7 @@ Phase = Literal["starting", "ready", "stopping", "failed"]
 
 
 @dataclass(frozen=True)
-class State:
+class ServerState:
     """What a supervisor says of its server; true for as long as that supervisor lives."""
 
     supervisor: ProcessId
@@ -142,15 +142,15 @@ class RunDir:
         """Whether a supervisor lives."""
         return _held(self.path / "supervisor.lock")
 
-    def read_state(self) -> State | None:
+    def read_state(self) -> ServerState | None:
         """The last state written; it may be a dead supervisor's."""
         try:
             values = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
-            return State(**{**values, "supervisor": ProcessId(**values["supervisor"])})
+            return ServerState(**{**values, "supervisor": ProcessId(**values["supervisor"])})
         except (FileNotFoundError, KeyError, ValueError, TypeError):
             return None
 
-    def write_state(self, state: State) -> None:
+    def write_state(self, state: ServerState) -> None:
         write_atomically(self.path / "state.json", json.dumps(asdict(state), indent=1))
 
     # --- eviction

@@ -38,7 +38,7 @@ class ServerSpec:
 
 
 @dataclass(frozen=True)
-class Task:
+class SupervisorTask:
     """What the first holder asks of a supervisor; paths are absolute, times in seconds."""
 
     run_dir: str
@@ -54,6 +54,6 @@ class Task:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Task:
+    def from_json(cls, text: str) -> SupervisorTask:
         values = json.loads(text)
         return cls(**{**values, "workflow": ProcessId(**values["workflow"])})

@@ -1,9 +1,9 @@
 """The supervisor of one model server: starts it, restarts it once, stops it when unused.
 
-`python -m grace.serving.supervisor` reads a JSON `Task` from standard input. It runs in a process
-session of its own, so that neither Ctrl-C nor the end of the job that started it takes the server
-away from other holders. The server itself is the child of a warden (see `warden`); supervisor and
-warden each clean up when the other is killed.
+`python -m grace.serving.supervisor` reads a JSON `SupervisorTask` from standard input. It runs in a
+process session of its own, so that neither Ctrl-C nor the end of the job that started it takes the
+server away from other holders. The server itself is the child of a warden (see `warden`);
+supervisor and warden each clean up when the other is killed.
 
 The server stops
 
@@ -30,8 +30,8 @@ import psutil
 
 from grace.runs.process_id import ProcessId
 from grace.serving.processes import adopt_orphans, last_lines, poll, sweep
-from grace.serving.rundir import RunDir, State
-from grace.serving.spec import HOST, Task
+from grace.serving.rundir import RunDir, ServerState
+from grace.serving.spec import HOST, SupervisorTask
 
 RESTARTS = 1
 """How often a server that was ready and died, or was killed while starting, is started again."""
@@ -57,7 +57,7 @@ class _Died(Exception):
 class Supervisor:
     """One run of a supervisor; `run` returns when the server is gone."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: SupervisorTask) -> None:
         self._task = task
         self._run_dir = RunDir(Path(task.run_dir))
         self._log_file = Path(task.log_file)
@@ -66,7 +66,7 @@ class Supervisor:
         self._signalled = False
         self._warden: subprocess.Popen[bytes] | None = None
         self._first_death = ""
-        self._state = State(ProcessId.of(psutil.Process()), "starting", task.log_file)
+        self._state = ServerState(ProcessId.of(psutil.Process()), "starting", task.log_file)
 
     def run(self) -> None:
         """Serve until there is no need; does nothing where another supervisor is at work."""
@@ -226,7 +226,7 @@ def _healthy(port: int) -> bool:
 
 def main() -> None:
     """Read the task from standard input and supervise."""
-    Supervisor(Task.from_json(sys.stdin.read())).run()
+    Supervisor(SupervisorTask.from_json(sys.stdin.read())).run()
 
 
 if __name__ == "__main__":

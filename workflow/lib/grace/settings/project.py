@@ -1,9 +1,6 @@
-"""A project as the workflow sees it: config, models, wordings, and what each output depends on.
+"""A project as the workflow sees it: config, models, variants, trials, and the checks on them.
 
-A *cell* is a dict with exactly the configuration that can change the bytes of one job's output;
-`*_code` is a digest of the library modules that can, with their names (`grace.modules`). Snakemake
-records both as params, so that only what they change is stale. Paths, speed and placement are not
-in them.
+What each output depends on of it is in `grace.settings.outputs`.
 """
 
 from __future__ import annotations
@@ -14,46 +11,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from grace import modules, seeds
-from grace.cluster import placement
-from grace.cluster.placement import Placement
-from grace.cluster.settings import Cluster, load_clusters, select_cluster
+from grace.cluster.plan import placement
+from grace.cluster.plan.placement import Placement
+from grace.cluster.plan.settings import Cluster, load_clusters, select_cluster
 from grace.contents import Contents
-from grace.digests import digest, file_digest, script_imports, source_digest
+from grace.digests import digest
 from grace.errors import ConfigError
 from grace.experiments.preflight import check_tokenizers
 from grace.models.files import check_is_model, with_plain_folders
 from grace.models.identity import PLACEMENT, ModelIdentity
-from grace.modules import Code
 from grace.pico.origin import origin
-from grace.pico.settings import TRAINED_ON, Settings
 from grace.places import input_name, located, rule_input
 from grace.prompts.checks import check_prompts
 from grace.prompts.variants import PromptSet
 from grace.runs.continuation import Failure, Replication, from_environment
-from grace.settings.config import (
-    Config,
-    ModelEntry,
-    check_lengths,
-    load_config,
-    load_models,
-    select_models,
-)
+from grace.settings.config import Config, ModelEntry
 from grace.settings.fields import folder
 from grace.settings.folders import check_places
-from grace.studies.catalogue import bundled, check_run, load_studies
+from grace.settings.loading import check_lengths, load_config, load_models, select_models
+from grace.studies.catalogue import check_run, load_studies
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
-from grace.studies.theory import (
-    check_people,
-    reference_depends_on,
-    reference_inputs,
-    theory_file,
-)
 from grace.studies.trials import Trial
 
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
-MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster", "name"}
+MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster"}
 
 #: What a pod is told: the tag of its GPUs, and the folder of the journal.
 TAG_VARIABLE, JOURNAL_VARIABLE = "GRACE_GPU_TAG", "GRACE_JOURNAL_DIR"
@@ -86,8 +68,8 @@ class Project:
         #: The configured studies by name, in the config's order.
         self.studies: dict[str, Study] = load_studies(config.studies, root, Path.cwd())
         check_run(self.studies, config, root)
-        #: By study and variant.
-        self.wordings: dict[str, dict[str, PromptSet]] = {
+        #: By study and name.
+        self.variants: dict[str, dict[str, PromptSet]] = {
             name: {variant: study.wording(variant) for variant in config.variants}
             for name, study in self.studies.items()
         }
@@ -193,13 +175,12 @@ class Project:
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():
-            check_people(self.studies[study], trials)
             check_prompts(
                 Path(self.stimuli_path(study)),
                 self.studies[study],
                 self.asked[study],
                 trials,
-                self.wordings[study],
+                self.variants[study],
             )
 
     @cached_property
@@ -207,8 +188,8 @@ class Project:
         """Digest of the templates behind each experiment's prompts, by label and variant."""
         return {
             f"{name}_{experiment}": {
-                variant: wording.digest(study.templates[experiment])
-                for variant, wording in self.wordings[name].items()
+                variant: prompts.digest(study.templates[experiment])
+                for variant, prompts in self.variants[name].items()
             }
             for name, study in self.studies.items()
             for experiment in self.asked[name]
@@ -238,113 +219,22 @@ class Project:
     def study_jobs(self) -> dict[str, dict[str, str]]:
         """What jobs are told of each study: where it lies, and the digest of what it declares."""
         return {
-            name: {
-                "folder": str(study.folder),
-                "digest": study.digest,
-                "root": str(study.root or ""),
-            }
+            name: {"folder": str(study.folder), "digest": study.digest}
             for name, study in self.studies.items()
         }
 
     @cached_property
-    def model_cells(self) -> dict[str, dict[str, Any]]:
+    def model_configs(self) -> dict[str, dict[str, Any]]:
         """What of each model's entry, and of its files if local, can change an answer."""
         contents = Contents(Path(self.config.journal_dir))
         arguments = self.config.serving.extra_args
         return {
-            key: {"key": key, **ModelIdentity(entry, arguments, self.root, contents).cell()}
+            key: {
+                "key": key,
+                **ModelIdentity(entry, arguments, self.root, contents).output_config(),
+            }
             for key, entry in self.models.items()
         }
-
-    def plan_cell(self, model: str, replication: int) -> dict[str, Any]:
-        """What a plan depends on.
-
-        Every experiment of the replication depends on its plan, so only what makes all of them
-        stale belongs here: no prompts, no decoding options.
-        """
-        return {
-            "model": self.model_cells[model],
-            "replication": replication,
-            # Not the experiments' own: another study would make all of them stale.
-            "seeds": {"base_seed": seeds.replication_seed(self.config.base_seed, replication)},
-            "shuffle": self.config.shuffle,
-        }
-
-    def experiment_cell(
-        self, model: str, replication: int, study: str, experiment: str
-    ) -> dict[str, Any]:
-        """What one experiment's records depend on."""
-        config = self.config
-        cell: dict[str, Any] = {
-            "model": self.model_cells[model],
-            "study": study,
-            "experiment": experiment,
-            "replication": replication,
-            "base_seed": config.base_seed,
-            "seed_offset": self.studies[study].seed_offset(experiment),
-            "shuffle": config.shuffle,
-            # As many as there are: a limit beyond the last trial changes nothing.
-            "limit": len(self.trials[study]),
-            "stimuli": self.stimuli_digests[study],
-            "prompts": self.prompt_digests[f"{study}_{experiment}"],
-            "asks": self.studies[study].asking_digest(experiment),
-        }
-        if experiment == "exp1":
-            cell["decoding"] = config.generation.model_dump()
-        else:
-            cell["surface_forms"] = list(config.scoring.surface_forms)
-        return cell
-
-    def experiment_code(self, model: str, study: str, experiment: str) -> Code:
-        """The script and the modules behind one experiment's records."""
-        script = {"exp1": "generate.py", "exp2": "score.py"}[experiment]
-        engine = self.models[model].engine
-        behind = modules.experiment_modules(engine, experiment)
-        return modules.code(self.root, [script], behind)
-
-    def table_code(self, script: str, study: str) -> Code:
-        """The code behind a study's table, by the script that writes it."""
-        return self.code(script, "studies/answers.py", "studies/distributions.py")
-
-    def code(self, script: str, *names: str) -> Code:
-        """A Python script, what it imports from the library, and modules by name."""
-        imported = script_imports(self.root / "scripts" / script)
-        return modules.code(self.root, [script], [*imported, *names])
-
-    def pico_cell(self) -> dict[str, Any]:
-        """What the bundled model depends on: settings, prompts, the simulated people's data."""
-        prompts = PromptSet(located("config/prompts/seed", self.root))
-        people = bundled(self.root, *TRAINED_ON)
-        templates = [
-            template
-            for study in people.values()
-            for names in study.templates.values()
-            for template in names
-        ]
-        reference = self.root / "resources" / "reference"
-        return {
-            "settings": Settings().as_dict(),
-            "prompts": prompts.digest(templates),
-            "people": {
-                name: [
-                    source_digest(theory_file(study)),
-                    *map(study.asking_digest, study.experiments),
-                ]
-                for name, study in people.items()
-            },
-            "reference": {
-                name: file_digest(reference / name)
-                for name in ("politeness_lexicon.csv", "politeness_weights.csv")
-            },
-        }
-
-    def script_code(self, *names: str) -> Code:
-        """Files alone, named as seen from scripts/."""
-        return modules.code(self.root, names)
-
-    def input_digests(self, *paths: str) -> dict[str, str]:
-        """Digests of bundled files that rules read, by path below the project's root."""
-        return {path: file_digest(self.root / path) for path in paths}
 
     def run_config(self) -> dict[str, Any]:
         """The settings that another run needs to repeat this one, as `--configfile` takes them.
@@ -359,25 +249,6 @@ class Project:
             values |= {"gpus": list(self.config.gpus), "cluster": self.config.cluster}
         return values
 
-    def tabulate_cell(self, study: str) -> dict[str, Any]:
-        """What a study's raw table depends on, the records apart."""
-        return {"reads": self.studies[study].reading_digest()}
-
-    def structure_cell(self, study: str) -> dict[str, Any]:
-        """What parsing depends on."""
-        return {
-            "reads": self.studies[study].reading_digest(),
-            "extraction": self.config.extraction.model_dump(),
-            "percentage_tolerance": self.config.thresholds.percentage_tolerance,
-        }
-
-    def probabilities_cell(self, study: str) -> dict[str, Any]:
-        """What the probability tables depend on, the records apart."""
-        return {
-            "reads": self.studies[study].reading_digest(),
-            "min_option_mass": self.config.thresholds.min_option_mass,
-        }
-
     @cached_property
     def origins(self) -> dict[str, str]:
         """What readers must be told of where a model comes from, by model; most are not there."""
@@ -386,58 +257,6 @@ class Project:
             for key, entry in self.models.items()
         }
         return {key: told for key, told in found.items() if told}
-
-    def analysis_cell(self) -> dict[str, Any]:
-        """What analyses and report say beside their numbers: origins, settings of experiment 1."""
-        return {"origins": self.origins, "generation": self._decoding() or {}}
-
-    def validation_cell(self, model: str) -> dict[str, Any]:
-        """What validation depends on, the tables apart.
-
-        `trials` is their number, by study; `answers_as` is how a server is to name the model.
-        """
-        entry = self.models[model]
-        return {
-            "answers_as": entry.engine_spec.answers_as(model, entry),
-            "decoding": self._decoding(),
-            "thresholds": self.config.thresholds.model_dump(),
-            "trials": {study: len(trials) for study, trials in self.trials.items()},
-            "reads": {name: study.reading_digest() for name, study in self.studies.items()},
-            "variants": list(self.config.variants),
-        }
-
-    def reference_cell(self, study: str) -> dict[str, Any]:
-        """What a study's rows of people and models of people depend on."""
-        return reference_depends_on(self.studies[study])
-
-    def reference_files(self, study: str) -> list[str]:
-        """The files that these rows are made from, from here where they lie below."""
-        here = Path.cwd()
-        files = (Path(path) for path in reference_inputs(self.studies[study]))
-        return [
-            str(path.relative_to(here) if path.is_relative_to(here) else path) for path in files
-        ]
-
-    def merge_cell(self, study: str) -> dict[str, Any]:
-        """What merging depends on, the tables apart."""
-        return {
-            "reads": self.studies[study].reading_digest(),
-            "on_invalid": self.config.on_invalid,
-            "decoding": self._decoding(),
-            "validation": {
-                "answers_as": {
-                    model: entry.engine_spec.answers_as(model, entry)
-                    for model, entry in self.models.items()
-                },
-                "thresholds": self.config.thresholds.model_dump(),
-                "trials": len(self.trials[study]),
-                "variants": list(self.config.variants),
-            },
-        }
-
-    def _decoding(self) -> dict[str, Any] | None:
-        """How answers are sampled; None where none are."""
-        return self.config.generation.model_dump() if "exp1" in self.config.experiments else None
 
 
 def _journal(environment: Mapping[str, str]) -> str:

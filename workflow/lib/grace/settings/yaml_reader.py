@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from grace.errors import ConfigError
+from grace.foreign_text import NotUtf8Error, decoded
 
 MAX_BYTES = 256 * 1024
 """Of a file; PyYAML reads so much in three seconds."""
@@ -116,13 +117,9 @@ def read_text(path: Path) -> str:
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES // 1024} KiB, which no settings need.")
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ConfigError(
-            f"{path}: line {line}: not UTF-8 (byte {error.start + 1} is 0x{data[error.start]:02x})."
-            " Save the file as UTF-8."
-        ) from None
+        return decoded(data)
+    except NotUtf8Error as error:
+        raise ConfigError(f"{path}: {error}. Save the file as UTF-8.") from None
 
 
 def _shown(text: str) -> str:

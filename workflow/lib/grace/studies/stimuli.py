@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grace.errors import StimuliError
-from grace.foreign_text import message
+from grace.foreign_text import NotUtf8Error, decoded, message
 from grace.prompts.plain_text import is_blank, known_control_token, shortened, unusable_character
 from grace.studies.asking import StudyDesign
 from grace.studies.trials import Trial, TrialError
@@ -55,13 +55,9 @@ def _text(path: Path) -> str:
         todo = "Save the file as 'CSV UTF-8'" if utf16 else "Delete it"
         raise StimuliError(f"{path}, line {line}: {what}. {todo}.")
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise StimuliError(
-            f"{path}, line {line}: not UTF-8 (byte 0x{data[error.start]:02x}). Save the file as"
-            " 'CSV UTF-8'."
-        ) from None
+        return decoded(data)
+    except NotUtf8Error as error:
+        raise StimuliError(f"{path}, {error}. Save the file as 'CSV UTF-8'.") from None
 
 
 def _header(path: Path, header: Sequence[str], study: StudyDesign) -> list[str]:

@@ -17,10 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from grace.digests import file_digest, source_digest
+from grace.digests import file_digest
 from grace.errors import ConfigError, GraceError
 from grace.prompts.plain_text import shortened
 from grace.settings.explain import nearest
+from grace.source_code import source_digest
 from grace.studies.analysis_parts import People, Theory
 from grace.studies.asking import combinations
 from grace.studies.expressions import Expression, Patterns

@@ -66,7 +66,7 @@ class VllmEngine:
             contents=contents,
         )
         self._identity = ModelIdentity(entry, serving.extra_args, root, contents or Contents())
-        self._cell = {"key": model_key, **self._identity.cell()}
+        self._planned = {"key": model_key, **self._identity.output_config()}
         self._hardware = vllm_server.hardware_facts(model_key, entry, serving, root)
         self._open = contextlib.ExitStack()
         self._facts: dict[str, Any] = {}
@@ -169,7 +169,7 @@ class VllmEngine:
         await asyncio.sleep(_NOTICE_S)
         url = await asyncio.to_thread(self._lease.wait_ready)
         # A server that was started again has read the files as they are now.
-        await asyncio.to_thread(self._identity.check_unchanged, self._cell, "while it was asked")
+        await asyncio.to_thread(self._identity.check_unchanged, self._planned, "while it was asked")
         return url
 
     def _ask_facts(self) -> dict[str, Any]:

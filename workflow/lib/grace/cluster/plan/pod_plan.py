@@ -1,0 +1,145 @@
+"""The pods that a configured run needs, before there is a run. Pure.
+
+What the rules ask for one by one, here by group: the same sizes (`grace.steps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from grace import steps
+from grace.cluster.plan import sizes
+from grace.cluster.plan.placement import Placement, needs_gpu, placement_for
+from grace.cluster.plan.pods import PodRequest, dns_name
+from grace.settings.config import ModelEntry
+from grace.settings.project import Project
+
+COMMAND = ("snakemake",)
+"""Stands for what runs in a pod where only its size matters."""
+
+
+def parallelism(entry: ModelEntry, placement: Placement | None) -> int:
+    """Replications of a model that may run at once, as far as the model goes."""
+    gpus = placement.gpus if placement else entry.gpus
+    return entry.replication_parallelism or (3 if gpus <= 1 else 1)
+
+
+def inference_memory_mb(entry: ModelEntry, placement: Placement | None) -> int:
+    """Memory of a job that computes with a model; its first attempt's, without /dev/shm."""
+    if not needs_gpu(entry):
+        return entry.engine_spec.cpu_memory_mb
+    return sizes.mib_to_mb((placement or placement_for(entry, "")).memory_mib)
+
+
+def inference_minutes(project: Project, model: str) -> int:
+    """Minutes of each job that computes with a model: its part of a replication's `runtime_min`."""
+    asking = steps.asking_jobs(project.asked)
+    return sizes.per_job_minutes(project.entries[model].runtime_min - _around(project), asking)
+
+
+def _around(project: Project) -> int:
+    """Minutes of a replication's jobs beside those that compute with the model."""
+    return steps.pod_minutes("inference", project.asked)
+
+
+def inference_pod(
+    project: Project, model: str, replication: int | None, placement: Placement | None,
+    command: Sequence[str] = COMMAND,
+) -> PodRequest:  # fmt: skip
+    """The pod of one replication; of any replication for None."""
+    entry = project.entries[model]
+    minutes = steps.asking_jobs(project.asked) * inference_minutes(project, model)
+    name = model if replication is None else f"{model}-{replication}"
+    return PodRequest(
+        name=dns_name(f"grace-{name}"),
+        run=project.config.results,
+        rule="inference",
+        model=model,
+        replication=replication,
+        command=list(command),
+        placement=placement,
+        cores=sizes.CLIENT_CORES if needs_gpu(entry) else sizes.CPU_CORES,
+        mem_mb=inference_memory_mb(entry, placement),
+        disk_mb=sizes.DISK_MB,
+        runtime_min=minutes + _around(project),
+        at_once=at_once(project, model, placement),
+    )
+
+
+def at_once(project: Project, model: str, placement: Placement | None) -> int:
+    """Replications of the model that run at once where they are placed so."""
+    first = next(iter(project.placements[model]), None)
+    most = parallelism(project.entries[model], first)
+    peak = project.cluster.peak_gpus
+    if placement is not None and peak is not None:
+        most = min(most, max(1, peak // placement.gpus))
+    return min(most, len(project.config.replication_indices))
+
+
+def fallback_pods(project: Project) -> list[PodRequest]:
+    """A pod of each model on every further tag that it may move to."""
+    indices = project.config.replication_indices
+    return [
+        replace(
+            inference_pod(project, model, indices[0], placement),
+            name=dns_name(f"grace-{model}-on-{placement.tag}"),
+        )
+        for model, allowed in project.placements.items()
+        for placement in allowed[1:]
+    ]
+
+
+def pods(project: Project) -> list[PodRequest]:
+    """Every pod of the run, on the first tag of each model. Raises `ConfigError` where a
+    model fits no tag.
+    """
+    replications = project.config.replication_indices
+    found = []
+    for model, allowed in project.placements.items():
+        first = next(iter(allowed), None)
+        found += [inference_pod(project, model, index, first) for index in replications]
+    found += [
+        _plain(project, "tables", f"{model}-{index}", model, index)
+        for model in project.models
+        for index in replications
+    ]
+    found.append(_plain(project, "report", "all"))
+    return found
+
+
+def _plain(
+    project: Project, group: steps.Group, name: str,
+    model: str | None = None, replication: int | None = None,
+) -> PodRequest:  # fmt: skip
+    return PodRequest(
+        name=dns_name(f"grace-{group}-{name}"),
+        run=project.config.results,
+        rule=group,
+        model=model,
+        replication=replication,
+        command=list(COMMAND),
+        placement=None,
+        cores=1,
+        mem_mb=steps.pod_memory(group),
+        runtime_min=steps.pod_minutes(group, project.asked),
+    )
+
+
+def needed(
+    found: Iterable[PodRequest], jobs: Iterable[tuple[str, str | None, str | None]]
+) -> list[PodRequest]:
+    """Those pods that some job needs; jobs by rule, model and replication."""
+    wanted = {
+        (step.group, model, replication)
+        for rule, model, replication in jobs
+        if (step := steps.of_rule(rule)) is not None and step.group is not None
+    }
+    of_all = {group for group, _, _ in wanted}
+    return [
+        pod
+        for pod in found
+        if (pod.rule, pod.model, None if pod.replication is None else str(pod.replication))
+        in wanted
+        or (pod.model is None and pod.rule in of_all)
+    ]

@@ -1,0 +1,367 @@
+"""A run's Jobs: what is there is compared with what is wanted, and made more like it.
+
+Reconciling lists all Jobs and pods of the run, in two calls, and then creates, adopts, waits,
+reports, deletes. A call that failed is made up for the next time. Knows nothing of Snakemake: what
+a Job is for is its caller's, to whom its end is reported.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from grace.cluster.plan.placement import Placement
+from grace.cluster.plan.pods import CONTAINER, TAG_LABEL, PodRequest
+from grace.cluster.plan.settings import Cluster
+from grace.cluster.run.api import Api, ApiError
+from grace.cluster.run.queue import Order, Waiting, ready
+from grace.cluster.run.states import Outcome, active, ended, job_state, outcome
+from grace.errors import GraceError
+
+#: Annotation of a Job: for each file that it makes, a digest of its name and one of its making.
+MAKES = "grace/makes"
+LOG_LINES = 200
+#: Lines of a failed pod's log on the terminal.
+SHOWN_LINES = 20
+Json = dict[str, Any]
+
+
+class SubmittedJob(Protocol):
+    """Who asked for a Job, and knows it by this name: Snakemake's `SubmittedJobInfo`."""
+
+    job: Any
+    external_jobid: str | None
+
+
+@dataclass
+class TrackedJob:
+    """A Job of the cluster that this run wants, or has.
+
+    `since` is when its present phase began; `last_reason` for waiting was shown.
+    """
+
+    info: SubmittedJob
+    request: PodRequest
+    created: bool = False
+    phase: str = ""
+    since: float = 0.0
+    last_reason: str = ""
+    tries: int = 1
+    placement: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.request.name
+
+    def adopt(self, job: Json, options: Sequence[Placement]) -> None:
+        """Take a Job that runs for this one, on the GPUs that it has."""
+        name, tag = _name(job), job["metadata"].get("labels", {}).get(TAG_LABEL)
+        self.request = replace(self.request, name=name)
+        for index, option in enumerate(options):
+            if option.tag == tag:
+                self.placement = index
+                self.request = replace(self.request, placement=option)
+        self.info.external_jobid = name
+        self.created = True
+
+    def waiting(self) -> Waiting:
+        model = self.request.model if self.request.loads_model else None
+        return Waiting(self.name, model, self.request.gpus)
+
+    def seconds_in(self, phase: str, now: float) -> float:
+        """Seconds since it has been in this phase."""
+        if phase != self.phase:
+            self.phase, self.since = phase, now
+        return now - self.since
+
+
+@dataclass(kw_only=True)
+class Jobs:
+    """The Jobs that a run wants (`submit`) or has: `tracked_jobs`, by the Job's name.
+
+    `selector` finds the run's Jobs and pods, `placements` are each model's GPUs, `manifest` makes
+    a Job of a request. How a Job ended is reported once: `succeeded`, or `failed` with the reason
+    and the file in `logs` with what its pod wrote. `omit_cleanup` leaves finished Jobs where they
+    are. `wake` is set where to reconcile again at once; nothing begins once `over` is set.
+
+    One thread reconciles; others may call `submit` meanwhile.
+    """
+
+    api: Api
+    cluster: Cluster
+    order: Order
+    placements: Mapping[str, Sequence[Placement]]
+    selector: str
+    logs: Path
+    omit_cleanup: bool
+    logger: logging.Logger
+    wake: threading.Event
+    over: threading.Event
+    manifest: Callable[[PodRequest], Json]
+    succeeded: Callable[[TrackedJob], object]
+    failed: Callable[[TrackedJob, str, Path | None], object]
+    tracked_jobs: dict[str, TrackedJob] = field(default_factory=dict, init=False)
+    _failed: dict[str, TrackedJob] = field(default_factory=dict, init=False)
+    _ended: set[str] = field(default_factory=set, init=False)
+    #: Those that were given up before they ended, until they are deleted.
+    _pending_deletion: set[str] = field(default_factory=set, init=False)
+    _just_failed: bool = field(default=False, init=False)
+
+    def submit(self, info: SubmittedJob, request: PodRequest) -> None:
+        """Want a Job; `reconcile` creates it when its turn has come.
+
+        Another attempt at one that failed has what was to be changed then.
+        """
+        before = self._failed.pop(request.name, None)
+        if before is not None and request.attempt > 1:
+            placement, mem_mb = before.request.placement, before.request.mem_mb
+            request = replace(request, placement=placement, mem_mb=max(mem_mb, request.mem_mb))
+        self.tracked_jobs[request.name] = TrackedJob(
+            info, request, placement=before.placement if before else 0
+        )
+
+    def reconcile(self) -> None:
+        """Compare what is there with what is wanted, and act. Raises `ApiError` of a list."""
+        # What the bucket lets through until the next time; lists come first.
+        most = self.api.calls + max(3, int(self.cluster.api_calls_per_s * self.cluster.poll_s))
+        jobs = {_name(job): job for job in self.api.jobs(self.selector)}
+        pods: dict[str, list[Json]] = {}
+        for pod in self.api.pods(self.selector):
+            pods.setdefault(pod["metadata"]["labels"].get("job-name", ""), []).append(pod)
+        # Pods that go on although their Job is gone.
+        orphan_pods = {
+            name: pod
+            for name, several in pods.items()
+            for pod in several
+            if name not in jobs and not ended(pod)
+        }
+        places: list[TrackedJob] = []
+        self._just_failed = False
+        for tracked in self._wanted():
+            if tracked.created:
+                self._judge(tracked, jobs.get(tracked.name), pods.get(tracked.name, []))
+            elif self._is_free(tracked, jobs, orphan_pods):
+                places.append(tracked)
+        # What failed may be tried once more, and comes before the models after it.
+        self._create([one for one in places if not (self._just_failed and one.request.gpus)], most)
+        unwanted = (
+            self._pending_deletion if self.omit_cleanup else self._pending_deletion | self._ended
+        )
+        for name in sorted(unwanted - self.tracked_jobs.keys()):
+            if self.api.calls >= most or self.over.is_set():
+                break
+            self._delete(name)
+
+    def _wanted(self) -> list[TrackedJob]:
+        """The tracked_jobs now; `submit` may add to them meanwhile."""
+        return list(self.tracked_jobs.values())  # one step of the interpreter, unlike a loop
+
+    def _is_free(
+        self, tracked: TrackedJob, jobs: Mapping[str, Json], orphan_pods: Mapping[str, Json]
+    ) -> bool:
+        """Whether a Job may be created now; one that does the same already is adopted.
+
+        Never are there two that make the same file: what is left of another run, or of a try
+        before, is deleted and waited for. One that makes more does, too: what it had finished is
+        not wanted any more. A pod on a node that is silent never goes, and may still write.
+        """
+        makes = _makes(tracked.request.annotations)
+
+        def alike(thing: Json) -> bool:
+            return bool(makes.keys() & _makes(_annotations(thing)).keys())
+
+        others = {name: job for name, job in jobs.items() if name == tracked.name or alike(job)}
+        left = [name for name, pod in orphan_pods.items() if name == tracked.name or alike(pod)]
+        if not others and not left:
+            return True
+        mine = {
+            name for name in others if name in self.tracked_jobs and self.tracked_jobs[name].created
+        }
+        if len(others) == 1 and makes and not mine and not left:
+            ((name, job),) = others.items()
+            same = makes.items() <= _makes(_annotations(job)).items()
+            if same and active(job) and name not in self._ended | self._pending_deletion:
+                self.logger.info(f"{name} runs already: adopted.")
+                del self.tracked_jobs[tracked.name]
+                tracked.adopt(job, self.placements.get(tracked.request.model or "", []))
+                self.tracked_jobs[tracked.name] = tracked
+                return False
+        for name, job in others.items():
+            if name not in mine and not _deleted(job):
+                self._delete(name)
+        waited = tracked.seconds_in("blocked", time.monotonic())
+        if not mine and waited >= self.cluster.removal_s:
+            self._fail_blocked(tracked, [*others, *left][0], waited)
+        return False
+
+    def _fail_blocked(self, tracked: TrackedJob, name: str, waited_s: float) -> None:
+        reason = (
+            f"the Job {name} makes the same and was deleted, but its pod is there after"
+            f" {waited_s:.0f} s. Its node may be silent, and the pod still write. When that is out"
+            f" of the question: kubectl -n {self.cluster.namespace} delete pods --force"
+            f" -l job-name={name}"
+        )
+        self._fail(tracked, reason, None)
+
+    def _create(self, places: Sequence[TrackedJob], most: int) -> None:
+        """Create those of the tracked_jobs whose turn it is, until so many calls were made."""
+        free = {tracked.name for tracked in places}
+        # One that waits for what was there before it to go has its place already.
+        taken = [tracked.waiting() for tracked in self._wanted() if tracked.name not in free]
+        for name in ready([tracked.waiting() for tracked in places], taken, self.order):
+            tracked = self.tracked_jobs[name]
+            if self.api.calls >= most or self.over.is_set():
+                self.wake.set()
+                break
+            try:
+                self.api.create_job(self.manifest(tracked.request))
+            except ApiError as error:
+                if error.quota and not self._out_of_patience(tracked, error):
+                    continue
+                if error.status != 409 and not error.passing:
+                    self._fail(tracked, str(error), None)
+                continue  # otherwise the next list shows what came of it
+            tracked.created, tracked.phase = True, ""
+            self._forget(name)
+            self.logger.info(f"Job {name}: {tracked.request.rule}.")
+
+    def _out_of_patience(self, tracked: TrackedJob, error: ApiError) -> bool:
+        """Whether a Job that the quota has no room for has waited for long enough."""
+        if tracked.last_reason != str(error):
+            tracked.last_reason = str(error)
+            self.logger.info(f"{tracked.name} waits: {error}")
+        return tracked.seconds_in("no quota", time.monotonic()) >= self.cluster.patience_s
+
+    def _judge(self, tracked: TrackedJob, job: Json | None, pods: list[Json]) -> None:
+        """Report a Job that has ended, or start it again."""
+        seen = job_state(job, pods, CONTAINER)
+        found = outcome(seen, tracked.seconds_in(seen.phase, time.monotonic()), self.cluster)
+        if found.kind == "active":
+            if found.reason and found.reason != tracked.last_reason and seen.phase == "unscheduled":
+                tracked.last_reason = found.reason
+                self.logger.info(f"{tracked.name} waits: {found.reason}")
+            return
+        if found.kind == "succeeded":
+            self._ended.add(tracked.name)
+            del self.tracked_jobs[tracked.name]
+            self.succeeded(tracked)
+            return
+        again = self._again(tracked, found)
+        if seen.phase in ("failed", "lost"):
+            log = self._log(tracked, seen.pod)
+            self._ended.add(tracked.name)
+        else:  # it has not begun, or is gone
+            log = None
+            self._pending_deletion.add(tracked.name)
+            self._delete(tracked.name)
+        if again is not None:
+            self.logger.warning(
+                f"{tracked.name} ({tracked.request.rule}): {found.reason}. Started again, try"
+                f" {again.tries} of {self.cluster.tries}: {_needs(again.request)}."
+            )
+            self.tracked_jobs[tracked.name] = again
+            return
+        self._failed[tracked.name] = self._changed(tracked, found)
+        self._fail(tracked, found.reason, log)
+
+    def _again(self, tracked: TrackedJob, found: Outcome) -> TrackedJob | None:
+        """The next try of a Job that the cluster ended, not what ran; None where there is none."""
+        if tracked.tries >= self.cluster.tries or not (found.again or found.move):
+            return None
+        changed = self._changed(tracked, found)
+        if found.move and changed.placement <= tracked.placement:
+            return None
+        return replace(changed, tries=tracked.tries + 1)
+
+    def _changed(self, tracked: TrackedJob, found: Outcome) -> TrackedJob:
+        """What another try is to have: more memory after OOMKilled, the next GPUs in the list."""
+        request, placement = tracked.request, tracked.placement
+        if found.oom:
+            own = (request.memory_mib - request.shm_mib) * self.cluster.more_memory
+            request = replace(request, mem_mb=math.ceil(own * 2**20 / 10**6))
+        options = self.placements.get(request.model or "", [])
+        if found.move and request.placement is not None:
+            placement = (placement + 1) % len(options)
+            request = replace(request, placement=options[placement])
+        return TrackedJob(tracked.info, request, placement=placement)
+
+    def _fail(self, tracked: TrackedJob, reason: str, log: Path | None) -> None:
+        log_tail = ""
+        if log is not None:
+            lines = log.read_text(encoding="utf-8").splitlines()[-SHOWN_LINES:]
+            log_tail = "\n".join([f"\nThe pod's last lines ({log}):", *lines])
+        self.logger.error(f"{tracked.name} ({tracked.request.rule}) failed: {reason}{log_tail}")
+        del self.tracked_jobs[tracked.name]
+        self._just_failed = True
+        self.failed(tracked, reason, log)
+
+    def _log(self, tracked: TrackedJob, pod: str | None) -> Path | None:
+        """What a failed pod wrote, as a file here; None where it cannot be had."""
+        if pod is None:
+            return None
+        path = self.logs / f"{tracked.name}.log"
+        try:
+            path.write_text(self.api.log(pod, CONTAINER, LOG_LINES), encoding="utf-8")
+        except ApiError as error:
+            self.logger.warning(str(error))
+            return None
+        return path
+
+    def _delete(self, name: str) -> None:
+        """Delete a Job; what cannot be deleted now is at the end of the run."""
+        try:
+            self.api.delete_job(name)
+            self._forget(name)
+        except ApiError as error:
+            self.logger.warning(str(error))
+
+    def _forget(self, name: str) -> None:
+        self._ended.discard(name)
+        self._pending_deletion.discard(name)
+
+    def clean_up(self) -> None:
+        """Delete what is left of the run, and wait until it is gone. Raises `GraceError`."""
+        deadline = time.monotonic() + self.cluster.removal_s
+        while left := [job for job in self.api.jobs(self.selector) if self._is_leftover(job)]:
+            for job in left if self.omit_cleanup else []:
+                self.api.delete_job(_name(job))
+            if not self.omit_cleanup and any(not _deleted(job) for job in left):
+                self.api.delete_jobs(self.selector)
+            if time.monotonic() >= deadline:
+                raise GraceError("the run's Jobs were deleted, but do not go away")
+            self.over.wait(min(1.0, self.cluster.poll_s))
+
+    def _is_leftover(self, job: Json) -> bool:
+        """Whether a Job is to go at the end of the run."""
+        if not self.omit_cleanup or _deleted(job):
+            return True
+        return active(job) and _name(job) not in self._ended
+
+
+def _name(job: Json) -> str:
+    return str(job["metadata"]["name"])
+
+
+def _deleted(job: Json) -> bool:
+    return bool(job["metadata"].get("deletionTimestamp"))
+
+
+def _annotations(job: Json) -> Mapping[str, str]:
+    return job["metadata"].get("annotations") or {}
+
+
+def _makes(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Digests of the files that a Job makes, each with that of its making."""
+    return dict(pair.split(":") for pair in annotations.get(MAKES, "").split())
+
+
+def _needs(request: PodRequest) -> str:
+    """What a pod has, for people."""
+    gpus = f", {request.gpus} × {request.placement.tag}" if request.placement else ""
+    return f"{request.cpu} cores, {request.memory_mib} MiB{gpus}"

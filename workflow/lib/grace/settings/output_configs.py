@@ -1,0 +1,148 @@
+"""Output configurations: exactly that part of the configuration that can change an output's bytes.
+
+Snakemake records each as a param, dumped to plain values, so that only what it changes is stale;
+paths, speed and placement are in none. `grace.settings.outputs` makes them of a project.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from grace.settings.config import ExtractionConfig, GenerationConfig, Thresholds
+
+
+class _OutputConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PlanConfig(_OutputConfig):
+    """What a plan depends on.
+
+    Every experiment of the replication depends on its plan, so only what makes all of them stale
+    belongs here: no prompts, no decoding options. `model` is `Project.model_configs`'.
+    """
+
+    model: dict[str, Any]
+    replication: int
+    seeds: dict[str, int]
+    shuffle: bool
+
+
+class ExperimentConfig(_OutputConfig):
+    """What either experiment's records depend on.
+
+    `limit` is the number of trials, `stimuli` the digest of what they ask, and `prompts` those of
+    the templates, by variant. `asks` is the digest of what its study declares of the asking.
+    """
+
+    model: dict[str, Any]
+    study: str
+    experiment: str
+    replication: int
+    base_seed: int
+    seed_offset: int
+    shuffle: bool
+    limit: int
+    stimuli: str
+    prompts: dict[str, str]
+    asks: str
+
+
+class SamplingConfig(ExperimentConfig):
+    """What experiment 1's records depend on."""
+
+    decoding: GenerationConfig
+
+
+class MeasurementConfig(ExperimentConfig):
+    """What experiment 2's records depend on."""
+
+    surface_forms: list[str]
+
+
+class TabulateConfig(_OutputConfig):
+    """What a study's raw table depends on, the records apart: `reads`, as in all tables of a study,
+    the digest of what it declares of reading.
+    """
+
+    reads: str
+
+
+class StructureConfig(TabulateConfig):
+    """What parsing depends on."""
+
+    extraction: ExtractionConfig
+    percentage_tolerance: float
+
+
+class ProbabilitiesConfig(TabulateConfig):
+    """What the probability tables depend on, the records apart."""
+
+    min_option_mass: float
+
+
+class ValidationConfig(_OutputConfig):
+    """What validation depends on, the tables apart.
+
+    `trials` is their number and `reads` as above, by study; `answers_as` is how a server is to
+    name the model; `decoding` is None where no answers are sampled.
+    """
+
+    answers_as: str | None
+    decoding: GenerationConfig | None
+    thresholds: Thresholds
+    trials: dict[str, int]
+    reads: dict[str, str]
+    variants: list[str]
+
+
+class MergeConfig(TabulateConfig):
+    """What merging a study's tables depends on, with what they are checked by before.
+
+    `answers_as` is by model.
+    """
+
+    on_invalid: Literal["fail", "warn"]
+    decoding: GenerationConfig | None
+    answers_as: dict[str, str | None]
+    thresholds: Thresholds
+    trials: int
+    variants: list[str]
+
+
+class AnalysisConfig(_OutputConfig):
+    """What analyses and report depend on: how they compute, and what they say beside the numbers.
+
+    The margin is in percentage points, within which a contrast counts as equivalent to none.
+    `origins` is `Project.origins`; `generation` is empty where no answers are sampled.
+    """
+
+    bootstrap_draws: int = 1000
+    seed: int = 1000
+    equivalence_margin: int = 10
+    origins: dict[str, str]
+    generation: dict[str, Any]
+
+
+class GenericAnalysisConfig(AnalysisConfig):
+    """What an analysis from the declaration alone depends on; `declaration` is it, as JSON."""
+
+    study: str
+    declaration: str
+
+
+class ReportConfig(AnalysisConfig):
+    """What the report depends on; `studies` are their declarations, as JSON, in order."""
+
+    studies: dict[str, str]
+
+
+class PicoConfig(_OutputConfig):
+    """What the bundled model depends on: settings, prompts, the simulated people's data."""
+
+    settings: dict[str, Any]
+    prompts: str
+    people: dict[str, list[str]]
+    reference: dict[str, str]

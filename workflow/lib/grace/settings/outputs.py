@@ -1,0 +1,211 @@
+"""What each output of a project depends on: its part of the configuration, its code, its files.
+
+Snakemake records all of it as params.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from grace import modules, seeds
+from grace.digests import file_digest
+from grace.modules import Code
+from grace.pico.settings import TRAINED_ON, Settings
+from grace.places import located, rule_input
+from grace.prompts.variants import PromptSet
+from grace.settings.config import GenerationConfig
+from grace.settings.output_configs import (
+    AnalysisConfig,
+    ExperimentConfig,
+    GenericAnalysisConfig,
+    MeasurementConfig,
+    MergeConfig,
+    PicoConfig,
+    PlanConfig,
+    ProbabilitiesConfig,
+    ReportConfig,
+    SamplingConfig,
+    StructureConfig,
+    TabulateConfig,
+    ValidationConfig,
+)
+from grace.settings.project import Project
+from grace.source_code import script_imports, source_digest
+from grace.studies.analysis_files import told_analysis, told_report
+from grace.studies.catalogue import bundled
+from grace.studies.theory import reference_depends_on, reference_inputs, theory_file
+
+
+class Outputs:
+    """Output configurations, code and inputs of a project's outputs, one method a kind."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._config = project.config
+        #: Snakemake asks for a job's code several times, and for that of thousands of jobs.
+        self._codes: dict[tuple[tuple[str, ...], tuple[str, ...]], Code] = {}
+
+    def plan(self, model: str, replication: int) -> PlanConfig:
+        """Of plan.json."""
+        return PlanConfig(
+            model=self._project.model_configs[model],
+            replication=replication,
+            # Not the experiments' own: another study would make all of them stale.
+            seeds={"base_seed": seeds.replication_seed(self._config.base_seed, replication)},
+            shuffle=self._config.shuffle,
+        )
+
+    def experiment(
+        self, model: str, replication: int, study: str, experiment: str
+    ) -> ExperimentConfig:
+        """Of one experiment's records."""
+        project, config = self._project, self._config
+        common: dict[str, Any] = {
+            "model": project.model_configs[model],
+            "study": study,
+            "experiment": experiment,
+            "replication": replication,
+            "base_seed": config.base_seed,
+            "seed_offset": project.studies[study].seed_offset(experiment),
+            "shuffle": config.shuffle,
+            # As many as there are: a limit beyond the last trial changes nothing.
+            "limit": len(project.trials[study]),
+            "stimuli": project.stimuli_digests[study],
+            "prompts": project.prompt_digests[f"{study}_{experiment}"],
+            "asks": project.studies[study].asking_digest(experiment),
+        }
+        if experiment == "exp1":
+            return SamplingConfig(**common, decoding=config.generation)
+        return MeasurementConfig(**common, surface_forms=list(config.scoring.surface_forms))
+
+    def tabulate(self, study: str) -> TabulateConfig:
+        """Of a study's raw answers."""
+        return TabulateConfig(reads=self._reads(study))
+
+    def structure(self, study: str) -> StructureConfig:
+        """Of structured answers."""
+        return StructureConfig(
+            reads=self._reads(study),
+            extraction=self._config.extraction,
+            percentage_tolerance=self._config.thresholds.percentage_tolerance,
+        )
+
+    def probabilities(self, study: str) -> ProbabilitiesConfig:
+        """Of the probability tables."""
+        return ProbabilitiesConfig(
+            reads=self._reads(study), min_option_mass=self._config.thresholds.min_option_mass
+        )
+
+    def validation(self, model: str) -> ValidationConfig:
+        """Of validation.json."""
+        entry = self._project.models[model]
+        return ValidationConfig(
+            answers_as=entry.engine_spec.answers_as(model, entry),
+            decoding=self._decoding(),
+            thresholds=self._config.thresholds,
+            trials={study: len(trials) for study, trials in self._project.trials.items()},
+            reads={study: self._reads(study) for study in self._project.studies},
+            variants=list(self._config.variants),
+        )
+
+    def merge(self, study: str) -> MergeConfig:
+        """Of a study's analysis-ready table."""
+        return MergeConfig(
+            reads=self._reads(study),
+            on_invalid=self._config.on_invalid,
+            decoding=self._decoding(),
+            answers_as={
+                model: entry.engine_spec.answers_as(model, entry)
+                for model, entry in self._project.models.items()
+            },
+            thresholds=self._config.thresholds,
+            trials=len(self._project.trials[study]),
+            variants=list(self._config.variants),
+        )
+
+    def reference(self, study: str) -> dict[str, Any]:
+        """Of a study's rows of people and models of people."""
+        return reference_depends_on(self._project.studies[study])
+
+    def reference_files(self, study: str) -> list[str]:
+        """The files that these rows are made from, as rules read them."""
+        return [rule_input(path) for path in reference_inputs(self._project.studies[study])]
+
+    def analysis(self, study: str) -> AnalysisConfig:
+        """Of a study's analysis."""
+        told = told_analysis(self._project.studies[study])
+        common = self._analysis()
+        return GenericAnalysisConfig(**common, **told) if told else AnalysisConfig(**common)
+
+    def report(self) -> ReportConfig:
+        """Of the report."""
+        told = {name: told_report(study) for name, study in self._project.studies.items()}
+        return ReportConfig(**self._analysis(), studies=told)
+
+    def _analysis(self) -> dict[str, Any]:
+        decoding = self._decoding()
+        return {
+            "origins": self._project.origins,
+            "generation": decoding.model_dump() if decoding else {},
+        }
+
+    def _reads(self, study: str) -> str:
+        return self._project.studies[study].reading_digest()
+
+    def pico(self) -> PicoConfig:
+        """Of the bundled model."""
+        root = self._project.root
+        people = bundled(root, *TRAINED_ON)
+        templates = [
+            template
+            for study in people.values()
+            for names in study.templates.values()
+            for template in names
+        ]
+        reference = root / "resources" / "reference"
+        return PicoConfig(
+            settings=Settings().as_dict(),
+            prompts=PromptSet(located("config/prompts/seed", root)).digest(templates),
+            people={
+                name: [
+                    source_digest(theory_file(study)),
+                    *map(study.asking_digest, study.experiments),
+                ]
+                for name, study in people.items()
+            },
+            reference={
+                name: file_digest(reference / name)
+                for name in ("politeness_lexicon.csv", "politeness_weights.csv")
+            },
+        )
+
+    def experiment_code(self, model: str, study: str, experiment: str) -> Code:
+        """The script and the modules behind one experiment's records."""
+        script = {"exp1": "generate.py", "exp2": "score.py"}[experiment]
+        engine = self._project.models[model].engine
+        behind = modules.experiment_modules(engine, experiment)
+        return self._code([script], behind)
+
+    def table_code(self, script: str, study: str) -> Code:
+        """The code behind a study's table, by the script that writes it."""
+        return self.code(script, "studies/answers.py", "studies/distributions.py")
+
+    def code(self, script: str, *names: str) -> Code:
+        """A Python script, what it imports from the library, and modules by name."""
+        imported = script_imports(self._project.root / "scripts" / script)
+        return self._code([script], [*imported, *names])
+
+    def script_code(self, *names: str) -> Code:
+        """Files alone, named as seen from scripts/."""
+        return self._code(names)
+
+    def _code(self, scripts: Iterable[str], names: Iterable[str] = ()) -> Code:
+        key = tuple(scripts), tuple(sorted(set(names)))
+        if key not in self._codes:
+            self._codes[key] = modules.code(self._project.root, *key)
+        return self._codes[key]
+
+    def _decoding(self) -> GenerationConfig | None:
+        """How answers are sampled; None where none are."""
+        return self._config.generation if "exp1" in self._config.experiments else None

@@ -1,0 +1,129 @@
+# Functions only: what is looked at and said before and after a run, and at the end of a dry-run.
+
+import shutil
+import sys
+from pathlib import Path
+
+from snakemake import exceptions
+from snakemake.exceptions import LockException, WorkflowError
+
+from grace.cluster.run.storage import plain_name
+from grace.errors import GraceError
+from grace.results.usable import refuse_without_usable_answer
+from grace.runs.holders import hold
+from grace.runs.leftovers import remove_partials
+from grace.runs.startup import begin, check_writable, end_orphans, in_use
+
+# A run that was killed leaves a lock, which would be in this one's way.
+if workflow.is_main_process:
+    for line in begin(Path(".snakemake")):
+        print(line, file=sys.stderr)
+
+
+class FolderInUse(LockException):
+    """Says who holds the folder; Snakemake's own advises to remove the lock, who ever holds it."""
+
+    def __init__(self):
+        WorkflowError.__init__(self, in_use(Path(".snakemake")))
+
+
+exceptions.LockException = FolderInUse
+
+
+def end_what_was_left_running():
+    """Before any job: what a killed run had started would write the same outputs."""
+    hold(Path(".snakemake"), sys.argv)
+    for line in end_orphans(Path(".snakemake")):
+        print(line, file=sys.stderr)
+    remove_partials(Path(PROJECT.config.results))
+
+
+def stop_where_nothing_can_be_written():
+    """Stop before any job; Snakemake itself would end in a traceback."""
+    try:
+        check_writable("results", Path(PROJECT.config.results))
+        check_writable("journal_dir", Path(PROJECT.config.journal_dir))
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def stop_without_r(jobs):
+    """Stop before any job if one of them needs R and there is none; pods have an image's."""
+    if on_cluster():
+        return
+    needs_r = any(str(job.rule.script or "").endswith(".R") for job in jobs if job.rule.script)
+    if needs_r and shutil.which("Rscript") is None:
+        raise WorkflowError(
+            "R is missing: no `Rscript` on the PATH, and this run ends in R's statistics. Install"
+            " it with `make setup` (Debian, Ubuntu), or use the conda environment envs/r.yaml"
+            " (`snakemake --software-deployment-method conda`)."
+        )
+
+
+def tell_unrecorded(dag):
+    """Warn of results that are kept although Snakemake has no record of how they were made.
+
+    A dry-run says so of itself, and so does a run that has nothing to do.
+    """
+    unrecorded = [job for job in dag.jobs if dag.reason(job).no_metadata and not dag.needrun(job)]
+    if unrecorded:
+        print(
+            f"Warning: {len(unrecorded)} jobs have results but no record in .snakemake/metadata. A"
+            " change of config or code since then is not noticed (docs/staleness.md).",
+            file=sys.stderr,
+        )
+
+
+def fail_without_usable_answer():
+    """After a run that has its report: if no model has a usable answer, the run has failed.
+
+    The report says so itself. It is another job's output than what fails here, so that it stays.
+    """
+    if workflow.dryrun or workflow.execution_settings.no_hooks:
+        return
+    dag = workflow.dag
+    reports = [job for job in dag.jobs if rule_of(job) == "report"]
+    tables = [
+        Path(plain_name(file))
+        for job in reports
+        for file in job.input
+        if plain_name(file).endswith("_quality.csv")
+    ]
+    if not all(path.exists() for path in tables):
+        print(
+            "Warning: the results are elsewhere, so that whether any model has a usable answer was"
+            " not looked at. The report says so in its first lines if none has.",
+            file=sys.stderr,
+        )
+    elif reports:
+        try:
+            refuse_without_usable_answer(tables, Path(plain_name(reports[0].output[0])))
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
+
+
+def tell_forecast():
+    """At the end of a dry-run that would compute with models, say how much that is.
+
+    And whether the cluster's rules allow it. Dry-runs have no hook of their own: `onstart` is for
+    runs alone.
+    """
+    if not (workflow.is_main_process and workflow.dryrun and workflow.dag):
+        return
+    if on_cluster():
+        try:
+            refuse_what_breaks_policy(workflow.dag.needrun_jobs(exclude_finished=False))
+        except GraceError as error:
+            print(f"\n{error}", file=sys.stderr)
+    if workflow.output_settings.quiet:
+        return
+    runs = {}
+    for job in workflow.dag.needrun_jobs(exclude_finished=False):
+        step = step_of(job)
+        if step and step.asks:
+            key = (job.wildcards.study, step.experiment)
+            runs[key] = runs.get(key, 0) + 1
+    if runs:
+        from grace.experiments.forecast import dry_run
+
+        print(f"\n{dry_run(PROJECT, runs)}", file=sys.stderr)
