@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from declared import DECLARED, write_study
 
-from grace.cluster import demand, table
+from grace.cluster.plan import pod_plan, policy_report
 from grace.errors import ConfigError
 from grace.experiments.forecast import rows
+from grace.settings.outputs import Outputs
 from grace.settings.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -29,16 +30,17 @@ def toy(tmp_path) -> Path:
 
 def everything(of: Project, study: str) -> dict[str, object]:
     """What all outputs about a study depend on, but those about the whole run."""
+    outputs = Outputs(of)
     return {
-        "plan": of.plan_cell("pico", 0),
-        **{one: of.experiment_cell("pico", 0, study, one) for one in EXPERIMENTS},
-        **{f"{one} code": of.experiment_code("pico", study, one) for one in EXPERIMENTS},
-        "tabulate": of.tabulate_cell(study),
-        "structure": of.structure_cell(study),
-        "probabilities": of.probabilities_cell(study),
-        "merge": of.merge_cell(study),
-        "reference": of.reference_cell(study),
-        "analysis": of.analysis_cell(),
+        "plan": outputs.plan("pico", 0),
+        **{one: outputs.experiment("pico", 0, study, one) for one in EXPERIMENTS},
+        **{f"{one} code": outputs.experiment_code("pico", study, one) for one in EXPERIMENTS},
+        "tabulate": outputs.tabulate(study),
+        "structure": outputs.structure(study),
+        "probabilities": outputs.probabilities(study),
+        "merge": outputs.merge(study),
+        "reference": outputs.reference(study),
+        "analysis": outputs.analysis(study),
     }
 
 
@@ -52,13 +54,13 @@ def test_a_users_study_is_in_the_forecast_and_in_the_pods_of_a_run(toy):
     assert [row.label for row in rows(run)] == [
         f"{study}_{one}" for study in ("study1", "toy") for one in EXPERIMENTS
     ]
-    alone = {pod.name: pod.runtime_min for pod in demand.pods(project("study1"))}
-    both = {pod.name: pod.runtime_min for pod in demand.pods(run)}
+    alone = {pod.name: pod.runtime_min for pod in pod_plan.pods(project("study1"))}
+    both = {pod.name: pod.runtime_min for pod in pod_plan.pods(run)}
     assert alone.keys() == both.keys()
     # Three tables of the toy; its `merge`, `reference` and analysis.
     assert both["grace-tables-pico-0"] - alone["grace-tables-pico-0"] == 3 * 15
     assert both["grace-report-all"] - alone["grace-report-all"] == 3 * 30
-    assert "report" in table.text(run)
+    assert "report" in policy_report.text(run)
 
 
 def test_an_experiment_that_a_study_lacks_is_asked_of_the_others_alone(tmp_path):
