@@ -4,6 +4,7 @@ from grace.digests import file_digest
 from grace.places import rule_input
 from grace.studies import analysis_files as declared
 
+
 def declared_files(files_of):
     """What the declarations name, by study, or Snakemake's own error with our message."""
     try:
