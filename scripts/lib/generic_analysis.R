@@ -209,6 +209,31 @@ cell_distributions <- function(rows, factors, outcomes, draws = 0L, seed = 1L) {
   }))
 }
 
+#' The parameters of theories that people's answers gave, beside what was published of them. They
+#' stand behind each of a theory's rows.
+fitted_theory <- function(reference, declaration) {
+  fits <- Filter(function(one) !is.null(one$fit), declaration$theory)
+  bind(lapply(fits, function(one) {
+    groups <- unlist(one$fit$by)
+    own <- reference[reference$source == one$source, , drop = FALSE]
+    own <- own[!duplicated(own[groups]), , drop = FALSE]
+    bind(lapply(names(one$fit$parameters), function(name) {
+      group <- if (length(groups) == 0L) "" else do.call(paste, unname(as.list(own[groups])))
+      published <- vapply(group, function(key) {
+        told <- if (nzchar(key)) one$published[[key]][[name]] else one$published[[name]]
+        if (is.null(told)) NA_character_ else as.character(told)
+      }, character(1L), USE.NAMES = FALSE)
+      cbind(
+        own[c("source", groups)],
+        data.frame(
+          parameter = name, estimate = own[[name]], low = own[[paste0(name, "_low")]],
+          high = own[[paste0(name, "_high")]], published = published
+        )
+      )
+    }))
+  }))
+}
+
 #' Distance of each model's distributions from those of people and of theory, over the cells that
 #' both have.
 generic_distances <- function(stacked, cells, factors, distributions, draws, seed) {
@@ -407,7 +432,7 @@ analyse <- function(input, output, params) {
   columns <- generic_columns(factors)
   for (name in names(columns)) write_result(tables[[name]], output[[name]], columns[[name]])
   if (!is.null(output[["theory"]])) {
-    fitted <- read_reference(input[["theory"]])
+    fitted <- fitted_theory(read_reference(input[["reference"]]), declaration)
     write_result(fitted, output[["theory"]], names(fitted))
   }
   figures <- generic_figures(tables, declaration)

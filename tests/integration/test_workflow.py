@@ -133,6 +133,29 @@ def test_one_file_can_be_asked_for(project):
     assert "Sample study2's answers" not in shown
 
 
+def test_studies_that_are_not_in_the_default_run_reach_the_report(project):
+    """Options that differ by trial, fitted theory; and texts without a question."""
+    project.run(
+        *("--cores", "2", "--config", "studies=[refgame, minimal_pairs]", "limit=6"),
+        *("replications=1", "results=others", "on_invalid=warn"),
+    )
+    others = project.folder / "others"
+    fitted = pd.read_csv(others / "analysis/refgame_theory.csv")
+    assert fitted.loc[fitted["parameter"] == "alpha", "estimate"].tolist() == pytest.approx(
+        [3.2, 0.66], abs=0.1
+    )
+    quality = pd.read_csv(others / "analysis/refgame_quality.csv").set_index("experiment")
+    assert quality.loc["exp2", "flagged"] == quality.loc["exp2", "trials"] == 6  # low option mass
+    cells = pd.read_csv(others / "analysis/minimal_pairs_cells.csv")
+    assert set(cells["response"]) == {
+        "the acceptable sentence is more probable", "difference in log-probability"
+    }  # fmt: skip
+    assert not list(others.glob("pico/**/minimal_pairs_exp1*"))
+    page = (others / "report.html").read_text(encoding="utf-8")
+    assert "0.678 [0.268, 1.13]" in page
+    assert "leave more than half of the probability outside the answer options" in page
+
+
 #: What `snakedeploy deploy-workflow` writes, and a handler and a model of the user's own.
 DEPLOYED = """
 configfile: "config/config.yaml"

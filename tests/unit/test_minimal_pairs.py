@@ -10,7 +10,8 @@ import torch
 import transformers
 from grace.engines.transformers_engine import TransformersEngine
 
-from grace.errors import EngineError
+from grace.errors import ConfigError, EngineError
+from grace.experiments.preflight import check_continuations
 from grace.experiments.measurement import run_scoring
 from grace.experiments.trials import Run, trial_prompts
 from grace.models.chat import ChatTokenizer
@@ -84,3 +85,14 @@ def test_a_context_stands_before_its_continuations_as_it_is(tokenizer):
     assert ids[: len(prompt.token_ids)] == list(prompt.token_ids)
     with pytest.raises(EngineError, match="control token"):
         tokenizer.render(context("The <|end|> keys"))
+
+
+def test_an_endpoint_that_makes_chats_of_all_texts_is_refused():
+    remote = ModelEntry(
+        name="m", engine="endpoint", base_url="http://localhost:1/v1", tokenizer="t"
+    )
+    models = {"pico": PICO, "remote": remote}
+    with pytest.raises(ConfigError, match="'remote' is asked at an endpoint, which makes a chat"):
+        check_continuations({"minimal_pairs": STUDY}, ["exp1", "exp2"], models)
+    check_continuations({"minimal_pairs": STUDY}, ["exp1"], models)
+    check_continuations({"minimal_pairs": STUDY}, ["exp2"], {"pico": PICO})

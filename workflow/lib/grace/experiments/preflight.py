@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -35,6 +35,7 @@ from grace.source_code import joined_digest
 from grace.studies.asking import StudyDesign
 from grace.studies.catalogue import study_of_job
 from grace.studies.stimuli import numbered_trials, read_trials
+from grace.studies.study import Study
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,25 @@ def check_tokenizers(config: Config, models: Mapping[str, ModelEntry]) -> None:
         " `--config experiments=exp1`."
         for key, entry in models.items()
         if entry.engine_spec.is_remote and entry.tokenizer is None
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def check_continuations(
+    studies: Mapping[str, Study], experiments: Collection[str], models: Mapping[str, ModelEntry]
+) -> None:
+    """Raise `ConfigError` where texts without a question are to be measured through a chat."""
+    asking = [name for name, study in studies.items() if study.declaration.continuations]
+    if "exp2" not in experiments or not asking:
+        return
+    lines = [
+        f"config/models.yaml: model '{key}' is asked at an endpoint, which makes a chat of whatever"
+        f" it is sent, but `continuations` of {', '.join(asking)} measure texts without one. Ask a"
+        " model whose tokens Grace sends itself (engine transformers or vllm), or leave the study"
+        " out of `studies`."
+        for key, entry in models.items()
+        if entry.engine_spec.is_remote
     ]
     if lines:
         raise ConfigError("\n".join(lines))

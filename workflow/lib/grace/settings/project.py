@@ -17,7 +17,7 @@ from grace.cluster.plan.settings import Cluster, load_clusters, select_cluster
 from grace.contents import Contents
 from grace.digests import digest
 from grace.errors import ConfigError
-from grace.experiments.preflight import check_tokenizers
+from grace.experiments.preflight import check_continuations, check_tokenizers
 from grace.models.files import check_is_model, with_plain_folders
 from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.pico.origin import origin
@@ -176,6 +176,7 @@ class Project:
             if not entry.engine_spec.is_remote and folder.is_dir():
                 check_is_model(folder, f"model '{key}': name '{entry.name}'")
         check_tokenizers(self.config, self.models)
+        check_continuations(self.studies, self.config.experiments, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
         for study, trials in self.trials.items():

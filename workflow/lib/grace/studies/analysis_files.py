@@ -35,6 +35,7 @@ SHARED = ("lib/common.R", "lib/statistics.R", "lib/figures.R")
 SECTION = ("lib/generic_section.R", "lib/generic_section.Rmd")
 #: The parts of a declaration that a generic analysis reads, and those that the report does.
 _ANALYSED: dict[str, Any] = {
+    "title": True,
     "stimuli": {"key": True, "columns": True, "derived": True},
     "generate": {"read": True},
     **dict.fromkeys(
@@ -45,7 +46,7 @@ _ANALYSED: dict[str, Any] = {
         True,
     ),
 }  # fmt: skip
-_REPORTED = {**_ANALYSED, **dict.fromkeys(("title", "summary", "cite", "report"), True)}
+_REPORTED = {**_ANALYSED, **dict.fromkeys(("summary", "cite", "report"), True)}
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,12 @@ def analysis_files(study: Study, root: Path) -> AnalysisFiles:
     generic = declared.analysis == "generic"
     own = GENERIC if isinstance(declared.analysis, str) else declared.analysis
     files = [*own.sources, own.script]
+    fitted = generic and any(theory.fit for theory in declared.theory)
     return AnalysisFiles(
-        tables={name: f"{study.name}_{name}.csv" for name in own.tables},
+        tables={
+            name: f"{study.name}_{name}.csv"
+            for name in (*own.tables, *(["theory"] if fitted else []))
+        },
         figures={
             name: _figure(study, name, figure, declared.figures.get(name), root)
             for name, figure in own.figures.items()

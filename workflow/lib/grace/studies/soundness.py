@@ -410,6 +410,14 @@ def _theory(study: Study) -> Iterator[Finding]:
             where = Expression(theory.where, f"{study.source}: {place}.where")
             yield from _known(where, theory.cells, Patterns({}, place), f"{place}.where")
         people = study.declaration.people
+        if theory.fit is not None:
+            for name in theory.fit.by:
+                if name not in theory.cells:
+                    yield f"{place}.fit.by", unknown(name, theory.cells)
+            for name in theory.fit.parameters.keys() & (theory.parameters.keys() | theory.files):
+                yield f"{place}.fit.parameters.{name}", "is given in `parameters` or `files`, too"
+            if people is None:
+                yield f"{place}.fit", "there is no `people`, whose answers it could be fitted to"
         if theory.source in sources or (people and people.source == theory.source):
             yield f"{place}.source", f"'{theory.source}' is another source's name already"
         sources.append(theory.source)
