@@ -11,8 +11,8 @@ import transformers
 from grace.engines.transformers_engine import TransformersEngine
 
 from grace.errors import ConfigError, EngineError
-from grace.experiments.preflight import check_continuations
 from grace.experiments.measurement import run_scoring
+from grace.experiments.preflight import check_continuations
 from grace.experiments.trials import Run, trial_prompts
 from grace.models.chat import ChatTokenizer
 from grace.prompts.messages import context
