@@ -219,7 +219,11 @@ class Project:
     def study_jobs(self) -> dict[str, dict[str, str]]:
         """What jobs are told of each study: where it lies, and the digest of what it declares."""
         return {
-            name: {"folder": str(study.folder), "digest": study.digest}
+            name: {
+                "folder": str(study.folder),
+                "digest": study.digest,
+                "root": str(study.root or ""),
+            }
             for name, study in self.studies.items()
         }
 
