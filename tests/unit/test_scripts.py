@@ -61,8 +61,8 @@ def test_two_results_folders_are_compared_file_by_file(tmp_path, capsys):
         (tmp_path / name / "logs").mkdir(parents=True)
         (tmp_path / name / "logs/run.log").write_text(name)
         whole = {
-            "plan_json": '{"seeds": {"base_seed": 1}, "created": "%s"}' % name,
-            "a_csv": "run_timestamp,answer\r\n%s,yes\r\n" % name,
+            "plan_json": f'{{"seeds": {{"base_seed": 1}}, "created": "{name}"}}',
+            "a_csv": f"run_timestamp,answer\r\n{name},yes\r\n",
             "s_anova_csv": "p\n0.1234567\n",
             "report_html": f"at 2026-01-0{len(name)}T10:00, commit {len(name) * 'abcdef12'}\n0.5",
             "figure_png": "dots",
