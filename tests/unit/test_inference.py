@@ -28,7 +28,7 @@ CONFIG = {"limit": 1, "studies": ["study2"], "models": ["pico"]}
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose files a test may change; every file counts as a large one."""
-    for name in ("config", "resources"):
+    for name in ("config", "resources", "studies"):
         shutil.copytree(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(contents, "ALWAYS_READ", 0)

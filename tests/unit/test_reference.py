@@ -95,15 +95,15 @@ def _declared(
 def test_people_are_counted_by_cell_and_stand_before_theories(tmp_path: Path) -> None:
     write_reference(_declared(tmp_path / "toy"), tmp_path / "table.csv")
     assert (tmp_path / "table.csv").read_text().splitlines() == [
-        "source,size,answer,n,total,probability",
-        "human,1,big,1,3,0.3333333333333333",
-        "human,1,small,2,3,0.6666666666666666",
-        "human,9,big,1,1,1.0",
-        "human,9,small,0,1,0.0",
-        "guess,1,big,,,0.1",
-        "guess,1,small,,,0.9",
-        "guess,9,big,,,0.9",
-        "guess,9,small,,,0.1",
+        "source,size,query,outcome,n,total,probability",
+        "human,1,answer,big,1,3,0.3333333333333333",
+        "human,1,answer,small,2,3,0.6666666666666666",
+        "human,9,answer,big,1,1,1.0",
+        "human,9,answer,small,0,1,0.0",
+        "guess,1,answer,big,,,0.1",
+        "guess,1,answer,small,,,0.9",
+        "guess,9,answer,big,,,0.9",
+        "guess,9,answer,small,,,0.1",
     ]
 
 
