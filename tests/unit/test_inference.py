@@ -39,6 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def settings(project: Project) -> dict[str, Any]:
     config = project.config
     return {
+        "studies": project.study_jobs(),
         "requests": config.requests.model_dump(),
         "scoring": config.scoring.model_dump(),
         "serving": config.serving.model_dump(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -141,7 +142,7 @@ def test_an_unknown_human_utterance_is_refused(tmp_path: Path) -> None:
     (folder / "people.csv").write_text(text)
     declared = (folder / "study.yaml").read_text()
     declared = declared.replace("../../resources/reference/study2_human_cells.csv", "people.csv")
-    declared = declared.replace("../..", str(STUDY2.folder.parents[1]))
+    declared = declared.replace("../..", os.path.relpath(STUDY2.folder.parents[1], folder))
     (folder / "study.yaml").write_text(declared)
     with pytest.raises(
         GraceError, match=r"people\.csv, row 2: assessment is 'okay', which is none"
