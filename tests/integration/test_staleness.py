@@ -267,7 +267,11 @@ ROWS = {
         append("config/models.yaml", TWIN.replace("twin:", "third:")), NOTHING
     ),
     "a GPU tag registered": Row(
-        change("config/clusters.yaml", "    a100:\n", "    new: {memory_gib: 8}\n    a100:\n"),
+        change(
+            "config/clusters.yaml",
+            "    a100:\n",
+            "    new: {memory_gib: 8, compute_capability: 7.0}\n    a100:\n",
+        ),
         NOTHING,
     ),
     "`results`, the folder": Row(config("results: results", "results: elsewhere"), EVERYTHING),

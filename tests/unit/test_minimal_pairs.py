@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from grace.engines.transformers_engine import TransformersEngine
+from grace.engines.transformers.model import TransformersEngine
 
 from grace.errors import ConfigError, EngineError
 from grace.experiments.measurement import run_scoring
