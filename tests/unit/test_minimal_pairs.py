@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from grace.engines.transformers.model import TransformersEngine
 
+from grace.engines.transformers.model import TransformersEngine
 from grace.errors import ConfigError, EngineError
 from grace.experiments.measurement import run_scoring
 from grace.experiments.preflight import check_continuations

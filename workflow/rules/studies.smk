@@ -44,7 +44,7 @@ def analysis_figures(study):
 
 
 def analysis_config(study):
-    return OUTPUTS.study_analysis(study).model_dump()
+    return OUTPUTS.analysis(study).model_dump()
 
 
 def analysis_code(study):

@@ -130,7 +130,7 @@ class Outputs:
         """Of a study's rows of people and models of people."""
         return ReferenceConfig(**reference_depends_on(self._project.studies[study]))
 
-    def study_analysis(self, study: str) -> AnalysisConfig:
+    def analysis(self, study: str) -> AnalysisConfig:
         """Of one study's analysis; a generic one depends on the declaration."""
         told = told_analysis(self._project.studies[study])
         if not told:
