@@ -23,8 +23,9 @@ import finished_run as run
 import pytest
 
 from grace.digests import file_digest
+from grace.errors import RecordError
 from grace.provenance import crate, reproduce
-from grace.provenance.archive import Job, sources
+from grace.provenance.archive import Job, sources, study_files
 from grace.provenance.sidecars import record_digest, sidecar
 from grace.runs import leftovers
 
@@ -446,6 +447,17 @@ def test_code_that_git_does_not_track_is_archived_with_what_it_made(tmp_path):
     engine = "workflow/lib/grace/engines/toy/engine.py"
     job = Job({"inputs": {}, "code": {"scripts/score.py": "", engine: ""}}, ("results/a.json",))
     assert sources([job], tmp_path) == ["scripts/score.py", engine]
+
+
+def test_a_study_that_git_does_not_track_is_archived_whole(tmp_path):
+    toy = tmp_path / "toy"
+    for name in ("study.yaml", "theory.py", "prompts/seed/ask.j2", "__pycache__/theory.pyc"):
+        (toy / name).parent.mkdir(parents=True, exist_ok=True)
+        (toy / name).write_text(name)
+    kept = ["toy/prompts/seed/ask.j2", "toy/study.yaml", "toy/theory.py"]
+    assert study_files([toy], tmp_path) == kept
+    with pytest.raises(RecordError, match="toy lies outside of the project"):
+        study_files([toy], tmp_path / "elsewhere")
 
 
 def test_an_archive_that_fails_leaves_nothing(tmp_path):

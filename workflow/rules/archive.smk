@@ -18,6 +18,7 @@ rule archive:
         code=code_digest(OUTPUTS.code("archive.py")),
         sources=code_files(OUTPUTS.code("archive.py")),
         commit=commit_archived,
+        runtime=studies,
     message:
         "Archive the run"
     script:

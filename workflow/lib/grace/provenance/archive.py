@@ -161,6 +161,31 @@ def sources(jobs: Iterable[Job], root: Path) -> list[str]:
     return sorted(found)
 
 
+def study_files(folders: Iterable[Path], root: Path) -> list[str]:
+    """All files of studies, tracked or not: declarations, theories and R that the run depends on.
+
+    Raises `RecordError` for a folder outside of the project.
+    """
+    found = []
+    for folder in folders:
+        if not folder.resolve().is_relative_to(root.resolve()):
+            raise RecordError(
+                f"not archived: the study in {folder} lies outside of the project, where nobody who"
+                " has the archive could find it. Copy its folder into the project, name it there in"
+                " `studies`, and run again."
+            )
+        found += [
+            path.resolve().relative_to(root.resolve())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        ]
+    return [
+        name.as_posix()
+        for name in found
+        if not any(part.startswith((".", "__pycache__")) for part in name.parts)
+    ]
+
+
 def refuse_secrets(files: Mapping[str, Path]) -> None:
     """Raise `RecordError` if a file holds the value of a secret environment variable."""
     secrets = {
@@ -178,10 +203,14 @@ def refuse_secrets(files: Mapping[str, Path]) -> None:
                 )
 
 
-def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) -> str | None:
+def archive(
+    root: Path, report: str, run_config: Mapping[str, Any], path: Path,
+    studies: Iterable[Path] = (),
+) -> str | None:  # fmt: skip
     """Write the crate of the run that ended in `report` as a zip file. Raises `RecordError`.
 
-    Gives the digest that stands for the run (`grace.provenance.verify.report_digest`).
+    `studies` are the folders of the run's studies. Gives the digest that stands for the run
+    (`grace.provenance.verify.report_digest`).
     """
     if Path(report).is_absolute():
         raise RecordError(
@@ -192,7 +221,9 @@ def archive(root: Path, report: str, run_config: Mapping[str, Any], path: Path) 
     outputs = [name for job in jobs for name in job.outputs]
     records = [sidecar(Path(name)).as_posix() for name in outputs]
     state = environment.git_state(root)
-    names = dict.fromkeys([*code_files(root), *sources(jobs, root), *outputs, *records])
+    names = dict.fromkeys(
+        [*code_files(root), *study_files(studies, root), *sources(jobs, root), *outputs, *records]
+    )
     files = {name: root / name for name in names}
     with scratch_folder() as folder:
         written = {RUN_CONFIG: yaml.safe_dump(dict(run_config), sort_keys=False)}
