@@ -112,8 +112,8 @@ class People(Part):
 class ParameterRange(Part):
     """Where a fitted parameter may lie; its flat prior."""
 
-    low: float
-    high: float
+    low: float = Field(description="The lowest value that it may have.")
+    high: float = Field(description="The highest.")
 
     @model_validator(mode="after")
     def _is_a_range(self) -> ParameterRange:
