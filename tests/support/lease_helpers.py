@@ -120,7 +120,7 @@ class Farm:
         return _living({state["supervisor"]["pid"] for state in states})
 
     def everything(self) -> list[psutil.Process]:
-        """Every living process of the farm: servers, their children, wardens, supervisors."""
+        """Every living process of the farm: servers, their children, guards, supervisors."""
         jobs = {job.process.pid for job in self._jobs}
         marked = {
             process.pid

@@ -26,7 +26,7 @@ from grace.source_code import LIBRARY_PATH, SourceFile, joined_digest, read_sour
 LeftOut = Callable[[str, Mapping[str, Any]], bool]
 LinkState = Literal["intact", "changed since", "made by other code", "of unknown origin"]
 #: Folders of a results folder whose files are about a run, not made from it.
-ASIDE = ("logs", "benchmarks")
+NOT_RESULTS = ("logs", "benchmarks")
 #: What Snakemake itself writes where the README says so, and what git brings.
 NOT_OURS = ("snakemake-report.html", "snakemake-report.zip", "README.md")
 
@@ -377,7 +377,7 @@ def results_in(folder: Path) -> list[Path]:
     found = set()
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        aside = parts[0] in ASIDE or (len(parts) == 1 and path.name in NOT_OURS)
+        aside = parts[0] in NOT_RESULTS or (len(parts) == 1 and path.name in NOT_OURS)
         if aside or (path.is_dir() and not path.is_symlink()):
             continue
         if path.parent.name == FOLDER and path.name[0] != ".":

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grace.engines.base import Score, ScoreRequest
-from grace.engines.logprobs import LEAST, check_distribution, check_not_all_zero, checked
+from grace.engines.logprobs import VLLM_NEG_INF, check_distribution, check_not_all_zero, checked
 from grace.errors import RequestError
 from grace.scoring.bounds import NOTHING_KNOWN, Bounds, Interval
 from grace.scoring.distributions import log_sum
@@ -126,7 +126,7 @@ def _shown(entries: list[tuple[str, Any]], drawn: str | None) -> Shown:
     known = [
         (name, checked(value))
         for name, value in entries
-        if not (isinstance(value, int | float) and value <= LEAST)
+        if not (isinstance(value, int | float) and value <= VLLM_NEG_INF)
     ]
     check_distribution(value for _, value in known)
     return Shown(tuple(known), drawn)

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from grace.engines.base import Score, ScoreRequest, grouped
 from grace.engines.http import prompt_logprobs
+from grace.engines.http.event_loop import BackgroundEventLoop
 from grace.engines.http.openai_http import OpenAIClient, check_model, token_usage
-from grace.engines.http.pump import Pump
 from grace.engines.logprobs import TOLERANCE
 from grace.engines.vllm import node_reads, text_reads
 from grace.errors import EngineError, RequestError
@@ -57,7 +57,7 @@ class VllmScorer:
         self,
         model_key: str,
         client: OpenAIClient,
-        pump: Pump,
+        loop: BackgroundEventLoop,
         requests: RequestsConfig,
         *,
         dtype: str,
@@ -66,7 +66,7 @@ class VllmScorer:
     ) -> None:
         self._model_key = model_key
         self._client = client
-        self._pump = pump
+        self._loop = loop
         self._concurrency = requests.concurrency
         self._slots = asyncio.Semaphore(requests.concurrency)
         self._tolerance = TOLERANCE[dtype]
@@ -87,13 +87,14 @@ class VllmScorer:
         if not groups:
             return
         if self.way is None:
-            self._pump.run(self._choose(groups))
+            self._loop.run(self._choose(groups))
             logger.info(
                 "model '%s': experiment 2 reads `%s`; %s", self._model_key, self.way, self.reason
             )
         self._log_plan(groups)
-        slabs = node_reads.slabs(groups) if self.way == NODES else ([group] for group in groups)
-        yield from self._pump.map(self._score, slabs, self._concurrency)
+        by_nodes = self.way == NODES
+        batches = node_reads.planning_batches(groups) if by_nodes else ([one] for one in groups)
+        yield from self._loop.map(self._score, batches, self._concurrency)
 
     def _log_plan(self, groups: Sequence[Sequence[ScoreRequest]]) -> None:
         if self.way == TEXTS:
@@ -118,15 +119,15 @@ class VllmScorer:
             self._block,
         )
 
-    # --- one group, or a slab of them
+    # --- one group, or a batch of them
 
-    async def _score(self, slab: list[list[ScoreRequest]]) -> list[Score]:
-        requests = [request for group in slab for request in group]
+    async def _score(self, batch: list[list[ScoreRequest]]) -> list[Score]:
+        requests = [request for group in batch for request in group]
         try:
             if self.way == PROMPTS:
                 return await _together(map(self._score_by_prompts, requests))
             by_texts = self.way == TEXTS and text_reads.can_read(requests)
-            reads = await (self._read_texts(requests) if by_texts else self._read_nodes(slab))
+            reads = await (self._read_texts(requests) if by_texts else self._read_nodes(batch))
         except RequestError as error:
             if len(requests) > 1:  # one of them may have spoilt it for the others
                 alone = await _together(self._score([[request]]) for request in requests)
@@ -135,11 +136,11 @@ class VllmScorer:
         return [node_reads.score(request, reads) for request in requests]
 
     async def _read_nodes(
-        self, slab: list[list[ScoreRequest]], *, canary: bool = False
+        self, batch: list[list[ScoreRequest]], *, canary: bool = False
     ) -> node_reads.Reads:
         """What the nodes of some groups hold, by one-token requests."""
         reads: dict[Context, dict[int, Any]] = {}
-        for stage in node_reads.staged_bodies(slab):
+        for stage in node_reads.staged_bodies(batch):
             for found in await _together(self._read_body(body, canary=canary) for body in stage):
                 for context, values in found:
                     reads.setdefault(context, {}).update(values)

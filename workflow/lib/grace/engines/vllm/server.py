@@ -18,9 +18,9 @@ from grace.models.chat import model_source, tokenizer_source
 from grace.models.files import check_weights
 from grace.models.identity import ModelIdentity
 from grace.places import located
-from grace.serving.holder import Lease, lease_server, require_free_port
-from grace.serving.rundir import host_dir, port_owner
+from grace.serving.lease import Lease, lease_server, require_free_port
 from grace.serving.spec import ServerSpec
+from grace.serving.state_dir import host_dir, port_owner
 from grace.settings.config import ModelEntry, ServingConfig
 
 Build = Literal["cpu", "gpu"]
