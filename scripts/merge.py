@@ -136,7 +136,7 @@ def mixed_versions(
         found.setdefault(model, Counter()).update(names)
     for model, versions in found.items():
         if len(versions) > 1:
-            told = ", ".join(
+            counts = ", ".join(
                 f"{count} from '{name}'" for name, count in versions.most_common(NAMED)
             )
             yield from _whole_model(
@@ -144,7 +144,7 @@ def mixed_versions(
                 replications[model],
                 study,
                 f"{model}, {study.name}, all replications: versions of the model that answers come"
-                f" from ({told}): {len(versions)}, must be <= 1. Name one of them in `name`",
+                f" from ({counts}): {len(versions)}, must be <= 1. Name one of them in `name`",
             )
 
 

@@ -45,7 +45,7 @@ under_way() {
     local state
     state=$(k get job "$1" --ignore-not-found --output \
         jsonpath='{.metadata.name} {.status.conditions[?(@.status=="True")].type}') ||
-        die "nobody knows whether $1 is under way; kubectl's words are above." \
+        die "no one knows whether $1 is under way; kubectl's words are above." \
             "Nothing was changed. Try again."
     case "$state " in
         ' ' | *' Complete '* | *' Failed '*) return 1 ;;

@@ -156,7 +156,7 @@ def test_nothing_is_copied_where_nobody_knows_of_a_run(cluster):
     done = cluster.run("run")
     assert done.returncode == 1
     assert "jobs is forbidden" in done.stderr
-    assert "nobody knows whether grace-controller is under way" in done.stderr
+    assert "no one knows whether grace-controller is under way" in done.stderr
     assert not cluster.calls("create|exec|delete")
 
 

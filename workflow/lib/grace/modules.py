@@ -82,7 +82,7 @@ def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[
 
 
 def code(root: Path, scripts: Iterable[str], modules: Iterable[str] = ()) -> Code:
-    """Scripts and library modules as what is behind an output; those without effect do not count."""
+    """Scripts and library modules behind an output; those without effect do not count."""
     scripts, modules = list(scripts), sorted(set(modules) - set(NO_EFFECT_ON_OUTPUT))
     return {
         "scripts": scripts,

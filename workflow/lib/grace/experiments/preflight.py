@@ -285,10 +285,10 @@ def main() -> None:
     from grace.experiments.inference import runtime_of  # which checks with this module, too
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for told in json.load(sys.stdin):
-        model, settings = told["model"], told["runtime"]
+    for request in json.load(sys.stdin):
+        model, settings = request["model"], request["runtime"]
         entry = ModelEntry.model_validate(settings["entry"])
-        checking = check_all if told["engine"] else check
+        checking = check_all if request["engine"] else check
         try:
             checking(model, entry, settings["wanted"], runtime_of(settings))
         except GraceError as error:

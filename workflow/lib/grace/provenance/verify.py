@@ -127,12 +127,12 @@ def main(arguments: list[str] | None = None) -> int:
         files = list(dict.fromkeys(file for path in given.paths for file in _files(path)))
         chain = Chain(given.root, answers_in(given.journal or given.root / JOURNAL, given.journal))
         verdicts = {file: chain.broken(file) for file in files}
-        told = [*remarks(chain, verdicts), *_other_digest(files, given.digest)]
+        notes = [*remarks(chain, verdicts), *_other_digest(files, given.digest)]
     except GraceError as error:
         print(error, file=sys.stderr)
         return 1
     single = any(path.is_file() for path in given.paths)
-    print(summary(verdicts, every=given.all or single), *told, sep="\n")
+    print(summary(verdicts, every=given.all or single), *notes, sep="\n")
     missed = given.journal is not None and bool(chain.not_compared)
     return int(any(verdicts.values()) or missed or bool(_other_digest(files, given.digest)))
 

@@ -94,12 +94,12 @@ def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
                 name: value for name, value in snakemake.params.items() if name not in NOT_SETTINGS
             },
         }
-        told: dict[str, Any] = {}
-        yield told
+        extra_facts: dict[str, Any] = {}
+        yield extra_facts
         facts |= {
             "hardware": environment.hardware(gpus=False),
             "versions": environment.versions(),
-            **told,
+            **extra_facts,
             "completed": environment.now(),
         }
         sidecars.write_sidecars(outputs, results, facts)

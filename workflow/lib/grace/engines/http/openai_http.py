@@ -182,8 +182,8 @@ class OpenAIClient:
         self, path: str, name: str, response: httpx.Response, answer: dict[str, Any]
     ) -> None:
         """Raise `_TransientError` where an answer is another request's, or may be."""
-        told = [answer.get("id"), answer.get("request_id"), response.headers.get("X-Request-Id")]
-        repeated = {found for text in told for found in _ID.findall(str(text))}
+        ids = [answer.get("id"), answer.get("request_id"), response.headers.get("X-Request-Id")]
+        repeated = {found for text in ids for found in _ID.findall(str(text))}
         if repeated == {name}:
             self._repeats_ids.add(path)
         elif repeated or path in self._repeats_ids:
