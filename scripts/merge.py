@@ -32,7 +32,7 @@ def checked(
     """What validation says of the study alone, by replication; the lists are those of `merge`.
 
     It is checked again, not read from validation.json, which is about all studies of a run: another
-    study would make this one's analyses anew.
+    study would rebuild this one's analyses.
     """
     for index in range(max(len(structured), len(probabilities))):
         answers = read_checked(structured[index]) if structured else None

@@ -61,7 +61,7 @@ def chats(requests: list[Asked]) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Iterator[SimpleNamespace]:
-    """A run in which three of four models fail, and one after two of them were mended."""
+    """A run in which three of four models fail, and one after two of them were fixed."""
     project = Project.copied_to(tmp_path_factory.mktemp("failed") / "project")
     answers = Server()
     report = project.folder / "results/report.html"

@@ -146,7 +146,7 @@ def test_the_api_has_every_fault_in_one_run(toy):
     before = calls()
     wait_until(lambda: calls() > before + 12, PATIENCE_S, "all tries of four calls in vain")
     (toy.folder / "go").touch()
-    wait_until(lambda: not running(toy, "waits"), PATIENCE_S, "the pod's end while nobody looks")
+    wait_until(lambda: not running(toy, "waits"), PATIENCE_S, "the pod's end while no one looks")
     cluster.works()
     assert run.wait() == 0, run.output()
     assert toy.made() == {"waits-1"}
@@ -321,7 +321,7 @@ def test_a_signal_ends_a_run_whose_cluster_is_away(toy):
     wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
     toy.cluster.fails(0)
     before = len(toy.cluster.calls)
-    wait_until(lambda: len(toy.cluster.calls) > before, PATIENCE_S, "a call that nobody answers")
+    wait_until(lambda: len(toy.cluster.calls) > before, PATIENCE_S, "a call that no one answers")
     run.signal(signal.SIGINT)
     assert run.wait() != 0
     assert "What is left of this run in the cluster shows" in words(run.output())

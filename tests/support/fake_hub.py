@@ -13,7 +13,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Serves `repositories`, their files by name; `gated` ones to nobody without `token`.
+    """Serves `repositories`, their files by name; `gated` ones to no one without `token`.
 
     `served` lists the files that were sent.
     """

@@ -177,7 +177,7 @@ class Job:
 
 
 def free_port() -> int:
-    """A port that nobody else takes by chance: below those that the kernel deals out."""
+    """A port that no one else takes by chance: below those that the kernel deals out."""
     for port in random.sample(range(20_000, 30_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))

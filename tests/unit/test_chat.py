@@ -248,7 +248,7 @@ def test_prompts_are_those_of_transformers_own_call(any_chat: ChatTokenizer, tex
 def test_a_broken_tokeniser_is_told_in_a_line(tmp_path: Path, content: str) -> None:
     folder = bytelevel(tmp_path)
     (folder / "tokenizer.json").write_text(content)
-    with pytest.raises(EngineError, match="no tokeniser to be had from") as caught:
+    with pytest.raises(EngineError, match="no tokeniser available from") as caught:
         ChatTokenizer("m", ModelEntry(name=str(folder)), ROOT)
     assert "\n" not in str(caught.value)
 

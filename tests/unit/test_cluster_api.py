@@ -159,7 +159,7 @@ def test_a_token_file_of_a_pod_that_is_empty_for_a_moment(standin, monkeypatch):
 
 
 def test_nobody_s_call_is_tried_again_with_new_credentials(standin):
-    """A plug-in that gives no token, since its own server is away, makes the client nobody."""
+    """A plug-in that gives no token, since its own server is away, makes the client anonymous."""
     calls, told = connected()
     words = 'pods is forbidden: User "system:anonymous" cannot list resource "pods"'
     standin.fails(403, times=1, message=words)

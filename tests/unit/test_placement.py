@@ -251,7 +251,7 @@ def test_a_misfit_stops_the_run_when_it_is_parsed(root: Path) -> None:
     path.write_text(path.read_text().replace("parameters_b: 8.0", "parameters_b: 800.0"))
     with pytest.raises(ConfigError, match="model 'mine' fits none of the tags in `gpus`"):
         project(root, gpus=["a100"])
-    # On this machine nobody asked for a tag.
+    # On this machine no one asked for a tag.
     assert project(root).models["mine"].gpus == 1
 
 

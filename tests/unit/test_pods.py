@@ -142,7 +142,7 @@ def test_manifests_are_valid(name: str) -> None:
 
 
 def test_the_table_names_every_field_that_differs() -> None:
-    """A row that left one out would hide a change from whoever reads the table."""
+    """A row that left one out would hide a change from readers of the table."""
     one = {
         "a": {"requests": {"memory": 1}, "limits": {"memory": 1}, "old": 1, "affinity": {"x": 1}}
     }

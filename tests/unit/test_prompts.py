@@ -80,7 +80,7 @@ def all_prompts() -> list[str]:
         r"<br",  # markup
         r"[{}]|None\b",  # values left out
         r"\n\n\n| \n| $|  ",  # stray white space
-        r"\bYou are\b",  # nobody is asked to be Emma
+        r"\bYou are\b",  # no one is asked to be Emma
         r"the property",  # each story has a phrase of its own
         r"\b1 hearts|\b[023] heart\b",
         r"\b1 of the \w+ (have|are|were|hold|deserve)\b",

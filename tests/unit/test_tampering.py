@@ -1,7 +1,7 @@
 """Whatever is done to a finished run, its records, its journal or its archive, `verify` names it.
 
 Each tampering is done to a copy of one small run. Those of records are done twice where that makes
-a difference: by a careless hand, and by one that makes the record's own digest anew.
+a difference: by a careless hand, and by one that recomputes the record's own digest.
 """
 
 from __future__ import annotations
@@ -432,7 +432,7 @@ def test_a_damaged_line_of_the_journal_is_named(project):
 
 @pytest.mark.parametrize("removed", [True, False])
 def test_a_job_that_the_journal_tells_otherwise_is_named(project, removed):
-    """Runs that take its answers over would tell the commit and the machine of nobody."""
+    """Runs that take its answers over would tell the commit and the machine of no one."""
     segment, lines, places = lines_of("session")
     key, value = key_in(lines[places[0]]), value_in(lines[places[0]])
     assert key is not None

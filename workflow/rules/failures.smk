@@ -11,7 +11,7 @@ from grace.runs.continuation import Failure
 STARTED = time.time()
 # Where Snakemake keeps its state; at the end of the process this is no longer its folder.
 STATE = Path(".snakemake").absolute()
-# Failures of this process, and how it is to go on: files to make anew, or None for not at all.
+# Failures of this process, and how it is to go on: files to rebuild, or None for not at all.
 FAILED = []
 GOING_ON = {"forced": None}
 # Seconds that the checks of all models before the first job may take.
@@ -146,7 +146,7 @@ def given_up():
 
 
 def forced_still(jobs, failed):
-    """Files that the command line asks to make anew, of jobs that were not reached."""
+    """Files that the command line asks to rebuild, of jobs that were not reached."""
     asked = workflow.dag_settings
     if not (asked.forceall or asked.forcetargets or asked.forcerun):
         return []

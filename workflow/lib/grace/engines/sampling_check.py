@@ -74,7 +74,7 @@ def _check(model_key: str, ask: Ask, decoding: Decoding) -> Sampling:
             return Sampling(True, True, "its draws vary with their seeds", 3)
         reason = (
             "its draws vary, but not with their seeds: the same request with the same seed got two"
-            " answers, so that nobody can repeat this run's answers"
+            " answers, so that no one can repeat this run's answers"
         )
         return Sampling(True, False, reason, 3)
     if len(_said(first)) < LEAST_CHARACTERS:

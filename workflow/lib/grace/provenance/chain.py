@@ -183,7 +183,7 @@ class Chain:
             yield Link(
                 "of unknown origin", file, f"its record has the older format {record['format']}, in"
                 " which edits of a record do not show, but names the code at hand, which writes"
-                f" format {FORMAT}: it was lowered. Delete {file} to have it made anew",
+                f" format {FORMAT}: it was lowered. Delete {file} to have it rebuilt",
             )  # fmt: skip
         if file.is_symlink():
             yield Link("changed since", file, "a link now, in the place of the file that was made")
@@ -229,7 +229,7 @@ class Chain:
                 yield Link(
                     "changed since", file, f"its record has the older format {record['format']},"
                     f" and that of {path} has {FORMAT}: one was put in the place of another, or"
-                    f" {path} was made again since. Delete {file} to have it made anew",
+                    f" {path} was made again since. Delete {file} to have it rebuilt",
                 )  # fmt: skip
             return
         expected = record["input_records"].get(name)
@@ -238,7 +238,7 @@ class Chain:
             yield Link(
                 "changed since", sidecar(path), f"{_digests(expected, found)} when {file.name} was"
                 f" made from {path.name}: edited, or {path.name} was made again since, the same to"
-                f" the byte. If so, delete {file} to have it made anew",
+                f" the byte. If so, delete {file} to have it rebuilt",
             )  # fmt: skip
 
     def _other_siblings(

@@ -1,7 +1,7 @@
 """Are the answers in a run's records those that the journal holds?
 
 A job's provenance file names the journal's key of every answer behind its records. What follows
-from an answer is made anew here and compared.
+from an answer is rebuilt here and compared.
 """
 
 from __future__ import annotations

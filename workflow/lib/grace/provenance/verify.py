@@ -51,7 +51,7 @@ def remarks(chain: Chain, verdicts: Mapping[Path, Link | None]) -> list[str]:
     if older:
         lines.append(
             f"older record format, not chained: {_few(older)}. Edits of these records themselves do"
-            " not show. What is made anew has records of the present format."
+            " not show. What is rebuilt has records of the present format."
         )
     if chain.not_compared:
         why = f"{chain.journal} holds none" if chain.journal else "there is no journal at hand"

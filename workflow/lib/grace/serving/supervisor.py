@@ -40,7 +40,7 @@ _STOP_S = 20.0
 
 
 class _Stop(Exception):
-    """The server is to be stopped: nobody wants it any more, or a signal came."""
+    """The server is to be stopped: no one wants it any more, or a signal came."""
 
 
 class _Died(Exception):

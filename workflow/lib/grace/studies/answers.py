@@ -1,6 +1,6 @@
 """How a study's answers are read: the fields of a raw answer, and what is wrong with it.
 
-Nothing here is known to what asks a model: an edit makes tables anew and asks nothing.
+Nothing here is known to what asks a model: an edit rebuilds tables and asks nothing.
 """
 
 from __future__ import annotations

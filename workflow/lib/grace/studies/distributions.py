@@ -1,6 +1,6 @@
 """From a query's distribution to columns: probabilities, marginals, labels, summaries.
 
-Nothing here is known to what asks a model: an edit makes tables anew and asks nothing.
+Nothing here is known to what asks a model: an edit rebuilds tables and asks nothing.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class _NotOfferedError(Exception):
 def preflight(model_key: str, entry: ModelEntry, *, requests: RequestsConfig) -> None:
     """Ask the endpoint which models it has.
 
-    Raises `EngineError` where the key is not set or refused, nobody answers, or the endpoint
+    Raises `EngineError` where the key is not set or refused, no one answers, or the endpoint
     lists its models and this is not among them. A list that it does not offer is no error.
     """
     with EndpointEngine(model_key, entry, requests=requests) as engine:

@@ -134,8 +134,8 @@ def _shown(entries: list[tuple[str, Any]], drawn: str | None) -> Shown:
 
 def interval(shown: Shown, token: int, names: Names) -> Interval:
     """What is known of one token."""
-    nobody: frozenset[int] = frozenset()
-    own = [e for e in shown.entries if token in names.get(e[0], nobody)]
+    no_tokens: frozenset[int] = frozenset()
+    own = [e for e in shown.entries if token in names.get(e[0], no_tokens)]
     if len(own) == 1 and len(names[own[0][0]]) == 1:
         return Interval(own[0][1], own[0][1])
     # An unknown name may be this token's.

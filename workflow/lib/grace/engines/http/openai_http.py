@@ -70,7 +70,7 @@ class OpenAIClient:
     `base_url` is asked for the URL below which paths lie, at the start and after every failed
     try, since a restarted server may be elsewhere; it may wait, and may raise `EngineError`.
     Every try carries an id of its own. Servers that repeat it, as vLLM does, cannot give one
-    request's answer to another unnoticed; of those that do not, nobody can tell. `key_env` names
+    request's answer to another unnoticed; of those that do not, no one can tell. `key_env` names
     the variable that `key` came from. The client must be used in one event loop.
     """
 

@@ -190,7 +190,7 @@ class VllmScorer:
     async def _read_texts(self, group: Sequence[ScoreRequest]) -> node_reads.Reads:
         """What the nodes of a group hold, by one request for each of its longest texts."""
         reads: dict[Context, dict[int, Any]] = {}
-        # Nobody else's requests, nor an earlier try, may have put these texts into the cache.
+        # No one else's requests, nor an earlier try, may have put these texts into the cache.
         salt = uuid.uuid4().hex
         for stage in text_stages(group):
             for found in await _together(self._read_text(read, salt) for read in stage):
@@ -217,13 +217,13 @@ class VllmScorer:
 
     async def _choose(self, groups: Sequence[Sequence[ScoreRequest]]) -> None:
         """Set `way` and `reason` after the canary; raises `EngineError` where it fails."""
-        witness = self._witness(groups)
-        if witness is None:
+        canary = self._canary(groups)
+        if canary is None:
             self.way, self.reason = NODES, "not tried, as no text is short enough for the server"
             return
         try:
-            reads = await self._read_nodes([[witness]], canary=True)
-            lacking = node_reads.lacking(witness, reads)
+            reads = await self._read_nodes([[canary]], canary=True)
+            lacking = node_reads.lacking(canary, reads)
             why_not = f"{lacking} of the ids asked for are not in its answers" if lacking else None
         except RequestError as error:
             why_not = str(error)
@@ -233,15 +233,15 @@ class VllmScorer:
                     f" measured: {why_not}. Look into the server's log."
                 ) from None
         if why_not is not None:
-            score = await self._score_by_prompts(witness, canary=True)
-            self._check_canary(witness, score, f" (`{NODES}` cannot be used either: {why_not})")
+            score = await self._score_by_prompts(canary, canary=True)
+            self._check_canary(canary, score, f" (`{NODES}` cannot be used either: {why_not})")
             self.way, self.reason = PROMPTS, f"the server does not offer `{NODES}`: {why_not}"
             return
-        score = node_reads.score(witness, reads)
-        self._check_canary(witness, score)
-        self.way, self.reason = await self._probe(witness, score)
+        score = node_reads.score(canary, reads)
+        self._check_canary(canary, score)
+        self.way, self.reason = await self._probe(canary, score)
 
-    def _witness(self, groups: Sequence[Sequence[ScoreRequest]]) -> ScoreRequest | None:
+    def _canary(self, groups: Sequence[Sequence[ScoreRequest]]) -> ScoreRequest | None:
         """The query with the longest text that the server takes: it shows best what is cut off."""
 
         def length(request: ScoreRequest) -> int:  # an end and a generated token come on top
@@ -250,10 +250,10 @@ class VllmScorer:
         fitting = [r for group in groups for r in group if length(r) <= self._limit]
         return max(fitting, key=length, default=None)
 
-    async def _probe(self, witness: ScoreRequest, known: Score) -> tuple[str, str]:
+    async def _probe(self, canary: ScoreRequest, known: Score) -> tuple[str, str]:
         """Which of the two fast ways to use, and why: `known` is the score by nodes."""
         try:
-            score = node_reads.score(witness, await self._read_texts([witness]))
+            score = node_reads.score(canary, await self._read_texts([canary]))
         # A server that forbids one path is no reason to give up: the other has just worked.
         except (RequestError, EngineError) as error:
             return NODES, f"the server does not offer `{TEXTS}`: {error}"
@@ -265,11 +265,11 @@ class VllmScorer:
             return TEXTS, f"{verdict}, within {self._tolerance:g}"
         return NODES, f"`{TEXTS}` {verdict}, beyond {self._tolerance:g}"
 
-    def _check_canary(self, witness: ScoreRequest, score: Score, also: str = "") -> None:
+    def _check_canary(self, canary: ScoreRequest, score: Score, also: str = "") -> None:
         if score.error is not None:
             raise EngineError(
                 f"model '{self._model_key}': the server cannot be trusted with log-probabilities,"
-                f" so nothing was measured. For a first prompt of {len(witness.prompt_token_ids)}"
+                f" so nothing was measured. For a first prompt of {len(canary.prompt_token_ids)}"
                 f" tokens it gave none that are finite, at most 0 and not all 0: {score.error}"
                 f"{also}. Look into the server's log; NaN means that `dtype` is too narrow for"
                 " the model. Or choose another engine: `--config engine=transformers`."

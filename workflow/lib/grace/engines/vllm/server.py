@@ -203,7 +203,7 @@ def check(model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path)
         if _build(serving, root) == "cpu":
             raise EngineError(
                 f"serving.environment: {serving.environment} holds vLLM for CPUs, but model"
-                f" '{model_key}' is to run on {entry.gpus} GPU(s). Build it anew on this machine:"
+                f" '{model_key}' is to run on {entry.gpus} GPU(s). Rebuild it on this machine:"
                 " `make serve-env`."
             )
     elif _build(serving, root) == "gpu":
