@@ -30,8 +30,8 @@ Answers = dict[str, Any]
 
 def chats(asked: Asked) -> Reply:
     """A chat or completion that follows from its prompt."""
-    told = asked.body.get("messages") or asked.body["prompt"]
-    choice = {"index": 0, "message": {"content": str(told)}, "text": str(told)}
+    prompt = asked.body.get("messages") or asked.body["prompt"]
+    choice = {"index": 0, "message": {"content": str(prompt)}, "text": str(prompt)}
     usage = {"prompt_tokens": 4, "completion_tokens": 2}
     return Reply({"choices": [{**choice, "finish_reason": "stop"}], "usage": usage})
 

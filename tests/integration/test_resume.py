@@ -146,7 +146,7 @@ def test_a_job_that_outlived_its_snakemake_is_ended_by_the_next_run(tmp_path):
     assert f"what it had left running is ended (process {job.pid})" in second.output()
 
 
-def test_a_second_run_is_told_who_holds_the_folder_and_nothing_of_unlocking(tmp_path):
+def test_a_second_run_is_reported_who_holds_the_folder_and_nothing_of_unlocking(tmp_path):
     project = Project.copied_to(tmp_path / "project")
     dam = Dam(after=3)
     with remote(project, CountingApi(gate=dam), tokenizer=None):

@@ -237,9 +237,9 @@ def test_gpus_are_in_no_cell(root: Path) -> None:
 
 
 def test_a_pod_takes_the_placement_of_its_own_tag(root: Path) -> None:
-    told = project(root, {"GRACE_GPU_TAG": "l40"})
-    assert told.models["mine"].gpus == 4
-    assert told.model_configs == project(root).model_configs
+    in_pod = project(root, {"GRACE_GPU_TAG": "l40"})
+    assert in_pod.models["mine"].gpus == 4
+    assert in_pod.model_configs == project(root).model_configs
     both = project(root, {"GRACE_GPU_TAG": "l40"}, gpus=["a100", "l40"])
     assert both.models["mine"].gpus == 4
     with pytest.raises(GraceError, match=r"GRACE_GPU_TAG.*'rtx3090', only on a100, (\w+, )*l40"):
@@ -255,9 +255,9 @@ def test_a_misfit_stops_the_run_when_it_is_parsed(root: Path) -> None:
     assert project(root).models["mine"].gpus == 1
 
 
-def test_a_pod_is_told_where_the_journal_is(root: Path) -> None:
-    told = project(root, {"GRACE_JOURNAL_DIR": "/journal"}, journal_dir="mine")
-    assert told.config.journal_dir == "/journal"
+def test_a_pod_gets_where_the_journal_is(root: Path) -> None:
+    in_pod = project(root, {"GRACE_JOURNAL_DIR": "/journal"}, journal_dir="mine")
+    assert in_pod.config.journal_dir == "/journal"
     assert project(root, {"GRACE_JOURNAL_DIR": ""}, journal_dir="mine").config.journal_dir == "mine"
 
 

@@ -185,7 +185,7 @@ class Supervisor:
         if self._guard is not None:
             assert self._guard.stdin is not None
             self._guard.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # then it is swept below
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then it is killed below
                 self._guard.wait(_STOP_S)
             self._guard = None
         kill_descendants()
