@@ -22,7 +22,7 @@ OWN = re.compile(r"(?m)^inspect_logs +1$|^  Command: .*\binspect_logs\b")
 
 @dataclass
 class Failure:
-    """A job that failed in a run, as Snakemake's record of that run tells it."""
+    """A job that failed in a run, as Snakemake's record of that run has it."""
 
     rule: str
     jobid: str = ""

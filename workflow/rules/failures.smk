@@ -27,7 +27,7 @@ def needs_model(job):
 def check_models_first(jobs):
     """Where several models are to be asked on this machine, check all before any is.
 
-    What is wrong with one is told here, at once, and again where it stops that model's own jobs.
+    What is wrong with one is reported here, at once, and again where it stops that model's own jobs.
     """
     asking = [job for job in jobs if needs_model(job)]
     models = {job.wildcards.model: job for job in asking}

@@ -45,7 +45,7 @@ def logged(log_path: str) -> Iterator[None]:
     )
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Formatter(FORMAT, TIME))
-    # These tell of every request and every file they open.
+    # These log every request and every file they open.
     for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:

@@ -23,7 +23,7 @@ from itertools import pairwise
 from grace.scoring.forest import TokenQuery
 
 BLOCK = 16
-"""Tokens in a block of vLLM's cache on accelerators, unless it is told otherwise."""
+"""Tokens in a block of vLLM's cache on accelerators by default."""
 
 Context = tuple[int, ...]
 

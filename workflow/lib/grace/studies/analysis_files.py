@@ -1,6 +1,6 @@
 """The files of a study's analysis and of its section of the report, from its declaration.
 
-What R is told of a declaration, and which of its files run. Paths of code are as seen from
+What R reads of a declaration, and which of its files run. Paths of code are as seen from
 scripts/, where all code of a job is named from.
 """
 

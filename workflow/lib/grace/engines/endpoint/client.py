@@ -2,7 +2,7 @@
 
 Experiment 2 takes what the server offers, in this order: exact log-probabilities of prompts
 (`prompt_logprobs`); bounds from the likeliest tokens of completions, at every node of the options'
-trie; bounds from the likeliest tokens of a chat, which tells of an answer's first token only.
+trie; bounds from the likeliest tokens of a chat, which reports an answer's first token only.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from grace.settings.config import ModelEntry, RequestsConfig
 logger = logging.getLogger(__name__)
 
 #: One token, drawn from the model's own distribution: the log-probabilities that come with it are
-#: those of temperature 1, whether the server tells them before or after it applies a temperature.
+#: those of temperature 1, whether the server reports them before or after it applies a temperature.
 ONE_TOKEN = {"max_tokens": 1, "temperature": 1, "top_p": 1, "seed": 0}
 
 
@@ -156,7 +156,7 @@ class EndpointEngine:
     def score(
         self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
     ) -> Iterator[Score]:
-        """Raises `EngineError` where the endpoint tells no log-probabilities at all."""
+        """Raises `EngineError` where the endpoint reports no log-probabilities at all."""
         asked = (request for request in requests if request.key not in known)
         return self._loop.map(self._score, asked, self._requests.concurrency)
 

@@ -1,4 +1,4 @@
-"""Bounds from the likeliest tokens, which is all that most remote APIs tell of a distribution.
+"""Bounds from the likeliest tokens, which is all that most remote APIs report of a distribution.
 
 A token that is shown has its log-probability. One that is not shown is at most as likely as the
 least likely token shown, and as what all that are shown leave over of 1. Names of tokens that are

@@ -33,7 +33,7 @@ _SCORES_TEXTS = (0, 32)
 IMAGE_ENVIRONMENT = "GRACE_SERVE_ENVIRONMENT"
 """Variable with which an image (envs/Containerfile) says where its serving environment is."""
 _MOST_LOGPROBS = 128
-"""Ids at one place of such a prompt; vLLM allows 20 unless told otherwise."""
+"""Ids at one place of such a prompt; vLLM allows 20 by default."""
 
 
 def server_arguments(
