@@ -186,9 +186,11 @@ def test_gpus_are_shared_evenly(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "config", tmp_path / "config")
-    (tmp_path / "resources").symlink_to(ROOT / "resources")
+    for name in ("resources", "studies"):
+        (tmp_path / name).symlink_to(ROOT / name)
     entry = {
         "name": "me/model",
         "parameters_b": 8.0,
