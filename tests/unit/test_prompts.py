@@ -17,7 +17,7 @@ from bundled_studies import STUDIES, STUDY1, STUDY2, UTTERANCES
 from grace.digests import digest
 from grace.errors import ConfigError
 from grace.models.chat import ChatTokenizer
-from grace.prompts.checks import chats as prompts_of
+from grace.prompts.checks import questions as prompts_of
 from grace.prompts.variants import PromptSet
 from grace.settings.config import ModelEntry
 from grace.studies.stimuli import read_trials
