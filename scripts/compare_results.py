@@ -24,7 +24,7 @@ from grace.digests import file_digest
 from grace.errors import GraceError, RecordError
 
 #: Folders about a run, not made from it; records beside results; notes for people.
-ASIDE = {"logs", "benchmarks", "provenance", ".provenance"}
+NOT_RESULTS = {"logs", "benchmarks", "provenance", ".provenance"}
 NOTES = {"README.md", "snakemake-report.html", "snakemake-report.zip", "grace-crate.zip"}
 #: Keys of JSON files and columns of tables that say when, where and by which code.
 ABOUT_THE_JOB = {
@@ -52,7 +52,7 @@ def results_of(folder: Path) -> dict[str, Path]:
     found = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if path.is_file() and not ASIDE & set(parts[:-1]) and path.name not in NOTES:
+        if path.is_file() and not NOT_RESULTS & set(parts[:-1]) and path.name not in NOTES:
             found["/".join(parts)] = path
     return found
 

@@ -22,7 +22,7 @@ OWN = re.compile(r"(?m)^inspect_logs +1$|^  Command: .*\binspect_logs\b")
 
 @dataclass
 class Failure:
-    """A job that failed in a run, as Snakemake's record of that run tells it."""
+    """A job that failed in a run, as Snakemake's record of that run has it."""
 
     rule: str
     jobid: str = ""
@@ -111,7 +111,7 @@ def standing(found: list[Run]) -> Iterator[tuple[Run, list[Path]]]:
     Of an earlier run only logs that are still there.
     """
     finished: set[str] = set()
-    told: set[Path] = set()
+    listed: set[Path] = set()
     for run in found:
         logs = [
             log
@@ -120,8 +120,8 @@ def standing(found: list[Run]) -> Iterator[tuple[Run, list[Path]]]:
             for log in failure.logs
             if run is found[0] or log.is_file()
         ]
-        new = [log for log in dict.fromkeys(logs) if log not in told]
-        told.update(new)
+        new = [log for log in dict.fromkeys(logs) if log not in listed]
+        listed.update(new)
         finished |= run.finished
         if new:
             yield run, new
@@ -153,7 +153,7 @@ def inspect(logs: Path, state: Path) -> Iterator[str]:
     found = runs(state)
     if not found:
         yield (
-            f"There is no record of a run in this folder ({state / 'log'}), so that nobody knows"
+            f"There is no record of a run in this folder ({state / 'log'}), so that no one knows"
             " whether a job failed. `make cluster-fetch` brings that of a run on a cluster."
         )
         yield "The last logs:"
@@ -179,6 +179,6 @@ def inspect(logs: Path, state: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    told = "\n\n".join(inspect(Path(snakemake.params.logs), Path(".snakemake")))
-    Path(snakemake.log[0]).write_text(f"{told}\n", encoding="utf-8")
-    print(told)
+    text = "\n\n".join(inspect(Path(snakemake.params.logs), Path(".snakemake")))
+    Path(snakemake.log[0]).write_text(f"{text}\n", encoding="utf-8")
+    print(text)

@@ -69,7 +69,7 @@ def study2_trials(material: Mapping[str, Any], participants: int = 202) -> list[
         for number, domain in enumerate(domains):
             # Steps of 5, which shares no factor with 12, so that hearts do not rise in order.
             state, goal = SITUATIONS[(participant + 5 * number) % len(SITUATIONS)]
-            # Speakers lie 4 names apart and listeners between them, so that nobody meets a name
+            # Speakers lie 4 names apart and listeners between them, so that no one meets a name
             # twice; with every 50 participants, speakers and listeners pair up anew.
             other = (number + participant // len(names)) % len(domains)
             people = {

@@ -32,7 +32,7 @@ def checked(
     """What validation says of the study alone, by replication; the lists are those of `merge`.
 
     It is checked again, not read from validation.json, which is about all studies of a run: another
-    study would make this one's analyses anew.
+    study would rebuild this one's analyses.
     """
     for index in range(max(len(structured), len(probabilities))):
         answers = read_checked(structured[index]) if structured else None
@@ -136,7 +136,7 @@ def mixed_versions(
         found.setdefault(model, Counter()).update(names)
     for model, versions in found.items():
         if len(versions) > 1:
-            told = ", ".join(
+            counts = ", ".join(
                 f"{count} from '{name}'" for name, count in versions.most_common(NAMED)
             )
             yield from _whole_model(
@@ -144,7 +144,7 @@ def mixed_versions(
                 replications[model],
                 study,
                 f"{model}, {study.name}, all replications: versions of the model that answers come"
-                f" from ({told}): {len(versions)}, must be <= 1. Name one of them in `name`",
+                f" from ({counts}): {len(versions)}, must be <= 1. Name one of them in `name`",
             )
 
 

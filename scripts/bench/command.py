@@ -149,14 +149,16 @@ def _facts(model: BenchModel, extent: Extent, vllm: str | None) -> dict[str, Any
         "commit": environment.git_state(ROOT),
         "hardware": {**environment.hardware(), "processor": _processor()},
         "versions": {
-            **{name: number for name, number in environment.versions().items() if name in _TOLD},
+            **{
+                name: number for name, number in environment.versions().items() if name in _PACKAGES
+            },
             "lm_eval": _version("lm_eval"),
             "vllm": vllm,
         },
     }
 
 
-_TOLD = ("python", "torch", "transformers", "tokenizers")
+_PACKAGES = ("python", "torch", "transformers", "tokenizers")
 
 
 def _version(package: str) -> str | None:
@@ -167,7 +169,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name, where the machine tells it."""
+    """The processor's name, where the machine reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The models that are measured: pico, and shapes with random weights, made anew from a seed.
+"""The models that are measured: pico, and shapes with random weights, rebuilt from a seed.
 
 Speed does not depend on what the weights are, so nothing is downloaded and nothing stored.
 """

@@ -22,13 +22,13 @@ TOKEN=grace-hf-token
 # shellcheck disable=SC2034
 ENVIRONMENT=grace-environment
 
-# One cheap call before all others, whose failure is told without the client's own log lines.
+# One cheap call before all others, whose failure is reported without the client's own log lines.
 reach_cluster() {
-    local told
-    told=$(kube get --raw "/api/v1/namespaces/$NAMESPACE/pods?limit=1" --request-timeout=30s \
+    local error
+    error=$(kube get --raw "/api/v1/namespaces/$NAMESPACE/pods?limit=1" --request-timeout=30s \
         2>&1 >/dev/null) && return
     die "no way to the namespace '$NAMESPACE' of the cluster '$CLUSTER'." \
-        "$(tail -n 1 <<<"$told")" \
+        "$(tail -n 1 <<<"$error")" \
         "The context was ${CONTEXT:-$(kubectl config current-context 2>/dev/null || echo none)};" \
         "kubectl config get-contexts lists all. Choose one by \`context\` of $CLUSTER in" \
         "config/clusters.yaml, or name another kubeconfig: KUBECONFIG=..."
@@ -45,7 +45,7 @@ under_way() {
     local state
     state=$(k get job "$1" --ignore-not-found --output \
         jsonpath='{.metadata.name} {.status.conditions[?(@.status=="True")].type}') ||
-        die "nobody knows whether $1 is under way; kubectl's words are above." \
+        die "no one knows whether $1 is under way; kubectl's words are above." \
             "Nothing was changed. Try again."
     case "$state " in
         ' ' | *' Complete '* | *' Failed '*) return 1 ;;

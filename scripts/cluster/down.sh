@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Stop what runs. Volumes, with results, journal and weights, stay.
 #   scripts/cluster/down.sh                 end the controller, then every Job and pod of Grace in
-#                                           the namespace, whoever started it
+#                                           the namespace, no matter who started it
 #   scripts/cluster/down.sh --everything    and delete the volumes with all that is on them, rights,
 #                                           quota and Secrets; the namespace itself stays
 # shellcheck source-path=SCRIPTDIR

@@ -137,10 +137,10 @@ read_reference_rows <- function(path, declaration) {
   distributions <- declared_distributions(declaration)
   rows <- read_reference(path)
   if (nrow(rows) == 0L) return(data.frame())
-  told_by <- outcome_columns(rows, declaration)
+  outcome_names <- outcome_columns(rows, declaration)
   missing <- c(
     setdiff(c("source", factors, "probability"), names(rows)),
-    if (length(told_by) == 0L) "outcome"
+    if (length(outcome_names) == 0L) "outcome"
   )
   if (length(missing) > 0L) {
     stop(sprintf("%s: missing column(s): %s", path, toString(missing)), call. = FALSE)
@@ -149,11 +149,11 @@ read_reference_rows <- function(path, declaration) {
     given <- if (is.null(rows[[name]])) rep(NA, nrow(rows)) else rows[[name]]
     rows[[name]] <- as_number(given, name, path)
   }
-  for (name in c("source", factors, told_by)) rows[[name]] <- plain_text(rows[[name]])
-  rows$outcome <- apply(rows[told_by], 1L, function(values) {
+  for (name in c("source", factors, outcome_names)) rows[[name]] <- plain_text(rows[[name]])
+  rows$outcome <- apply(rows[outcome_names], 1L, function(values) {
     paste(values[!is.na(values)], collapse = " ")
   })
-  rows$query <- query_of(rows, told_by, distributions)
+  rows$query <- query_of(rows, outcome_names, distributions)
   by_group(rows, c("source", factors, "query", "outcome"), function(piece) {
     counted <- !anyNA(piece$n) && !anyNA(piece$total)
     n <- if (counted) sum(piece$n) else NA_real_
@@ -173,11 +173,11 @@ outcome_columns <- function(rows, declaration) {
 
 #' The distribution that each reference row is of: named in the file or by its column, else the one
 #' with that outcome, else the first.
-query_of <- function(rows, told_by, distributions) {
+query_of <- function(rows, outcome_names, distributions) {
   known <- vapply(distributions, function(one) one$name, character(1L))
   if (length(known) == 0L) return(rep(NA_character_, nrow(rows)))
   vapply(seq_len(nrow(rows)), function(i) {
-    named <- c(as.character(rows$query[i]), told_by[!is.na(rows[i, told_by])])
+    named <- c(as.character(rows$query[i]), outcome_names[!is.na(rows[i, outcome_names])])
     has <- vapply(distributions, function(one) rows$outcome[i] %in% one$outcomes, logical(1L))
     c(intersect(named, known), known[has], known)[1L]
   }, character(1L))

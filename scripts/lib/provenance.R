@@ -44,7 +44,7 @@ read_record <- function(output) {
   if (edited) {
     wrong <- paste(
       "%s: edited or cut off, so nothing is made from %s. Delete both and run again to have them",
-      "made anew."
+      "rebuilt."
     )
     stop(sprintf(wrong, sidecar(output), output), call. = FALSE)
   }
@@ -65,14 +65,14 @@ input_digests <- function(inputs, results) {
     record <- read_record(path)
     if (place_in(record$path, record$results) != place_in(path, results)) {
       wrong <- paste(
-        "%s: another file, %s, was put in its place. Delete it and run again to have it made anew."
+        "%s: another file, %s, was put in its place. Delete it and run again to have it rebuilt."
       )
       stop(sprintf(wrong, path, record$path), call. = FALSE)
     }
     if (!identical(record$sha256, digests[[path]])) {
       wrong <- paste(
         "%s: changed since the rule %s wrote it, so nothing is made from it. It has %.0f bytes of",
-        "%.0f. Delete the file and run again to have it made anew. To work with the changed file",
+        "%.0f. Delete the file and run again to have it rebuilt. To work with the changed file",
         "on purpose, delete %s: what is made from it then counts as of unknown origin."
       )
       bytes <- as.numeric(record$bytes)

@@ -130,7 +130,7 @@ read_json_files <- function(paths) {
       jsonlite::read_json(path, simplifyVector = FALSE),
       error = function(condition) {
         stop(sprintf(
-          "%s: cannot be read as JSON (%s). Delete it and run again to have it made anew.", path,
+          "%s: cannot be read as JSON (%s). Delete it and run again to have it rebuilt.", path,
           substr(gsub("\\s+", " ", conditionMessage(condition)), 1L, 200L)
         ), call. = FALSE)
       }

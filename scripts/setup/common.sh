@@ -44,7 +44,7 @@ find_python() {
 }
 
 # Make the virtual environment in folder $1 unless a working one is there. One that was moved or
-# whose Python is gone does not work and is made anew.
+# whose Python is gone does not work and is rebuilt.
 ensure_venv() {
     local venv=$1 python
     if "$venv/bin/python" -c 'import pip' 2>/dev/null &&

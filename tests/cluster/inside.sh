@@ -44,7 +44,7 @@ if [ "${GRACE_TEST_INSIDE:-}" != yes ]; then
     GRACE_TEST_INSIDE=yes env --default-signal=INT unshare --mount --net --uts --ipc --pid \
         --mount-proc --fork --kill-child "$0" "$@" 9>&- &
     child=$!
-    # Ctrl-C reaches the command itself, whose end ends everything. Whoever tells this to end means
+    # Ctrl-C reaches the command itself, whose end ends everything. Anyone who tells this to end means
     # all of it: with unshare its first child goes, and with that the namespaces.
     trap : INT
     trap 'kill -KILL "$child"' TERM HUP
@@ -132,7 +132,7 @@ END
 cat >"$WORK/kubelet.yaml" <<END
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-# The API server asks it for logs without a certificate; nobody else is in this network.
+# The API server asks it for logs without a certificate; no one else is in this network.
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 cgroupDriver: cgroupfs

@@ -101,9 +101,9 @@ def target(results: str, model: str = "pico") -> str:
 def test_from_a_checkout_to_a_report_and_back(checkout: Checkout) -> None:
     checkout.run("results", config="replications=2 limit=4")
     wait_until(lambda: running("inference"), 300, "a pod of a replication")
-    told = checkout.make("cluster-status")
-    assert "REPLICATION" in told
-    assert "pico" in told
+    report = checkout.make("cluster-status")
+    assert "REPLICATION" in report
+    assert "pico" in report
     (pod, *_) = running("inference")
     (container,) = pod["spec"]["containers"]
     assert container["resources"]["limits"] == container["resources"]["requests"]
@@ -164,7 +164,7 @@ def test_a_failing_rule_ends_neither_the_others_nor_unexplained(checkout: Checko
     assert metadata("results-rule").exists()
 
 
-def test_out_of_memory_is_told_and_tried_with_more(checkout: Checkout) -> None:
+def test_out_of_memory_is_reported_and_tried_with_more(checkout: Checkout) -> None:
     little = " ".join(f"{rule}:mem_mb=350" for rule in ("plan", "generate", "score", "collect"))
     checkout.run("results-oom", target("results-oom"), "--set-resources", little, config=RECORDS)
     log = checkout.succeeded()
@@ -213,7 +213,9 @@ def test_gpus_that_are_not_to_be_had_make_way_for_the_next(checkout: Checkout) -
     assert "needs a GPU" in log or "GPU" in log.partition("The pod's last lines")[2]
 
 
-def test_an_image_that_cannot_be_pulled_is_told_in_the_kubelets_words(checkout: Checkout) -> None:
+def test_an_image_that_cannot_be_pulled_is_reported_in_the_kubelets_words(
+    checkout: Checkout,
+) -> None:
     images = {"default": os.environ["GRACE_TEST_IMAGE"], "inference": "localhost/absent:1"}
     # The kubelet of 1.20 takes up to a minute to let go of a pod that never started.
     checkout.settings(images=images, start_patience_s=15)
@@ -255,8 +257,8 @@ def test_a_killed_controller_finds_its_pods_again(checkout: Checkout) -> None:
 def test_down_ends_everything_and_keeps_the_volumes(checkout: Checkout) -> None:
     checkout.run("results-down", target("results-down"), config="replications=1 limit=300")
     wait_until(lambda: running("inference"), 300, "a pod of a replication")
-    told = checkout.make("cluster-down")
-    assert "Volumes stay" in told
+    report = checkout.make("cluster-down")
+    assert "Volumes stay" in report
     assert kubectl("get", "jobs,pods", "--output", "name") == ""
     assert "grace-project" in kubectl("get", "persistentvolumeclaims", "--output", "name")
     checkout.make("cluster-down", "--everything")

@@ -30,8 +30,8 @@ Answers = dict[str, Any]
 
 def chats(asked: Asked) -> Reply:
     """A chat or completion that follows from its prompt."""
-    told = asked.body.get("messages") or asked.body["prompt"]
-    choice = {"index": 0, "message": {"content": str(told)}, "text": str(told)}
+    prompt = asked.body.get("messages") or asked.body["prompt"]
+    choice = {"index": 0, "message": {"content": str(prompt)}, "text": str(prompt)}
     usage = {"prompt_tokens": 4, "completion_tokens": 2}
     return Reply({"choices": [{**choice, "finish_reason": "stop"}], "usage": usage})
 
@@ -148,7 +148,7 @@ FAULTS = {
     "502": faults.refuse(502),
     "503 with a broken Retry-After": faults.refuse(503, Retry_After="soon"),
 }
-#: Answers of a kind that asking again seldom mends, so that it is not tried.
+#: Answers of a kind that asking again seldom fixes, so that it is not tried.
 NOT_ASKED_AGAIN = {
     "oversize",
     "bomb",
@@ -227,7 +227,7 @@ def test_a_lasting_fault_costs_one_request(fault, system, monkeypatch):
 
 
 def test_exchanged_chats_go_unnoticed_where_a_server_repeats_no_ids(monkeypatch):
-    """What nobody can notice: documented in docs/recovery.md, so that it is known."""
+    """What no one can notice: documented in docs/recovery.md, so that it is known."""
     system = System("endpoint", "generate", lambda: chats, "/v1/chat/completions")
     expected = system.answers(none, monkeypatch)
     found = system.answers(Once(faults.swap, system.path), monkeypatch)

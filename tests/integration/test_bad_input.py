@@ -56,7 +56,7 @@ def test_config_mistakes_name_key_value_and_remedy(project, setting, message):
         (("--logger", "grace"), "--logger grace: Grace has no log of its own"),
     ],
 )
-def test_what_snakemakes_own_command_line_would_end_badly_on_is_told_before(
+def test_what_snakemakes_own_command_line_would_end_badly_on_is_reported_before(
     project, arguments, message
 ):
     """It reads these before any Snakefile: in a traceback, or, for aliases of aliases, for ever."""
@@ -106,7 +106,7 @@ def test_a_variant_that_asks_what_another_asks_is_refused(project):
     assert "seed and copy, whose prompts for study1_exp1 are the same" in shown
 
 
-def test_a_missing_r_is_told_before_any_job(project, monkeypatch):
+def test_a_missing_r_is_reported_before_any_job(project, monkeypatch):
     # A PATH with what Snakemake's jobs need, and without R.
     folder = project.folder / "without-r"
     folder.mkdir()
@@ -133,7 +133,7 @@ def test_a_missing_server_environment_names_the_command(project):
     assert "make serve-env" in shown
 
 
-def test_a_taken_port_is_told(project):
+def test_a_taken_port_is_reported(project):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

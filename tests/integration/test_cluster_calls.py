@@ -43,7 +43,7 @@ def test_the_config_is_read_as_yaml(cluster, line):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("cluster:", "config/config.yaml, `cluster` must be a text"),
         ('cluster: ""', "config/config.yaml, `cluster` must be a text"),
@@ -53,15 +53,15 @@ def test_the_config_is_read_as_yaml(cluster, line):
         ("cluster: : local", "config/config.yaml: not readable as YAML: line"),
     ],
 )
-def test_an_odd_cluster_is_refused(cluster, line, told):
+def test_an_odd_cluster_is_refused(cluster, line, message):
     cluster.configure(line)
     done = cluster.run("down")
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert not cluster.calls()
 
 
-def test_a_cluster_without_an_entry_is_told(cluster):
+def test_a_cluster_without_an_entry_is_reported(cluster):
     shutil.copytree(
         cluster.checkout / "workflow/kubernetes/overlays/local",
         cluster.checkout / "workflow/kubernetes/overlays/mine",
@@ -156,7 +156,7 @@ def test_nothing_is_copied_where_nobody_knows_of_a_run(cluster):
     done = cluster.run("run")
     assert done.returncode == 1
     assert "jobs is forbidden" in done.stderr
-    assert "nobody knows whether grace-controller is under way" in done.stderr
+    assert "no one knows whether grace-controller is under way" in done.stderr
     assert not cluster.calls("create|exec|delete")
 
 
@@ -205,7 +205,7 @@ def test_another_token_takes_the_first_ones_place(cluster):
 # --- The pod that files travel through ------------------------------------------------------------
 
 
-def test_an_image_that_cannot_be_pulled_is_told_at_once(cluster):
+def test_an_image_that_cannot_be_pulled_is_reported_at_once(cluster):
     cluster.answer(" wait ", error="timed out", status=1)
     cluster.answer("get pod .*waiting", "Pending ImagePullBackOff")
     cluster.answer("get events", 'Back-off pulling image "grace:latest"\n')

@@ -52,7 +52,7 @@ def checkout(tmp_path):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_way_to_the_cluster_is_told_in_kubectls_own_words(checkout, tmp_path, command):
+def test_no_way_to_the_cluster_is_reported_in_kubectls_own_words(checkout, tmp_path, command):
     (tmp_path / "kubeconfig").write_text(NOWHERE)
     bash(checkout, "echo 'cluster: local' >> config/config.yaml")
     done = bash(checkout, f"scripts/cluster/{command}.sh", KUBECONFIG=str(tmp_path / "kubeconfig"))
@@ -70,7 +70,7 @@ def test_the_list_of_commands_is_aligned():
     assert len({match.end() for match in found if match}) == 1
 
 
-def test_a_cluster_without_manifests_is_told(checkout):
+def test_a_cluster_without_manifests_is_reported(checkout):
     bash(checkout, "echo 'cluster: mine' >> config/config.yaml")
     done = bash(checkout, "scripts/cluster/status.sh")
     assert done.returncode == 1

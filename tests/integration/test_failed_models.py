@@ -61,7 +61,7 @@ def chats(requests: list[Asked]) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Iterator[SimpleNamespace]:
-    """A run in which three of four models fail, and one after two of them were mended."""
+    """A run in which three of four models fail, and one after two of them were fixed."""
     project = Project.copied_to(tmp_path_factory.mktemp("failed") / "project")
     answers = Server()
     report = project.folder / "results/report.html"
@@ -101,9 +101,9 @@ def test_the_good_models_report_is_written_and_names_what_is_not_in_it(runs):
 
 def test_the_run_ends_as_failed_and_its_last_lines_say_what_and_why(runs):
     assert runs.first.returncode == 1
-    _, _, told = runs.first.stdout.rpartition("\nWhat could be made without these is made")
+    _, _, message = runs.first.stdout.rpartition("\nWhat could be made without these is made")
     # Plans of two replications may run side by side, and then both fail.
-    _, *absents, refused, first, second = told.rstrip().splitlines()
+    _, *absents, refused, first, second = message.rstrip().splitlines()
     assert absents
     for absent in absents:
         assert absent.startswith("model 'absent', replication ")
@@ -117,9 +117,9 @@ def test_the_run_ends_as_failed_and_its_last_lines_say_what_and_why(runs):
         assert "validate study2: validation failed" in line
 
 
-def test_what_is_known_beforehand_is_told_before_the_first_request(runs):
-    told, _, rest = runs.first.stdout.partition("Select jobs to execute...")
-    assert "Before the first request: model 'absent'" in told
+def test_what_is_known_beforehand_is_reported_before_the_first_request(runs):
+    message, _, rest = runs.first.stdout.partition("Select jobs to execute...")
+    assert "Before the first request: model 'absent'" in message
     assert rest
 
 

@@ -23,29 +23,29 @@ def test_logs_of_what_failed_then_of_what_ended_last(project):
     weights.write_bytes(b"no weights")
     failed = project.snakemake(goal, "--config", *RECORDS)
     assert failed.returncode != 0
-    told = project.run("inspect_logs", "--config", *RECORDS)
-    assert "1 logs of jobs that failed:" in told
-    assert "== results/logs/pico/replication-0/study1_exp2.log" in told
-    assert "cannot be loaded" in told
+    report = project.run("inspect_logs", "--config", *RECORDS)
+    assert "1 logs of jobs that failed:" in report
+    assert "== results/logs/pico/replication-0/study1_exp2.log" in report
+    assert "cannot be loaded" in report
 
     # A run of another target does not change that.
     project.run("results/pico/replication-0/plan.json", "--config", *RECORDS, "--forceall")
-    told = project.run("inspect_logs", "--config", *RECORDS)
-    assert "1 logs of jobs that failed in an earlier run" in told
-    assert "== results/logs/pico/replication-0/study1_exp2.log" in told
-    assert "No job failed" not in told
+    report = project.run("inspect_logs", "--config", *RECORDS)
+    assert "1 logs of jobs that failed in an earlier run" in report
+    assert "== results/logs/pico/replication-0/study1_exp2.log" in report
+    assert "No job failed" not in report
 
     weights.write_bytes(whole)
     project.run(goal, "--config", *RECORDS)
-    told = project.run("inspect_logs", "--config", *RECORDS)
-    assert "No job failed. The last logs:" in told
-    assert "== results/logs/pico/replication-0/study1_exp2.log" in told
+    report = project.run("inspect_logs", "--config", *RECORDS)
+    assert "No job failed. The last logs:" in report
+    assert "== results/logs/pico/replication-0/study1_exp2.log" in report
     # And it repeats nothing of its own.
     again = project.run("inspect_logs", "--config", *RECORDS)
     assert "inspect_logs.log" not in again.partition("The last logs:")[2].partition("Finished")[0]
 
 
-def told_by(folder: Path) -> str:
+def report_on(folder: Path) -> str:
     """What the script says of a folder, without a run of Snakemake."""
     inspect = runpy.run_path(str(ROOT / "scripts" / "inspect_logs.py"))["inspect"]
     return "\n".join(inspect(folder / "results/logs", folder / ".snakemake"))
@@ -55,10 +55,10 @@ def test_results_without_a_record_of_their_run(tmp_path):
     logs = tmp_path / "results/logs"
     logs.mkdir(parents=True)
     (logs / "a.log").write_text("the last line\n")
-    told = told_by(tmp_path)
-    assert "There is no record of a run in this folder" in told
-    assert "No job failed" not in told
-    assert "the last line" in told
+    report = report_on(tmp_path)
+    assert "There is no record of a run in this folder" in report
+    assert "No job failed" not in report
+    assert "the last line" in report
 
 
 def test_a_run_on_a_cluster_whose_records_were_fetched(tmp_path):
@@ -78,11 +78,11 @@ def test_a_run_on_a_cluster_whose_records_were_fetched(tmp_path):
         "            output: results/exp2.json\n"
         f"            log: results/logs/exp2.log {CHECK}\n"
     )
-    told = told_by(tmp_path)
-    assert "The last run, by" in told
-    assert "2 logs of jobs that failed:" in told
-    assert "cannot be loaded" in told
-    assert "results/logs/exp2.log: no such file here" in told
+    report = report_on(tmp_path)
+    assert "The last run, by" in report
+    assert "2 logs of jobs that failed:" in report
+    assert "cannot be loaded" in report
+    assert "results/logs/exp2.log: no such file here" in report
 
 
 CHECK = "(check log file(s) for error details)"
@@ -131,29 +131,29 @@ def finished_job(rule: str, jobid: int = 3) -> str:
 def test_a_failure_is_shown_until_its_outputs_are_made(tmp_path, records):
     records(failed_job("score"))
     records(finished_job("forecast"))
-    told = told_by(tmp_path)
-    assert "1 logs of jobs that failed in an earlier run" in told
-    assert "score went wrong" in told
-    assert "passwd" not in told
+    report = report_on(tmp_path)
+    assert "1 logs of jobs that failed in an earlier run" in report
+    assert "score went wrong" in report
+    assert "passwd" not in report
     Path("made").touch()
-    assert "No job failed" in told_by(tmp_path)
+    assert "No job failed" in report_on(tmp_path)
 
 
 def test_a_failure_without_outputs_is_shown_until_its_rule_finishes(tmp_path, records):
     records(failed_job("verify", output=None))
     records(finished_job("forecast"))
-    assert "verify went wrong" in told_by(tmp_path)
+    assert "verify went wrong" in report_on(tmp_path)
     records(finished_job("verify"))
-    assert "No job failed" in told_by(tmp_path)
+    assert "No job failed" in report_on(tmp_path)
 
 
 def test_a_job_that_finished_at_the_next_try_did_not_fail(tmp_path, records):
     records(failed_job("score", output="s3://bucket/made"), finished_job("score"))
-    assert "No job failed" in told_by(tmp_path)
+    assert "No job failed" in report_on(tmp_path)
 
 
 def test_a_quiet_run_that_failed_is_not_said_to_be_whole(tmp_path, records):
     records("Exiting because a job execution failed. Look above for error messages")
-    told = told_by(tmp_path)
-    assert "No job failed" not in told
-    assert "A job failed in it" in told
+    report = report_on(tmp_path)
+    assert "No job failed" not in report
+    assert "A job failed in it" in report

@@ -81,7 +81,7 @@ def test_a_model_that_fails_in_its_pod_is_named_in_the_others_report(finished):
     assert project.leftovers() == []
 
 
-def test_a_dry_run_tells_what_the_policy_would_refuse(finished):
+def test_a_dry_run_reports_what_the_policy_would_refuse(finished):
     before = len(finished.cluster.calls)
     config = ("models=[llama-70b]", "replications=20")
     status, output = finished.project.snakemake("-n", config=config)

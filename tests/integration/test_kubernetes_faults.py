@@ -146,7 +146,7 @@ def test_the_api_has_every_fault_in_one_run(toy):
     before = calls()
     wait_until(lambda: calls() > before + 12, PATIENCE_S, "all tries of four calls in vain")
     (toy.folder / "go").touch()
-    wait_until(lambda: not running(toy, "waits"), PATIENCE_S, "the pod's end while nobody looks")
+    wait_until(lambda: not running(toy, "waits"), PATIENCE_S, "the pod's end while no one looks")
     cluster.works()
     assert run.wait() == 0, run.output()
     assert toy.made() == {"waits-1"}
@@ -263,9 +263,9 @@ def test_secrets_come_from_the_environment_and_are_removed(toy):
     (pod,) = toy.cluster.pods_of(rule="waits")
     assert "a-canary" not in str(pod)
     (container,) = pod["spec"]["containers"]
-    told = container["command"][-1]
-    assert "--storage-" not in told, "a plugin's settings that this run does not use"
-    assert "--cores 1 " in told
+    command = container["command"][-1]
+    assert "--storage-" not in command, "a plugin's settings that this run does not use"
+    assert "--cores 1 " in command
     assert len(toy.cluster.names("secrets")) == 1
     (toy.folder / "go").touch()
     assert run.wait() == 0
@@ -321,7 +321,7 @@ def test_a_signal_ends_a_run_whose_cluster_is_away(toy):
     wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
     toy.cluster.fails(0)
     before = len(toy.cluster.calls)
-    wait_until(lambda: len(toy.cluster.calls) > before, PATIENCE_S, "a call that nobody answers")
+    wait_until(lambda: len(toy.cluster.calls) > before, PATIENCE_S, "a call that no one answers")
     run.signal(signal.SIGINT)
     assert run.wait() != 0
     assert "What is left of this run in the cluster shows" in words(run.output())
@@ -343,17 +343,17 @@ def test_what_would_break_the_policy_is_not_submitted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "refusal"),
     [
         (("--kubernetes-service-account-name", "me"), "set `service_account` of the cluster"),
         (("--kubernetes-persistent-volumes", "claim:/data"), "name the claims in `volumes`"),
         (("--software-deployment-method", "conda"), "Software is in the image"),
     ],
 )
-def test_options_that_ours_does_not_take_are_refused(toy, arguments, told):
+def test_options_that_ours_does_not_take_are_refused(toy, arguments, refusal):
     run = toy.want("ok-1", arguments=arguments)
     assert run.wait() == 1
-    assert told in words(run.output())
+    assert refusal in words(run.output())
     assert "Traceback" not in run.output()
     assert toy.cluster.runs == []
 

@@ -32,8 +32,8 @@ def test_a_broken_rule_fails_the_target_and_says_what_to_do(project):
     done = project.snakemake("policy", "--config", "models=[llama-70b]", "replications=20")
     assert done.returncode == 1
     assert "BROKEN  GPU-hours" in done.stdout
-    told = "GPU-hours, (the run): 320, but at most 250. To do: run fewer"
-    assert done.stdout.count(told) == 1
+    violation_text = "GPU-hours, (the run): 320, but at most 250. To do: run fewer"
+    assert done.stdout.count(violation_text) == 1
     assert done.stdout.count("BROKEN") == 1
     for noise in ("Traceback", "RuleException", "Nothing was submitted", "Error in rule"):
         assert noise not in done.stdout
@@ -44,7 +44,7 @@ def test_a_broken_rule_fails_the_target_and_says_what_to_do(project):
 
 
 @pytest.mark.parametrize("target", ["policy", "manifests"])
-def test_a_model_that_fits_nowhere_is_told_once(project, target):
+def test_a_model_that_fits_nowhere_is_reported_once(project, target):
     done = project.snakemake(target, "--config", "models=[gemma-27b]", "engine=transformers")
     assert done.returncode == 1
     assert done.stdout.count("model 'gemma-27b' fits none of the cluster's tags") == 1

@@ -362,7 +362,7 @@ def blocks(html: str) -> list[str]:
 
 
 def test_a_mark_and_a_note_stand_wherever_such_a_model_is_named(two_models):
-    told = f"&#8224; {ORIGIN.replace(':', '&#58;')}"
+    message = f"&#8224; {ORIGIN.replace(':', '&#58;')}"
     body = two_models[two_models.index("<main>") :]
     assert not re.search(r"\btoy\b(?! &#8224;)", body.replace("org/toy", ""))
     named = [block for block in blocks(body) if "toy &#8224;" in block]
@@ -370,15 +370,15 @@ def test_a_mark_and_a_note_stand_wherever_such_a_model_is_named(two_models):
     figures = [block for block in blocks(body) if block.startswith("<figure>")]
     assert len(figures) == 9
     for block in named + figures:
-        assert told in block, block[:300]
-    assert told in body[: body.index("<li>")], "before the first finding"
+        assert message in block, block[:300]
+    assert message in body[: body.index("<li>")], "before the first finding"
     pooled = [block for block in blocks(body) if "all models" in block]
     assert pooled
     assert all("all models &#8224;" in block for block in pooled)
 
 
 def test_settings_of_generation_stand_by_each_comparison_of_experiments(two_models):
-    told = "sampled with temperature 0.7, top p 1, max tokens 256"
+    message = "sampled with temperature 0.7, top p 1, max tokens 256"
     compared = [
         block
         for block in blocks(two_models)
@@ -388,7 +388,7 @@ def test_settings_of_generation_stand_by_each_comparison_of_experiments(two_mode
     ]
     assert len(compared) >= 9 + 9
     for block in compared:
-        assert told in block, block[:300]
+        assert message in block, block[:300]
         assert "measured at temperature 1" in block
 
 

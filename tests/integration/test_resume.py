@@ -54,7 +54,7 @@ def remote(project: Project, api: CountingApi, **entry: object) -> Iterator[None
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Outputs of runs that nobody killed, by their arguments."""
+    """Outputs of runs that no one killed, by their arguments."""
     found = {}
     for arguments, entry in ((REMOTE, {}), (REMOTE_1, {"tokenizer": None}), (PICO, {})):
         project = Project.copied_to(tmp_path_factory.mktemp("whole") / "project")
@@ -146,7 +146,7 @@ def test_a_job_that_outlived_its_snakemake_is_ended_by_the_next_run(tmp_path):
     assert f"what it had left running is ended (process {job.pid})" in second.output()
 
 
-def test_a_second_run_is_told_who_holds_the_folder_and_nothing_of_unlocking(tmp_path):
+def test_a_second_run_is_reported_who_holds_the_folder_and_nothing_of_unlocking(tmp_path):
     project = Project.copied_to(tmp_path / "project")
     dam = Dam(after=3)
     with remote(project, CountingApi(gate=dam), tokenizer=None):
@@ -171,7 +171,7 @@ VLLM = (
 
 
 def test_answers_outlive_their_server(tmp_path):
-    """The first kill is mended within the run, by the lease; after a second the run ends."""
+    """The first kill is fixed within the run, by the lease; after a second the run ends."""
     whole = Project.copied_to(tmp_path / "whole")
     stub_environment(whole)
     whole.run(*VLLM)

@@ -56,7 +56,7 @@ def healthy(base_url: str) -> bool:
 
 
 def family(farm: Farm) -> list[psutil.Process]:
-    """The supervisor, the warden, the server, and what vLLM starts below it."""
+    """The supervisor, the guard, the server, and what vLLM starts below it."""
     (supervisor,) = farm.supervisors()
     return alive([supervisor, *supervisor.children(recursive=True)])
 
@@ -66,7 +66,7 @@ def api_server(processes: list[psutil.Process]) -> psutil.Process:
         p
         for p in processes
         if "vllm.entrypoints.openai.api_server" in command_line(p)
-        and "grace.serving.warden" not in command_line(p)
+        and "grace.serving.process_guard" not in command_line(p)
     ]
     return found
 
@@ -86,7 +86,7 @@ def test_jobs_share_a_server_that_is_restarted_once(farm: Farm, model_dir: Path)
     assert url == second.line()
     assert healthy(url)
     processes = family(farm)
-    assert len(processes) >= 4, "supervisor, warden, API server, engine"
+    assert len(processes) >= 4, "supervisor, guard, API server, engine"
 
     first.kill()
     server = api_server(processes)

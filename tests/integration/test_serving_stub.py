@@ -252,7 +252,7 @@ def test_a_slow_start_logs_progress(
     def waits() -> list[str]:
         return [text for text in caplog.messages if "waiting for its server" in text]
 
-    monkeypatch.setattr("grace.serving.holder.PROGRESS_S", 0.2)
+    monkeypatch.setattr("grace.serving.lease.PROGRESS_S", 0.2)
     caplog.set_level(logging.INFO, "grace")
     holder = threading.Thread(target=hold, args=(farm, farm.spec("ready-when-told")))
     holder.start()
@@ -289,11 +289,11 @@ def test_a_holder_survives_the_kill_of_the_supervisor(farm: Farm) -> None:
     gone(farm)
 
 
-def test_kill_of_the_warden_leaves_no_orphan(farm: Farm) -> None:
+def test_kill_of_the_process_guard_leaves_no_orphan(farm: Farm) -> None:
     job = farm.job(farm.spec())
     assert job.line()
-    (warden,) = farm.processes("grace.serving.warden")
-    kill_dash_nine(warden.pid)
+    (guard,) = farm.processes("grace.serving.process_guard")
+    kill_dash_nine(guard.pid)
     wait_until(lambda: len(farm.starts()) == 2, PATIENCE_S, "restart")
     job.order("again")
     assert healthy(job.line())

@@ -224,7 +224,7 @@ def test_bounds_from_the_likeliest_tokens_hold_the_exact_scores(
             asked = ScoreRequest(
                 text, tokenizer.render(messages).token_ids, options, ends, None, messages
             )
-            score = engine._pump.run(ask(asked))
+            score = engine._loop.run(ask(asked))
             assert score.error is None
             tokens, terminators = exact(model, asked)
             for own, truth, end in zip(score.bounds, tokens, terminators, strict=True):

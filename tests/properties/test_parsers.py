@@ -1,4 +1,4 @@
-"""The parsers of raw answers under generated ones: no crash, no number that nobody said.
+"""The parsers of raw answers under generated ones: no crash, no number that no one said.
 
 2,000 inputs by default, 100,000 with `make test-long`.
 """

@@ -13,7 +13,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Serves `repositories`, their files by name; `gated` ones to nobody without `token`.
+    """Serves `repositories`, their files by name; `gated` ones to no one without `token`.
 
     `served` lists the files that were sent.
     """
@@ -75,17 +75,17 @@ class FakeHub:
                 }
                 self._send(request, 200, json.dumps(info).encode(), {}, body=body)
             return
-        told = {"X-Repo-Commit": COMMIT}
+        headers = {"X-Repo-Commit": COMMIT}
         if name in self.gated and request.headers.get("authorization") != f"Bearer {self.token}":
-            told["X-Error-Code"] = "GatedRepo"
-            self._send(request, 403, b"", told, body=body)
+            headers["X-Error-Code"] = "GatedRepo"
+            self._send(request, 403, b"", headers, body=body)
             return
         file = "/".join(rest[2:])
         data = files[file]
         if body:
             self.served.append(f"{name}/{file}")
-        told["ETag"] = f'"{_digest(data)}"'
-        self._send(request, 200, data, told, body=body)
+        headers["ETag"] = f'"{_digest(data)}"'
+        self._send(request, 200, data, headers, body=body)
 
     @staticmethod
     def _send(

@@ -191,7 +191,7 @@ def _answers(root: Path, name: str, records: list[Any], engine: JournaledEngine)
 
 
 def forged(output: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
-    """Edit an output's record, and make its own digest anew as a forger would."""
+    """Edit an output's record, and recompute its own digest as a forger would."""
     path = sidecars.sidecar(output)
     content = json.loads(path.read_text())
     edit(content)

@@ -1,7 +1,7 @@
 """Runs of the workflow that are killed with -9, and what has to be true afterwards.
 
 A killed run is compared with the journal at the moment of the kill, with what a server is asked
-later, and with the outputs of a run that nobody killed.
+later, and with the outputs of a run that no one killed.
 """
 
 from __future__ import annotations

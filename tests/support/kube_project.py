@@ -105,8 +105,8 @@ class KubeProject:
 
     def want(self, *names: str, arguments: tuple[str, ...] = (), **config: str) -> Running:
         """Start the toy for these files of `out`."""
-        told = [f"{key}={value}" for key, value in config.items()]
-        return self.start(*arguments, config=("want=" + "+".join(names), *told))
+        settings = [f"{key}={value}" for key, value in config.items()]
+        return self.start(*arguments, config=("want=" + "+".join(names), *settings))
 
     def snakemake(self, *arguments: str, config: tuple[str, ...] = ()) -> tuple[int, str]:
         """Run it to its end: exit status, and what was on the terminal."""

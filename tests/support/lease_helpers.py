@@ -120,7 +120,7 @@ class Farm:
         return _living({state["supervisor"]["pid"] for state in states})
 
     def everything(self) -> list[psutil.Process]:
-        """Every living process of the farm: servers, their children, wardens, supervisors."""
+        """Every living process of the farm: servers, their children, guards, supervisors."""
         jobs = {job.process.pid for job in self._jobs}
         marked = {
             process.pid
@@ -177,7 +177,7 @@ class Job:
 
 
 def free_port() -> int:
-    """A port that nobody else takes by chance: below those that the kernel deals out."""
+    """A port that no one else takes by chance: below those that the kernel deals out."""
     for port in random.sample(range(20_000, 30_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))

@@ -2,7 +2,7 @@
 
 `make soak`, or `python tests/support/soak.py --trials 60`. A round begins without results and
 without a journal. Its run is killed and started again by the same command, up to a number of times,
-then left alone to its end and compared with a run that nobody killed. Two models are killed side by
+then left alone to its end and compared with a run that no one killed. Two models are killed side by
 side, each in a project of its own: pico in process, and a remote API that counts what it is asked.
 Statistics in R and the report are left out: no answer could be lost there.
 """
@@ -135,7 +135,7 @@ class Soak:
         return True
 
     def _run_whole(self) -> None:
-        """A run that nobody kills: its outputs, and how long it takes."""
+        """A run that no one kills: its outputs, and how long it takes."""
         self._clean()
         began = time.monotonic()
         run = Started(self._project, *self._command())

@@ -70,12 +70,12 @@ class Project:
 
         The project must tell them: `tells_jobs`.
         """
-        told = self.folder / "jobs.json"
-        told.unlink(missing_ok=True)
+        jobs_file = self.folder / "jobs.json"
+        jobs_file.unlink(missing_ok=True)
         self.run("-n", *arguments)
         return {
             f"{rule} {'/'.join(wildcards.values())}".strip()
-            for rule, wildcards in json.loads(told.read_text(encoding="utf-8"))
+            for rule, wildcards in json.loads(jobs_file.read_text(encoding="utf-8"))
             if rule != "all"
         }
 

@@ -177,7 +177,7 @@ def test_a_control_token_in_a_surface_form_is_refused(any_chat: ChatTokenizer) -
         ("{{ 'x' * 2000000 }}{{ messages[0].content }}", "gives 2,000,009 characters for a quest"),
     ],
 )
-def test_a_models_own_template_that_fails_is_told_in_a_line(
+def test_a_models_own_template_that_fails_is_reported_in_a_line(
     tmp_path: Path, template: str, problem: str
 ) -> None:
     folder = bytelevel(tmp_path)
@@ -245,10 +245,10 @@ def test_prompts_are_those_of_transformers_own_call(any_chat: ChatTokenizer, tex
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"version": "1.0"}', "\0"])
-def test_a_broken_tokeniser_is_told_in_a_line(tmp_path: Path, content: str) -> None:
+def test_a_broken_tokeniser_is_reported_in_a_line(tmp_path: Path, content: str) -> None:
     folder = bytelevel(tmp_path)
     (folder / "tokenizer.json").write_text(content)
-    with pytest.raises(EngineError, match="no tokeniser to be had from") as caught:
+    with pytest.raises(EngineError, match="no tokeniser available from") as caught:
         ChatTokenizer("m", ModelEntry(name=str(folder)), ROOT)
     assert "\n" not in str(caught.value)
 
@@ -256,7 +256,7 @@ def test_a_broken_tokeniser_is_told_in_a_line(tmp_path: Path, content: str) -> N
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", *(f'{{"eos_token_id": {id_}}}' for id_ in ('"x"', "[[1]]", "-1"))]
 )
-def test_a_broken_generation_config_is_told_and_not_passed_over(
+def test_a_broken_generation_config_is_reported_and_not_passed_over(
     tmp_path: Path, content: str
 ) -> None:
     folder = bytelevel(tmp_path)

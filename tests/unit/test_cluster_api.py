@@ -53,10 +53,10 @@ class Pauses(threading.Event):
 
 def connected(pauses=None, **settings):
     """The calls, without their pauses, and what is told of them."""
-    told = []
+    retries = []
     pauses = pauses or Pauses()
     cluster = Cluster(**{**QUICK, **settings})
-    return api.Api(cluster, clock=pauses.clock, stop=pauses, on_retry=told.append), told
+    return api.Api(cluster, clock=pauses.clock, stop=pauses, on_retry=retries.append), retries
 
 
 def manifest(name="one", **labels):
@@ -99,26 +99,26 @@ def test_long_lists_come_in_pages(standin, monkeypatch):
 
 @pytest.mark.parametrize("status", [0, 429, 500, 503])
 def test_what_passes_is_tried_again(standin, status):
-    calls, told = connected()
+    calls, retries = connected()
     standin.fails(status, times=2)
     assert calls.jobs("run=a") == []
-    assert len(told) == 2
+    assert len(retries) == 2
 
 
 def test_retry_after_is_kept(standin):
     pauses = Pauses()
-    calls, told = connected(pauses)
+    calls, retries = connected(pauses)
     standin.fails(429, times=1, headers={"Retry-After": "7.5"})
     calls.jobs("run=a")
     assert pauses.clock.slept == [7.5]
-    assert "HTTP 429" in told[0]
+    assert "HTTP 429" in retries[0]
 
 
 def test_a_call_that_hangs_is_given_up_and_tried_again(standin):
-    calls, told = connected(api_timeout_s=2)
+    calls, retries = connected(api_timeout_s=2)
     standin.fails(200, times=1, hang_s=600)
     assert calls.jobs("run=a") == []
-    assert "does not answer" in told[0]
+    assert "does not answer" in retries[0]
 
 
 def test_an_expired_token_is_read_anew(standin, tmp_path):
@@ -130,7 +130,7 @@ def test_an_expired_token_is_read_anew(standin, tmp_path):
 
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_a_kubeconfig_that_is_being_rewritten_is_one_more_failure(standin, tmp_path, attempts):
-    calls, told = connected(api_attempts=attempts)
+    calls, retries = connected(api_attempts=attempts)
     file = tmp_path / "kubeconfig"
     standin.token = "renewed"
     whole = standin.kubeconfig(file).read_bytes()
@@ -139,7 +139,7 @@ def test_a_kubeconfig_that_is_being_rewritten_is_one_more_failure(standin, tmp_p
         with pytest.raises(api.ApiError, match="run's pods and Jobs") as error:
             calls.jobs("run=a")
         assert error.value.passing, cut
-    assert len(told) == 6 * (attempts - 1)
+    assert len(retries) == 6 * (attempts - 1)
     file.write_bytes(whole)
     if attempts == 1:  # the one with the old token
         with pytest.raises(api.ApiError):
@@ -148,23 +148,23 @@ def test_a_kubeconfig_that_is_being_rewritten_is_one_more_failure(standin, tmp_p
 
 
 def test_a_token_file_of_a_pod_that_is_empty_for_a_moment(standin, monkeypatch):
-    calls, told = connected()
+    calls, retries = connected()
 
     def empty(**how):
         raise ConfigException("Token file exists but empty.")
 
     monkeypatch.setattr(calls._kinds.batch, "list_namespaced_job", empty)
     assert calls.jobs("run=a") == []
-    assert "Token file exists but empty" in told[0]
+    assert "Token file exists but empty" in retries[0]
 
 
 def test_nobody_s_call_is_tried_again_with_new_credentials(standin):
-    """A plug-in that gives no token, since its own server is away, makes the client nobody."""
-    calls, told = connected()
+    """A plug-in that gives no token, since its own server is away, makes the client anonymous."""
+    calls, retries = connected()
     words = 'pods is forbidden: User "system:anonymous" cannot list resource "pods"'
     standin.fails(403, times=1, message=words)
     assert calls.jobs("run=a") == []
-    assert "system:anonymous" in told[0]
+    assert "system:anonymous" in retries[0]
 
 
 def test_in_a_pod_an_expired_token_is_read_anew(tmp_path, monkeypatch):
@@ -175,12 +175,12 @@ def test_in_a_pod_an_expired_token_is_read_anew(tmp_path, monkeypatch):
     authority.write_text("made up")
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
-    told = []
+    tokens = []
     for value in ("first", "renewed"):
         token.write_text(value)
         settings = api.connect(None).batch.api_client.configuration
-        told.append(settings.get_api_key_with_prefix("authorization"))
-    assert [one.split()[-1] for one in told] == ["first", "renewed"]
+        tokens.append(settings.get_api_key_with_prefix("authorization"))
+    assert [one.split()[-1] for one in tokens] == ["first", "renewed"]
 
 
 def test_it_is_away_for_longer_than_the_tries(standin):
@@ -195,15 +195,15 @@ def test_it_is_away_for_longer_than_the_tries(standin):
 
 @pytest.mark.parametrize("status", [400, 403, 422])
 def test_a_wrong_call_is_not_tried_again(standin, status):
-    calls, told = connected()
+    calls, retries = connected()
     standin.fails(status, times=1)
     with pytest.raises(api.ApiError, match=f"create the Job one: scripted {status}") as error:
         calls.create_job(manifest())
     assert not error.value.passing
-    assert told == []
+    assert retries == []
 
 
-def test_the_servers_words_are_told(standin):
+def test_the_servers_words_are_reported(standin):
     wrong = manifest()
     wrong["spec"]["template"]["spec"]["containers"][0]["resources"] = {
         "requests": {"nvidia.com/gpu": "1"},

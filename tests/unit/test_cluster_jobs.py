@@ -94,15 +94,15 @@ def on():
 @pytest.fixture
 def run(tmp_path, on):
     """A run: its Jobs, the namespace, and what it was told."""
-    space, told = Namespace(), []
+    space, reports = Namespace(), []
     jobs = Jobs(
         api=space, cluster=Cluster(tries=1, more_memory=2),
         order=Order(["first", "second"], {}, None, True),
         placements={"first": list(on.values())}, selector="", logs=tmp_path, omit_cleanup=True,
         logger=logging.getLogger("test"), wake=threading.Event(), over=threading.Event(),
         manifest=manifest,
-        succeeded=lambda job: told.append((job.info, "succeeded")),
-        failed=lambda job, reason, log: told.append((job.info, reason)),
+        succeeded=lambda job: reports.append((job.info, "succeeded")),
+        failed=lambda job, reason, log: reports.append((job.info, reason)),
     )  # fmt: skip
 
     def submit(attempt=1, name="mine", makes=MINE, model=None, placement=None):
@@ -114,28 +114,28 @@ def run(tmp_path, on):
         jobs.submit(info, request)
         return info
 
-    return SimpleNamespace(jobs=jobs, space=space, told=told, submit=submit)
+    return SimpleNamespace(jobs=jobs, space=space, reports=reports, submit=submit)
 
 
-def test_a_job_is_created_once_and_its_end_told_once(run):
+def test_a_job_is_created_once_and_its_end_reported_once(run):
     info = run.submit()
     run.jobs.reconcile()
     run.jobs.reconcile()
-    assert (run.space.created, run.told) == (["mine"], [])
+    assert (run.space.created, run.reports) == (["mine"], [])
     run.space.end_pod("mine", 0, "Completed")
     run.jobs.reconcile()
     run.jobs.reconcile()
-    assert run.told == [(info, "succeeded")]
+    assert run.reports == [(info, "succeeded")]
 
 
-@pytest.mark.parametrize(("code", "told"), [(0, "succeeded"), (3, "exit code 3")])
-def test_a_job_that_has_just_ended_is_not_adopted_again(run, code, told):
+@pytest.mark.parametrize(("code", "report"), [(0, "succeeded"), (3, "exit code 3")])
+def test_a_job_that_has_just_ended_is_not_adopted_again(run, code, report):
     first = run.submit()
     run.jobs.reconcile()
     run.space.end_pod("mine", code)
     run.space.settle()
     run.jobs.reconcile()
-    assert run.told == [(first, told)]
+    assert run.reports == [(first, report)]
     # The pod has gone from the list before the Job knows of its end: it looks as if it went on.
     run.space.held_pods.clear()
     run.submit(attempt=2)
@@ -156,7 +156,7 @@ def test_a_job_of_another_run_that_does_the_same_is_adopted(run, makes):
     assert list(run.jobs.tracked_jobs) == ["theirs"]
     run.space.end_pod("theirs", 0)
     run.jobs.reconcile()
-    assert (run.space.created, run.told) == ([], [(info, "succeeded")])
+    assert (run.space.created, run.reports) == ([], [(info, "succeeded")])
 
 
 def test_a_job_that_makes_the_file_in_another_way_goes_first(run):
@@ -182,16 +182,16 @@ def test_another_attempt_has_the_memory_that_the_last_one_wanted(run):
     assert run.space.held["mine"]["mb"] > 190
 
 
-def test_a_job_that_never_goes_is_told_and_not_doubled(run):
+def test_a_job_that_never_goes_is_reported_and_not_doubled(run):
     """As on a node that is silent: its pod may still write."""
     run.jobs.cluster = run.jobs.cluster.model_copy(update={"removal_s": 1e-9})
     run.space.add("theirs", "file:other")
     info = run.submit()
     run.jobs.reconcile()
-    assert run.told == []
+    assert run.reports == []
     run.jobs.reconcile()
-    ((told, reason),) = run.told
-    assert told is info
+    ((job_info, reason),) = run.reports
+    assert job_info is info
     assert "and the pod still write" in reason
     assert "-l job-name=theirs" in reason
     assert run.space.created == []
@@ -218,7 +218,7 @@ def test_a_job_that_makes_no_file_is_started_again_too(run):
     assert run.space.created == ["mine"]
     run.space.end_pod("mine", 3)
     run.jobs.reconcile()
-    assert run.told == [(info, "exit code 3")]
+    assert run.reports == [(info, "exit code 3")]
     run.submit(attempt=2, makes="")
     run.jobs.reconcile()
     run.space.settle()
@@ -230,19 +230,19 @@ def test_a_quota_without_room_is_waited_for(run):
     run.space.refuses["create"] = ApiError("create", 403, "exceeded quota: grace, requested: 1")
     info = run.submit()
     run.jobs.reconcile()
-    assert (run.space.created, run.told) == ([], [])
+    assert (run.space.created, run.reports) == ([], [])
     run.jobs.cluster = run.jobs.cluster.model_copy(update={"patience_s": 1e-9})
     run.jobs.reconcile()
-    ((told, reason),) = run.told
-    assert told is info
+    ((job_info, reason),) = run.reports
+    assert job_info is info
     assert "exceeded quota" in reason
 
 
-def test_another_refusal_is_told_at_once(run):
+def test_another_refusal_is_reported_at_once(run):
     run.space.refuses["create"] = ApiError("create", 403, "forbidden")
     info = run.submit()
     run.jobs.reconcile()
-    assert run.told == [(info, "create: forbidden")]
+    assert run.reports == [(info, "create: forbidden")]
 
 
 def test_a_job_that_could_not_be_deleted_is_not_taken_up_for_the_next_gpus(run, on):

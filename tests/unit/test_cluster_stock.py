@@ -41,7 +41,7 @@ def test_the_stock_plugin_is_the_one_that_was_read():
     assert digest(stock) == "8a01e1de05c0676c"
 
 
-def test_its_settings_and_what_it_tells_snakemake():
+def test_its_settings_and_what_it_reports_to_snakemake():
     assert [field.name for field in fields(stock.ExecutorSettings)] == [
         "namespace", "cpu_scalar", "service_account_name", "privileged", "persistent_volumes",
         "omit_job_cleanup",

@@ -108,7 +108,7 @@ def test_short_forms_are_listed_as_allowed() -> None:
     assert "<study>_csv" in refused(modles=1)
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     lines = refused(replications=0, limit=0, modles=1).split("\n")
     assert {line.split("'")[1] for line in lines} == {"replications", "limit", "modles"}
 
@@ -218,7 +218,7 @@ def test_bad_models_file(tmp_path: Path, text: str, error: str) -> None:
         ),
     ],
 )
-def test_bad_entries_are_told_in_one_line_without_the_entry(
+def test_bad_entries_are_reported_in_one_line_without_the_entry(
     tmp_path: Path, entry: str, error: str
 ) -> None:
     path = tmp_path / "models.yaml"

@@ -28,9 +28,9 @@ def failure(model="bad", replication=0, stage="plan", reason="no weights", **fie
 
 
 def test_failures_survive_the_environment():
-    told = [failure(study="study1", experiment="exp2", stage="score"), failure(replication=1)]
-    found = continuation.from_environment({continuation.VARIABLE: continuation.encoded(told)})
-    assert found == told
+    failures = [failure(study="study1", experiment="exp2", stage="score"), failure(replication=1)]
+    found = continuation.from_environment({continuation.VARIABLE: continuation.encoded(failures)})
+    assert found == failures
     assert continuation.from_environment({}) == []
 
 
@@ -42,16 +42,18 @@ def test_what_somebody_else_put_there_is_refused(text):
 
 def test_any_number_of_failures_fits_into_an_environment():
     """The kernel takes 128 KiB a variable."""
-    told = [failure(replication=index, reason="\u2014 because " * 10_000) for index in range(300)]
-    assert len(continuation.encoded(told).encode()) < 2**17
-    assert len(continuation.encoded(told[:1])) < 2 * continuation.MOST_REASON
+    failures = [
+        failure(replication=index, reason="\u2014 because " * 10_000) for index in range(300)
+    ]
+    assert len(continuation.encoded(failures).encode()) < 2**17
+    assert len(continuation.encoded(failures[:1])) < 2 * continuation.MOST_REASON
 
 
 def test_a_run_that_goes_on_is_of_the_other_replications():
     values = {"models": ["pico", "gemma-2b"], "replications": 2}
-    told = [failure("pico", 1), failure("gemma-2b", 0), failure("gemma-2b", 1)]
+    failures = [failure("pico", 1), failure("gemma-2b", 0), failure("gemma-2b", 1)]
     whole = Project(ROOT, values, {})
-    rest = Project(ROOT, values, {continuation.VARIABLE: continuation.encoded(told)})
+    rest = Project(ROOT, values, {continuation.VARIABLE: continuation.encoded(failures)})
     assert whole.replications == [("pico", 0), ("pico", 1), ("gemma-2b", 0), ("gemma-2b", 1)]
     assert rest.replications == [("pico", 0)]
     assert Outputs(rest).plan("pico", 0) == Outputs(whole).plan("pico", 0)
@@ -95,7 +97,7 @@ def validation(model: str, replication: int, passed: bool) -> Report:
     return report(model, replication, [check])
 
 
-def test_replications_whose_checks_failed_are_told_with_the_check():
+def test_replications_whose_checks_failed_are_reported_with_the_check():
     found = continuation.invalid([validation("good", 0, True), validation("bad", 1, False)])
     (one,) = found
     assert (one.model, one.replication, one.stage, one.study) == ("bad", 1, "validate", "study2")
@@ -137,9 +139,9 @@ def test_what_merge_refuses_is_known_whatever_its_words(merge_log):
     assert found["invalid", 1].stage == "validate"
     assert found["mixed", 3].step == "merge study2"
     assert "versions of the model" in found["mixed", 3].reason
-    told = continuation.reason_in(log)
-    assert told.startswith("validation failed (2 checks):"), "the model's line stands there once"
-    assert all(one.reason in told for one in found.values() if one.stage == "merge")
+    reason = continuation.reason_in(log)
+    assert reason.startswith("validation failed (2 checks):"), "the model's line stands there once"
+    assert all(one.reason in reason for one in found.values() if one.stage == "merge")
 
 
 def test_a_merge_that_only_warns_refuses_nothing(merge_log):
@@ -160,12 +162,12 @@ def test_a_log_that_is_old_or_cut_or_of_another_failure_refuses_nothing(tmp_path
 
 
 def test_the_last_line_names_the_model_and_the_reason():
-    told = [
+    failures = [
         failure(replication=0, stage="generate", study="study1"),
         failure(replication=1, stage=NOT_ASKED, reason="replication 0 had failed"),
         failure(replication=2, stage=NOT_ASKED, reason="replication 0 had failed"),
     ]
-    assert continuation.summary(told, went_on=True).splitlines()[-1] == (
+    assert continuation.summary(failures, went_on=True).splitlines()[-1] == (
         "model 'bad', replication 0 (so that 1, 2 was not asked): generate study1: no weights"
     )
 
@@ -193,15 +195,15 @@ def test_only_the_command_is_run_again(program, is_command):
 def test_the_run_that_goes_on_forces_what_was_not_reached_and_ends_as_failed(
     tmp_path, monkeypatch, forced
 ):
-    told = tmp_path / "forced.json"
-    told.write_text(json.dumps(forced))
+    forced_file = tmp_path / "forced.json"
+    forced_file.write_text(json.dumps(forced))
     arguments = ["-F", "--forcerun", "generate", "--config", "limit=3", "models=[a]"]
     monkeypatch.setattr(sys, "argv", ["-c", *arguments])
     ran = []
     with pytest.raises(SystemExit) as ended:
-        continuation.main(str(told), lambda args, parser: ran.append(args) or True)
+        continuation.main(str(forced_file), lambda args, parser: ran.append(args) or True)
     assert ended.value.code == 1
     (args,) = ran
     assert (args.forceall, args.force, set(args.forcerun)) == (False, False, set(forced))
     assert set(args.config) == {"limit=3", "models=[a]"}
-    assert not told.exists()
+    assert not forced_file.exists()

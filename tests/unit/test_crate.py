@@ -63,7 +63,7 @@ def zipped(path: Path, files: Files) -> Path:
 
 
 def with_manifest(files: Files) -> None:
-    """Make the manifest anew, as a forger would who leaves the metadata."""
+    """Rebuild the manifest, as a forger would who leaves the metadata."""
     files[crate.MANIFEST] = b"".join(
         f"{sha(data)}  {name}\n".encode()
         for name, data in sorted(files.items())

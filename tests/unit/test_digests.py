@@ -17,10 +17,10 @@ def library(monkeypatch, tmp_path):
     (folder / "deep").mkdir(parents=True)
     monkeypatch.setattr(source_code, "LIBRARY", folder)
 
-    def code(inert=(), **files: str) -> str:
+    def code(no_effect=(), **files: str) -> str:
         for name, text in files.items():
             (folder / f"{name.replace('__', '/')}.py").write_text(text)
-        return source_code.joined_digest(source_code.closure(["main.py"], inert))
+        return source_code.joined_digest(source_code.closure(["main.py"], no_effect))
 
     return code
 
@@ -65,7 +65,7 @@ def test_imports_of_imports_count_and_cycles_end(library):
     assert library(b="import grace.a\nx = 2") != first
 
 
-def test_inert_modules_do_not_count(library):
+def test_modules_without_effect_do_not_count(library):
     first = library(["a.py"], main="import grace.a", a="x = 1")
     assert library(["a.py"], a="x = 2") == first
 

@@ -192,7 +192,7 @@ def test_replications_that_repeat_each_other_are_seen_when_they_are_merged(tmp_p
             assert not failed(check_draws(found, None, STUDY1, WARM))
             paths.append(tmp_path / f"{replication}.csv")
             found.to_csv(paths[-1], index=False)
-        refused = list(repeated_draws(paths, [], STUDY1, WARM.model_dump()))
+        refused = list(repeated_draws(paths, [], STUDY1, WARM))
         assert [one.what for one in refused] == [("big", 0), ("big", 1)] * lines
-        told = {failure.reason for failure in refused}
-        assert all("big, all 2 replications, study1_exp1: share of 540" in line for line in told)
+        reasons = {failure.reason for failure in refused}
+        assert all("big, all 2 replications, study1_exp1: share of 540" in line for line in reasons)

@@ -333,7 +333,7 @@ def test_rounding_never_makes_the_unseen_impossible():
 # --- what the engine does
 
 
-def test_ways_are_tried_from_the_best_and_the_choice_is_told(tokenizer, folder, caplog):
+def test_ways_are_tried_from_the_best_and_the_choice_is_reported(tokenizer, folder, caplog):
     _, request = planned(tokenizer, OPTIONS["single tokens"])
     others = [ScoreRequest(str(n), *vars_of(request)) for n in range(3)]
     with served(Toy(tokenizer, offers=("chat",)), folder) as (engine, server):

@@ -139,7 +139,7 @@ def test_arguments_that_a_shell_spoilt(entries, message):
     assert str(caught.value) == message
 
 
-def test_a_further_file_that_sets_nothing_is_told(tmp_path):
+def test_a_further_file_that_sets_nothing_is_reported(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("generation: {}\nlimit: {}\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml: `limit` is {}, which sets nothing"):

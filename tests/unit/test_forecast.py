@@ -86,7 +86,7 @@ def test_a_dry_runs_lines_name_jobs_and_requests():
     ]
 
 
-def test_a_tokeniser_that_is_not_here_is_told_not_an_error(monkeypatch):
+def test_a_tokeniser_that_is_not_here_is_reported_not_an_error(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     values = {"models": ["pico", "gemma-2b"], "limit": 5, "replications": 3}
     rows = list(forecast.rows(Project(ROOT, values)))

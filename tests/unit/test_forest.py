@@ -18,8 +18,8 @@ from grace.experiments.measurement import run_scoring
 from grace.experiments.trials import Run, trial_prompts
 from grace.models.chat import ChatTokenizer, Prompt
 from grace.prompts.variants import PromptSet
-from grace.scoring import limbs
-from grace.scoring.forest import Harvest, distinct_prefixes, plant, tokens_one_by_one
+from grace.scoring import subtrees
+from grace.scoring.forest import ReadCollector, build_trie, distinct_prefixes, tokens_one_by_one
 from grace.scoring.packing import Budget, Shape, logits_of, pack
 from grace.settings.loading import load_models
 from grace.studies.stimuli import read_trials
@@ -62,7 +62,7 @@ def value(prefix: tuple[int, ...], token: int) -> float:
 
 @given(trials)
 def test_every_prefix_is_one_node_that_sees_exactly_its_own_text(trial):
-    forest = plant(trial)
+    forest = build_trie(trial)
     texts = []
     for node in range(forest.size):
         ancestors = sorted(seen(forest, node), key=forest.depths.__getitem__)
@@ -76,7 +76,7 @@ def test_every_prefix_is_one_node_that_sees_exactly_its_own_text(trial):
 
 @given(trials)
 def test_reads_give_each_continuation_its_own_values(trial):
-    forest = plant(trial)
+    forest = build_trie(trial)
     assert len(set(forest.reads)) == len(forest.reads)
     assert min(read.node for read in forest.reads) == forest.stem
     values = []
@@ -95,7 +95,7 @@ def test_reads_give_each_continuation_its_own_values(trial):
 
 @given(st.lists(trials, min_size=1, max_size=6), st.integers(1, 60), st.integers(1, 30_000))
 def test_batches_hold_every_forest_once_within_the_budget(many, tokens, memory):
-    forests = [plant(trial) for trial in many]
+    forests = [build_trie(trial) for trial in many]
     budget = Budget(tokens, memory)
     batches = pack(forests, budget, SHAPE)
     assert sorted(i for batch in batches for i in batch.members) == list(range(len(forests)))
@@ -119,20 +119,24 @@ def follow(found, above):
     """Every pass with its rows, each as the nodes that it sees, before it and of its own."""
     for one in found:
         rows = [
-            (above[parent], limb.nodes) for parent, limb in zip(one.parents, one.limbs, strict=True)
+            (above[parent], subtree.nodes)
+            for parent, subtree in zip(one.parents, one.subtrees, strict=True)
         ]
         yield one, rows
         yield from follow(one.then, [(*seen, *nodes) for seen, nodes in rows])
 
 
 @given(
-    trials, st.integers(1, 60), st.integers(1, 30_000), st.sampled_from([0, 20, limbs.MOST_HIDDEN])
+    trials,
+    st.integers(1, 60),
+    st.integers(1, 30_000),
+    st.sampled_from([0, 20, subtrees.MOST_HIDDEN]),
 )
-def test_limbs_read_every_node_once_after_its_ancestors(trial, tokens, memory, hidden):
-    forest = plant(trial)
+def test_subtrees_read_every_node_once_after_its_ancestors(trial, tokens, memory, hidden):
+    forest = build_trie(trial)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limbs, "MOST_HIDDEN", hidden)
-        found = limbs.passes(forest, Budget(tokens, memory), SHAPE)
+        patch.setattr(subtrees, "MOST_HIDDEN", hidden)
+        found = subtrees.passes(forest, Budget(tokens, memory), SHAPE)
     read = []
     for one, rows in follow(found, [()]):
         assert one.chunks[-1][1] == one.stem + one.tail
@@ -140,11 +144,11 @@ def test_limbs_read_every_node_once_after_its_ancestors(trial, tokens, memory, h
         assert len(one.chunks) == 1 or len(rows) == 1
         assert max(b - a for a, b in one.chunks) * len(rows) <= tokens
         assert len(rows) * (one.stem + one.tail) <= 1.04 * sum(len(nodes) for _, nodes in rows)
-        for (before, nodes), limb in zip(rows, one.limbs, strict=True):
-            assert max(limb.stem, len(nodes) - one.tail) <= one.stem
+        for (before, nodes), subtree in zip(rows, one.subtrees, strict=True):
+            assert max(subtree.stem, len(nodes) - one.tail) <= one.stem
             for place, node in enumerate(nodes):
                 assert set(seen(forest, node)) <= {*before, *nodes[: place + 1]}
-                assert (node < forest.stem) == (place < limb.stem)
+                assert (node < forest.stem) == (place < subtree.stem)
             read += nodes
     assert sorted(read) == list(range(forest.size))
     assert sum(one.token_forwards for one in found) <= 1.04 * forest.size
@@ -155,10 +159,10 @@ def test_limbs_read_every_node_once_after_its_ancestors(trial, tokens, memory, h
 
 @given(trials)
 def test_large_branches_are_rows_of_one_pass_and_never_compared(trial):
-    forest = plant(trial)
+    forest = build_trie(trial)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limbs, "MOST_HIDDEN", 0)
-        found = limbs.passes(forest, AMPLE, SHAPE)
+        patch.setattr(subtrees, "MOST_HIDDEN", 0)
+        found = subtrees.passes(forest, AMPLE, SHAPE)
     for _, rows in follow(found, [()]):
         for before, nodes in rows:
             assert {*seen(forest, nodes[-1])} == {*before, *nodes}
@@ -167,11 +171,11 @@ def test_large_branches_are_rows_of_one_pass_and_never_compared(trial):
 @given(trials, st.integers(1, 60), st.integers(2_000, 30_000))
 def test_passes_with_the_caches_they_need_stay_within_memory(trial, tokens, memory):
     shape = dataclasses.replace(SHAPE, cached=3)
-    found = limbs.passes(plant(trial), Budget(tokens, memory), shape)
+    found = subtrees.passes(build_trie(trial), Budget(tokens, memory), shape)
 
     def check(passes, columns, held):
         for one in passes:
-            rows = len(one.limbs)
+            rows = len(one.subtrees)
             for start, stop in one.chunks:
                 logits = logits_of(start, stop, one.stem)
                 needed = held + shape.memory(rows, stop - start, columns + stop, logits)
@@ -183,14 +187,14 @@ def test_passes_with_the_caches_they_need_stay_within_memory(trial, tokens, memo
 
 
 @given(trials, st.randoms())
-def test_a_query_is_harvested_once_when_its_last_read_is_there(trial, random):
-    forest = plant(trial)
+def test_a_query_is_given_once_when_its_last_read_is_there(trial, random):
+    forest = build_trie(trial)
     values = [-1 - index / 8 for index in range(len(forest.reads))]
     order = random.sample(range(len(values)), len(values))
-    harvest = Harvest(forest, range(len(trial)))
+    collector = ReadCollector(forest, range(len(trial)))
     found = {}
     for number, read in enumerate(order):
-        for query, result in harvest.add([read], [values[read]]):
+        for query, result in collector.add([read], [values[read]]):
             assert query not in found
             found[query] = result
             own = {
@@ -203,7 +207,7 @@ def test_a_query_is_harvested_once_when_its_last_read_is_there(trial, random):
 
 def test_a_terminator_without_probability_adds_nothing():
     query = SimpleNamespace(prompt_token_ids=(1,), continuations=((2,),), terminator_ids=(5, 6))
-    forest = plant([query])
+    forest = build_trie([query])
     for ends, total in (
         ((-math.inf, -2.0), -2.0),
         ((-math.inf, -math.inf), -math.inf),
@@ -262,20 +266,20 @@ def test_study_1_reads_hardly_more_tokens_than_the_limit(study1_requests):
     assert len(groups) == 36
     assert {len(group) for group in groups.values()} == {5}
     limit = sum(len(prefixes(group)) for group in groups.values())
-    forests = [plant(group) for group in groups.values()]
+    forests = [build_trie(group) for group in groups.values()]
     assert sum(forest.size for forest in forests) == limit
     shape = Shape(heads=4, vocabulary=1024, value_bytes=4, masks=1)
     batches = pack(forests, Budget(8192, 2**30), shape)
     assert sum(batch.token_forwards for batch in batches) <= 1.05 * limit
     assert len(batches) < 10
-    by_trial = [limbs.passes(forest, Budget(8192, 2**30), shape) for forest in forests]
+    by_trial = [subtrees.passes(forest, Budget(8192, 2**30), shape) for forest in forests]
     passes = [one for found in by_trial for one in found]
     assert sum(one.token_forwards for one in passes) <= 1.05 * limit
     assert sum(one.passes for one in passes) <= 3 * len(forests)
     # Together, trials share what all prompts begin with.
-    whole = plant(study1_requests)
+    whole = build_trie(study1_requests)
     assert whole.size < 0.9 * limit
-    together = limbs.passes(whole, Budget(8192, 2**30), shape)
+    together = subtrees.passes(whole, Budget(8192, 2**30), shape)
     assert sum(one.token_forwards for one in together) <= 1.01 * whole.size
     assert tokens_one_by_one(study1_requests) > 15 * limit
 

@@ -408,7 +408,7 @@ def test_a_failed_fsync_is_final_and_explained(tmp_path, monkeypatch, number, wo
         journal.close()
 
 
-def test_a_bug_in_the_thread_is_told_to_who_flushes(tmp_path, monkeypatch, caplog):
+def test_a_bug_in_the_thread_is_reported_to_who_flushes(tmp_path, monkeypatch, caplog):
     journal = Journal(tmp_path)
     monkeypatch.setattr(journal, "_commit", lambda batch: 1 / 0)
     journal.add(A, {})

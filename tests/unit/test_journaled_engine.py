@@ -205,13 +205,13 @@ def test_scores_come_back_to_the_last_digit(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["packed forests", COPIES])
-@pytest.mark.parametrize("limbs", [True, False])
+@pytest.mark.parametrize("subtrees", [True, False])
 def test_what_is_left_has_the_same_digits_as_if_all_were_asked(
-    monkeypatch: pytest.MonkeyPatch, path: str, limbs: bool
+    monkeypatch: pytest.MonkeyPatch, path: str, subtrees: bool
 ) -> None:
     """Rounding depends on a batch's company, so the company stays."""
-    monkeypatch.setattr("grace.engines.transformers.scorer.reads_limbs", lambda device: limbs)
-    monkeypatch.setattr("grace.scoring.limbs.MOST_HIDDEN", 100)
+    monkeypatch.setattr("grace.engines.transformers.scorer.reads_subtrees", lambda device: subtrees)
+    monkeypatch.setattr("grace.scoring.subtrees.MOST_HIDDEN", 100)
     torch.set_num_threads(1)
     model = tiny.build("llama")
     requests = trials(tiny.tokeniser("digit"))

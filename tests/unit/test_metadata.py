@@ -114,7 +114,7 @@ def test_every_null_has_a_reason():
     assert metadata(plan(), {})["unknown"] == {}
 
 
-def test_a_pod_is_told_its_image(monkeypatch):
+def test_a_pod_gets_its_image(monkeypatch):
     monkeypatch.setenv("GRACE_IMAGE", "r.example/grace@sha256:abc")
     assert environment.hardware(gpus=False)["image"] == "r.example/grace@sha256:abc"
     monkeypatch.delenv("GRACE_IMAGE")

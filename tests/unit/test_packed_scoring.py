@@ -18,7 +18,7 @@ from grace.engines.transformers import packed_scoring
 from grace.engines.transformers import scorer as scorer_module
 from grace.engines.transformers.packed_scoring import PackedReader
 from grace.engines.transformers.scorer import COPIES, PACKED, Scorer
-from grace.scoring.forest import plant
+from grace.scoring.forest import build_trie
 from grace.scoring.joining import plan_query
 from grace.scoring.packing import Budget, Shape, pack
 from grace.settings.config import ScoringConfig
@@ -44,11 +44,11 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["trials together", "limbs of forests"])
+@pytest.fixture(params=["trials together", "subtrees of forests"])
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The two ways of reading forests, of which the device chooses one."""
-    limbs = request.param == "limbs of forests"
-    monkeypatch.setattr(scorer_module, "reads_limbs", lambda device: limbs)
+    subtrees = request.param == "subtrees of forests"
+    monkeypatch.setattr(scorer_module, "reads_subtrees", lambda device: subtrees)
     return str(request.param)
 
 
@@ -348,7 +348,7 @@ def test_memory_is_bounded_by_the_config(monkeypatch: pytest.MonkeyPatch) -> Non
     story = (BOS, *(numbers.randrange(3, tiny.VOCABULARY) for _ in range(300)))
     options = tuple((token, token + 1) for token in range(20, 60))
     request = ScoreRequest("long", story, options, (END,))
-    forest = plant([request])
+    forest = build_trie([request])
     budget = Budget(8192, 2**20)
     (batch,) = pack([forest], budget, reader.shape)
     assert len(batch.chunks) > 3
@@ -403,7 +403,7 @@ def test_the_self_check_of_a_long_story_is_bounded_too(architecture: str) -> Non
 def test_a_budget_below_one_token_still_reads() -> None:
     model = tiny.build("llama")
     request = ScoreRequest("q", (BOS, 9, 8), ((7,), (6, 5)), (END,))
-    forest = plant([request])
+    forest = build_trie([request])
     (batch,) = pack([forest], Budget(1, 1), Shape(4, tiny.VOCABULARY, 4, 1))
     assert batch.chunks == tuple((i, i + 1) for i in range(forest.size))
     (values,) = PackedReader(model).read([forest], batch)

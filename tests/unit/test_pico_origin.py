@@ -22,22 +22,22 @@ def folder(tmp_path) -> Path:
     return tmp_path / "mine"
 
 
-def test_the_bundled_model_is_told():
+def test_the_bundled_model_is_reported():
     assert origin(ROOT / BUNDLED, ROOT) == ORIGIN
     assert Outputs(Project(ROOT, {})).analysis().origins == {"pico": ORIGIN}
 
 
-def test_a_copy_of_the_weights_is_told_under_any_name(folder):
+def test_a_copy_of_the_weights_is_reported_under_any_name(folder):
     shutil.copy(ROOT / BUNDLED / "model.safetensors", folder / "other.bin")
     assert origin(folder, ROOT) == ORIGIN
 
 
-def test_the_weights_behind_a_link_are_told(folder):
+def test_the_weights_behind_a_link_are_reported(folder):
     (folder / "shards").symlink_to(ROOT / BUNDLED)
     assert origin(folder, ROOT) == ORIGIN
 
 
-def test_another_training_of_it_is_told(folder):
+def test_another_training_of_it_is_reported(folder):
     record = json.loads((ROOT / BUNDLED / "training.json").read_text())
     record["settings"]["seed"] = 7
     (folder / "training.json").write_text(json.dumps(record))
@@ -55,7 +55,7 @@ def test_other_models_are_not(folder, record):
     assert origin(folder / "absent", ROOT) is None
 
 
-def test_settings_of_generation_are_told_where_experiment_1_runs():
+def test_settings_of_generation_are_reported_where_experiment_1_runs():
     config = Outputs(Project(ROOT, {"generation": {"temperature": 0.3}})).analysis()
     assert config.generation["temperature"] == 0.3
     assert Outputs(Project(ROOT, {"experiments": ["exp2"]})).analysis().generation == {}

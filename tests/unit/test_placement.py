@@ -186,9 +186,11 @@ def test_gpus_are_shared_evenly(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "config", tmp_path / "config")
-    (tmp_path / "resources").symlink_to(ROOT / "resources")
+    for name in ("resources", "studies"):
+        (tmp_path / name).symlink_to(ROOT / name)
     entry = {
         "name": "me/model",
         "parameters_b": 8.0,
@@ -237,9 +239,9 @@ def test_gpus_are_in_no_cell(root: Path) -> None:
 
 
 def test_a_pod_takes_the_placement_of_its_own_tag(root: Path) -> None:
-    told = project(root, {"GRACE_GPU_TAG": "l40"})
-    assert told.models["mine"].gpus == 4
-    assert told.model_configs == project(root).model_configs
+    in_pod = project(root, {"GRACE_GPU_TAG": "l40"})
+    assert in_pod.models["mine"].gpus == 4
+    assert in_pod.model_configs == project(root).model_configs
     both = project(root, {"GRACE_GPU_TAG": "l40"}, gpus=["a100", "l40"])
     assert both.models["mine"].gpus == 4
     with pytest.raises(GraceError, match=r"GRACE_GPU_TAG.*'rtx3090', only on a100, (\w+, )*l40"):
@@ -251,13 +253,13 @@ def test_a_misfit_stops_the_run_when_it_is_parsed(root: Path) -> None:
     path.write_text(path.read_text().replace("parameters_b: 8.0", "parameters_b: 800.0"))
     with pytest.raises(ConfigError, match="model 'mine' fits none of the tags in `gpus`"):
         project(root, gpus=["a100"])
-    # On this machine nobody asked for a tag.
+    # On this machine no one asked for a tag.
     assert project(root).models["mine"].gpus == 1
 
 
-def test_a_pod_is_told_where_the_journal_is(root: Path) -> None:
-    told = project(root, {"GRACE_JOURNAL_DIR": "/journal"}, journal_dir="mine")
-    assert told.config.journal_dir == "/journal"
+def test_a_pod_gets_where_the_journal_is(root: Path) -> None:
+    in_pod = project(root, {"GRACE_JOURNAL_DIR": "/journal"}, journal_dir="mine")
+    assert in_pod.config.journal_dir == "/journal"
     assert project(root, {"GRACE_JOURNAL_DIR": ""}, journal_dir="mine").config.journal_dir == "mine"
 
 

@@ -142,7 +142,7 @@ def test_manifests_are_valid(name: str) -> None:
 
 
 def test_the_table_names_every_field_that_differs() -> None:
-    """A row that left one out would hide a change from whoever reads the table."""
+    """A row that left one out would hide a change from readers of the table."""
     one = {
         "a": {"requests": {"memory": 1}, "limits": {"memory": 1}, "old": 1, "affinity": {"x": 1}}
     }
@@ -291,12 +291,12 @@ def test_deadlines() -> None:
     assert "activeDeadlineSeconds" not in endless["template"]["spec"]
 
 
-def test_what_a_pod_is_told() -> None:
-    told = environment_of(replace(REQUEST, environment={"HF_HUB_OFFLINE": "1"}))
-    assert told["GRACE_GPU_TAG"] == "rtx3090"
-    assert (told["HF_HOME"], told["GRACE_JOURNAL_DIR"]) == ("/weights", "/journal")
-    assert told["HF_HUB_OFFLINE"] == "1"
-    assert told["HF_TOKEN"]["secretKeyRef"]["name"] == "grace-hf-token"
+def test_what_a_pod_is_reported() -> None:
+    environment = environment_of(replace(REQUEST, environment={"HF_HUB_OFFLINE": "1"}))
+    assert environment["GRACE_GPU_TAG"] == "rtx3090"
+    assert (environment["HF_HOME"], environment["GRACE_JOURNAL_DIR"]) == ("/weights", "/journal")
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["HF_TOKEN"]["secretKeyRef"]["name"] == "grace-hf-token"
     own = environment_of(replace(REQUEST, secret_environment={"HF_TOKEN": ("mine", "token")}))
     assert own["HF_TOKEN"] == {"secretKeyRef": {"name": "mine", "key": "token"}}
 

@@ -140,7 +140,7 @@ def test_gpu_hours_are_of_the_whole_run() -> None:
     assert rules_broken(replace(POD, runtime_min=600), pods=26) == ["GPU-hours"]
 
 
-def test_the_same_is_told_once() -> None:
+def test_the_same_is_reported_once() -> None:
     verdicts = policy.check([replace(POD, name=f"p{n}", runtime_min=None) for n in range(9)], NRP)
     assert len(policy.broken(verdicts)) == 1
 

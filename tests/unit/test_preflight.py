@@ -152,7 +152,7 @@ def test_stretched_positions_are_not_taken_for_fewer(tmp_path, rope, most):
     assert preflight.positions(str(folder), None) == most
 
 
-def test_a_config_of_an_unknown_kind_tells_no_length(tmp_path):
+def test_a_config_of_an_unknown_kind_gives_no_length(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "of tomorrow"}')
     assert preflight.positions(str(tmp_path), None) is None
 
@@ -163,7 +163,7 @@ def test_a_model_without_a_chat_template_is_refused(checked, tmp_path):
         checked(model(name=name))
 
 
-def test_what_a_template_refuses_is_told_with_its_prompt(checked, tmp_path):
+def test_what_a_template_refuses_is_reported_with_its_prompt(checked, tmp_path):
     refusing = "{{ raise_exception('System role not supported') }}"
     name = copy_of_pico(tmp_path / "model", chat_template=refusing)
     with pytest.raises(EngineError) as refused:
@@ -188,7 +188,7 @@ def test_a_template_that_refuses_one_prompt_alone_is_found(checked, tmp_path):
 
 
 @pytest.mark.parametrize("experiment", ["exp1", "exp2"])
-def test_a_control_token_of_the_model_in_a_story_is_told_with_row_and_column(
+def test_a_control_token_of_the_model_in_a_story_is_reported_with_row_and_column(
     checked, tmp_path, experiment
 ):
     tokenizer = transformers.AutoTokenizer.from_pretrained(ROOT / PICO)
@@ -208,14 +208,14 @@ def test_a_control_token_of_the_model_in_a_story_is_told_with_row_and_column(
     assert not [note for note in checked.notes if '"limit": 4' in note.read_text()]
 
 
-def test_a_broken_tokeniser_is_told_in_a_line(checked, tmp_path):
+def test_a_broken_tokeniser_is_reported_in_a_line(checked, tmp_path):
     name = copy_of_pico(tmp_path / "model")
     (Path(name) / "tokenizer.json").write_text('{"version": "1.0", "model": 3}')
     with pytest.raises(EngineError, match=r"model 'mine': .*tokeniser"):
         checked(model(name=name))
 
 
-def test_options_with_the_same_tokens_are_told_with_their_place(checked):
+def test_options_with_the_same_tokens_are_reported_with_their_place(checked):
     with pytest.raises(EngineError, match=r"study1_exp2, .*, row 2, variant seed: the options"):
         checked(model(), surface_forms=["{}", "{}"])
 
@@ -242,7 +242,7 @@ def test_an_endpoint_without_log_probabilities_is_known_before_it_is_asked_for_a
         assert [asked.path for asked in server.asked[asked_before:]] == ["/v1/models"]
 
 
-def test_an_endpoint_that_tells_bounds_passes_with_one_query(checked):
+def test_an_endpoint_that_reports_bounds_passes_with_one_query(checked):
     def reply(asked: Asked) -> Reply:
         answer = chats_only(asked)
         if "top_logprobs" in asked.body:

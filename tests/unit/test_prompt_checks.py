@@ -40,7 +40,7 @@ def check(stimuli: Path, prompts: Path, *variants: str, experiments: tuple[str, 
     check_prompts(stimuli, STUDY2, experiments, trials, sets)
 
 
-def test_a_template_that_fails_for_one_trial_is_told_with_its_row(
+def test_a_template_that_fails_for_one_trial_is_reported_with_its_row(
     prompts: Path, stimuli: Path
 ) -> None:
     third = read_trials(stimuli, STUDY2)[2].row()["SP_Name"]

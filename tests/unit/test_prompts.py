@@ -17,7 +17,7 @@ from bundled_studies import STUDIES, STUDY1, STUDY2, UTTERANCES
 from grace.digests import digest
 from grace.errors import ConfigError
 from grace.models.chat import ChatTokenizer
-from grace.prompts.checks import chats as prompts_of
+from grace.prompts.checks import questions as prompts_of
 from grace.prompts.variants import PromptSet
 from grace.settings.config import ModelEntry
 from grace.studies.stimuli import read_trials
@@ -80,7 +80,7 @@ def all_prompts() -> list[str]:
         r"<br",  # markup
         r"[{}]|None\b",  # values left out
         r"\n\n\n| \n| $|  ",  # stray white space
-        r"\bYou are\b",  # nobody is asked to be Emma
+        r"\bYou are\b",  # no one is asked to be Emma
         r"the property",  # each story has a phrase of its own
         r"\b1 hearts|\b[023] heart\b",
         r"\b1 of the \w+ (have|are|were|hold|deserve)\b",
@@ -197,7 +197,7 @@ def rendered(folder: Path, template: str | bytes, **values: str | int) -> str:
     return PromptSet(folder).render("a.j2", values)[0]["content"]
 
 
-def told(folder: Path, template: str | bytes, **values: str | int) -> str:
+def problem_of(folder: Path, template: str | bytes, **values: str | int) -> str:
     """The one line that refuses a template, without the folder."""
     with pytest.raises(ConfigError) as caught:
         rendered(folder, template, **values)
@@ -208,7 +208,7 @@ def told(folder: Path, template: str | bytes, **values: str | int) -> str:
 
 
 def test_a_template_with_an_unknown_value_names_the_known(folder: Path) -> None:
-    text = told(folder, "One.\n\n{{ spekaer }}", speaker="Lin", goal="both")
+    text = problem_of(folder, "One.\n\n{{ spekaer }}", speaker="Lin", goal="both")
     assert text == "a.j2, line 3: 'spekaer' is undefined. Values a template may use: goal, speaker."
 
 
@@ -273,7 +273,7 @@ def test_what_templates_may_not_hold_is_refused_before_it_runs(
     folder: Path, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    text = told(folder, template, speaker="Lin", state=2)
+    text = problem_of(folder, template, speaker="Lin", state=2)
     assert re.match(r"a\.j2, line 1: .* is not allowed in a prompt template\. Templates may", text)
     assert [path.name for path in folder.iterdir()] == ["a.j2"]
     with pytest.raises(ConfigError, match="not allowed"):
@@ -343,20 +343,20 @@ def test_what_templates_may_not_hold_is_refused_before_it_runs(
         ),
     ],
 )
-def test_what_goes_wrong_in_a_template_is_told_in_a_line(
+def test_what_goes_wrong_in_a_template_is_reported_in_a_line(
     folder: Path, template: str | bytes, problem: str
 ) -> None:
     (folder / "_back.j2").write_text("{% include 'a.j2' %}")
     (folder / "_bad.j2").write_text("One\n{{ state / 0 }}")
     (folder / "_link.j2").symlink_to(folder / "../../secret")
-    assert re.search(problem, told(folder, template, speaker="Lin", state=2))
+    assert re.search(problem, problem_of(folder, template, speaker="Lin", state=2))
 
 
 @pytest.mark.parametrize(
     "template", ["", " \n\t", "{# nothing #}", "\u200b", "{% if 0 %}x{% endif %}"]
 )
 def test_an_empty_message_is_refused(folder: Path, template: str) -> None:
-    assert told(folder, template).startswith("a.j2: gives an empty message.")
+    assert problem_of(folder, template).startswith("a.j2: gives an empty message.")
 
 
 def test_a_template_that_is_a_pipe_or_a_folder_is_refused(folder: Path) -> None:
@@ -370,12 +370,12 @@ def test_a_template_that_is_a_pipe_or_a_folder_is_refused(folder: Path) -> None:
 def test_includes_within_includes_end_somewhere(folder: Path) -> None:
     for number in range(1200):
         (folder / f"_{number}.j2").write_text(f'{{% include "_{number + 1}.j2" %}}')
-    assert "includes within includes" in told(folder, '{% include "_0.j2" %}')
+    assert "includes within includes" in problem_of(folder, '{% include "_0.j2" %}')
     # Few files, but each takes the next one twice: a million pieces of text.
     for number in range(19):
         (folder / f"_{number}.j2").write_text(f'{{% include "_{number + 1}.j2" %}}' * 2)
     (folder / "_19.j2").write_text("x")
-    assert "takes more than 1,000 steps" in told(folder, '{% include "_0.j2" %}')
+    assert "takes more than 1,000 steps" in problem_of(folder, '{% include "_0.j2" %}')
 
 
 def test_a_variant_may_link_to_another_variants_file(folder: Path) -> None:

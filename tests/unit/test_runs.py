@@ -134,13 +134,13 @@ def test_a_living_run_is_named_with_its_command_and_without_secrets(
     tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:
     begin(tmp_path, started)
-    told = startup.in_use(tmp_path)
+    report = startup.in_use(tmp_path)
     pid = started[0].pid
-    assert f"{tmp_path.parent} is in use, so this run has not begun." in told
-    assert f"process {pid} on this machine, since 20" in told
-    assert ": snakemake --cores 4 --storage-s3-secret-key '***'" in told
+    assert f"{tmp_path.parent} is in use, so this run has not begun." in report
+    assert f"process {pid} on this machine, since 20" in report
+    assert ": snakemake --cores 4 --storage-s3-secret-key '***'" in report
     assert "hush" not in "".join(path.read_text() for path in tmp_path.glob("grace-runs/*"))
-    assert "unlock" not in told
+    assert "unlock" not in report
 
 
 def test_a_dead_run_is_not_named_and_its_mark_goes(
@@ -223,10 +223,10 @@ def test_a_mark_that_is_none_is_passed_over(tmp_path: Path, content: str) -> Non
 
 def test_what_a_mark_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
     on_another_host(tmp_path, command="\x1b[2J" + "x" * 5000, host="a\nb")
-    told = startup.in_use(tmp_path)
-    assert "\x1b" not in told
-    assert "on a?b" in told
-    assert len(told) < 1500
+    report = startup.in_use(tmp_path)
+    assert "\x1b" not in report
+    assert "on a?b" in report
+    assert len(report) < 1500
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -87,7 +87,7 @@ def test_a_seed_without_effect_is_a_warning(caplog: pytest.LogCaptureFixture) ->
     sampling, asked = found(unseeded())
     assert (sampling.draws_vary, sampling.seed_honoured, asked) == (True, False, 3)
     (warning,) = [one for one in caplog.records if one.levelno == logging.WARNING]
-    assert "nobody can repeat this run's answers" in warning.message
+    assert "no one can repeat this run's answers" in warning.message
 
 
 @pytest.mark.parametrize(

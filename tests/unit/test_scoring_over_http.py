@@ -84,11 +84,11 @@ def test_slabs_keep_groups_whole() -> None:
         [ScoreRequest(f"{n} {m}", (n, m), REQUEST.continuations, (3,)) for m in range(10)]
         for n in range(20)
     ]
-    slabs = list(node_reads.slabs(groups))
-    assert [group for slab in slabs for group in slab] == groups
-    sizes = [sum(len(nodes(group)) for group in slab) for slab in slabs]
-    assert max(sizes) <= node_reads.SLAB
-    assert len(slabs) == 4
+    batches = list(node_reads.planning_batches(groups))
+    assert [group for batch in batches for group in batch] == groups
+    sizes = [sum(len(nodes(group)) for group in batch) for batch in batches]
+    assert max(sizes) <= node_reads.PLANNING_BATCH
+    assert len(batches) == 4
 
 
 def test_stages_read_everything_once_and_the_story_first() -> None:

@@ -251,7 +251,7 @@ def test_ordinary_texts_are_taken_as_they_are(read: Read, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\tb", "\x1b[2Ja", "a\nb", "\u202ea"])
-def test_names_of_columns_are_told_on_one_line_that_a_terminal_can_show(
+def test_names_of_columns_are_reported_on_one_line_that_a_terminal_can_show(
     read: Read, name: str
 ) -> None:
     content = table(STUDY2)

@@ -125,7 +125,7 @@ def test_study2_goals_name_both_motives() -> None:
         assert "feel good" in trial["Goal"] or "pleased" in trial["Goal"]
 
 
-def test_study2_utterance_tells_nothing_about_the_cell() -> None:
+def test_study2_utterance_says_nothing_about_the_cell() -> None:
     """It is a leftover: every phrase goes with every cell."""
     pairs = {(t["Utterance"], t["State"], t["Goal_simplified"]) for t in _study2()}
     assert len(pairs) == 5 * 12

@@ -1,7 +1,7 @@
 """Whatever is done to a finished run, its records, its journal or its archive, `verify` names it.
 
 Each tampering is done to a copy of one small run. Those of records are done twice where that makes
-a difference: by a careless hand, and by one that makes the record's own digest anew.
+a difference: by a careless hand, and by one that recomputes the record's own digest.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def put(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
 def test_an_untouched_run_is_intact_and_compared_with_its_journal(project, capsys):
     assert broken() == {}
     assert verify.main([]) == 0
-    told = capsys.readouterr().out
-    assert f"{len(run.FILES)} of {len(run.FILES)} files are intact." in told
-    assert "not compared" not in told
-    assert "older" not in told
+    report = capsys.readouterr().out
+    assert f"{len(run.FILES)} of {len(run.FILES)} files are intact." in report
+    assert "not compared" not in report
+    assert "older" not in report
     digest = record_digest(Path(run.REPORT))
-    assert f"have the digest {digest}.\n" in told
+    assert f"have the digest {digest}.\n" in report
     assert verify.main(["--digest", str(digest)]) == 0
     assert verify.main(["--digest", "0" * 64]) == 1
 
@@ -337,9 +337,9 @@ def test_results_with_older_records_are_intact_and_said_to_be_unchained(project,
         edit(name, run.lowered)
     assert broken() == {}
     assert verify.main([]) == 0
-    told = capsys.readouterr().out
-    assert "older record format, not chained" in told
-    assert "have the digest" not in told
+    report = capsys.readouterr().out
+    assert "older record format, not chained" in report
+    assert "have the digest" not in report
     Path(run.TABLE).write_text("changed")
     assert run.REPORT in broken()
 
@@ -431,8 +431,8 @@ def test_a_damaged_line_of_the_journal_is_named(project):
 
 
 @pytest.mark.parametrize("removed", [True, False])
-def test_a_job_that_the_journal_tells_otherwise_is_named(project, removed):
-    """Runs that take its answers over would tell the commit and the machine of nobody."""
+def test_a_job_that_the_journal_contradicts_is_named(project, removed):
+    """Runs that take its answers over would tell the commit and the machine of no one."""
     segment, lines, places = lines_of("session")
     key, value = key_in(lines[places[0]]), value_in(lines[places[0]])
     assert key is not None
@@ -483,7 +483,7 @@ def test_answers_without_their_journal_are_a_warning_and_an_error_if_it_was_name
 
 
 @pytest.mark.parametrize("name", [run.ANSWERS, run.SCORES])
-def test_answers_edited_with_all_records_behind_them_are_told_by_the_journal(project, name):
+def test_answers_edited_with_all_records_behind_them_are_reported_by_the_journal(project, name):
     path = Path(name)
     text = path.read_text()
     path.write_text(text.replace("60%", "99%", 1).replace("-1.25", "-1.26", 1))

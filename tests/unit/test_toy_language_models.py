@@ -28,7 +28,7 @@ from grace.experiments.trials import Run, trial_prompts
 from grace.models.chat import ChatTokenizer
 from grace.prompts.variants import PromptSet
 from grace.results.tables import probability_rows
-from grace.scoring.forest import plant
+from grace.scoring.forest import build_trie
 from grace.scoring.joining import plan_query
 from grace.scoring.records import distribution, measured_query
 from grace.settings.config import ModelEntry, ScoringConfig
@@ -71,7 +71,7 @@ class Toy:
         ids = self.tokenise(prompt)
         plan = plan_query(partial(map, self.tokenise), prompt, ids, options, forms)
         request = ScoreRequest("q", plan.prompt_token_ids, plan.option_token_ids, (END,))
-        forest = plant([request])
+        forest = build_trie([request])
         values = []
         for node, token in forest.reads:
             at = forest.enters[node]

@@ -158,9 +158,11 @@ def test_an_alias_that_moves_between_replications_or_experiments_stops_the_merge
         reporting(table, name).to_csv(paths[-1], index=False)
     mixed_versions = runpy.run_path(str(ROOT / "scripts/merge.py"))["mixed_versions"]
     refused = list(mixed_versions(paths[:2], paths[2:], STUDY2))
-    told = {failure.reason for failure in refused}
-    assert len(told) == lines
-    assert all("(80 from 'gpt-4o-2024-08-06', 40 from 'gpt-4o-2024-05-13'): 2" in t for t in told)
+    reasons = {failure.reason for failure in refused}
+    assert len(reasons) == lines
+    assert all(
+        "(80 from 'gpt-4o-2024-08-06', 40 from 'gpt-4o-2024-05-13'): 2" in t for t in reasons
+    )
 
 
 def test_engines_that_name_no_model_are_not_checked(answers):

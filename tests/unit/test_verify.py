@@ -67,15 +67,15 @@ def test_the_page_that_git_brings_is_no_result(project):
 
 
 def test_a_changed_result_spoils_itself_and_what_follows(project):
-    Path("results/deep/b.csv").write_text("mended by hand")
+    Path("results/deep/b.csv").write_text("fixed by hand")
     changed = ("changed since", "b.csv")
     assert verdicts() == {"a.json": None, "deep/b.csv": changed, "report.html": changed}
     assert verify.main([]) == 1
 
 
 def test_of_two_broken_links_the_one_upstream_is_named(project):
-    Path("results/deep/b.csv").write_text("mended by hand")
-    Path("results/a.json").write_text("mended, too")
+    Path("results/deep/b.csv").write_text("fixed by hand")
+    Path("results/a.json").write_text("fixed, too")
     assert set(verdicts().values()) == {("changed since", "a.json")}
 
 

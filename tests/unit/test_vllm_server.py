@@ -31,8 +31,10 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of this machine: neither its GPUs nor this checkout's own .venv-serve."""
     monkeypatch.setattr("grace.engines.vllm.server.gpu_count", lambda: 0)
+    monkeypatch.chdir(tmp_path)
 
 
 def install(root: Path, distribution: str) -> None:

@@ -11,7 +11,7 @@ from grace.runs.continuation import Failure
 STARTED = time.time()
 # Where Snakemake keeps its state; at the end of the process this is no longer its folder.
 STATE = Path(".snakemake").absolute()
-# Failures of this process, and how it is to go on: files to make anew, or None for not at all.
+# Failures of this process, and how it is to go on: files to rebuild, or None for not at all.
 FAILED = []
 GOING_ON = {"forced": None}
 # Seconds that the checks of all models before the first job may take.
@@ -27,14 +27,14 @@ def needs_model(job):
 def check_models_first(jobs):
     """Where several models are to be asked on this machine, check all before any is.
 
-    What is wrong with one is told here, at once, and again where it stops that model's own jobs.
+    What is wrong with one is reported here, at once, and again where it stops that model's own jobs.
     """
     asking = [job for job in jobs if needs_model(job)]
     models = {job.wildcards.model: job for job in asking}
     if on_cluster() or workflow.touch or len(models) < 2:
         return
     planned = {job.wildcards.model for job in asking if rule_of(job) == "plan"}
-    told = [
+    requests = [
         {
             "model": PROJECT.model_configs[model],
             "runtime": runtime(job.wildcards, threads=1),
@@ -51,7 +51,7 @@ def check_models_first(jobs):
         # In a process of its own: torch is large, and this one lives as long as the run.
         subprocess.run(
             [sys.executable, "-P", "-c", main, str(ROOT / "workflow" / "lib")],
-            input=json.dumps(told),
+            input=json.dumps(requests),
             text=True,
             check=False,
             timeout=CHECKS_S,
@@ -75,8 +75,8 @@ def note_failures():
         if step_of(members[0]) and "model" in members[0].wildcards_dict:
             FAILED.append(failure_of(job, members))
         elif found := refused_by(job, members):
-            told = {failure.what for failure in FAILED}  # by the merge of another study
-            FAILED.extend(failure for failure in found if failure.what not in told)
+            known = {failure.what for failure in FAILED}  # by the merge of another study
+            FAILED.extend(failure for failure in found if failure.what not in known)
         else:
             rest_is_whole = False
     if not workflow.execution_settings.keep_going:
@@ -100,8 +100,8 @@ def failure_of(job, members):
     """Why a job failed, or a group of them in a pod: in its log's words, or its pod's."""
     words, log = getattr(workflow.scheduler._executor, "last_words", {}).get(job, (None, None))
     logs = [(one, Path(str(path))) for one in members for path in one.log]
-    told = [(one, continuation.reason_in(path, STARTED)) for one, path in logs]
-    culprit, reason = next(((one, why) for one, why in told if why), (members[0], None))
+    reasons = [(one, continuation.reason_in(path, STARTED)) for one, path in logs]
+    culprit, reason = next(((one, why) for one, why in reasons if why), (members[0], None))
     if reason is None and log is not None:
         reason = continuation.reason_in(log)
     study = culprit.wildcards_dict.get("study")
@@ -146,7 +146,7 @@ def given_up():
 
 
 def forced_still(jobs, failed):
-    """Files that the command line asks to make anew, of jobs that were not reached."""
+    """Files that the command line asks to rebuild, of jobs that were not reached."""
     asked = workflow.dag_settings
     if not (asked.forceall or asked.forcetargets or asked.forcerun):
         return []
@@ -172,5 +172,5 @@ def go_on_or_tell():
     if GOING_ON["forced"] is not None:
         continuation.go_on(failures, GOING_ON["forced"], STATE, sys.argv[1:])
     if failures:
-        told = continuation.summary(failures, went_on=bool(PROJECT.failed))
-        print(f"\n{told}", file=sys.stderr)
+        summary = continuation.summary(failures, went_on=bool(PROJECT.failed))
+        print(f"\n{summary}", file=sys.stderr)

@@ -27,7 +27,7 @@ ALWAYS_READ = 2**20
 #: A digest is not kept where the file was touched so shortly before it was read (ns) that a second
 #: write could leave the same times. Some file systems count in 2 s; clocks of file servers differ.
 SETTLED_NS = 10 * 10**9
-#: Reading more than this (bytes) is announced, also where nobody has asked for a log.
+#: Reading more than this (bytes) is announced, also where no one has asked for a log.
 ANNOUNCED = 2 * 2**30
 
 Stamp = tuple[int, int, int, int, int]

@@ -12,11 +12,11 @@ from grace.engines import registry
 from grace.source_code import SourceFile, closure, joined_digest, read_source
 
 #: Modules that every job imports and that cannot change a byte of a result.
-INERT = (
+NO_EFFECT_ON_OUTPUT = (
     "__init__.py",  # Grace's version
     "settings/config.py",  # its values enter through the output configurations
     "settings/output_configs.py",
-    "runs/continuation.py",  # tells what is left out
+    "runs/continuation.py",  # reports what is left out
     "contents.py",  # gives a file's digest, from wherever
     "engines/answer_keys.py",  # a key only finds an answer again
     "engines/former_keys.py",
@@ -34,11 +34,11 @@ INERT = (
     "progress.py",
     "provenance/environment.py",
     "runs/scripting.py",
-    "serving/holder.py",
+    "serving/lease.py",
+    "serving/process_guard.py",
     "serving/processes.py",
-    "serving/rundir.py",
+    "serving/state_dir.py",
     "serving/supervisor.py",
-    "serving/warden.py",
     "studies/catalogue.py",
     "studies/declaration.py",  # its values enter through the cells
     "studies/analysis_parts.py",
@@ -69,7 +69,7 @@ def library(*roots: str) -> dict[str, SourceFile]:
     engines = [name for name in registry.names() if _engine_module(name) in roots]
     scoring = [module for name in engines for module in _scoring_modules(name)]
     around = AROUND_ASKING if set(roots) & set(EXPERIMENTS.values()) else ()
-    return closure(roots, (*INERT, *EXPERIMENTS.values(), *scoring, *around))
+    return closure(roots, (*NO_EFFECT_ON_OUTPUT, *EXPERIMENTS.values(), *scoring, *around))
 
 
 def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[str, SourceFile]:
@@ -82,8 +82,8 @@ def sources(root: Path, scripts: Iterable[str], modules: Iterable[str]) -> dict[
 
 
 def code(root: Path, scripts: Iterable[str], modules: Iterable[str] = ()) -> Code:
-    """Scripts and library modules as what is behind an output; inert modules do not count."""
-    scripts, modules = list(scripts), sorted(set(modules) - set(INERT))
+    """Scripts and library modules behind an output; those without effect do not count."""
+    scripts, modules = list(scripts), sorted(set(modules) - set(NO_EFFECT_ON_OUTPUT))
     return {
         "scripts": scripts,
         "modules": modules,

@@ -13,7 +13,7 @@ from pathlib import Path
 def located(name: str | Path, root: Path) -> Path:
     """A file or folder of the user's or else of the workflow's own, which lies in `root`.
 
-    It need not be there. Whoever names a folder above both gets what it names.
+    It need not be there. Anyone who names a folder above both gets what it names.
     """
     own = Path.cwd() / name
     return own if is_used_from_elsewhere(root) and own.exists() else root / name

@@ -82,15 +82,15 @@ def script_imports(path: Path) -> set[str]:
     return set(read_source(path).imports)
 
 
-def closure(roots: Iterable[str], inert: Iterable[str] = ()) -> dict[str, SourceFile]:
+def closure(roots: Iterable[str], no_effect: Iterable[str] = ()) -> dict[str, SourceFile]:
     """Library modules and all that they import, by path from the project's root.
 
-    Names are relative to the library, as in `studies/study1.py`. `inert` modules, which cannot
-    change an output, are left out with what only they import. A package's `__init__` counts, but
-    not all that it lists: only what is imported from it.
+    Names are relative to the library, as in `studies/study1.py`. Modules of `no_effect`, which
+    cannot change an output, are left out with what only they import. A package's `__init__` counts,
+    but not all that it lists: only what is imported from it.
     """
     found: dict[str, SourceFile] = {}
-    pending, left_out = set(roots), set(inert)
+    pending, left_out = set(roots), set(no_effect)
     while pending:
         name = pending.pop()
         found[name] = read_source(LIBRARY / name)

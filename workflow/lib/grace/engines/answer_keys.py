@@ -37,7 +37,7 @@ class AnswerKeys:
         )
 
     def of(self, request: Request) -> str:
-        """64 hex digits, the same for whoever asks the same."""
+        """64 hex digits, the same for all callers that ask the same."""
         return digest([self._identity, self._sent(request)])
 
     def of_sampling(self, decoding: Decoding) -> str:

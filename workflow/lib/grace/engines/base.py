@@ -104,7 +104,7 @@ class Score:
     `token_logprobs[i][j]` is ln P(continuations[i][j] | prompt, continuations[i][:j]);
     `terminator_logprobs[i]` is ln of the summed probability of the terminators after
     continuation i. Both are None when `error` is set: a failed read is never a number. They are
-    None too where an API tells too little to compute them; then `bounds[i]` says what is known of
+    None too where an API reports too little to compute them; then `bounds[i]` says what is known of
     continuation i. `reported_model` and `system_fingerprint` are as in `Generation`.
     """
 

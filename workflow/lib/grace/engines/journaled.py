@@ -111,7 +111,7 @@ class JournaledEngine:
             else:
                 self._answer_keys[request.key] = keys[request.key]
                 yield generation_of(request.key, value["answer"])
-        self._tell(len(keys), len(asked))
+        self._report(len(keys), len(asked))
         if keys:
             self._look_at_sampling(request.decoding, may_ask=bool(asked))
         if not asked:
@@ -149,7 +149,7 @@ class JournaledEngine:
                 self._answer_keys[request.key] = keys[request.key]
                 yield score_of(request.key, value["answer"])
         left = len(requests) - len(answered)
-        self._tell(len(keys), left)
+        self._report(len(keys), left)
         if not left:
             return
         for score in self._open().score(requests, answered):
@@ -183,7 +183,7 @@ class JournaledEngine:
             self._engine = self._stack.enter_context(self._opened())
         return self._engine
 
-    def _tell(self, wanted: int, left: int) -> None:
+    def _report(self, wanted: int, left: int) -> None:
         if self._former is not None:
             self._former.report(self._label)
         if wanted and not left:

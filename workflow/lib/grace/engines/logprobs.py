@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from grace.errors import RequestError
 from grace.foreign_text import message
 
-LEAST = -9998.0
+VLLM_NEG_INF = -9998.0
 """vLLM writes minus infinity as -9999; values there or below stand for no value at all."""
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 """How far log-probabilities of one model, computed in two ways, may differ, by dtype: its rounding
@@ -21,7 +21,7 @@ def checked(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RequestError(f"a log-probability is missing: {message(repr(value), 80)}")
     # Not (between): NaN is on neither side, and some integers are no float.
-    if not LEAST < value <= 0:
+    if not VLLM_NEG_INF < value <= 0:
         raise RequestError(f"a log-probability is {message(str(value), 80)}, which is none")
     return float(value)
 

@@ -1,7 +1,7 @@
 """Whether a server draws answers as it is asked to, seen before the first trial is asked and paid.
 
 A server that ignores temperature or seed gives one answer to every draw, so that replications
-repeat each other. Two requests tell the most: they differ in nothing but their seeds.
+repeat each other. Two requests show the most: they differ in nothing but their seeds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Ask = Callable[[Iterable[GenerationRequest]], Iterator[Generation]]
 
 @dataclass(frozen=True)
 class Sampling:
-    """What was seen; None where it could not be told. `reason` says why in words."""
+    """What was seen; None where it could not be seen. `reason` says why in words."""
 
     draws_vary: bool | None
     seed_honoured: bool | None
@@ -74,7 +74,7 @@ def _check(model_key: str, ask: Ask, decoding: Decoding) -> Sampling:
             return Sampling(True, True, "its draws vary with their seeds", 3)
         reason = (
             "its draws vary, but not with their seeds: the same request with the same seed got two"
-            " answers, so that nobody can repeat this run's answers"
+            " answers, so that no one can repeat this run's answers"
         )
         return Sampling(True, False, reason, 3)
     if len(_said(first)) < LEAST_CHARACTERS:

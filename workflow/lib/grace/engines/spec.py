@@ -2,7 +2,7 @@
 
 A module of that name is read whenever the configuration is, so it imports what computes (torch,
 transformers, an HTTP client) in its methods only. The whole of Grace asks these properties, and
-nobody asks for an engine by its name.
+no one asks for an engine by its name.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def check_all(model: Mapping[str, Any], entry: ModelEntry, wanted: Json, runtime
     """`check`, and whether the engine can run here and offers what the run needs.
 
     An endpoint of which experiment 2 is wanted is asked one query, the shortest, so that one
-    that tells no log-probabilities is known before it is paid for answers. Raises `EngineError`.
+    that reports no log-probabilities is known before it is paid for answers. Raises `EngineError`.
     """
     entry.engine_spec.preflight(model["key"], entry, runtime)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
@@ -276,7 +276,7 @@ def positions(source: str, revision: str | None) -> int | None:
 
 
 def _probe(model_key: str, entry: ModelEntry, wanted: Json, runtime: Runtime) -> None:
-    """Ask an endpoint for the scores of one query. Raises `EngineError` where it tells none."""
+    """Ask an endpoint for the scores of one query. Raises `EngineError` where it reports none."""
     tokenizer = _tokenizer(model_key, entry, runtime.root)
     if tokenizer is None:
         return  # refused when the config was read
@@ -305,10 +305,10 @@ def main() -> None:
     from grace.experiments.inference import runtime_of  # which checks with this module, too
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for told in json.load(sys.stdin):
-        model, settings = told["model"], told["runtime"]
+    for request in json.load(sys.stdin):
+        model, settings = request["model"], request["runtime"]
         entry = ModelEntry.model_validate(settings["entry"])
-        checking = check_all if told["engine"] else check
+        checking = check_all if request["engine"] else check
         try:
             checking(model, entry, settings["wanted"], runtime_of(settings))
         except GraceError as error:

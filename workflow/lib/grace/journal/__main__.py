@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="FIELD=VALUE",
         help="only answers whose field has the value, such as meta.study=study2; may be repeated",
     )
-    commands.add_parser("compact", help="merge files that nobody has written to for a day")
+    commands.add_parser("compact", help="merge files that no one has written to for a day")
     options = parser.parse_args(arguments)
     folder: Path = options.journal
     if not folder.is_dir():

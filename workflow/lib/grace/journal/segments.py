@@ -1,4 +1,4 @@
-"""The journal's files: each writer appends to a segment of its own and waits for nobody.
+"""The journal's files: each writer appends to a segment of its own and waits for no one.
 
     <folder>/<time>-<host>-<pid>-<random>.jsonl     one writer's lines; names sort by age
     <folder>/*.tmp, *.damaged                       not read: half a merge; evidence kept by a merge

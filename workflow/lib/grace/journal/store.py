@@ -198,7 +198,7 @@ class Journal:
             return error
         except OSError as error:
             return explained(error, self.folder)
-        except Exception as error:  # a bug: told to who adds and flushes, instead of a dead thread
+        except Exception as error:  # a bug: raised where one adds or flushes, not lost
             logger.exception("a bug in Grace, please report it:")
             return JournalError(f"the journal {self.folder} failed: {error!r}")
         return None

@@ -85,7 +85,7 @@ class ChatTokenizer:
         except Exception as error:  # files from outside may be broken in any way
             what = one_line(str(error).split("\n")[0]) or type(error).__name__
             raise EngineError(
-                f"model '{model_key}': no tokeniser to be had from '{name}':"
+                f"model '{model_key}': no tokeniser available from '{name}':"
                 f" {what} Check `name` and `revision` in"
                 f" config/models.yaml, and HF_TOKEN for gated models.{advice(str(error))}"
             ) from None

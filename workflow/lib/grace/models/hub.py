@@ -88,7 +88,7 @@ def files(name: str, revision: str | None, contents: Contents) -> dict[str, Any]
 
 
 def _checked(path: Path, contents: Contents) -> str:
-    """A cached file's digest as the hub has it; SHA-256 where its name tells none."""
+    """A cached file's digest as the hub has it; SHA-256 where its name has none."""
     blob = path.resolve()
     expected = blob.name if blob != path.absolute() else ""
     if re.fullmatch("[0-9a-f]{64}", expected):

@@ -149,7 +149,7 @@ def main() -> None:
 
     module: Any = chat_template_utils
     module.datetime = _PinnedDatetime
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks ends, and so does the input
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends, and so does the input
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
     _limit(resource.RLIMIT_CORE, 0)

@@ -1,4 +1,4 @@
-"""Which models are pico, by what is in their folders, and what a reader must be told of them."""
+"""Which models are pico, by what is in their folders, and what a reader must know of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ORIGIN = "trained on simulated people: shows the plumbing, not language models"
 
 
 def origin(folder: Path, root: Path) -> str | None:
-    """What a reader must be told of where a local model comes from; None where nothing is known.
+    """What a reader must know of where a local model comes from; None where nothing is known.
 
     A model is pico if a file in its folder has the content of the bundled weights, under whatever
     name, or if `grace.pico.training` left its record there.

@@ -1,6 +1,6 @@
 """A run as a Provenance Run Crate: data, code, config, environments, report, provenance.
 
-The crate's root is the project's: whoever unpacks it can verify the results and run it again
+The crate's root is the project's: anyone who unpacks it can verify the results and run it again
 (`grace.provenance.reproduce`). What the records beside the results tell
 (`grace.provenance.sidecars`) is told again in RO-Crate's words. Profiles: https://www.researchobject.org/workflow-run-crate/profiles/.
 """
@@ -116,7 +116,7 @@ def jobs_behind(targets: Iterable[str], root: Path) -> list[Job]:
     if any(verdicts.values()):
         raise RecordError(
             f"not archived, because the results are not intact:\n{summary(verdicts)}\nRun the"
-            " workflow again to make anew what is not, or restore the files."
+            " workflow again to rebuild what is not, or restore the files."
         )
     return sorted(jobs.values(), key=lambda job: job.record["started"])
 
@@ -153,7 +153,7 @@ def sources(jobs: Iterable[Job], root: Path) -> list[str]:
                 continue
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise RecordError(
-                    f"not archived: {name} lies outside of the project, where nobody who has the"
+                    f"not archived: {name} lies outside of the project, where no one who has the"
                     " archive could find it. Copy it into the project, name it there in the"
                     " config, and run again."
                 )

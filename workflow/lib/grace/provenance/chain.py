@@ -26,7 +26,7 @@ from grace.source_code import LIBRARY_PATH, SourceFile, joined_digest, read_sour
 LeftOut = Callable[[str, Mapping[str, Any]], bool]
 LinkState = Literal["intact", "changed since", "made by other code", "of unknown origin"]
 #: Folders of a results folder whose files are about a run, not made from it.
-ASIDE = ("logs", "benchmarks")
+NOT_RESULTS = ("logs", "benchmarks")
 #: What Snakemake itself writes where the README says so, and what git brings.
 NOT_OURS = ("snakemake-report.html", "snakemake-report.zip", "README.md")
 
@@ -183,7 +183,7 @@ class Chain:
             yield Link(
                 "of unknown origin", file, f"its record has the older format {record['format']}, in"
                 " which edits of a record do not show, but names the code at hand, which writes"
-                f" format {FORMAT}: it was lowered. Delete {file} to have it made anew",
+                f" format {FORMAT}: it was lowered. Delete {file} to have it rebuilt",
             )  # fmt: skip
         if file.is_symlink():
             yield Link("changed since", file, "a link now, in the place of the file that was made")
@@ -229,7 +229,7 @@ class Chain:
                 yield Link(
                     "changed since", file, f"its record has the older format {record['format']},"
                     f" and that of {path} has {FORMAT}: one was put in the place of another, or"
-                    f" {path} was made again since. Delete {file} to have it made anew",
+                    f" {path} was made again since. Delete {file} to have it rebuilt",
                 )  # fmt: skip
             return
         expected = record["input_records"].get(name)
@@ -238,7 +238,7 @@ class Chain:
             yield Link(
                 "changed since", sidecar(path), f"{_digests(expected, found)} when {file.name} was"
                 f" made from {path.name}: edited, or {path.name} was made again since, the same to"
-                f" the byte. If so, delete {file} to have it made anew",
+                f" the byte. If so, delete {file} to have it rebuilt",
             )  # fmt: skip
 
     def _other_siblings(
@@ -377,7 +377,7 @@ def results_in(folder: Path) -> list[Path]:
     found = set()
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        aside = parts[0] in ASIDE or (len(parts) == 1 and path.name in NOT_OURS)
+        aside = parts[0] in NOT_RESULTS or (len(parts) == 1 and path.name in NOT_OURS)
         if aside or (path.is_dir() and not path.is_symlink()):
             continue
         if path.parent.name == FOLDER and path.name[0] != ".":

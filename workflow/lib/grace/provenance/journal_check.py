@@ -1,7 +1,7 @@
 """Are the answers in a run's records those that the journal holds?
 
 A job's provenance file names the journal's key of every answer behind its records. What follows
-from an answer is made anew here and compared.
+from an answer is rebuilt here and compared.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ def answer_keys(provenance: Path) -> dict[str, str]:
 
 def _other_sessions(sessions: list[dict[str, Any]], answers: Answers) -> Iterator[str]:
     """What the journal tells otherwise of the jobs that gave the answers."""
-    for told in sessions:
-        facts = {name: told[name] for name in told if name not in ("session", "answers")}
-        if facts and facts not in answers.get(told["session"]):
+    for session in sessions:
+        facts = {name: session[name] for name in session if name not in ("session", "answers")}
+        if facts and facts not in answers.get(session["session"]):
             yield (
                 f"the journal {answers.folder} no longer holds, or tells otherwise, which job gave"
-                f" {told['answers']} of its answers, {told['session']}"
+                f" {session['answers']} of its answers, {session['session']}"
             )
 
 

@@ -121,7 +121,7 @@ def _trusted(crate: Path, digest: str | None, *, trust: bool) -> bool:
     if wrong and not trust:
         print(
             "Refused: the crate is not what was archived, and its code would run here. Nothing of"
-            " it did. Fetch it again from where it was published; or `--trust` whoever changed it.",
+            " it did. Fetch it again from where it was published; or `--trust` its editor.",
             file=sys.stderr,
         )
         return False

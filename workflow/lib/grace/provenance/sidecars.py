@@ -72,21 +72,21 @@ def input_digests(inputs: Iterable[str], results: str) -> dict[str, str]:
         except RecordError as error:
             raise RecordError(
                 f"{error} Nothing is made from {name} therefore. Delete {name} and its record, and"
-                " run again to have both made anew."
+                " run again to have both rebuilt."
             ) from None
         if record is None:
             continue
         if _place(record["path"], record["results"]) != _place(name, results):
             raise RecordError(
                 f"{name}: another file, {record['path']}, was put in its place. Delete it and run"
-                " again to have it made anew."
+                " again to have it rebuilt."
             )
         if record["sha256"] != found:
             size = Path(name).stat().st_size
             raise RecordError(
                 f"{name}: changed since the rule {record['rule']} wrote it, so nothing is made"
                 f" from it. It has {size} bytes of {record['bytes']}. Delete the file and run"
-                " again to have it made anew. To work with the changed file on purpose, delete"
+                " again to have it rebuilt. To work with the changed file on purpose, delete"
                 f" {sidecar(Path(name))}: what is made from it then counts as of unknown origin."
             )
     return digests
@@ -105,7 +105,7 @@ def _place(path: str, results: str) -> str | None:
 
 
 def forget(outputs: Iterable[str]) -> None:
-    """Remove the records of outputs that are about to be made anew."""
+    """Remove the records of outputs that are about to be rebuilt."""
     for name in outputs:
         sidecar(Path(name)).unlink(missing_ok=True)
 

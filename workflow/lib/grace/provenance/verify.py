@@ -51,7 +51,7 @@ def remarks(chain: Chain, verdicts: Mapping[Path, Link | None]) -> list[str]:
     if older:
         lines.append(
             f"older record format, not chained: {_few(older)}. Edits of these records themselves do"
-            " not show. What is made anew has records of the present format."
+            " not show. What is rebuilt has records of the present format."
         )
     if chain.not_compared:
         why = f"{chain.journal} holds none" if chain.journal else "there is no journal at hand"
@@ -127,12 +127,12 @@ def main(arguments: list[str] | None = None) -> int:
         files = list(dict.fromkeys(file for path in given.paths for file in _files(path)))
         chain = Chain(given.root, answers_in(given.journal or given.root / JOURNAL, given.journal))
         verdicts = {file: chain.broken(file) for file in files}
-        told = [*remarks(chain, verdicts), *_other_digest(files, given.digest)]
+        notes = [*remarks(chain, verdicts), *_other_digest(files, given.digest)]
     except GraceError as error:
         print(error, file=sys.stderr)
         return 1
     single = any(path.is_file() for path in given.paths)
-    print(summary(verdicts, every=given.all or single), *told, sep="\n")
+    print(summary(verdicts, every=given.all or single), *notes, sep="\n")
     missed = given.journal is not None and bool(chain.not_compared)
     return int(any(verdicts.values()) or missed or bool(_other_digest(files, given.digest)))
 

@@ -91,9 +91,9 @@ def among_themselves(draws: pd.DataFrame, temperature: float) -> Repeats | None:
     lengths = draws["model_response"].fillna("").str.len()
     lengths = lengths + draws["reasoning_characters"].fillna(0)
     enough = MANY_REPEATS if lengths.median() >= SHORT else MANY_SHORT_REPEATS
-    tells = temperature >= LEAST_TEMPERATURE and count >= enough
+    conclusive = temperature >= LEAST_TEMPERATURE and count >= enough
     same = sum(same for _, _, same in repeats)
-    return Repeats(count, same / count, 1 - 1 / count if tells else 1.0)
+    return Repeats(count, same / count, 1 - 1 / count if conclusive else 1.0)
 
 
 def _repeats(draws: pd.DataFrame) -> list[tuple[str, int, int]]:

@@ -13,7 +13,7 @@ from typing import IO, Any
 from grace.errors import RecordError
 from grace.runs.leftovers import replaced
 
-#: What goes wrong with a volume, whoever writes to it.
+#: What goes wrong with a volume, no matter who writes to it.
 _VOLUME = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV}
 
 
@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         if error.errno not in _VOLUME:
             raise
         raise RecordError(
-            f"{path}: cannot be written ({error.strerror}). Mend that and run again: what the"
+            f"{path}: cannot be written ({error.strerror}). Fix that and run again: what the"
             " models have answered is in the journal."
         ) from None
 

@@ -27,7 +27,7 @@ def usable_answers(tables: Iterable[Path]) -> dict[str, int]:
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
             raise RecordError(
                 f"{path}: cannot be read as a table of quality ({type(error).__name__}). Delete it"
-                " and run again to have it made anew."
+                " and run again to have it rebuilt."
             ) from error
     return found
 

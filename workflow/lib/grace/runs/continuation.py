@@ -79,8 +79,8 @@ def from_environment(environment: Mapping[str, str]) -> list[Failure]:
 
 def encoded(failures: Sequence[Failure]) -> str:
     """For the environment; reasons are cut so that it has room for any number of failures."""
-    told = sum(one.stage != NOT_ASKED for one in failures)
-    most = min(MOST_REASON, MOST_REASONS // max(1, told))
+    asked = sum(one.stage != NOT_ASKED for one in failures)
+    most = min(MOST_REASON, MOST_REASONS // max(1, asked))
     values = [{**one.model_dump(), "reason": _cut(one.reason, most)} for one in failures]
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
@@ -167,18 +167,18 @@ def lines(failures: Sequence[Failure]) -> list[str]:
         after.setdefault(one.model, [])
         if one.stage == NOT_ASKED:
             after[one.model].append(one)
-    told = []
+    found = []
     for one in failures:
         if one.stage == NOT_ASKED:
             continue
         others = after.pop(one.model, [])
         skipped = ", ".join(str(other.replication) for other in others)
-        told.append(
+        found.append(
             f"model '{one.model}', replication {one.replication}"
             + (f" (so that {skipped} was not asked)" if skipped else "")
             + f": {one.step}: {one.reason}"
         )
-    return told
+    return found
 
 
 def summary(failures: Sequence[Failure], *, went_on: bool) -> str:
@@ -197,7 +197,7 @@ _GOES_ON = (
 def go_on(
     failures: Sequence[Failure], forced: Sequence[str], state: Path, arguments: Sequence[str]
 ) -> None:
-    """Become a run of the rest; `forced` are files that the run was told to make anew, and has not.
+    """Become a run of the rest; `forced` are files that the run was to rebuild, and has not.
 
     `state` is Snakemake's folder, `arguments` are Snakemake's, as the user gave them. Returns where
     that cannot be, which it says.
@@ -206,10 +206,11 @@ def go_on(
     sys.stdout.flush()
     sys.stderr.flush()
     logging.shutdown()
-    told = state / "grace-forced.json"
-    command = [sys.executable, "-P", "-c", _GOES_ON, str(LIBRARY.parent), str(told), *arguments]
+    forced_file = state / "grace-forced.json"
+    library = str(LIBRARY.parent)
+    command = [sys.executable, "-P", "-c", _GOES_ON, library, str(forced_file), *arguments]
     try:
-        told.write_text(json.dumps(list(forced)), encoding="utf-8")
+        forced_file.write_text(json.dumps(list(forced)), encoding="utf-8")
         os.execve(sys.executable, command, {**os.environ, VARIABLE: encoded(failures)})
     except OSError as error:
         print(f"It cannot: {error}.", file=sys.stderr)
@@ -220,8 +221,8 @@ def started_by_command(program: str) -> bool:
     return "snakemake" in (Path(program).name, Path(program).parent.name)
 
 
-def main(told: str, run: Callable[[Any, Any], object] | None = None) -> NoReturn:
-    """Snakemake with this process's arguments, but only the files that `told` lists are forced.
+def main(forced_file: str, run: Callable[[Any, Any], object] | None = None) -> NoReturn:
+    """Snakemake with this process's arguments; only the files listed in `forced_file` are forced.
 
     Exits as a failed run does, whatever becomes of the rest.
     """
@@ -230,8 +231,8 @@ def main(told: str, run: Callable[[Any, Any], object] | None = None) -> NoReturn
 
     sys.argv[0] = "snakemake"
     try:
-        forced = json.loads(Path(told).read_text(encoding="utf-8"))
-        Path(told).unlink()
+        forced = json.loads(Path(forced_file).read_text(encoding="utf-8"))
+        Path(forced_file).unlink()
         parser, args = parse_args(sys.argv[1:])
         args.force = args.forceall = False
         args.forcerun = set(forced)

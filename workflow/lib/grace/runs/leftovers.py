@@ -1,6 +1,6 @@
 """Temporary files that say whose they are, so that those of dead processes can be removed.
 
-Nobody cleans up after `kill -9` but whoever comes next. A name holds what tells the process from
+No one cleans up after `kill -9` but the next run. A name holds what tells the process from
 others; one that cannot be seen from here, on another host, counts as dead after a day.
 """
 
@@ -76,7 +76,7 @@ def remove_partials(folder: Path) -> int:
 
 
 def _is_left(path: Path) -> bool:
-    """Whether nobody will finish it. False where it is gone, or somebody else's."""
+    """Whether no one will finish it. False where it is gone, or somebody else's."""
     try:
         status = path.lstat()
     except OSError:

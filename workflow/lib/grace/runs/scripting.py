@@ -45,7 +45,7 @@ def logged(log_path: str) -> Iterator[None]:
     )
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Formatter(FORMAT, TIME))
-    # These tell of every request and every file they open.
+    # These log every request and every file they open.
     for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
@@ -94,12 +94,12 @@ def job(snakemake: Any, script: str) -> Iterator[dict[str, Any]]:
                 name: value for name, value in snakemake.params.items() if name not in NOT_SETTINGS
             },
         }
-        told: dict[str, Any] = {}
-        yield told
+        extra_facts: dict[str, Any] = {}
+        yield extra_facts
         facts |= {
             "hardware": environment.hardware(gpus=False),
             "versions": environment.versions(),
-            **told,
+            **extra_facts,
             "completed": environment.now(),
         }
         sidecars.write_sidecars(outputs, results, facts)

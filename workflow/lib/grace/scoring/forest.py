@@ -42,7 +42,7 @@ class Read(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Along:
+class OptionReads:
     """Where one continuation's values stand in the list of reads."""
 
     tokens: tuple[int, ...]
@@ -53,7 +53,7 @@ class Along:
 class Forest:
     """Nodes, in order, and reads.
 
-    `parents` are nodes, -1 being the ground. `depths` are positions in the text, from 0. `enters`
+    `parents` are nodes, -1 being the root. `depths` are positions in the text, from 0. `enters`
     and `leaves` are a node's interval in a depth-first walk: node k is node q or an ancestor of it
     exactly if `enters[k] <= enters[q] < leaves[k]`. The first `stem` nodes need no logits.
     `queries[i][j]` is for continuation j of query i.
@@ -66,7 +66,7 @@ class Forest:
     leaves: tuple[int, ...]
     stem: int
     reads: tuple[Read, ...]
-    queries: tuple[tuple[Along, ...], ...]
+    queries: tuple[tuple[OptionReads, ...], ...]
 
     @property
     def size(self) -> int:
@@ -110,7 +110,7 @@ class Forest:
         )
 
 
-class Harvest:
+class ReadCollector:
     """Takes a forest's reads as they come, and gives each query's result once it has all of its."""
 
     def __init__(self, forest: Forest, queries: Iterable[int]) -> None:
@@ -136,8 +136,8 @@ class Harvest:
                     yield query, self._forest.result(query, self._values)
 
 
-class _Grower:
-    """Nodes in the order of their growth, which puts every node after its ancestors."""
+class _TrieBuilder:
+    """Nodes in the order in which they are added, which puts every node after its ancestors."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -148,8 +148,8 @@ class _Grower:
         self._prompt: tuple[int, ...] = ()
         self._path: list[int] = []
 
-    def grow(self, node: int, token: int) -> int:
-        """The node of `token` after `node`; -1 is the ground."""
+    def extend(self, node: int, token: int) -> int:
+        """The node of `token` after `node`; -1 is the root."""
         key = (node, token)
         child = self.children.get(key)
         if child is None:
@@ -161,7 +161,7 @@ class _Grower:
     def read(self, node: int, token: int) -> int:
         return self.reads.setdefault(Read(node, token), len(self.reads))
 
-    def query(self, query: TokenQuery) -> tuple[Along, ...]:
+    def query(self, query: TokenQuery) -> tuple[OptionReads, ...]:
         # What it shares with the query before has its nodes.
         shared = common_prefix(self._prompt, query.prompt_token_ids)
         del self._path[shared:]
@@ -175,9 +175,9 @@ class _Grower:
             along = []
             for token in continuation:
                 along.append(self.read(node, token))
-                node = self.grow(node, token)
+                node = self.extend(node, token)
             ends = tuple(self.read(node, token) for token in terminators)
-            found.append(Along(tuple(along), ends))
+            found.append(OptionReads(tuple(along), ends))
         return tuple(found)
 
     def _follow(self, tokens: Sequence[int]) -> None:
@@ -217,11 +217,11 @@ class _Grower:
             if self.parents[node] >= 0:
                 sizes[self.parents[node]] += sizes[node]
         depths, enters, free = [0] * count, [0] * count, [0] * count
-        ground = 0
+        root_free = 0
         for node, parent in enumerate(self.parents):
             if parent < 0:
-                enters[node] = ground
-                ground += sizes[node]
+                enters[node] = root_free
+                root_free += sizes[node]
             else:
                 depths[node] = depths[parent] + 1
                 enters[node] = free[parent]
@@ -230,30 +230,30 @@ class _Grower:
         return depths, enters, [enter + size for enter, size in zip(enters, sizes, strict=True)]
 
 
-def plant(queries: Sequence[TokenQuery]) -> Forest:
+def build_trie(queries: Sequence[TokenQuery]) -> Forest:
     """The forest of some queries, usually those of one trial."""
-    grower = _Grower()
-    found = tuple(grower.query(query) for query in queries)
-    order, stem = grower.order()
-    # The ground, -1, stands at the end of the list and is its own place.
+    builder = _TrieBuilder()
+    found = tuple(builder.query(query) for query in queries)
+    order, stem = builder.order()
+    # The root, -1, stands at the end of the list and is its own place.
     place = [-1] * (len(order) + 1)
     for index, node in enumerate(order):
         place[node] = index
-    depths, enters, leaves = grower.intervals()
+    depths, enters, leaves = builder.intervals()
     return Forest(
-        tokens=tuple(grower.tokens[node] for node in order),
-        parents=tuple(place[grower.parents[node]] for node in order),
+        tokens=tuple(builder.tokens[node] for node in order),
+        parents=tuple(place[builder.parents[node]] for node in order),
         depths=tuple(depths[node] for node in order),
         enters=tuple(enters[node] for node in order),
         leaves=tuple(leaves[node] for node in order),
         stem=stem,
-        reads=tuple(Read(place[read.node], read.token) for read in grower.reads),
+        reads=tuple(Read(place[read.node], read.token) for read in builder.reads),
         queries=found,
     )
 
 
 def distinct_prefixes(queries: Sequence[TokenQuery]) -> int:
-    """The size of their forest, without planting it: the fewest tokens that must be read."""
+    """The size of their forest, without building it: the fewest tokens that must be read."""
     texts = sorted(
         query.prompt_token_ids + continuation
         for query in queries

@@ -23,7 +23,7 @@ from itertools import pairwise
 from grace.scoring.forest import TokenQuery
 
 BLOCK = 16
-"""Tokens in a block of vLLM's cache on accelerators, unless it is told otherwise."""
+"""Tokens in a block of vLLM's cache on accelerators by default."""
 
 Context = tuple[int, ...]
 
@@ -65,7 +65,7 @@ def text_stages(queries: Sequence[TokenQuery]) -> list[list[TextRead]]:
     """The longest texts: one, another one for each other prompt, the rest.
 
     A context that several texts begin with is read in the first of them. So the cache never holds
-    a place that is still to be read, as long as nobody else asks for these texts: such a place
+    a place that is still to be read, as long as no one else asks for these texts: such a place
     would not be computed, and not be read.
     """
     wanted = nodes(queries)

@@ -7,7 +7,7 @@ The first holder on a machine starts the server that a `ServerSpec` describes th
 process; later holders of the same description share it.
 """
 
-from grace.serving.holder import Lease, lease_server
+from grace.serving.lease import Lease, lease_server
 from grace.serving.spec import ServerSpec
 
 __all__ = ["Lease", "ServerSpec", "lease_server"]

@@ -1,4 +1,4 @@
-"""Process tools that the supervisor and the warden share: adoption, death signals, sweeping."""
+"""What supervisor and guard share: adoption, death signals, killing descendants."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def sweep(timeout_s: float = 10.0) -> None:
+def kill_descendants(timeout_s: float = 10.0) -> None:
     """Kill every descendant of this process, and reap all that are or became its children.
 
     It repeats until none is left or `timeout_s` seconds have passed, since a dying process's
@@ -77,7 +77,7 @@ def last_lines(path: Path, count: int = 20, most_bytes: int = 16384) -> list[str
 
 
 def poll(condition: Callable[[], bool], timeout_s: float, interval_s: float = 0.1) -> bool:
-    """Wait at most `timeout_s` seconds for a condition; tells whether it came true."""
+    """Wait at most `timeout_s` seconds for a condition; returns whether it came true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline:

@@ -41,7 +41,7 @@ class ServerSpec:
 class SupervisorTask:
     """What the first holder asks of a supervisor; paths are absolute, times in seconds."""
 
-    run_dir: str
+    state_dir: str
     name: str
     command: list[str]
     idle_s: float

@@ -2,8 +2,8 @@
 
 `python -m grace.serving.supervisor` reads a JSON `SupervisorTask` from standard input. It runs in a
 process session of its own, so that neither Ctrl-C nor the end of the job that started it takes the
-server away from other holders. The server itself is the child of a warden (see `warden`);
-supervisor and warden each clean up when the other is killed.
+server away from other holders. The server itself is the child of a guard (see `process_guard`);
+supervisor and guard each clean up when the other is killed.
 
 The server stops
 
@@ -29,9 +29,9 @@ from pathlib import Path
 import psutil
 
 from grace.runs.process_id import ProcessId
-from grace.serving.processes import adopt_orphans, last_lines, poll, sweep
-from grace.serving.rundir import RunDir, ServerState
+from grace.serving.processes import adopt_orphans, kill_descendants, last_lines, poll
 from grace.serving.spec import HOST, SupervisorTask
+from grace.serving.state_dir import ServerState, StateDir
 
 RESTARTS = 1
 """How often a server that was ready and died, or was killed while starting, is started again."""
@@ -40,7 +40,7 @@ _STOP_S = 20.0
 
 
 class _Stop(Exception):
-    """The server is to be stopped: nobody wants it any more, or a signal came."""
+    """The server is to be stopped: no one wants it any more, or a signal came."""
 
 
 class _Died(Exception):
@@ -59,18 +59,18 @@ class Supervisor:
 
     def __init__(self, task: SupervisorTask) -> None:
         self._task = task
-        self._run_dir = RunDir(Path(task.run_dir))
+        self._state_dir = StateDir(Path(task.state_dir))
         self._log_file = Path(task.log_file)
         self._workflows: set[ProcessId] = {task.workflow}
         self._idle_since: float | None = None
         self._signalled = False
-        self._warden: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._first_death = ""
         self._state = ServerState(ProcessId.of(psutil.Process()), "starting", task.log_file)
 
     def run(self) -> None:
         """Serve until there is no need; does nothing where another supervisor is at work."""
-        lock = self._run_dir.supervisor_lock()
+        lock = self._state_dir.supervisor_lock()
         # A probe of a holder's may have the lock for a moment, hence more than one try.
         if not poll(lambda: lock.take(wait=False), timeout_s=2.0):
             return
@@ -78,7 +78,7 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._run_dir.asked_to_leave()
+        self._state_dir.asked_to_leave()
         try:
             self._serve()
         except _Stop:
@@ -123,8 +123,8 @@ class Supervisor:
         self._publish(phase="starting", port=port, base_url=None)
         command = [part.replace("{port}", str(port)) for part in self._task.command]
         self._say(f"starting the server on port {port}")
-        self._warden = subprocess.Popen(
-            [sys.executable, "-m", "grace.serving.warden", *command],
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", "grace.serving.process_guard", *command],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -148,10 +148,10 @@ class Supervisor:
     def _check(self, when: str) -> None:
         """One turn of any waiting loop: is the server alive, is it wanted?"""
         time.sleep(_POLL_S)
-        assert self._warden is not None
-        code = self._warden.poll()
+        assert self._guard is not None
+        code = self._guard.poll()
         if code is not None:
-            # By a signal; the warden gives its program's as 128 + signal.
+            # By a signal; the guard gives its program's as 128 + signal.
             killed = code < 0 or code > 128
             ready = self._state.phase == "ready"
             raise _Died(f"ended with exit code {code} {when}", again=ready or killed)
@@ -163,14 +163,14 @@ class Supervisor:
             self._publish(phase="stopping")
             # A holder registers first and reads the state then; we do it the other way round, so
             # one of us sees the other.
-            if not self._run_dir.holders():
+            if not self._state_dir.holders():
                 raise _Stop
             self._publish(phase=phase)
 
     def _wanted(self) -> bool:
         """Whether someone holds the server, or may soon."""
-        holders = self._run_dir.holders()
-        evicted = self._run_dir.asked_to_leave()
+        holders = self._state_dir.holders()
+        evicted = self._state_dir.asked_to_leave()
         if holders:
             self._workflows.update(holder for holder in holders if holder is not None)
             self._idle_since = None
@@ -181,18 +181,18 @@ class Supervisor:
         return not evicted and bool(self._workflows) and now - self._idle_since < self._task.idle_s
 
     def _stop_server(self) -> None:
-        """End the warden with everything below it, and see that nothing is left."""
-        if self._warden is not None:
-            assert self._warden.stdin is not None
-            self._warden.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # then it is swept below
-                self._warden.wait(_STOP_S)
-            self._warden = None
-        sweep()
+        """End the guard with everything below it, and see that nothing is left."""
+        if self._guard is not None:
+            assert self._guard.stdin is not None
+            self._guard.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then it is killed below
+                self._guard.wait(_STOP_S)
+            self._guard = None
+        kill_descendants()
 
     def _publish(self, **changes: object) -> None:
         self._state = replace(self._state, **changes)  # type: ignore[arg-type]
-        self._run_dir.write_state(self._state)
+        self._state_dir.write_state(self._state)
 
     def _explain(self, death: _Died) -> str:
         lines = "\n  ".join(last_lines(self._log_file))

@@ -140,7 +140,7 @@ class AnalysisConfig(_OutputConfig):
 
 
 class StudyAnalysisConfig(AnalysisConfig):
-    """What one study's analysis depends on; `declaration` is JSON, as R is told it."""
+    """What one study's analysis depends on; `declaration` is JSON, as R reads it."""
 
     study: str
     declaration: str

@@ -33,7 +33,7 @@ from grace.settings.output_configs import (
 )
 from grace.settings.project import Project
 from grace.source_code import script_imports, source_digest
-from grace.studies.analysis_files import told_analysis, told_report
+from grace.studies.analysis_files import analysis_settings, report_settings
 from grace.studies.catalogue import bundled
 from grace.studies.theory import reference_depends_on, theory_file
 
@@ -132,14 +132,14 @@ class Outputs:
 
     def analysis(self, study: str) -> AnalysisConfig:
         """Of one study's analysis; a generic one depends on the declaration."""
-        told = told_analysis(self._project.studies[study])
-        if not told:
+        settings = analysis_settings(self._project.studies[study])
+        if not settings:
             return AnalysisConfig(**self._analysis())
-        return StudyAnalysisConfig(**self._analysis(), **told)
+        return StudyAnalysisConfig(**self._analysis(), **settings)
 
     def report(self) -> ReportConfig:
         """Of the report."""
-        studies = {name: told_report(study) for name, study in self._project.studies.items()}
+        studies = {name: report_settings(study) for name, study in self._project.studies.items()}
         return ReportConfig(**self._analysis(), studies=studies)
 
     def _analysis(self) -> dict[str, Any]:

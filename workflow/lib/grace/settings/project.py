@@ -41,7 +41,7 @@ from grace.studies.trials import Trial
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
 MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster", "name"}
 
-#: What a pod is told: the tag of its GPUs, and the folder of the journal.
+#: What a pod gets: the tag of its GPUs, and the folder of the journal.
 TAG_VARIABLE, JOURNAL_VARIABLE = "GRACE_GPU_TAG", "GRACE_JOURNAL_DIR"
 
 
@@ -223,7 +223,7 @@ class Project:
         }
 
     def study_jobs(self) -> dict[str, dict[str, str]]:
-        """What jobs are told of each study: where it lies, and the digest of what it declares."""
+        """What jobs get of each study: where it lies, and the digest of what it declares."""
         return {
             name: {
                 "folder": str(study.folder),
@@ -261,12 +261,12 @@ class Project:
 
     @cached_property
     def origins(self) -> dict[str, str]:
-        """What readers must be told of where a model comes from, by model; most are not there."""
+        """What readers must know of where a model comes from, by model; most are not there."""
         found = {
             key: origin(located(entry.name, self.root), self.root)
             for key, entry in self.models.items()
         }
-        return {key: told for key, told in found.items() if told}
+        return {key: text for key, text in found.items() if text}
 
     def reference_files(self, study: str) -> list[str]:
         """The files that these rows are made from, from here where they lie below."""
@@ -278,7 +278,7 @@ class Project:
 
 
 def _journal(environment: Mapping[str, str]) -> str:
-    """The folder of the journal that a pod is told. Raises `ConfigError`."""
+    """The folder of the journal that a pod gets. Raises `ConfigError`."""
     try:
         return folder(environment[JOURNAL_VARIABLE])
     except ValueError as error:

@@ -1,6 +1,6 @@
 """The files of a study's analysis and of its section of the report, from its declaration.
 
-What R is told of a declaration, and which of its files run. Paths of code are as seen from
+What R reads of a declaration, and which of its files run. Paths of code are as seen from
 scripts/, where all code of a job is named from.
 """
 
@@ -134,20 +134,20 @@ def section_files(study: Study, root: Path) -> tuple[list[str], str]:
     return from_scripts(study, report.sources, root, "report.sources"), section
 
 
-def told_analysis(study: Study) -> dict[str, str]:
-    """What a generic analysis is told of its study; nothing where the study has its own."""
+def analysis_settings(study: Study) -> dict[str, str]:
+    """What a generic analysis reads of its study; nothing where the study has its own."""
     if study.declaration.analysis != "generic":
         return {}
     return {"study": study.name, "declaration": _as_json(study, _ANALYSED)}
 
 
-def told_report(study: Study) -> str:
-    """What the report is told of a study, as JSON: keys of a user's file never become R code."""
+def report_settings(study: Study) -> str:
+    """What the report reads of a study, as JSON: keys of a user's file never become R code."""
     return _as_json(study, _REPORTED)
 
 
 def _as_json(study: Study, parts: dict[str, Any]) -> str:
-    told = study.declaration.model_dump(
+    declared = study.declaration.model_dump(
         mode="json", by_alias=True, exclude_unset=True, include=parts
     )
-    return json.dumps(told, ensure_ascii=False)
+    return json.dumps(declared, ensure_ascii=False)

@@ -22,7 +22,7 @@ Cell = dict[str, Value]
 Cells = dict[str, list[Value]]
 
 
-class Part(BaseModel):
+class DeclarationPart(BaseModel):
     """A part of a declaration."""
 
     model_config = ConfigDict(
@@ -31,7 +31,7 @@ class Part(BaseModel):
     )  # fmt: skip
 
 
-class Labels(Part):
+class Labels(DeclarationPart):
     """What an option is in a trial, so that options that differ by trial are counted alike."""
 
     queries: list[str] = Field(min_length=1, description="Queries whose options have the labels.")
@@ -44,7 +44,7 @@ class Labels(Part):
     columns: str = Field("prob_{label}", description="Columns of the summed probabilities.")
 
 
-class Response(Part):
+class Response(DeclarationPart):
     """A number that is analysed by cell."""
 
     name: str = Field(description="How tables and figures name it.")
@@ -56,7 +56,7 @@ class Response(Part):
     unit: str | None = Field(None, description="Of its values.")
 
 
-class PublishedTest(Part):
+class PublishedTest(DeclarationPart):
     """People's test of a contrast, as published."""
 
     t: float = Field(description="Statistic.")
@@ -65,7 +65,7 @@ class PublishedTest(Part):
     n: int | None = Field(None, description="Number of people.")
 
 
-class Contrast(Part):
+class Contrast(DeclarationPart):
     """A planned difference of a response between two cells."""
 
     name: str = Field(description="How tables name it.")
@@ -76,7 +76,7 @@ class Contrast(Part):
     cite: str | None = Field(None, description="Where it is from.")
 
 
-class MixedModel(Part):
+class MixedModel(DeclarationPart):
     """A mixed model of a response."""
 
     name: str = Field(description="How tables name it.")
@@ -88,7 +88,7 @@ class MixedModel(Part):
     compare: list[str] = Field([], description="Terms of which a model without them is compared.")
 
 
-class People(Part):
+class People(DeclarationPart):
     """Human answers."""
 
     file: str = Field(description="CSV file, relative to the study's folder.")
@@ -109,7 +109,7 @@ class People(Part):
     cite: str | None = Field(None, description="Where it is from.")
 
 
-class ParameterRange(Part):
+class ParameterRange(DeclarationPart):
     """Where a fitted parameter may lie; its flat prior."""
 
     low: float = Field(description="The lowest value that it may have.")
@@ -122,7 +122,7 @@ class ParameterRange(Part):
         return self
 
 
-class Fit(Part):
+class Fit(DeclarationPart):
     """How a theory is fitted to people's counts: posterior means, and 95% intervals."""
 
     by: list[str] = Field([], description="Columns of the cell; fitted apart for each value.")
@@ -131,7 +131,7 @@ class Fit(Part):
     )
 
 
-class Theory(Part):
+class Theory(DeclarationPart):
     """A model of people: a pure function in the study's theory.py."""
 
     source: str = Field(description="How tables name it.")
@@ -154,7 +154,7 @@ class Theory(Part):
     published: dict[str, Any] = Field({}, description="Published values, for readers.")
 
 
-class Figure(Part):
+class Figure(DeclarationPart):
     """A figure's file, caption and label."""
 
     file: str | None = Field(None, description="Its file's name, without an ending.")
@@ -163,7 +163,7 @@ class Figure(Part):
     leave_out: StrictBool = Field(False, description="Whether it is left out.")
 
 
-class Analysis(Part):
+class Analysis(DeclarationPart):
     """An analysis of the study's own."""
 
     script: str = Field(description="R file with a function `analyse(input, output, params)`.")
@@ -173,7 +173,7 @@ class Analysis(Part):
     inputs: dict[str, str] = Field({}, description="Further files that it reads, by name.")
 
 
-class ReportSection(Part):
+class ReportSection(DeclarationPart):
     """The study's section of the report."""
 
     category: str | None = Field(None, description="Heading; default: the title.")

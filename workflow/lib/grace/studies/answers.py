@@ -1,6 +1,6 @@
 """How a study's answers are read: the fields of a raw answer, and what is wrong with it.
 
-Nothing here is known to what asks a model: an edit makes tables anew and asks nothing.
+Nothing here is known to what asks a model: an edit rebuilds tables and asks nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from grace.studies.asking import combinations
 from grace.studies.declaration import AnswerField, Generate, Reading, filled
-from grace.studies.expressions import Patterns, Text
+from grace.studies.expressions import Patterns, TextTemplate
 from grace.studies.patience import patience
-from grace.studies.trials import Check
+from grace.studies.trials import ConditionCheck
 
 #: Characters of an answer that are read.
 MOST_CHARACTERS = 4 * 10**6
@@ -244,10 +244,11 @@ class AnswerReader:
             for number, reading in enumerate(generate.read)
         ]
         self.derived = {
-            name: Text(text, f"{place}.derived.{name}") for name, text in generate.derived.items()
+            name: TextTemplate(text, f"{place}.derived.{name}")
+            for name, text in generate.derived.items()
         }
         self.checks = [
-            Check(condition, f"{place}.checks.{number}")
+            ConditionCheck(condition, f"{place}.checks.{number}")
             for number, condition in enumerate(generate.checks)
         ]
         #: The answer's own columns, in order.

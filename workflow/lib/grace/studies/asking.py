@@ -21,8 +21,15 @@ from grace.places import located
 from grace.prompts.messages import Message, context
 from grace.prompts.plain_text import is_blank, shortened
 from grace.prompts.variants import PromptSet
-from grace.studies.declaration import Continuation, Declaration, Options, QueryPart, Score, filled
-from grace.studies.expressions import Expression, Patterns, Text
+from grace.studies.declaration import (
+    Continuation,
+    Declaration,
+    Options,
+    QueryPart,
+    ScoreQuery,
+    filled,
+)
+from grace.studies.expressions import Expression, Patterns, TextTemplate
 from grace.studies.trials import Trial, TrialError, TrialReader
 
 EXPERIMENTS = ("exp1", "exp2")
@@ -67,7 +74,7 @@ def fixed_options(options: Options) -> tuple[str, ...] | None:
     if options.texts is not None:
         return tuple(options.texts)
     if options.product is not None:
-        text = Text(options.text or "", "options.text")
+        text = TextTemplate(options.text or "", "options.text")
         return tuple(text.render(each, _NO_PATTERNS) for each in combinations(options.product))
     return None
 
@@ -122,7 +129,9 @@ class StudyDesign:
     @cached_property
     def closed_queries(self) -> frozenset[str]:
         """Queries with a question, which nothing but their options answers."""
-        return frozenset(form.name for form in self.query_forms if isinstance(form.entry, Score))
+        return frozenset(
+            form.name for form in self.query_forms if isinstance(form.entry, ScoreQuery)
+        )
 
     def seed_offset(self, experiment: str) -> int:
         """What is added to a replication's seed: declared, or from the study's name."""
@@ -209,7 +218,7 @@ class StudyDesign:
         self, form: QueryForm, trial: Trial, values: Mapping[str, Any], prompts: PromptSet
     ) -> tuple[Message, ...]:
         match form.entry:
-            case Score(template=template):
+            case ScoreQuery(template=template):
                 return prompts.render(template, {**values, **form.factors})
             case Continuation(context=column):
                 return context("" if column is None else str(trial[column]))
@@ -278,7 +287,9 @@ def _places(declaration: Declaration, forms: tuple[QueryForm, ...]) -> list[tupl
 def _asking_part(entry: QueryPart) -> Any:
     """What of a query's entry decides what is asked, beside its options."""
     part = (
-        entry.template if isinstance(entry, Score) else {"context": getattr(entry, "context", None)}
+        entry.template
+        if isinstance(entry, ScoreQuery)
+        else {"context": getattr(entry, "context", None)}
     )
     return part if entry.when is None else [part, entry.when]
 

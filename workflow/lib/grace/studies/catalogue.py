@@ -117,16 +117,16 @@ def bundled(root: Path, *names: str) -> dict[str, Study]:
     return load_studies(names or bundled_names(root), root, root)
 
 
-def study_of_job(told: Mapping[str, str]) -> Study:
-    """The study that a job is told of, as `Project.study_jobs` gives it.
+def study_of_job(job_study: Mapping[str, str]) -> Study:
+    """The study of a job, as `Project.study_jobs` gives it.
 
     Raises `ConfigError` where its declaration is not the one that the job was planned with.
     """
-    root = Path(told["root"]) if told["root"] else None
-    study = read_study(Path(told["folder"]), told["folder"], root)
-    if study.digest != told["digest"]:
+    root = Path(job_study["root"]) if job_study["root"] else None
+    study = read_study(Path(job_study["folder"]), job_study["folder"], root)
+    if study.digest != job_study["digest"]:
         raise ConfigError(
             f"{study.source}: was edited after this run had read it. Run again: what the edit"
-            " concerns is made anew."
+            " concerns is rebuilt."
         )
     return study

@@ -25,10 +25,10 @@ from pydantic import (
 from grace.studies.analysis_parts import (
     Analysis,
     Contrast,
+    DeclarationPart,
     Figure,
     Labels,
     MixedModel,
-    Part,
     People,
     ReportSection,
     Response,
@@ -92,7 +92,7 @@ Factors = Annotated[
 ]
 
 
-class Condition(Part):
+class Condition(DeclarationPart):
     """Something that must hold; else the message is shown."""
 
     given: dict[Identifier, str] = Field(
@@ -106,7 +106,7 @@ def _column(value: object) -> object:
     return {"type": value} if isinstance(value, str) else value
 
 
-class Column(Part):
+class Column(DeclarationPart):
     """A column of the stimuli; `text` alone is short for `{type: text}`."""
 
     type: Literal["text", "integer", "number"] = Field("text", description="What it holds.")
@@ -130,7 +130,7 @@ class Column(Part):
         return self
 
 
-class Derived(Part):
+class Derived(DeclarationPart):
     """A column computed from others: `value`, or the one of `classes` that the text fits."""
 
     value: str | None = Field(None, description="Expression over the columns.")
@@ -150,7 +150,7 @@ class Derived(Part):
         return self
 
 
-class Stimuli(Part):
+class Stimuli(DeclarationPart):
     """The file of trials, one a row."""
 
     file: str = Field("stimuli.csv", description="CSV file, relative to the study's folder.")
@@ -167,7 +167,7 @@ class Stimuli(Part):
     )
 
 
-class AnswerField(Part):
+class AnswerField(DeclarationPart):
     """A field of an answer."""
 
     type: Literal["text", "integer", "number"] = Field("text", description="What it holds.")
@@ -185,7 +185,7 @@ class AnswerField(Part):
     maximum: float | None = Field(None, description="Greatest number allowed.")
 
 
-class Messages(Part):
+class Messages(DeclarationPart):
     """What is said where an answer cannot be read."""
 
     none: str | None = Field(None, description="Default: '<what> not found'.")
@@ -194,7 +194,7 @@ class Messages(Part):
     )
 
 
-class Refusal(Part):
+class Refusal(DeclarationPart):
     """What around a match makes the answer unusable."""
 
     before: str | None = Field(None, description="Pattern, searched in what stands before.")
@@ -211,14 +211,14 @@ class Refusal(Part):
         return self
 
 
-class Further(Part):
+class Further(DeclarationPart):
     """Further mentions in a group of the match, which count as said, too."""
 
     group: str = Field(alias="in", description="Group of the pattern above.")
     pattern: str = Field(description="Has the field's own group.")
 
 
-class Reading(Part):
+class Reading(DeclarationPart):
     """One pattern and the fields that it finds."""
 
     what: str = Field(description="What is read, in words, for messages.")
@@ -256,7 +256,7 @@ class Reading(Part):
         return self
 
 
-class Example(Part):
+class Example(DeclarationPart):
     """An answer, and what must be read of it."""
 
     answer: str = Field(description="As a model might write it.")
@@ -268,7 +268,7 @@ class Example(Part):
     )
 
 
-class Generate(Part):
+class Generate(DeclarationPart):
     """Experiment 1: the model writes an answer, which patterns read."""
 
     template: str = Field(description="File in the prompt folder.")
@@ -293,7 +293,7 @@ def _options(value: object) -> object:
     return {"texts": value} if isinstance(value, list) else value
 
 
-class Options(Part):
+class Options(DeclarationPart):
     """The options of a query: a list, a product of factors, or columns of the stimuli."""
 
     texts: Texts | None = Field(None, min_length=2, description="The options themselves.")
@@ -314,7 +314,7 @@ class Options(Part):
         return self
 
 
-class Summaries(Part):
+class Summaries(DeclarationPart):
     """Columns for a distribution's summaries."""
 
     mean: str | None = Field(None, description="Of the options' `values`.")
@@ -324,7 +324,7 @@ class Summaries(Part):
     )
 
 
-class QueryPart(Part):
+class QueryPart(DeclarationPart):
     """What queries of both kinds have."""
 
     name: str = Field(description="May hold {factor} of `each`.")
@@ -341,7 +341,7 @@ class QueryPart(Part):
     summaries: Summaries = Summaries()
 
 
-class Score(QueryPart):
+class ScoreQuery(QueryPart):
     """Experiment 2: one query, whose options get probabilities."""
 
     each: Factors = Field({}, description="QueryPart once for each value, which the template sees.")
@@ -358,14 +358,14 @@ class Continuation(QueryPart):
     )
 
 
-class Tables(Part):
+class Tables(DeclarationPart):
     """Columns of the trials that tables show; by default all, and the derived ones."""
 
     responses: Texts | None = Field(None, description="In experiment 1's tables.")
     probabilities: Texts | None = Field(None, description="In experiment 2's table.")
 
 
-class SeedOffsets(Part):
+class SeedOffsets(DeclarationPart):
     """Added to the replication's seed; two experiments of a run never have the same."""
 
     exp1: int | None = Field(
@@ -378,7 +378,7 @@ def _citations(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class Declaration(Part):
+class Declaration(DeclarationPart):
     """A study: what is asked, how answers are read, what is analysed."""
 
     title: str = Field(description="What readers know the study by.")
@@ -393,7 +393,7 @@ class Declaration(Part):
         {}, description="What templates see: expressions over columns and derived columns."
     )
     generate: Generate | None = None
-    score: list[Score] = Field([], description="Experiment 2's queries.")
+    score: list[ScoreQuery] = Field([], description="Experiment 2's queries.")
     continuations: list[Continuation] = []
     tables: Tables = Tables()
     labels: Labels | None = None

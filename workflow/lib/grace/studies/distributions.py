@@ -1,6 +1,6 @@
 """From a query's distribution to columns: probabilities, marginals, labels, summaries.
 
-Nothing here is known to what asks a model: an edit makes tables anew and asks nothing.
+Nothing here is known to what asks a model: an edit rebuilds tables and asks nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from grace.scoring.distributions import entropy, mean_and_std
 from grace.studies.asking import QueryForm, combinations, fixed_options
-from grace.studies.declaration import Continuation, QueryPart, Score, filled
+from grace.studies.declaration import Continuation, QueryPart, ScoreQuery, filled
 
 Distribution = Mapping[str, float]
 
@@ -24,7 +24,7 @@ class QueryColumns:
         self._fixed = fixed = fixed_options(entry.options)
         #: How many options there are; the same in every trial.
         self.count = len(fixed or entry.options.columns or ())
-        self._numbers = entry.values if isinstance(entry, Score) else None
+        self._numbers = entry.values if isinstance(entry, ScoreQuery) else None
         self._combinations = combinations(entry.options.product) if entry.options.product else None
         #: Column of each option, in order.
         self.options = tuple(

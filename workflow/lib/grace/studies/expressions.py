@@ -299,7 +299,7 @@ class Expression:
         return result
 
 
-class Text:
+class TextTemplate:
     """A text with {{ expressions }} in it, as messages are."""
 
     def __init__(self, source: str, place: str) -> None:

@@ -1,6 +1,6 @@
 """What an option is in its trial, so that options that differ by trial are counted alike.
 
-Nothing here is known to what asks a model: an edit makes tables anew and asks nothing.
+Nothing here is known to what asks a model: an edit rebuilds tables and asks nothing.
 """
 
 from __future__ import annotations

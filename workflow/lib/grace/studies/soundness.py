@@ -21,13 +21,13 @@ from grace.studies.declaration import (
     TABLE_COLUMNS,
     Continuation,
     QueryPart,
-    Score,
+    ScoreQuery,
 )
 from grace.studies.expressions import Expression, Patterns
 from grace.studies.study import Study
 from grace.studies.theory import FILE as THEORY_FILE
 from grace.studies.theory import defined_functions, theory_file
-from grace.studies.trials import Check, TrialError
+from grace.studies.trials import ConditionCheck, TrialError
 
 Finding = tuple[str, str]
 #: What checks of answers may use beside fields.
@@ -71,7 +71,7 @@ def _known(
 
 
 def _check_known(
-    check: Check, names: Iterable[str], patterns: Patterns, place: str
+    check: ConditionCheck, names: Iterable[str], patterns: Patterns, place: str
 ) -> Iterator[Finding]:
     for expression in check.expressions:
         yield from _known(expression, [*names, *check.given], patterns, place)
@@ -235,7 +235,7 @@ def _score(study: Study) -> Iterator[Finding]:
     ):
         if isinstance(entry, Continuation) and entry.context not in (None, *columns):
             yield f"{place}.context", unknown(str(entry.context), columns)
-        for factors in combinations(entry.each if isinstance(entry, Score) else {}):
+        for factors in combinations(entry.each if isinstance(entry, ScoreQuery) else {}):
             name = _filled_name(entry.name, factors)
             if name in names:
                 yield (
@@ -252,8 +252,8 @@ def _filled_name(form: str, factors: Mapping[str, Any]) -> str:
 
 def _options(study: Study, entry: QueryPart, place: str) -> Iterator[Finding]:
     options = entry.options
-    each = list(entry.each) if isinstance(entry, Score) else []
-    values = entry.values if isinstance(entry, Score) else None
+    each = list(entry.each) if isinstance(entry, ScoreQuery) else []
+    values = entry.values if isinstance(entry, ScoreQuery) else None
     product = list(options.product or {})
     try:
         fixed = fixed_options(options)

@@ -333,13 +333,13 @@ def _for_generic(study: Study, row: Row) -> Row:
     """A row as the generic analysis reads it: what was answered is one `outcome` of a `query`."""
     declared, fits = study.declaration, fitted_columns(study)
     fixed = {"source", *declared.factors, "n", "total", "probability", *fits}
-    told = {name: value for name, value in row.items() if name not in fixed}
-    (query,) = told if len(told) == 1 else ("",)
+    outcomes = {name: value for name, value in row.items() if name not in fixed}
+    (query,) = outcomes if len(outcomes) == 1 else ("",)
     queries = {*study.query_names, *(declared.labels.queries if declared.labels else [])}
     return {
         **{name: value for name, value in row.items() if name in fixed},
         "query": query if query in queries else "",
-        "outcome": " ".join(map(str, told.values())),
+        "outcome": " ".join(map(str, outcomes.values())),
     }
 
 

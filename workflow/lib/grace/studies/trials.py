@@ -11,7 +11,7 @@ from typing import Any
 
 from grace.prompts.plain_text import shortened
 from grace.studies.declaration import Column, Condition, Derived, Stimuli
-from grace.studies.expressions import Expression, Patterns, Text
+from grace.studies.expressions import Expression, Patterns, TextTemplate
 
 # Spreadsheets and R may write 2 as 2.0.
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})(?=(?:\.0)?\Z)")
@@ -46,7 +46,7 @@ class Trial:
         return self.values[name] if name in self.values else self.derived[name]
 
 
-class Check:
+class ConditionCheck:
     """A condition, read. Raises `ConfigError` for an expression that is not allowed."""
 
     def __init__(self, condition: Condition, place: str) -> None:
@@ -55,7 +55,7 @@ class Check:
             for name, source in condition.given.items()
         }
         self._when = Expression(condition.when, f"{place}.when")
-        self._message = Text(condition.message, f"{place}.message")
+        self._message = TextTemplate(condition.message, f"{place}.message")
         #: All its expressions, with the names that each may use beside columns.
         self.expressions = [*self._given.values(), self._when, *self._message.expressions]
         self.given = set(self._given)
@@ -82,7 +82,7 @@ class _Derivation:
         self._name, self._patterns = name, patterns
         self._classes = {label: f"{name} {label}" for label in derived.classes or {}}
         self.value = Expression(derived.value or derived.of or "", place)
-        self.message = Text(derived.message or "", f"{place}.message")
+        self.message = TextTemplate(derived.message or "", f"{place}.message")
 
     def compute(self, values: Mapping[str, Any]) -> Any:
         """Raises `TrialError` where no class fits, or more than one."""
@@ -112,13 +112,13 @@ class TrialReader:
         self.patterns = Patterns({**stimuli.patterns, **classes}, f"{place}.patterns")
         self.checks = {
             name: [
-                Check(condition, f"{place}.columns.{name}.conditions.{number}")
+                ConditionCheck(condition, f"{place}.columns.{name}.conditions.{number}")
                 for number, condition in enumerate(column.conditions)
             ]
             for name, column in stimuli.columns.items()
         }
         self.conditions = [
-            Check(condition, f"{place}.conditions.{number}")
+            ConditionCheck(condition, f"{place}.conditions.{number}")
             for number, condition in enumerate(stimuli.conditions)
         ]
         self.derivations = {

@@ -222,7 +222,7 @@ def _environment(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
         found.append({"name": name, "valueFrom": {"secretKeyRef": reference}})
     token = cluster.hf_token
     if token and request.loads_model and "HF_TOKEN" not in request.secret_environment:
-        # Models that nobody guards need none.
+        # Models that no one guards need none.
         optional = {"name": token.name, "key": token.key, "optional": True}
         found.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": optional}})
     # Provenance tells where an answer was given.

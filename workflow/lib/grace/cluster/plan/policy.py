@@ -192,7 +192,7 @@ def _gpus(pod: PodRequest, cluster: Cluster) -> Iterable[_Found]:
         yield (
             "quota",
             f"{gpu.resource} at priority {gpu.priority_class or 'default'}",
-            f"{gpu.resource} has a quota of 0 except for {', '.join(classes) or 'nobody'}",
+            f"{gpu.resource} has a quota of 0 except for {', '.join(classes) or 'no one'}",
             f"set `gpus.{placement.tag}.priority_class` in config/clusters.yaml to one of these, or"
             " reserve such GPUs and take the resource off `policy.reserved_resources`",
             gpu.priority_class in classes,
@@ -217,7 +217,7 @@ def _others(pod: PodRequest, cluster: Cluster) -> Iterable[_Found]:
                 "storage class",
                 f"{volume.storage_class} of volume {name}",
                 f"none of {', '.join(policy.forbidden_storage_classes)}",
-                f"make the claim {volume.claim} anew with another class, and say so in"
+                f"rebuild the claim {volume.claim} with another class, and say so in"
                 f" `volumes.{name}.storage_class`",
                 volume.storage_class not in policy.forbidden_storage_classes,
             )

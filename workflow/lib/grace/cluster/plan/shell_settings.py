@@ -3,7 +3,7 @@
     python -m grace.cluster.plan.shell_settings cluster  CLUSTER, OVERLAY, NAMESPACE, CONTEXT, IMAGE
     python -m grace.cluster.plan.shell_settings results  RESULTS
 
-They are read as Snakemake reads them, but alone: a mistake in another key must keep nobody from
+They are read as Snakemake reads them, but alone: a mistake in another key must keep no one from
 stopping what runs.
 """
 

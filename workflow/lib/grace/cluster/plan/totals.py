@@ -68,7 +68,7 @@ def gpus_at_once(pods: Sequence[PodRequest], cluster: Cluster) -> int:
 def pods_at_once(pods: Sequence[PodRequest], cluster: Cluster) -> int:
     """Most of these pods that run at a time, as `grace.cluster.run.queue` lets them.
 
-    Pods without a model wait for nobody, those without GPUs for their own model alone.
+    Pods without a model wait for no one, those without GPUs for their own model alone.
     """
     models = _by_model(pods).values()
     free = sum(not pod.loads_model for pod in pods)

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class ApiError(GraceError):
-    """The API refused a call; `status` is HTTP's, 0 where nobody answered."""
+    """The API refused a call; `status` is HTTP's, 0 where no one answered."""
 
     def __init__(self, what: str, status: int, message: str) -> None:
         super().__init__(f"{what}: {message}")
@@ -55,7 +55,7 @@ class ApiError(GraceError):
     def unauthorised(self) -> bool:
         """Whether it was made without credentials that are known, which others may yet be.
 
-        A client whose plug-in gave it no token says nothing of it, and is then nobody's.
+        A client whose plug-in gave it no token says nothing of it, and is then anonymous.
         """
         anonymous = self.status == _FORBIDDEN and "system:anonymous" in str(self)
         return anonymous or self.status == _UNAUTHORISED

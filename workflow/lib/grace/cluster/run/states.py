@@ -150,7 +150,7 @@ def _of_pod(pod: Json, container: str) -> JobState:
     if status.get("reason") == "DeadlineExceeded":
         return _too_long(_words(status), name)
     if status.get("phase") == "Failed":
-        return JobState("lost", _words(status) or "the pod failed, and nobody says why", name)
+        return JobState("lost", _words(status) or "the pod failed, and no one says why", name)
     if pod["metadata"].get("deletionTimestamp"):
         return JobState("ending", "the pod is being deleted", name)
     if status.get("phase") in ("Running", "Unknown"):  # unknown: its node is silent

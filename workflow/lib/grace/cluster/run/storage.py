@@ -4,7 +4,7 @@ With a default storage provider Snakemake keeps every file of a rule in the stor
 folder of its own. Three things differ here, whatever the plugin:
 
 - In a pod a result has the name that it has in a local run, so that records of how it was made, and
-  whoever fetches the results, need know nothing of storage.
+  those who fetch the results, need know nothing of storage.
 - A record (`grace.provenance.sidecars`) travels with its file. It is no output of any rule, because
   it may be deleted on purpose without its file being rebuilt.
 - Files of the project, such as stimuli, are no objects in the storage: pods get them with the code.

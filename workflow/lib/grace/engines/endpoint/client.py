@@ -2,7 +2,7 @@
 
 Experiment 2 takes what the server offers, in this order: exact log-probabilities of prompts
 (`prompt_logprobs`); bounds from the likeliest tokens of completions, at every node of the options'
-trie; bounds from the likeliest tokens of a chat, which tells of an answer's first token only.
+trie; bounds from the likeliest tokens of a chat, which reports an answer's first token only.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from grace.engines.base import Decoding, Generation, GenerationRequest, Score, S
 from grace.engines.endpoint import top_logprobs
 from grace.engines.http import prompt_logprobs
 from grace.engines.http.bodies import check_length
+from grace.engines.http.event_loop import BackgroundEventLoop
 from grace.engines.http.openai_http import (
     OpenAIClient,
     Stopwatch,
@@ -33,7 +34,6 @@ from grace.engines.http.openai_http import (
     text_at,
     token_usage,
 )
-from grace.engines.http.pump import Pump
 from grace.engines.reasoning import split_reasoning
 from grace.engines.sampling_check import Sampling, check_sampling
 from grace.errors import EngineError, RequestError
@@ -44,7 +44,7 @@ from grace.settings.config import ModelEntry, RequestsConfig
 logger = logging.getLogger(__name__)
 
 #: One token, drawn from the model's own distribution: the log-probabilities that come with it are
-#: those of temperature 1, whether the server tells them before or after it applies a temperature.
+#: those of temperature 1, whether the server reports them before or after it applies a temperature.
 ONE_TOKEN = {"max_tokens": 1, "temperature": 1, "top_p": 1, "seed": 0}
 
 
@@ -55,7 +55,7 @@ class _NotOfferedError(Exception):
 def preflight(model_key: str, entry: ModelEntry, *, requests: RequestsConfig) -> None:
     """Ask the endpoint which models it has.
 
-    Raises `EngineError` where the key is not set or refused, nobody answers, or the endpoint
+    Raises `EngineError` where the key is not set or refused, no one answers, or the endpoint
     lists its models and this is not among them. A list that it does not offer is no error.
     """
     with EndpointEngine(model_key, entry, requests=requests) as engine:
@@ -98,9 +98,9 @@ class EndpointEngine:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._pump = Pump()
+            self._loop = BackgroundEventLoop()
             self._choosing = asyncio.Lock()
-            stack.callback(self._pump.close)
+            stack.callback(self._loop.close)
             self._client = OpenAIClient(
                 self._model_key,
                 self._base_url,
@@ -108,7 +108,7 @@ class EndpointEngine:
                 key=self._key,
                 key_env=self._entry.api_key_env,
             )
-            stack.callback(lambda: self._pump.run(self._client.close()))
+            stack.callback(lambda: self._loop.run(self._client.close()))
             self._open = stack.pop_all()
         return self
 
@@ -138,7 +138,7 @@ class EndpointEngine:
     def models(self) -> list[str]:
         """Names of the models that the endpoint lists; none where it does not offer a list."""
         try:
-            listed = self._pump.run(self._client.get("/models")).get("data")
+            listed = self._loop.run(self._client.get("/models")).get("data")
         except RequestError:
             return []
         if not isinstance(listed, list):
@@ -147,7 +147,7 @@ class EndpointEngine:
         return [model for model in found if isinstance(model, str)]
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
-        return self._pump.map(self._generate, requests, self._requests.concurrency)
+        return self._loop.map(self._generate, requests, self._requests.concurrency)
 
     def check_sampling(self, decoding: Decoding) -> Sampling:
         """How the server draws; raises `EngineError` where all its draws are one."""
@@ -156,9 +156,9 @@ class EndpointEngine:
     def score(
         self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
     ) -> Iterator[Score]:
-        """Raises `EngineError` where the endpoint tells no log-probabilities at all."""
+        """Raises `EngineError` where the endpoint reports no log-probabilities at all."""
         asked = (request for request in requests if request.key not in known)
-        return self._pump.map(self._score, asked, self._requests.concurrency)
+        return self._loop.map(self._score, asked, self._requests.concurrency)
 
     async def _generate(self, request: GenerationRequest) -> list[Generation]:
         body = {

@@ -1,4 +1,4 @@
-"""Bounds from the likeliest tokens, which is all that most remote APIs tell of a distribution.
+"""Bounds from the likeliest tokens, which is all that most remote APIs report of a distribution.
 
 A token that is shown has its log-probability. One that is not shown is at most as likely as the
 least likely token shown, and as what all that are shown leave over of 1. Names of tokens that are
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grace.engines.base import Score, ScoreRequest
-from grace.engines.logprobs import LEAST, check_distribution, check_not_all_zero, checked
+from grace.engines.logprobs import VLLM_NEG_INF, check_distribution, check_not_all_zero, checked
 from grace.errors import RequestError
 from grace.scoring.bounds import NOTHING_KNOWN, Bounds, Interval
 from grace.scoring.distributions import log_sum
@@ -126,7 +126,7 @@ def _shown(entries: list[tuple[str, Any]], drawn: str | None) -> Shown:
     known = [
         (name, checked(value))
         for name, value in entries
-        if not (isinstance(value, int | float) and value <= LEAST)
+        if not (isinstance(value, int | float) and value <= VLLM_NEG_INF)
     ]
     check_distribution(value for _, value in known)
     return Shown(tuple(known), drawn)
@@ -134,8 +134,8 @@ def _shown(entries: list[tuple[str, Any]], drawn: str | None) -> Shown:
 
 def interval(shown: Shown, token: int, names: Names) -> Interval:
     """What is known of one token."""
-    nobody: frozenset[int] = frozenset()
-    own = [e for e in shown.entries if token in names.get(e[0], nobody)]
+    no_tokens: frozenset[int] = frozenset()
+    own = [e for e in shown.entries if token in names.get(e[0], no_tokens)]
     if len(own) == 1 and len(names[own[0][0]]) == 1:
         return Interval(own[0][1], own[0][1])
     # An unknown name may be this token's.

@@ -70,7 +70,7 @@ class OpenAIClient:
     `base_url` is asked for the URL below which paths lie, at the start and after every failed
     try, since a restarted server may be elsewhere; it may wait, and may raise `EngineError`.
     Every try carries an id of its own. Servers that repeat it, as vLLM does, cannot give one
-    request's answer to another unnoticed; of those that do not, nobody can tell. `key_env` names
+    request's answer to another unnoticed; of those that do not, no one can tell. `key_env` names
     the variable that `key` came from. The client must be used in one event loop.
     """
 
@@ -182,8 +182,8 @@ class OpenAIClient:
         self, path: str, name: str, response: httpx.Response, answer: dict[str, Any]
     ) -> None:
         """Raise `_TransientError` where an answer is another request's, or may be."""
-        told = [answer.get("id"), answer.get("request_id"), response.headers.get("X-Request-Id")]
-        repeated = {found for text in told for found in _ID.findall(str(text))}
+        ids = [answer.get("id"), answer.get("request_id"), response.headers.get("X-Request-Id")]
+        repeated = {found for text in ids for found in _ID.findall(str(text))}
         if repeated == {name}:
             self._repeats_ids.add(path)
         elif repeated or path in self._repeats_ids:

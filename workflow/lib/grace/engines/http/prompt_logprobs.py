@@ -1,4 +1,4 @@
-"""Scores from `prompt_logprobs`, which vLLM-like servers tell of a prompt's own tokens.
+"""Scores from `prompt_logprobs`, which vLLM-like servers report for a prompt's own tokens.
 
 Each continuation is sent as the end of a prompt, once for each terminator. Pure: no HTTP.
 """
@@ -81,7 +81,7 @@ def _values(row: list[Any], prompt: tuple[int, ...], tail: tuple[int, ...]) -> t
     """Log-probabilities of the last tokens of a prompt, which must be the one that was sent."""
     if len(row) != len(prompt) + len(tail):
         raise RequestError("the server read another number of tokens than it was sent")
-    for token, place in zip(prompt[1:], row[1:], strict=False):  # nothing is told of the first
+    for token, place in zip(prompt[1:], row[1:], strict=False):  # nothing is reported for the first
         if not isinstance(place, dict) or str(token) not in place:
             raise RequestError("the server read other tokens than it was sent")
     values = []

@@ -23,7 +23,7 @@ PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dum
 
 
 def find(model_key: str, entry: ModelEntry, root: Path) -> str:
-    """The folder or hub id of the weights; raises `EngineError` where they are not to be had."""
+    """The folder or hub id of the weights; raises `EngineError` where they are not available."""
     folder = located(entry.name, root)
     where = f"model '{model_key}': name '{entry.name}'"
     if folder.is_dir():

@@ -23,8 +23,8 @@ from transformers.cache_utils import Cache, get_layer_types_and_kwargs
 from grace.engines.transformers.padded_cache import RoomyLayer, widened
 from grace.errors import EngineError
 from grace.scoring.forest import Forest
-from grace.scoring.limbs import Pass
 from grace.scoring.packing import Batch, Shape, logits_of
+from grace.scoring.subtrees import Pass
 
 #: Heads assumed where a config does not say: many, so that memory is bounded all the same.
 _HEADS = 64
@@ -57,18 +57,18 @@ class PackedReader:
             found[index][read] = value
         return list(found.values())
 
-    def read_limbs(
+    def read_subtrees(
         self, forest: Forest, passes: Sequence[Pass]
     ) -> Iterator[tuple[list[int], list[float]]]:
         """Indices of a forest's reads with their natural logs, pass by pass."""
-        return self._read_limbs(_Fields([forest]), passes, None)
+        return self._read_subtrees(_Fields([forest]), passes, None)
 
-    def _read_limbs(
+    def _read_subtrees(
         self, fields: _Fields, passes: Sequence[Pass], before: _Held | None
     ) -> Iterator[tuple[list[int], list[float]]]:
         device = self._model.device
         for one in passes:
-            rows = [_Row(0, limb.nodes, limb.stem) for limb in one.limbs]
+            rows = [_Row(0, subtree.nodes, subtree.stem) for subtree in one.subtrees]
             with torch.inference_mode():
                 seen, layers = None, None
                 if before is not None:
@@ -84,7 +84,7 @@ class PackedReader:
             yield [read for _, read in columns.reads], values
             if one.then:
                 assert layers is not None
-                yield from self._read_limbs(fields, one.then, _Held(columns, layers))
+                yield from self._read_subtrees(fields, one.then, _Held(columns, layers))
 
     def _new_layers(self) -> list[RoomyLayer]:
         return [RoomyLayer() for _ in range(self._layers)]

@@ -23,9 +23,9 @@ from grace.engines.transformers.packed_scoring import PackedReader
 from grace.engines.transformers.padded_cache import widened
 from grace.engines.transformers.row_scoring import score_rows
 from grace.errors import EngineError
-from grace.scoring.forest import Harvest, Result, plant
-from grace.scoring.limbs import Pass, needed, passes
+from grace.scoring.forest import ReadCollector, Result, build_trie
 from grace.scoring.packing import Batch, Budget, pack
+from grace.scoring.subtrees import Pass, needed, passes
 from grace.settings.config import ScoringConfig
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,13 @@ logger = logging.getLogger(__name__)
 PACKED = "packed forests"
 COPIES = "copies of the cache"
 #: Trials measured in both ways before the first is trusted.
-WITNESSES = 2
+SELF_CHECK_TRIALS = 2
 #: Trials that are planned together: enough to share what they begin with, few enough to hold.
-SLAB = 256
+PLANNING_BATCH = 256
 
 
-def reads_limbs(device: torch.device) -> bool:
-    """Whether forests are read limb by limb instead of a trial as one row.
+def reads_subtrees(device: torch.device) -> bool:
+    """Whether forests are read subtree by subtree instead of a trial as one row.
 
     A small model on a CPU spends as much on attention that a mask then hides as on everything
     else; an accelerator spends more on starting further passes.
@@ -54,7 +54,7 @@ class Scorer:
         self._model_key = model_key
         self._model = model
         self._budget = Budget(config.max_batch_tokens, config.max_batch_mib * 2**20)
-        self._limbs = reads_limbs(model.device)
+        self._subtrees = reads_subtrees(model.device)
         #: How requests are scored; None before the first.
         self.path: str | None = None
         #: Why, and how large the difference of the self-check was.
@@ -73,7 +73,7 @@ class Scorer:
         """Facts for the provenance."""
         return {
             "path": self.path,
-            "batches": "limbs of forests" if self._limbs else "trials together",
+            "batches": "subtrees of forests" if self._subtrees else "trials together",
             "self_check": self.reason,
             "max_batch_tokens": self._budget.tokens,
             "max_batch_mib": self._budget.memory // 2**20,
@@ -87,7 +87,7 @@ class Scorer:
         Passes are planned for all requests; those that only known ones need are left out.
         """
         groups = grouped(requests)
-        while some := list(islice(groups, SLAB)):
+        while some := list(islice(groups, PLANNING_BATCH)):
             if any(request.key not in known for group in some for request in group):
                 yield from self._score(some, known)
 
@@ -120,18 +120,18 @@ class Scorer:
         if not groups:
             return
         reader = self._reader
-        if self._limbs:
+        if self._subtrees:
             requests = [request for group in groups for request in group]
-            forest = plant(requests)
+            forest = build_trie(requests)
             wanted = [index for index, one in enumerate(requests) if one.key not in known]
             plan = needed(passes(forest, self._budget, reader.shape), forest.nodes_read(wanted))
             self._log(plan)
-            harvest = Harvest(forest, wanted)
-            for reads, values in reader.read_limbs(forest, plan):
-                for query, result in harvest.add(reads, values):
+            collector = ReadCollector(forest, wanted)
+            for reads, values in reader.read_subtrees(forest, plan):
+                for query, result in collector.add(reads, values):
                     yield requests[query], result
         else:
-            forests = [plant(group) for group in groups]
+            forests = [build_trie(group) for group in groups]
             wanted = [
                 index
                 for index, group in enumerate(groups)
@@ -163,11 +163,11 @@ class Scorer:
 
         Returns which, and their results; none where those cannot be trusted.
         """
-        witnesses: list[int] = []
+        trials: list[int] = []
         results: list[tuple[ScoreRequest, Result]] = []
         try:
-            witnesses = self._witnesses(groups)
-            results = list(self._read([groups[index] for index in witnesses]))
+            trials = self._self_check_trials(groups)
+            results = list(self._read([groups[index] for index in trials]))
             difference = max(self._difference(request, result) for request, result in results)
             tolerance = TOLERANCE[str(self._model.dtype).removeprefix("torch.")]
             self.path = PACKED if difference <= tolerance else COPIES
@@ -183,20 +183,20 @@ class Scorer:
             found = str(error).strip().splitlines() or [""]
             self.reason = f"refused: {type(error).__name__}: {found[0]}"
         logger.info("model '%s': scores by %s; %s", self._model_key, self.path, self.reason)
-        return (witnesses, results) if self.path == PACKED else ([], [])
+        return (trials, results) if self.path == PACKED else ([], [])
 
-    def _witnesses(self, groups: Sequence[Sequence[ScoreRequest]]) -> list[int]:
+    def _self_check_trials(self, groups: Sequence[Sequence[ScoreRequest]]) -> list[int]:
         """The first trials; and the one with the longest text, if that exceeds a window or a pass.
 
         Where a pass is exceeded is found for the trial as one row, so perhaps too early.
         """
-        first = list(range(min(WITNESSES, len(groups))))
+        first = list(range(min(SELF_CHECK_TRIALS, len(groups))))
         deepest = max(range(len(groups)), key=lambda index: _longest(groups[index]))
         if deepest in first:
             return first
         reader = self._reader
         reach = min((w for w in reader.windows.values() if w is not None), default=math.inf)
-        forest = plant(groups[deepest])
+        forest = build_trie(groups[deepest])
         needed = reader.shape.memory(1, forest.size, forest.size, forest.tail)
         split = forest.size > self._budget.tokens or needed > self._budget.memory
         return [*first, deepest] if split or _longest(groups[deepest]) > reach else first

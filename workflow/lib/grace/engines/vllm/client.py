@@ -12,6 +12,7 @@ from typing import Any, Self
 from grace.contents import Contents
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.http.bodies import check_length
+from grace.engines.http.event_loop import BackgroundEventLoop
 from grace.engines.http.openai_http import (
     OpenAIClient,
     Stopwatch,
@@ -21,7 +22,6 @@ from grace.engines.http.openai_http import (
     text_at,
     token_usage,
 )
-from grace.engines.http.pump import Pump
 from grace.engines.reasoning import split_reasoning
 from grace.engines.vllm import server as vllm_server
 from grace.engines.vllm.scoring import VllmScorer
@@ -74,18 +74,18 @@ class VllmEngine:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self._lease = stack.enter_context(self._lease_context)
-            self._pump = Pump()
-            stack.callback(self._pump.close)
+            self._loop = BackgroundEventLoop()
+            stack.callback(self._loop.close)
             self._asked = False
             self._client = OpenAIClient(
                 self._model_key, self._base_url, self._requests, use_proxies=False
             )
-            stack.callback(lambda: self._pump.run(self._client.close()))
+            stack.callback(lambda: self._loop.run(self._client.close()))
             self._facts = self._ask_facts()
             self._scorer = VllmScorer(
                 self._model_key,
                 self._client,
-                self._pump,
+                self._loop,
                 self._requests,
                 dtype=self._entry.dtype,
                 limit=self._facts["max_model_len"],
@@ -106,7 +106,7 @@ class VllmEngine:
         return {**self._facts, "scoring": self._scorer.describe()}
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Generation]:
-        return self._pump.map(self._generate, requests, self._requests.concurrency)
+        return self._loop.map(self._generate, requests, self._requests.concurrency)
 
     def score(
         self, requests: Iterable[ScoreRequest], known: Container[str] = frozenset()
@@ -174,8 +174,8 @@ class VllmEngine:
 
     def _ask_facts(self) -> dict[str, Any]:
         try:
-            version, _ = plain_name(self._pump.run(self._client.get("/version")).get("version"))
-            models = self._pump.run(self._client.get("/v1/models")).get("data")
+            version, _ = plain_name(self._loop.run(self._client.get("/version")).get("version"))
+            models = self._loop.run(self._client.get("/v1/models")).get("data")
         except RequestError as error:
             raise EngineError(f"model '{self._model_key}': its server fails: {error}") from None
         first = models[0] if isinstance(models, list) and models else None

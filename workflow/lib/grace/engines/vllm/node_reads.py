@@ -19,7 +19,7 @@ MOST_IDS = 128
 """Token ids that vLLM reads in one request."""
 MOST_CONTEXTS = 64
 """Contexts in one request: enough that HTTP costs little, few enough to see progress."""
-SLAB = 4 * MOST_CONTEXTS
+PLANNING_BATCH = 4 * MOST_CONTEXTS
 """Contexts that are planned together, so that the first stage of several trials shares a body."""
 
 Reads = Mapping[Context, Mapping[int, Any]]
@@ -34,30 +34,30 @@ class ReadBody:
     token_ids: tuple[int, ...]
 
 
-def slabs(groups: Iterable[list[ScoreRequest]]) -> Iterator[list[list[ScoreRequest]]]:
-    """Consecutive groups, as many as hold `SLAB` contexts, but at least one."""
-    slab: list[list[ScoreRequest]] = []
+def planning_batches(groups: Iterable[list[ScoreRequest]]) -> Iterator[list[list[ScoreRequest]]]:
+    """Consecutive groups, as many as hold `PLANNING_BATCH` contexts, but at least one."""
+    batch: list[list[ScoreRequest]] = []
     size = 0
     for group in groups:
         count = len(nodes(group))
-        if slab and size + count > SLAB:
-            yield slab
-            slab, size = [], 0
-        slab.append(group)
+        if batch and size + count > PLANNING_BATCH:
+            yield batch
+            batch, size = [], 0
+        batch.append(group)
         size += count
-    if slab:
-        yield slab
+    if batch:
+        yield batch
 
 
-def staged_bodies(slab: Sequence[Sequence[ScoreRequest]]) -> list[list[ReadBody]]:
+def staged_bodies(batch: Sequence[Sequence[ScoreRequest]]) -> list[list[ReadBody]]:
     """All reads of some groups, equal contexts once. Each stage is to be answered before the next.
 
     See `serving_plan.node_stages`.
     """
-    wanted = nodes([request for group in slab for request in group])
+    wanted = nodes([request for group in batch for request in group])
     found = []
     seen: set[Context] = set()
-    for stage in zip(*map(node_stages, slab), strict=True):
+    for stage in zip(*map(node_stages, batch), strict=True):
         contexts = dict.fromkeys(context for part in stage for context in part)
         found.append(bodies({c: wanted[c] for c in contexts if c not in seen}))
         seen.update(contexts)

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from grace.engines.base import Score, ScoreRequest, grouped
 from grace.engines.http import prompt_logprobs
+from grace.engines.http.event_loop import BackgroundEventLoop
 from grace.engines.http.openai_http import OpenAIClient, check_model, token_usage
-from grace.engines.http.pump import Pump
 from grace.engines.logprobs import TOLERANCE
 from grace.engines.vllm import node_reads, text_reads
 from grace.errors import EngineError, RequestError
@@ -57,7 +57,7 @@ class VllmScorer:
         self,
         model_key: str,
         client: OpenAIClient,
-        pump: Pump,
+        loop: BackgroundEventLoop,
         requests: RequestsConfig,
         *,
         dtype: str,
@@ -66,7 +66,7 @@ class VllmScorer:
     ) -> None:
         self._model_key = model_key
         self._client = client
-        self._pump = pump
+        self._loop = loop
         self._concurrency = requests.concurrency
         self._slots = asyncio.Semaphore(requests.concurrency)
         self._tolerance = TOLERANCE[dtype]
@@ -87,13 +87,14 @@ class VllmScorer:
         if not groups:
             return
         if self.way is None:
-            self._pump.run(self._choose(groups))
+            self._loop.run(self._choose(groups))
             logger.info(
                 "model '%s': experiment 2 reads `%s`; %s", self._model_key, self.way, self.reason
             )
         self._log_plan(groups)
-        slabs = node_reads.slabs(groups) if self.way == NODES else ([group] for group in groups)
-        yield from self._pump.map(self._score, slabs, self._concurrency)
+        by_nodes = self.way == NODES
+        batches = node_reads.planning_batches(groups) if by_nodes else ([one] for one in groups)
+        yield from self._loop.map(self._score, batches, self._concurrency)
 
     def _log_plan(self, groups: Sequence[Sequence[ScoreRequest]]) -> None:
         if self.way == TEXTS:
@@ -118,15 +119,15 @@ class VllmScorer:
             self._block,
         )
 
-    # --- one group, or a slab of them
+    # --- one group, or a batch of them
 
-    async def _score(self, slab: list[list[ScoreRequest]]) -> list[Score]:
-        requests = [request for group in slab for request in group]
+    async def _score(self, batch: list[list[ScoreRequest]]) -> list[Score]:
+        requests = [request for group in batch for request in group]
         try:
             if self.way == PROMPTS:
                 return await _together(map(self._score_by_prompts, requests))
             by_texts = self.way == TEXTS and text_reads.can_read(requests)
-            reads = await (self._read_texts(requests) if by_texts else self._read_nodes(slab))
+            reads = await (self._read_texts(requests) if by_texts else self._read_nodes(batch))
         except RequestError as error:
             if len(requests) > 1:  # one of them may have spoilt it for the others
                 alone = await _together(self._score([[request]]) for request in requests)
@@ -135,11 +136,11 @@ class VllmScorer:
         return [node_reads.score(request, reads) for request in requests]
 
     async def _read_nodes(
-        self, slab: list[list[ScoreRequest]], *, canary: bool = False
+        self, batch: list[list[ScoreRequest]], *, canary: bool = False
     ) -> node_reads.Reads:
         """What the nodes of some groups hold, by one-token requests."""
         reads: dict[Context, dict[int, Any]] = {}
-        for stage in node_reads.staged_bodies(slab):
+        for stage in node_reads.staged_bodies(batch):
             for found in await _together(self._read_body(body, canary=canary) for body in stage):
                 for context, values in found:
                     reads.setdefault(context, {}).update(values)
@@ -189,7 +190,7 @@ class VllmScorer:
     async def _read_texts(self, group: Sequence[ScoreRequest]) -> node_reads.Reads:
         """What the nodes of a group hold, by one request for each of its longest texts."""
         reads: dict[Context, dict[int, Any]] = {}
-        # Nobody else's requests, nor an earlier try, may have put these texts into the cache.
+        # No one else's requests, nor an earlier try, may have put these texts into the cache.
         salt = uuid.uuid4().hex
         for stage in text_stages(group):
             for found in await _together(self._read_text(read, salt) for read in stage):
@@ -216,13 +217,13 @@ class VllmScorer:
 
     async def _choose(self, groups: Sequence[Sequence[ScoreRequest]]) -> None:
         """Set `way` and `reason` after the canary; raises `EngineError` where it fails."""
-        witness = self._witness(groups)
-        if witness is None:
+        canary = self._canary(groups)
+        if canary is None:
             self.way, self.reason = NODES, "not tried, as no text is short enough for the server"
             return
         try:
-            reads = await self._read_nodes([[witness]], canary=True)
-            lacking = node_reads.lacking(witness, reads)
+            reads = await self._read_nodes([[canary]], canary=True)
+            lacking = node_reads.lacking(canary, reads)
             why_not = f"{lacking} of the ids asked for are not in its answers" if lacking else None
         except RequestError as error:
             why_not = str(error)
@@ -232,15 +233,15 @@ class VllmScorer:
                     f" measured: {why_not}. Look into the server's log."
                 ) from None
         if why_not is not None:
-            score = await self._score_by_prompts(witness, canary=True)
-            self._check_canary(witness, score, f" (`{NODES}` cannot be used either: {why_not})")
+            score = await self._score_by_prompts(canary, canary=True)
+            self._check_canary(canary, score, f" (`{NODES}` cannot be used either: {why_not})")
             self.way, self.reason = PROMPTS, f"the server does not offer `{NODES}`: {why_not}"
             return
-        score = node_reads.score(witness, reads)
-        self._check_canary(witness, score)
-        self.way, self.reason = await self._probe(witness, score)
+        score = node_reads.score(canary, reads)
+        self._check_canary(canary, score)
+        self.way, self.reason = await self._probe(canary, score)
 
-    def _witness(self, groups: Sequence[Sequence[ScoreRequest]]) -> ScoreRequest | None:
+    def _canary(self, groups: Sequence[Sequence[ScoreRequest]]) -> ScoreRequest | None:
         """The query with the longest text that the server takes: it shows best what is cut off."""
 
         def length(request: ScoreRequest) -> int:  # an end and a generated token come on top
@@ -249,10 +250,10 @@ class VllmScorer:
         fitting = [r for group in groups for r in group if length(r) <= self._limit]
         return max(fitting, key=length, default=None)
 
-    async def _probe(self, witness: ScoreRequest, known: Score) -> tuple[str, str]:
+    async def _probe(self, canary: ScoreRequest, known: Score) -> tuple[str, str]:
         """Which of the two fast ways to use, and why: `known` is the score by nodes."""
         try:
-            score = node_reads.score(witness, await self._read_texts([witness]))
+            score = node_reads.score(canary, await self._read_texts([canary]))
         # A server that forbids one path is no reason to give up: the other has just worked.
         except (RequestError, EngineError) as error:
             return NODES, f"the server does not offer `{TEXTS}`: {error}"
@@ -264,11 +265,11 @@ class VllmScorer:
             return TEXTS, f"{verdict}, within {self._tolerance:g}"
         return NODES, f"`{TEXTS}` {verdict}, beyond {self._tolerance:g}"
 
-    def _check_canary(self, witness: ScoreRequest, score: Score, also: str = "") -> None:
+    def _check_canary(self, canary: ScoreRequest, score: Score, also: str = "") -> None:
         if score.error is not None:
             raise EngineError(
                 f"model '{self._model_key}': the server cannot be trusted with log-probabilities,"
-                f" so nothing was measured. For a first prompt of {len(witness.prompt_token_ids)}"
+                f" so nothing was measured. For a first prompt of {len(canary.prompt_token_ids)}"
                 f" tokens it gave none that are finite, at most 0 and not all 0: {score.error}"
                 f"{also}. Look into the server's log; NaN means that `dtype` is too narrow for"
                 " the model. Or choose another engine: `--config engine=transformers`."

@@ -18,9 +18,9 @@ from grace.models.chat import model_source, tokenizer_source
 from grace.models.files import check_weights
 from grace.models.identity import ModelIdentity
 from grace.places import located
-from grace.serving.holder import Lease, lease_server, require_free_port
-from grace.serving.rundir import host_dir, port_owner
+from grace.serving.lease import Lease, lease_server, require_free_port
 from grace.serving.spec import ServerSpec
+from grace.serving.state_dir import host_dir, port_owner
 from grace.settings.config import ModelEntry, ServingConfig
 
 Build = Literal["cpu", "gpu"]
@@ -33,7 +33,7 @@ _SCORES_TEXTS = (0, 32)
 IMAGE_ENVIRONMENT = "GRACE_SERVE_ENVIRONMENT"
 """Variable with which an image (envs/Containerfile) says where its serving environment is."""
 _MOST_LOGPROBS = 128
-"""Ids at one place of such a prompt; vLLM allows 20 unless told otherwise."""
+"""Ids at one place of such a prompt; vLLM allows 20 by default."""
 
 
 def server_arguments(
@@ -203,7 +203,7 @@ def check(model_key: str, entry: ModelEntry, serving: ServingConfig, root: Path)
         if _build(serving, root) == "cpu":
             raise EngineError(
                 f"serving.environment: {serving.environment} holds vLLM for CPUs, but model"
-                f" '{model_key}' is to run on {entry.gpus} GPU(s). Build it anew on this machine:"
+                f" '{model_key}' is to run on {entry.gpus} GPU(s). Rebuild it on this machine:"
                 " `make serve-env`."
             )
     elif _build(serving, root) == "gpu":

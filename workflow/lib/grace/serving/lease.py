@@ -1,4 +1,4 @@
-"""A holder's side of the serving lease: get a server, keep it, find it again after a restart."""
+"""The lease of a server: get one, keep it, find it again after a restart."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from grace.errors import EngineError
 from grace.runs import startup
 from grace.runs.process_id import ProcessId
 from grace.serving.processes import last_lines, poll
-from grace.serving.rundir import Lock, RunDir, ServerState, port_owner
 from grace.serving.spec import HOST, ServerSpec, SupervisorTask
+from grace.serving.state_dir import Lock, ServerState, StateDir, port_owner
 
 PROGRESS_S = 5.0
 """Seconds between two log lines while a server starts."""
@@ -35,18 +35,18 @@ logger = logging.getLogger(__name__)
 class Lease:
     """A held server. Other processes may hold the same one at the same time."""
 
-    def __init__(self, spec: ServerSpec, run_dir: RunDir, log_file: Path, workflow: ProcessId):
+    def __init__(self, spec: ServerSpec, state_dir: StateDir, log_file: Path, workflow: ProcessId):
         self._spec = spec
-        self._run_dir = run_dir
+        self._state_dir = state_dir
         self._own_log_file = log_file
         self._workflow = workflow
         self._supervisor: subprocess.Popen[bytes] | None = None
-        self._old_state = run_dir.read_state()
+        self._old_state = state_dir.read_state()
 
     @property
     def log_file(self) -> Path:
         """Where the server's output goes: the log folder of the holder that started it."""
-        state = self._run_dir.read_state()
+        state = self._state_dir.read_state()
         return Path(state.log_file) if state else self._own_log_file
 
     def wait_ready(self) -> str:
@@ -54,7 +54,7 @@ class Lease:
 
         Returns at once while the server is healthy. Where it is starting, or starting again after
         a crash, this waits, logging progress, for `start_timeout_s` seconds at most. Raises
-        `EngineError` with the server's last log lines where it cannot be had.
+        `EngineError` with the server's last log lines where it is not available.
         """
         begun = time.monotonic()
         # Each start has its own limit in the supervisor; this one only bounds a hung supervisor.
@@ -88,14 +88,14 @@ class Lease:
 
     def _state(self) -> ServerState | None:
         """The state as far as it is news: of a living supervisor, or a failure since we came."""
-        state = self._run_dir.read_state()
+        state = self._state_dir.read_state()
         if state is None or state.supervisor.alive():
             return state
         new = self._old_state is None or state.supervisor != self._old_state.supervisor
         return state if state.phase == "failed" and new else None
 
     def _needs_supervisor(self, state: ServerState | None) -> bool:
-        if state is not None or self._run_dir.supervised():
+        if state is not None or self._state_dir.supervised():
             return False
         return self._supervisor is None or self._supervisor.poll() is not None
 
@@ -103,11 +103,11 @@ class Lease:
         """Start one; where several holders do, the supervisors settle who stays."""
         self._make_room()
         if self._spec.port is not None:
-            require_free_port(self._spec.port, self._run_dir.path.parent)
+            require_free_port(self._spec.port, self._state_dir.path.parent)
         self._own_log_file.parent.mkdir(parents=True, exist_ok=True)
         logger.info("%s: starting its server; log: %s", self._spec.name, self._own_log_file)
         task = SupervisorTask(
-            run_dir=str(self._run_dir.path),
+            state_dir=str(self._state_dir.path),
             name=self._spec.name,
             command=list(self._spec.command),
             idle_s=self._spec.idle_s,
@@ -134,7 +134,7 @@ class Lease:
 
     def _make_room(self) -> None:
         """Have this host's idle servers leave: they would keep the GPU's memory, or the port."""
-        for other in self._run_dir.siblings():
+        for other in self._state_dir.siblings():
             if not other.supervised() or other.holders():
                 continue
             logger.info("%s: waiting for the idle server %s to stop", self._spec.name, other.path)
@@ -161,14 +161,14 @@ def lease_server(
 
     Inside the block the server is ready and stays; after it, it stays for `spec.idle_s` seconds
     for the next holder, but no longer than the workflow (process `workflow_pid`, found among this
-    process's ancestors by default). Raises `EngineError` where the server cannot be had.
+    process's ancestors by default). Raises `EngineError` where the server is not available.
     """
-    run_dir = RunDir.of(journal_dir, spec.name, spec.digest)
+    state_dir = StateDir.of(journal_dir, spec.name, spec.digest)
     log_file = log_dir.absolute() / f"server-{spec.name}.log"
     workflow = _workflow(workflow_pid)
-    held: Lock = run_dir.hold(workflow)
+    held: Lock = state_dir.hold(workflow)
     try:
-        lease = Lease(spec, run_dir, log_file, workflow)
+        lease = Lease(spec, state_dir, log_file, workflow)
         base_url = lease.wait_ready()
         logger.info("%s: server at %s; log: %s", spec.name, base_url, lease.log_file)
         yield lease

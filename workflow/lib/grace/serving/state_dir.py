@@ -1,4 +1,4 @@
-"""The run-time folder of one server: who holds it, who supervises it, and what state it is in.
+"""The state folder of one server: who holds it, who supervises it, and what state it is in.
 
     <journal_dir>/serving/<host>/<name>-<digest>/
         holders/<id>.lock   one file a holder, locked (flock) for as long as the holder lives
@@ -98,20 +98,20 @@ def _held(path: Path, *, unlink_stale: bool = False) -> bool:
         return False
 
 
-class RunDir:
-    """One server's run-time folder, as holders and the supervisor see it."""
+class StateDir:
+    """One server's state folder, as holders and the supervisor see it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
-    def of(cls, journal_dir: Path, name: str, digest: str) -> RunDir:
+    def of(cls, journal_dir: Path, name: str, digest: str) -> StateDir:
         """The folder for a configuration digest on this host."""
         return cls(host_dir(journal_dir) / f"{name}-{digest[:16]}")
 
-    def siblings(self) -> Iterator[RunDir]:
+    def siblings(self) -> Iterator[StateDir]:
         """The folders of this host's other servers."""
-        return (other for other in run_dirs(self.path.parent) if other.path != self.path)
+        return (other for other in state_dirs(self.path.parent) if other.path != self.path)
 
     # --- holders
 
@@ -169,21 +169,21 @@ class RunDir:
 
 
 def host_dir(journal_dir: Path) -> Path:
-    """The folder that holds the run-time folders of this host's servers."""
+    """The folder that holds the state folders of this host's servers."""
     return journal_dir.absolute() / "serving" / socket.gethostname()
 
 
-def run_dirs(host_folder: Path) -> Iterator[RunDir]:
-    """Every run-time folder in a host's folder, of living servers and of dead ones."""
-    return (RunDir(path.parent) for path in sorted(host_folder.glob("*/supervisor.lock")))
+def state_dirs(host_folder: Path) -> Iterator[StateDir]:
+    """Every state folder in a host's folder, of living servers and of dead ones."""
+    return (StateDir(path.parent) for path in sorted(host_folder.glob("*/supervisor.lock")))
 
 
-def port_owner(host_folder: Path, port: int) -> RunDir | None:
+def port_owner(host_folder: Path, port: int) -> StateDir | None:
     """The folder of the living server of ours that has `port`, if one has."""
-    for run_dir in run_dirs(host_folder):
-        state = run_dir.read_state()
+    for state_dir in state_dirs(host_folder):
+        state = state_dir.read_state()
         if state is not None and state.port == port and state.supervisor.alive():
-            return run_dir
+            return state_dir
     return None
 
 

@@ -1,10 +1,11 @@
-"""A forest into limbs: parts that share forward passes as rows, each after what it grows from.
+"""A forest into subtrees: parts that share forward passes as rows, each after what it continues.
 
-A limb is a connected part of a forest. Where a forest forks into large parts, each becomes a limb
-of its own, so that no pass compares the tokens of one with those of another only to hide them by a
-mask; small parts stay together, because a pass of their own costs more. Limbs of about one size
-that grow from the same pass become the rows of one pass, each on a copy of the keys and values of
-the row it grows from. So a trial's story is read once, and its questions are read side by side.
+A subtree is a connected part of a forest. Where a forest forks into large parts, each becomes a
+subtree of its own, so that no pass compares the tokens of one with those of another only to hide
+them by a mask; small parts stay together, because a pass of their own costs more. Subtrees of about
+one size that continue the same pass become the rows of one pass, each on a copy of the keys and
+values of the row it continues. So a trial's story is read once, and its questions are read side by
+side.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ MOST_TOKENS = 384
 
 
 @dataclass(frozen=True)
-class Limb:
-    """Nodes of a forest that are read in one row, in order, and the limbs that grow from them.
+class Subtree:
+    """Nodes of a forest that are read in one row, in order, and the subtrees that continue them.
 
     The first `stem` nodes need no logits.
     """
 
     nodes: tuple[int, ...]
     stem: int
-    limbs: tuple[Limb, ...]
+    subtrees: tuple[Subtree, ...]
 
     @property
     def tail(self) -> int:
@@ -43,14 +44,14 @@ class Limb:
 
 @dataclass(frozen=True)
 class Pass:
-    """Limbs read side by side, and the passes that go on from them.
+    """Subtrees read side by side, and the passes that go on from them.
 
-    `parents[i]` is the row, in the pass before, that `limbs[i]` grows from. Rows are padded to
+    `parents[i]` is the row, in the pass before, that `subtrees[i]` continues. Rows are padded to
     `stem` and `tail` columns. `chunks` are the (start, stop) columns of each call of the model,
     counted from the pass's first column: one if there are several rows.
     """
 
-    limbs: tuple[Limb, ...]
+    subtrees: tuple[Subtree, ...]
     parents: tuple[int, ...]
     stem: int
     tail: int
@@ -60,7 +61,7 @@ class Pass:
     @property
     def token_forwards(self) -> int:
         """Tokens that the model reads, padding included, here and in what follows."""
-        here = len(self.limbs) * (self.stem + self.tail)
+        here = len(self.subtrees) * (self.stem + self.tail)
         return here + sum(later.token_forwards for later in self.then)
 
     @property
@@ -70,56 +71,56 @@ class Pass:
 
 
 @dataclass
-class _Growing:
-    """A limb before it is known where it starts: its nodes so far, last first.
+class _OpenSubtree:
+    """A subtree before it is known where it starts: its nodes so far, last first.
 
-    `size` counts the nodes of the limbs that grow from it too.
+    `size` counts the nodes of the subtrees that continue it too.
     """
 
     nodes: list[int]
-    limbs: list[Limb]
+    subtrees: list[Subtree]
     size: int
 
-    def grown(self, stem: int) -> Limb:
+    def closed(self, stem: int) -> Subtree:
         nodes = tuple(sorted(self.nodes))
-        return Limb(nodes, bisect_left(nodes, stem), tuple(self.limbs))
+        return Subtree(nodes, bisect_left(nodes, stem), tuple(self.subtrees))
 
 
-def limbs(forest: Forest) -> tuple[Limb, ...]:
-    """The limbs that grow from the ground."""
-    # What grows from each node; the ground, -1, stands at the end of the list.
-    above: list[list[_Growing]] = [[] for _ in range(forest.size + 1)]
+def subtrees(forest: Forest) -> tuple[Subtree, ...]:
+    """The subtrees that start at the root."""
+    # What continues each node; the root, -1, stands at the end of the list.
+    above: list[list[_OpenSubtree]] = [[] for _ in range(forest.size + 1)]
     for node in range(forest.size - 1, -1, -1):
         parts = above[node]
-        limb = parts[0] if len(parts) == 1 else _joined(parts, forest.stem)
-        limb.nodes.append(node)
-        limb.size += 1
-        above[forest.parents[node]].append(limb)
-    ground = _joined(above[-1], forest.stem)
-    return (ground.grown(forest.stem),) if ground.nodes else tuple(ground.limbs)
+        subtree = parts[0] if len(parts) == 1 else _joined(parts, forest.stem)
+        subtree.nodes.append(node)
+        subtree.size += 1
+        above[forest.parents[node]].append(subtree)
+    root = _joined(above[-1], forest.stem)
+    return (root.closed(forest.stem),) if root.nodes else tuple(root.subtrees)
 
 
-def _joined(parts: Sequence[_Growing], stem: int) -> _Growing:
-    """What grows from one node: the small parts in its own limb, the others as limbs.
+def _joined(parts: Sequence[_OpenSubtree], stem: int) -> _OpenSubtree:
+    """What continues one node: the small parts in its own subtree, the others as subtrees.
 
     As many parts are joined, smallest first, as hide little from one another and from the rest.
     """
-    joined = _Growing([], [], sum(part.size for part in parts))
+    joined = _OpenSubtree([], [], sum(part.size for part in parts))
     hidden = 0
     for part in sorted(parts, key=lambda part: len(part.nodes)):
-        # Nobody else sees it, nor does it see those that are joined already.
+        # No other part sees it, nor does it see those that are joined already.
         hidden += len(part.nodes) * (joined.size - part.size + len(joined.nodes))
         if hidden <= MOST_HIDDEN:
             joined.nodes += part.nodes
-            joined.limbs += part.limbs
+            joined.subtrees += part.subtrees
         else:
-            joined.limbs.append(part.grown(stem))
+            joined.subtrees.append(part.closed(stem))
     return joined
 
 
 def passes(forest: Forest, budget: Budget, shape: Shape) -> tuple[Pass, ...]:
     """The passes that read the forest, none beyond the budget unless one token is."""
-    return tuple(_passes([(0, limb) for limb in limbs(forest)], budget, shape, 0, 0))
+    return tuple(_passes([(0, subtree) for subtree in subtrees(forest)], budget, shape, 0, 0))
 
 
 def needed(found: Sequence[Pass], nodes: Collection[int]) -> tuple[Pass, ...]:
@@ -130,24 +131,26 @@ def needed(found: Sequence[Pass], nodes: Collection[int]) -> tuple[Pass, ...]:
     kept = []
     for one in found:
         then = needed(one.then, nodes)
-        if then or any(node in nodes for limb in one.limbs for node in limb.nodes):
+        if then or any(node in nodes for subtree in one.subtrees for node in subtree.nodes):
             kept.append(replace(one, then=then))
     return tuple(kept)
 
 
 def _passes(
-    growing: Sequence[tuple[int, Limb]], budget: Budget, shape: Shape, seen: int, held: int
+    pending: Sequence[tuple[int, Subtree]], budget: Budget, shape: Shape, seen: int, held: int
 ) -> Iterator[Pass]:
-    """Passes for limbs, each with the row it grows from.
+    """Passes for subtrees, each with the row it continues.
 
     `seen` counts the columns before them, `held` the bytes of the caches that are kept meanwhile.
     """
-    for rows, stem, tail in _of_one_size(growing, budget, shape, seen, held):
+    for rows, stem, tail in _of_one_size(pending, budget, shape, seen, held):
         new = stem + tail
         kept = held + shape.cache(len(rows), seen + new)
-        children = [(row, child) for row, (_, limb) in enumerate(rows) for child in limb.limbs]
+        children = [
+            (row, child) for row, (_, subtree) in enumerate(rows) for child in subtree.subtrees
+        ]
         yield Pass(
-            limbs=tuple(limb for _, limb in rows),
+            subtrees=tuple(subtree for _, subtree in rows),
             parents=tuple(parent for parent, _ in rows),
             stem=stem,
             tail=tail,
@@ -157,13 +160,13 @@ def _passes(
 
 
 def _of_one_size(
-    growing: Sequence[tuple[int, Limb]], budget: Budget, shape: Shape, seen: int, held: int
-) -> Iterator[tuple[list[tuple[int, Limb]], int, int]]:
-    """Limbs that fit one pass, smallest first, with the columns of their stems and tails."""
-    rows: list[tuple[int, Limb]] = []
+    pending: Sequence[tuple[int, Subtree]], budget: Budget, shape: Shape, seen: int, held: int
+) -> Iterator[tuple[list[tuple[int, Subtree]], int, int]]:
+    """Subtrees that fit one pass, smallest first, with the columns of their stems and tails."""
+    rows: list[tuple[int, Subtree]] = []
     stem = tail = nodes = 0
-    for parent, limb in sorted(growing, key=lambda one: (len(one[1].nodes), one[1].stem)):
-        count, wider, longer = len(rows) + 1, max(stem, limb.stem), max(tail, limb.tail)
+    for parent, subtree in sorted(pending, key=lambda one: (len(one[1].nodes), one[1].stem)):
+        count, wider, longer = len(rows) + 1, max(stem, subtree.stem), max(tail, subtree.tail)
         new = wider + longer
         memory = (
             held + shape.memory(count, new, seen + new, longer) + shape.cache(count, seen + new)
@@ -171,12 +174,12 @@ def _of_one_size(
         fits = (
             count * new <= min(budget.tokens, MOST_TOKENS)
             and memory <= budget.memory
-            and count * new <= (1 + MOST_PADDING) * (nodes + len(limb.nodes))
+            and count * new <= (1 + MOST_PADDING) * (nodes + len(subtree.nodes))
         )
         if rows and not fits:
             yield rows, stem, tail
-            rows, nodes, wider, longer = [], 0, limb.stem, limb.tail
-        rows.append((parent, limb))
-        stem, tail, nodes = wider, longer, nodes + len(limb.nodes)
+            rows, nodes, wider, longer = [], 0, subtree.stem, subtree.tail
+        rows.append((parent, subtree))
+        stem, tail, nodes = wider, longer, nodes + len(subtree.nodes)
     if rows:
         yield rows, stem, tail

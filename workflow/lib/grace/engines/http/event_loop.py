@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 Anything = TypeVar("Anything")
 
 
-class Pump:
+class BackgroundEventLoop:
     """An event loop in a thread; `close` ends it."""
 
     def __init__(self) -> None:
