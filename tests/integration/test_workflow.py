@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from bundled_studies import STUDIES
 from declared import write_study
+from recipes import blocks, commands, follow
 from workflow_project import ROOT, Project
 
 from grace.results.tables import probability_columns, raw_columns, structured_columns
@@ -210,6 +211,23 @@ def test_a_deployed_workflow_runs_to_the_report_with_a_study_of_the_users_own(ho
         cwd=user.folder, env=library, text=True, check=False, capture_output=True,
     )  # fmt: skip
     assert verified.returncode == 0, verified.stdout
+
+
+def test_a_study_is_begun_checked_and_asked_as_contributing_and_the_tutorial_write_it(tmp_path):
+    project = Project.copied_to(tmp_path / "project")
+    written, checked, _ = follow("Adding a study", project)
+    assert "wrote my-study/study.yaml" in written
+    assert "'Answer: yes' is read as answer yes" in checked
+    folder = project.folder / "results/pico/replication-0"
+    assert len(json.loads((folder / "my-study_exp1.json").read_text())) == 3
+    checks = json.loads((folder / "validation.json").read_text())["checks"]
+    assert {check["experiment"] for check in checks} == {"exp1", "exp2"}
+    # The tutorial's are the same, but that the last goes on to the report.
+    ours = [one for kind, text in blocks("Adding a study") if kind == "bash" for one in commands(text)]
+    ((_, text),) = blocks("Begin", "docs/studies.md")
+    *begun, whole = commands(text)
+    assert begun == ours[:-1]
+    assert "analysis_my-study" in project.run("-n", *whole)
 
 
 def used_from(folder: Path, module: str) -> Project:
