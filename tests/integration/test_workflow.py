@@ -223,7 +223,9 @@ def test_a_study_is_begun_checked_and_asked_as_contributing_and_the_tutorial_wri
     checks = json.loads((folder / "validation.json").read_text())["checks"]
     assert {check["experiment"] for check in checks} == {"exp1", "exp2"}
     # The tutorial's are the same, but that the last goes on to the report.
-    ours = [one for kind, text in blocks("Adding a study") if kind == "bash" for one in commands(text)]
+    ours = [
+        one for kind, text in blocks("Adding a study") if kind == "bash" for one in commands(text)
+    ]
     ((_, text),) = blocks("Begin", "docs/studies.md")
     *begun, whole = commands(text)
     assert begun == ours[:-1]
@@ -285,8 +287,9 @@ def test_failed_thresholds_stop_the_analysis_with_a_readable_summary(project):
 
 def test_the_benchmark_of_the_steps_without_a_model_runs(project):
     like = project.folder / "results" / "pico" / "replication-0"
-    command = [sys.executable, ROOT / "scripts" / "bench_limits.py", "--trials", "20"]
-    done = subprocess.run([*command, "--like", like], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "bench.limits", "--trials", "20", "--like", like]
+    library = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run(command, env=library, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
