@@ -171,7 +171,7 @@ def test_every_shipped_model_runs_somewhere_in_every_cluster(cluster: str) -> No
 
 
 def test_a_gpu_tag_is_a_block_of_config_and_at_most_thirty_lines_of_kept_pods(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dict(blocks("Adding a GPU tag"))
     block, command = recipe["yaml"], recipe["bash"]
@@ -216,6 +216,7 @@ def test_a_gpu_tag_is_a_block_of_config_and_at_most_thirty_lines_of_kept_pods(
     assert {"all", *(model for model, entry in ENTRIES.items() if needs_gpu(entry))} == set(rows)
 
     # What it adds runs, and is asked for in a way that the cluster allows.
+    monkeypatch.chdir(tmp_path)  # a user's own config wins
     added = Project(
         tmp_path, {"cluster": "nrp", "gpus": [tag], "models": ["gemma-27b"]}, environment={}
     )
