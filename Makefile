@@ -50,7 +50,7 @@ bench: serve-env ## Measure Grace's speed beside other ways: results/benchmarks/
 	PYTHONPATH=scripts .venv-bench/bin/python -m bench $(ARGS)
 
 sbom: setup sbom-env ## What Grace consists of here, as CycloneDX: sbom/
-	.venv-sbom/bin/python scripts/sbom.py $(ARGS)
+	.venv-sbom/bin/python scripts/tools/sbom.py $(ARGS)
 
 setup: ## The environment that `make run` needs: .venv and R
 	@scripts/setup/python.sh

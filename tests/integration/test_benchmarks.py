@@ -1,6 +1,6 @@
 """The scripts that measure run to their end on very little; `python -m bench` has tests of its own.
 
-What docs quote is what they print. `bench_limits.py` is in test_workflow.py, which has its records.
+What docs quote is what they print. `bench.limits` is in test_workflow.py, which has its records.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from pathlib import Path
 
 import pytest
 
-import bench_overhead
+from bench import overhead
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 
 
-def output(script: str, *arguments: str, folder: Path) -> str:
-    """What a script prints; it must succeed."""
+def output(module: str, *arguments: str, folder: Path) -> str:
+    """What a module prints; it must succeed."""
     done = subprocess.run(
-        [sys.executable, SCRIPTS / script, *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -38,7 +39,7 @@ def output(script: str, *arguments: str, folder: Path) -> str:
 def test_the_journal_is_measured(tmp_path):
     sizes = ("--answers", "50", "--commits", "20", "--writers", "2", "--rounds", "1")
     printed = output(
-        "bench_journal.py", *sizes, "open", "commits", "writers", "kills", folder=tmp_path
+        "bench.journal", *sizes, "open", "commits", "writers", "kills", folder=tmp_path
     )
     assert len(re.findall(r"(?m)^open, .*: \d+ bytes an answer, opened in [\d.]+ s", printed)) == 9
     assert len(re.findall(r"(?m)^commits, .*: [\d.]+ ms an answer", printed)) == 6
@@ -53,13 +54,13 @@ def test_the_journal_is_measured(tmp_path):
     reason="power cuts need root, mkfs.ext4 and loop devices",
 )
 def test_power_cuts_are_measured(tmp_path):
-    printed = output("bench_journal.py", "--rounds", "1", "cuts", folder=tmp_path)
+    printed = output("bench.journal", "--rounds", "1", "cuts", folder=tmp_path)
     assert re.search(r"power cut, lines: 1 cuts, \d+ saved, 0 lost, 0 corrupt files", printed)
 
 
 def test_the_executor_is_measured(tmp_path):
     sizes = ("--jobs", "2", "--lasts", "1", "--pods", "1", "--work", "0.1")
-    printed = output("bench_cluster.py", *sizes, folder=tmp_path)
+    printed = output("bench.cluster", *sizes, folder=tmp_path)
     few, many = re.split(r"(?<=\})\n(?=\{)", printed.strip())
     assert json.loads(few)["pods"] == 1
     found = json.loads(many)
@@ -71,7 +72,7 @@ def test_what_the_journal_and_the_records_cost_is_measured(tmp_path, monkeypatch
     """What is left out is found in the sources, and a run does without it. One run is timed."""
     goals = [f"results/pico/replication-0/study1_{name}.json" for name in ("exp1", "exp2")]
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    run, ways = bench_overhead.timed, []
+    run, ways = overhead.timed, []
 
     def timed(folder, arguments):
         ways.append(folder.name)
@@ -83,10 +84,10 @@ def test_what_the_journal_and_the_records_cost_is_measured(tmp_path, monkeypatch
         assert not list(folder.rglob(".provenance"))
         return 4.0, 1.0
 
-    monkeypatch.setattr(bench_overhead, "timed", timed)
+    monkeypatch.setattr(overhead, "timed", timed)
     settings = ("--config", "limit=2", "replications=1")
     monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "1", "--", *goals, *settings])
-    bench_overhead.main()
+    overhead.main()
     assert ways == ["with", "without"]
     assert capsys.readouterr().out.splitlines() == [
         "round 1, with: 2.0 s, CPU 1.0 s",

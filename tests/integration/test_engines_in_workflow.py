@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fake_openai import Asked, FakeOpenAI, Reply
-from recipes import write
+from recipes import follow
 from workflow_project import PARTS, ROOT, Project
 
 from grace.engines.sampling_check import PROMPT
@@ -202,11 +202,10 @@ def files(folder: Path) -> dict[Path, bytes]:
 def test_an_engine_is_one_folder_as_contributing_writes_it(tmp_path, monkeypatch):
     project = Project.copied_to(tmp_path / "project")
     before = files(project.folder)
-    arguments = write("Adding an engine", project.folder)
     # Jobs import the library of the project that they are of, as in a checkout with its own .venv.
     library = str(project.folder / "workflow/lib")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([library, os.environ.get("PYTHONPATH", "")]))
-    project.run(*arguments)
+    follow("Adding an engine", project)
     after = files(project.folder)
     assert {path.as_posix() for path in after if after[path] != before.get(path)} == {
         "config/models.yaml", "workflow/lib/grace/engines/toy/engine.py",

@@ -2,13 +2,18 @@
 
 import json
 import math
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import test_r_analysis
+from recipes import blocks, write
 from scipy import stats
 from test_r_analysis import ROOT, benjamini_hochberg, jsd, one, rscript, wilson
 from test_report import DRIVER as REPORT
@@ -76,12 +81,12 @@ analyse(job$input, job$output, job$params)
 """
 
 
-def game_rows(model="m", exps=("exp1", "exp2"), draws=10, seed=1, truth=TRUTH):
-    """Each item stands in every cell, with a spread of its own."""
+def game_rows(model="m", exps=("exp1", "exp2"), draws=10, seed=1, truth=TRUTH, spread=0.3):
+    """Each item stands in every cell; items differ in how much the target is preferred."""
     rng = np.random.default_rng(seed)
     rows = []
     for item in ITEMS:
-        shift = rng.normal(0, 0.3)
+        shift = rng.normal(0, spread)
         for (role, level), p in truth.items():
             weights = np.array(p) * np.exp([shift, 0, 0])
             weights /= weights.sum()
@@ -298,6 +303,26 @@ def minimal(folder):
         for i, p in enumerate(rng.uniform(0.4, 0.9, 24))
     ]  # fmt: skip
     return rows, analyse(folder, rows, declaration, reference=[])
+
+
+def test_a_statistic_is_added_as_contributing_writes_it(tmp_path, monkeypatch):
+    """Function, column and test; the test that is written there is run."""
+    for part in ("scripts", "workflow/lib"):
+        shutil.copytree(ROOT / part, tmp_path / "project" / part)
+    *added, (_, test) = blocks("Adding a statistic")
+    for language, text in added:
+        write(language, text, tmp_path / "project")
+    monkeypatch.setattr(test_r_analysis, "ROOT", tmp_path / "project")
+    found = globals().copy()
+    exec(test, found)
+    (name,) = found.keys() - globals().keys()
+    found[name](tmp_path / "made")
+    columns = "from grace.studies.declaration import ANALYSIS_COLUMNS as it; print(*it)"
+    reserved = subprocess.run(
+        [sys.executable, "-c", columns], cwd=tmp_path / "project/workflow/lib",
+        env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert "total_variation" in reserved
 
 
 def test_a_declaration_that_says_little_has_cells_and_figures_all_the_same(tmp_path):

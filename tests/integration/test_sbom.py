@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-sbom" / "bin" / "python"
-SCRIPT = ROOT / "scripts" / "sbom.py"
+SCRIPT = ROOT / "scripts" / "tools" / "sbom.py"
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-sbom (make sbom-env)")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from declared import write_study
-from recipes import write
+from recipes import write_all
 from workflow_project import ROOT, Project
 
 from grace.steps import STEPS, in_run, of_rule
@@ -190,7 +190,7 @@ def other_stimuli(project: Project) -> None:
 
 
 def engine_more(project: Project) -> None:
-    write("Adding an engine", project.folder)
+    write_all("Adding an engine", project.folder)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from pathlib import Path
 import jsonschema
 import pandas as pd
 import pytest
+import yaml
 from bundled_studies import STUDIES
 from declared import write_study
+from recipes import blocks, commands, follow
 from workflow_project import ROOT, Project
 
 from grace.results.tables import probability_columns, raw_columns, structured_columns
@@ -236,6 +238,25 @@ def test_a_deployed_workflow_runs_to_the_report_with_a_study_of_the_users_own(ho
     assert verified.returncode == 0, verified.stdout
 
 
+def test_a_study_is_begun_checked_and_asked_as_contributing_and_the_tutorial_write_it(tmp_path):
+    project = Project.copied_to(tmp_path / "project")
+    written, checked, _ = follow("Adding a study", project)
+    assert "wrote my-study/study.yaml" in written
+    declared = yaml.safe_load((project.folder / "my-study/study.yaml").read_text())
+    assert [one["name"] for one in declared["contrasts"]] == ["all above some", "most above some"]
+    assert "'Answer: yes' is read as answer yes" in checked
+    folder = project.folder / "results/pico/replication-0"
+    assert len(json.loads((folder / "my-study_exp1.json").read_text())) == 3
+    checks = json.loads((folder / "validation.json").read_text())["checks"]
+    assert {check["experiment"] for check in checks} == {"exp1", "exp2"}
+    # The tutorial's commands are the same, but that the last goes on to the report.
+    bash = [text for language, text in blocks("Adding a study") if language == "bash"]
+    *begun, (file, *rest) = [one for text in bash for one in commands(text)]
+    ((_, text),) = blocks("Begin", "docs/studies.md")
+    assert file == "results/pico/replication-0/validation.json"
+    assert list(commands(text)) == [*begun, [*rest, "on_invalid=warn"]]
+
+
 def used_from(folder: Path, module: str) -> Project:
     """A folder with nothing but a Snakefile that uses the workflow by its path."""
     folder.mkdir()
@@ -291,8 +312,9 @@ def test_failed_thresholds_stop_the_analysis_with_a_readable_summary(project):
 
 def test_the_benchmark_of_the_steps_without_a_model_runs(project):
     like = project.folder / "results" / "pico" / "replication-0"
-    command = [sys.executable, ROOT / "scripts" / "bench_limits.py", "--trials", "20"]
-    done = subprocess.run([*command, "--like", like], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "bench.limits", "--trials", "20", "--like", like]
+    library = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run(command, env=library, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.partition(":")[0] for line in lines] == [

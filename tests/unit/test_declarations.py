@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from declared import DECLARED, changed, study_of, write_study
 from engines_for_tests import CharacterTokenizer
+from recipes import blocks
 
 from grace.errors import ConfigError
 from grace.experiments.study_check import check_study
@@ -21,6 +23,7 @@ from grace.studies.stimuli import read_trials
 from grace.studies.trials import TrialError
 
 ROOT = Path(__file__).parents[2]
+TUTORIAL = "docs/studies.md"
 READ = "generate.read.0"
 MODEL = {"name": "m", "response": "r", "formula": "response ~ size + (1 | item)"}
 RESPONSE = {"name": "r", "exp2": "prob_big"}
@@ -373,6 +376,30 @@ def test_the_skeleton_is_a_study_that_asks_and_reads(
     ]:
         with pytest.raises(ConfigError, match=message):
             new_study(Path(name))
+
+
+def test_the_tutorials_declaration_is_sound_and_every_part_of_it_is_in_the_skeleton(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = new_study(Path("my-study"))[0]
+    skeleton = yaml.safe_load(file.read_text(encoding="utf-8"))
+    told = [
+        yaml.safe_load(text)
+        for section in re.findall(r"(?m)^## (\d\. .*)$", (ROOT / TUTORIAL).read_text())
+        for language, text in blocks(section, TUTORIAL)
+        if language == "yaml"
+    ]
+    assert {key for one in told for key in one} <= skeleton.keys()
+    assert len(told) >= 5
+    for one in told:
+        for key, value in one.items():
+            skeleton[key] = skeleton[key] | value if isinstance(value, dict) else value
+    file.write_text(yaml.safe_dump(skeleton, sort_keys=False), encoding="utf-8")
+    study = load_studies(["./my-study"], ROOT, tmp_path)["my-study"]
+    assert len(read_trials(study.stimuli_file, study)) == 3
+    assert study.parse("Answer: yes")["answer"] == "yes"
+    assert not study.parse("answer: yes or no")["answer"]
 
 
 def test_check_study_names_what_does_not_fit(tmp_path: Path) -> None:

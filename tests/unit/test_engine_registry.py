@@ -140,7 +140,11 @@ def test_nobody_outside_asks_for_an_engine_by_its_name():
     """Comparing with a name, or listing names, is what a property of `EngineSpec` is for."""
     known = set(registry.names())
     found = []
-    sources = [*LIBRARY.rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    sources = [
+        *LIBRARY.rglob("*.py"),
+        *(ROOT / "scripts").glob("*.py"),
+        *(ROOT / "scripts/tools").glob("*.py"),
+    ]
     for path in sources:
         if path.parent.parent == registry.FOLDER or path.name == "former_keys.py":
             continue  # an engine's own; keys of answers that only those engines gave

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import difflib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from manifest_rules import DNS_LABEL, LABEL_NAME, problems
+from recipes import blocks
 
 from grace.cluster.plan import indexed, pod_plan, policy
 from grace.cluster.plan.placement import needs_gpu, placement_for, why_unfit
@@ -170,22 +170,22 @@ def test_every_shipped_model_runs_somewhere_in_every_cluster(cluster: str) -> No
     assert placed == set(ENTRIES)
 
 
-def recipe() -> tuple[str, str]:
-    """The block of config and the command of CONTRIBUTING.md, "Adding a GPU tag", as written."""
-    written = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = written.partition("\n## Adding a GPU tag\n")[2].partition("\n## ")[0]
-    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE))
-    return blocks["yaml"], blocks["bash"]
-
-
 def test_a_gpu_tag_is_a_block_of_config_and_at_most_thirty_lines_of_kept_pods(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    block, command = recipe()
+    recipe = dict(blocks("Adding a GPU tag"))
+    block, command = recipe["yaml"], recipe["bash"]
     for folder in ("config", "tests/unit/golden/pods", "tests/support"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(__file__, tmp_path / "tests" / "unit")
-    for name in ("pyproject.toml", "workflow", "scripts", "resources", "CONTRIBUTING.md"):
+    for name in (
+        "pyproject.toml",
+        "workflow",
+        "scripts",
+        "studies",
+        "resources",
+        "CONTRIBUTING.md",
+    ):
         (tmp_path / name).symlink_to(ROOT / name)
     clusters = tmp_path / "config" / "clusters.yaml"
     nrp, volumes, rest = clusters.read_text(encoding="utf-8").partition("\n  volumes:\n")
@@ -216,6 +216,7 @@ def test_a_gpu_tag_is_a_block_of_config_and_at_most_thirty_lines_of_kept_pods(
     assert {"all", *(model for model, entry in ENTRIES.items() if needs_gpu(entry))} == set(rows)
 
     # What it adds runs, and is asked for in a way that the cluster allows.
+    monkeypatch.chdir(tmp_path)  # a user's own config wins
     added = Project(
         tmp_path, {"cluster": "nrp", "gpus": [tag], "models": ["gemma-27b"]}, environment={}
     )

@@ -10,27 +10,39 @@ from pathlib import Path
 import pytest
 
 from grace.pico.settings import Settings
+from tools import compare_results
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
-#: Typed by hand, and tested in the files named.
-BY_HAND = {
-    "bench_cluster": "integration/test_benchmarks.py",
-    "bench_journal": "integration/test_benchmarks.py",
-    "bench_limits": "integration/test_workflow.py",
-    "compare_results": "unit/test_scripts.py",
-    "bench_overhead": "integration/test_benchmarks.py",
-    "make_stimuli": "unit/test_stimuli_bundled.py",
-    "sbom": "integration/test_sbom.py",
+NO_RULES = sorted((ROOT / "scripts").glob("*/*.py"))
+#: What of it is a command, the tests that run it, and how.
+COMMANDS = {
+    "bench/__main__.py": ("unit/test_bench.py", "command.main("),
+    "bench/cluster.py": ("integration/test_benchmarks.py", '"bench.cluster"'),
+    "bench/journal.py": ("integration/test_benchmarks.py", '"bench.journal"'),
+    "bench/limits.py": ("integration/test_workflow.py", '"bench.limits"'),
+    "bench/overhead.py": ("integration/test_benchmarks.py", "overhead.main()"),
+    "bench/vllm_benchmark.py": ("integration/test_bench_systems.py", '"vllm-bench"'),
+    "tools/compare_results.py": ("unit/test_scripts.py", "compare_results.main("),
+    "tools/make_stimuli.py": ("unit/test_stimuli_bundled.py", "make_stimuli.make_stimuli("),
+    "tools/sbom.py": ("integration/test_sbom.py", '"sbom.py"'),
 }
 
 
-def test_every_script_is_a_rules_or_is_typed_by_hand_and_tested():
+def test_every_script_is_a_rules():
     rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    named = set(re.findall(r"scripts/(\w+)\.py", rules))
-    assert named | set(BY_HAND) == {path.stem for path in SCRIPTS}
-    for name, file in BY_HAND.items():
-        assert name in (ROOT / "tests" / file).read_text()
+    assert set(re.findall(r"scripts/(\w+)\.py", rules)) == {path.stem for path in SCRIPTS}
+
+
+def test_every_command_that_no_rule_calls_is_run_by_a_test():
+    found = {
+        path.relative_to(ROOT / "scripts").as_posix()
+        for path in NO_RULES
+        if "\nif __name__ == " in path.read_text(encoding="utf-8")
+    }
+    assert found == COMMANDS.keys()
+    for file, how in COMMANDS.values():
+        assert how in (ROOT / "tests" / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -40,8 +52,7 @@ def test_a_script_is_a_module_that_knows_of_snakemake_below_main_alone(path):
     allowed = {id(node) for one in main for node in ast.walk(one)}
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     assert [one.lineno for one in names if one.id == "snakemake" and id(one) not in allowed] == []
-    if path.stem != "sbom":  # its library is in .venv-sbom
-        importlib.import_module(path.stem)
+    importlib.import_module(path.stem)
 
 
 def test_pico_is_trained_with_the_settings_given(monkeypatch, tmp_path):
@@ -55,8 +66,6 @@ def test_pico_is_trained_with_the_settings_given(monkeypatch, tmp_path):
 
 
 def test_two_results_folders_are_compared_file_by_file(tmp_path, capsys):
-    compare = importlib.import_module("compare_results")
-
     def results(name: str, **files: str) -> str:
         (tmp_path / name / "logs").mkdir(parents=True)
         (tmp_path / name / "logs/run.log").write_text(name)
@@ -75,20 +84,20 @@ def test_two_results_folders_are_compared_file_by_file(tmp_path, capsys):
 
     old = results("old")
     # Another time and commit, and a fit that ended a hair elsewhere.
-    assert compare.main([old, results("same", s_anova_csv="p\n0.1234568\n")]) == 0
+    assert compare_results.main([old, results("same", s_anova_csv="p\n0.1234568\n")]) == 0
     assert "5 results are the same" in capsys.readouterr().out
     other = results(
         "other", plan_json='{"seeds": {}}', a_csv="run_timestamp,answer\r\nx,no\r\n",
         s_anova_csv="p\n0.13\n", report_html="at 2026, commit 1\n0.6", figure_png="lines",
         new_csv="x\n1\n",
     )  # fmt: skip
-    assert compare.main([old, other]) == 1
+    assert compare_results.main([old, other]) == 1
     told = capsys.readouterr().out
     for line in (
         "new.csv: only in", "a.csv: row 2, answer: 'yes' and 'no'", "figure.png: other bytes",
         "s_anova.csv: row 2, p: '0.1234567' and '0.13'", "plan.json: seeds", "report.html: line 2",
     ):  # fmt: skip
         assert line in told
-    compare.main([old, other, "--moved", "plan.json:seeds"])
+    compare_results.main([old, other, "--moved", "plan.json:seeds"])
     assert "plan.json" not in capsys.readouterr().out
-    assert compare.main([old, str(tmp_path / "none")]) == 1
+    assert compare_results.main([old, str(tmp_path / "none")]) == 1

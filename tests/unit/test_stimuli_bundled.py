@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,13 +9,10 @@ from bundled_studies import STUDY1, STUDY2
 
 from grace.studies.stimuli import read_trials
 from grace.studies.trials import Trial
+from tools import make_stimuli
 
 ROOT = Path(__file__).parents[2]
 STIMULI = ROOT / "resources" / "stimuli"
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import make_stimuli  # noqa: E402
-
 DOMAINS = (
     *("presentation", "cookie", "poem", "cake", "song", "film"),
     *("solo", "dance", "painting", "app", "review", "recital"),
@@ -40,7 +36,7 @@ def test_the_script_makes_the_committed_files(tmp_path: Path) -> None:
     make_stimuli.make_stimuli(STIMULI / "stories.yaml", *made)
     for path in made:
         assert path.read_bytes() == (STIMULI / path.name).read_bytes(), (
-            "run `python scripts/make_stimuli.py`"
+            "run `python scripts/tools/make_stimuli.py`"
         )
 
 

@@ -98,7 +98,7 @@ def test_no_shared_file_names_a_study():
     allowed = {
         "workflow/lib/grace/settings/config.py": 2,  # the default; a docstring's example
         "workflow/lib/grace/journal/__main__.py": 1,  # an example
-        "scripts/make_stimuli.py": None,  # builds the two studies' bundled trials
+        "scripts/tools/make_stimuli.py": None,  # builds the two studies' bundled trials
     }
     named = {}
     for path in [*ROOT.glob("workflow/**/*"), *ROOT.glob("scripts/**/*")]:

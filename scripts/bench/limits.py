@@ -1,6 +1,6 @@
 """Memory and time of the CPU steps with very many trials of study 2.
 
-python scripts/bench_limits.py --like results/pico/replication-0 --trials 100000
+PYTHONPATH=scripts python -m bench.limits --like results/pico/replication-0 --trials 100000
 
 Repeats the records of a finished replication under new participants, so that sizes are real ones,
 and runs each step in a process of its own.
@@ -25,7 +25,7 @@ from grace.settings.config import GenerationConfig, Thresholds
 from grace.settings.output_configs import ValidationConfig
 from grace.studies.catalogue import bundled
 
-STUDY = bundled(Path(__file__).parents[1], "study2")["study2"]
+STUDY = bundled(Path(__file__).parents[2], "study2")["study2"]
 
 
 def _tabulate(folder: Path) -> None:
@@ -100,7 +100,7 @@ def repeated(records: Path, trials: int) -> Iterator[dict[str, Any]]:
 
 def measured(step: str, folder: Path) -> tuple[float, float]:
     """Peak memory in MiB and seconds of a step, in a process of its own."""
-    command = [sys.executable, __file__, "--step", step, str(folder)]
+    command = [sys.executable, "-m", "bench.limits", "--step", step, str(folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     memory, seconds = map(float, done.stdout.split())
     return memory, seconds

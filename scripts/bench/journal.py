@@ -1,7 +1,9 @@
 """The journal against SQLite: size, opening, commits, many writers, kills, power cuts, no locks.
 
-Run `python scripts/bench_journal.py`, or name some of the measurements. Power cuts are real ones to
-a file system of their own (ext4's shutdown call drops what was not synced); they need root.
+PYTHONPATH=scripts python -m bench.journal
+
+Or name some of the measurements. Power cuts are real ones to a file system of their own (ext4's
+shutdown call drops what was not synced); they need root.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "lib"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "workflow" / "lib"))
 
 from grace.journal import Journal
 from grace.journal.index import Index
@@ -119,7 +121,8 @@ def write(name: str, folder: Path, first: int, count: int) -> None:
 
 
 def writer(name: str, folder: Path, first: int, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--writer", name, str(folder), str(first), str(count)]
+    command = [sys.executable, "-m", "bench.journal", "--writer", name, str(folder)]
+    command += [str(first), str(count)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pipesize=2**20
     )
@@ -154,16 +157,14 @@ def opening(base: Path, answers: int) -> None:
                 store.close()
             size = sum(path.stat().st_size for path in folder.iterdir())
             code = (
-                "import sys,time,resource;from pathlib import Path;import bench_journal as b;"
+                "import sys,time,resource;from pathlib import Path;import bench.journal as b;"
                 "m=resource.getrusage(0).ru_maxrss;t,c=time.time(),time.process_time();"
                 f"s=b.STORES[{name!r}](Path(sys.argv[1]));"
                 "print(time.time()-t,time.process_time()-c,resource.getrusage(0).ru_maxrss-m)"
             )
             command = [sys.executable, "-c", code, str(folder)]
             for _ in range(3):
-                done = subprocess.run(
-                    command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-                )
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
                 wall, cpu, memory = map(float, done.stdout.split())
                 print(
                     f"open, {name}: {size / answers:.0f} bytes an answer, opened in {wall:.2f} s"

@@ -103,11 +103,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
 def make_stimuli(stories: Path, study1: Path, study2: Path) -> None:
     """Read `stories` and write both trial files."""
     material = read_yaml(stories)
-    studies = bundled(Path(__file__).parents[1], "study1", "study2")
+    studies = bundled(Path(__file__).parents[2], "study1", "study2")
     write_csv(study1, studies["study1"].input_columns(), study1_trials(material))
     write_csv(study2, studies["study2"].input_columns(), study2_trials(material))
 
 
 if __name__ == "__main__":
-    folder = Path(__file__).parents[1] / "resources" / "stimuli"
+    folder = Path(__file__).parents[2] / "resources" / "stimuli"
     make_stimuli(folder / "stories.yaml", folder / "study1.csv", folder / "study2.csv")

@@ -1,4 +1,6 @@
-"""Measure the executor on the stand-in for a cluster: `python scripts/bench_cluster.py`.
+"""Measure the executor on the stand-in for a cluster.
+
+PYTHONPATH=scripts python -m bench.cluster
 
 First so many Jobs at once whose pods are only simulated: how long their submission takes, API calls
 a second, and how long after its pod's end a Job is reported. Then real pods, one after the other:
@@ -16,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "workflow" / "lib")]
 
 import psutil  # noqa: E402

@@ -1,6 +1,6 @@
 """What the journal and the records cost: whole runs of the workflow with them and without.
 
-python scripts/bench_overhead.py --rounds 3 -- --config replications=1
+PYTHONPATH=scripts python -m bench.overhead --rounds 3 -- --config replications=1
 
 One replication, because a second takes what it would measure again from the first's journal. Runs
 the project's tracked files, as they are now, in two copies that take turns. In one of them, engines
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "workflow/lib/grace"
 #: What is left out: file, text, and what stands there instead.
 WITHOUT = (

@@ -1,6 +1,6 @@
 """Compare two results folders: which results differ, and where.
 
-    python scripts/compare_results.py results ../elsewhere/results
+    python scripts/tools/compare_results.py results ../elsewhere/results
 
 What says when, where and by which code a result was made is left out (times, provenance, logs). Of
 all else every byte counts, but for the numbers of fitted mixed models (`FITTED`). The exit status
@@ -36,7 +36,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d
 _HEX = re.compile(r"\b[0-9a-f]{7,64}\b|(?<=commit )unknown\b")
 #: Tables of mixed models: lme4's optimiser ends a singular fit elsewhere from run to run of the
 #: very same code and table, by about 1e-6 of a number. What the report says of them is rounded.
-FITTED = ("_anova.csv", "_glmer.csv")
+FITTED = ("_anova.csv", "_glmer.csv", "_models.csv")
 #: How much of the larger number two numbers of such a table may differ by.
 TOLERANCE = 1e-4
 #: Differences shown of one file.

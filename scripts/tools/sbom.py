@@ -19,7 +19,7 @@ from typing import Any
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 #: Environments in the project's folder, by the names of their files; the first has R beside it.
 ENVIRONMENTS = {"main": ".venv", "serve": ".venv-serve"}
 VERSION = "1.6"

@@ -1,0 +1,1 @@
+"""Commands that people type and no rule calls. Those that measure are in `bench`."""
