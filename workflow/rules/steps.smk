@@ -11,6 +11,11 @@ USED = vars(workflow).setdefault("grace_rules", {}).setdefault(PROJECT.config.re
 READ_AGAIN = bool(USED)
 
 
+# Before a result that a function names. In a pod, a stored result has the name that it has without
+# storage, and a path that Snakemake finds unchanged it does not take for a stored one.
+AS_STORED = "./" if workflow.storage_settings.default_storage_provider else ""
+
+
 def one_of(names):
     """A wildcard's pattern."""
     return "|".join(map(re.escape, names))
@@ -89,7 +94,7 @@ def tables(experiment, name):
 
     def found(wildcards):
         asked = experiment in PROJECT.asked[wildcards.study]
-        folder = f"{PROJECT.config.results}/{{model}}/replication-{{replication}}"
+        folder = f"{AS_STORED}{PROJECT.config.results}/{{model}}/replication-{{replication}}"
         return [
             f"{folder}/{wildcards.study}_{name}".format(model=model, replication=replication)
             for model, replication in PROJECT.replications
