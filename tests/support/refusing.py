@@ -47,7 +47,6 @@ def project_folder(folder: Path) -> None:
         "envs",
         "profiles",
         "scripts",
-        "studies",
         "tests",
         ".git",
         ".snakemake",
@@ -56,6 +55,8 @@ def project_folder(folder: Path) -> None:
     (folder / "Snakefile").touch()
     (folder / "resources/models").mkdir(parents=True)
     (folder / "resources/models/pico").symlink_to(ROOT / "resources/models/pico")
+    shutil.copytree(ROOT / "studies", folder / "studies")
+    shutil.copytree(ROOT / "resources/reference", folder / "resources/reference")
     (folder / "resources/stimuli").mkdir()
     for study in ("study1", "study2"):
         path = f"resources/stimuli/{study}.csv"

@@ -148,7 +148,10 @@ def test_every_dependency_is_walked():
         for change in all_
     ],
 )
-def test_a_change_is_noticed_wherever_it_counts_and_nowhere_else(tmp_path, engine, name, change):
+def test_a_change_is_noticed_wherever_it_counts_and_nowhere_else(
+    tmp_path, monkeypatch, engine, name, change
+):
+    monkeypatch.chdir(tmp_path)  # the user's folder comes first, which may have a server's folder
     model = Model(tmp_path, engine)
     if engine == "endpoint" and name == "model":
         change = field(name="models/other")  # a server's model has a name and no files

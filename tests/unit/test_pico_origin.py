@@ -24,7 +24,7 @@ def folder(tmp_path) -> Path:
 
 def test_the_bundled_model_is_reported():
     assert origin(ROOT / BUNDLED, ROOT) == ORIGIN
-    assert Outputs(Project(ROOT, {})).analysis().origins == {"pico": ORIGIN}
+    assert Outputs(Project(ROOT, {})).analysis("study1").origins == {"pico": ORIGIN}
 
 
 def test_a_copy_of_the_weights_is_reported_under_any_name(folder):
@@ -56,6 +56,6 @@ def test_other_models_are_not(folder, record):
 
 
 def test_settings_of_generation_are_reported_where_experiment_1_runs():
-    config = Outputs(Project(ROOT, {"generation": {"temperature": 0.3}})).analysis()
+    config = Outputs(Project(ROOT, {"generation": {"temperature": 0.3}})).analysis("study1")
     assert config.generation["temperature"] == 0.3
-    assert Outputs(Project(ROOT, {"experiments": ["exp2"]})).analysis().generation == {}
+    assert Outputs(Project(ROOT, {"experiments": ["exp2"]})).analysis("study1").generation == {}

@@ -145,7 +145,7 @@ def test_paraphrases_are_diverse_and_cover_every_cell() -> None:
     first = [paraphrases.study1_trial(rng) for _ in range(300)]
     second = [paraphrases.study2_trial(rng) for _ in range(300)]
     assert {(t["access"], t["observe"]) for t in first} == set(paraphrases.CELLS)
-    assert {(t.goal_simplified, t.state_number) for t in second} == {
+    assert {(t["Goal_simplified"], t["State_number"]) for t in second} == {
         (goal, state) for goal in paraphrases.GOAL_LABELS for state in range(4)
     }
     assert len({t["story_setup"] for t in first}) > 290

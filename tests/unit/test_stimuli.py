@@ -72,7 +72,7 @@ def test_header_without_trials(read: Read) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(StimuliError, match=r"nope\.csv: no such file\. Check .*study1_csv"):
+    with pytest.raises(StimuliError, match=r"nope\.csv: no such file\. Check .*_csv"):
         read_trials(tmp_path / "nope.csv", STUDY1)
 
 
