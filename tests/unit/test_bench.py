@@ -206,6 +206,7 @@ def test_the_command_measures_writes_and_prints(tmp_path: Path, capsys):
 def test_without_a_server_the_table_says_so(monkeypatch, tmp_path: Path, caplog):
     monkeypatch.setattr(served, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.safetensors").touch()  # looked for first
     words = ["--quick", "--models", "pico", "--systems", "vllm", "generation"]
     command.main([*words, "--results", str(tmp_path)])
     (written,) = tmp_path.glob("*.json")
