@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -171,8 +172,9 @@ class Noting(Cluster):
 
 def sent_as_planned(sent: list[Json], project: KubeProject, settings: Json) -> None:
     """Fails unless these pods are those that the policy's table has of their rules."""
-    planned = grace.settings.project.Project(project.folder, settings, environment={})
-    expected = [job_manifest(pod, planned.cluster) for pod in pod_plan.pods(planned)]
+    with contextlib.chdir(project.folder):  # where its own config is looked for first
+        planned = grace.settings.project.Project(project.folder, settings, environment={})
+        expected = [job_manifest(pod, planned.cluster) for pod in pod_plan.pods(planned)]
     rules = {_rule(job) for job in sent}
     assert sorted(map(_size, sent)) == sorted(_size(job) for job in expected if _rule(job) in rules)
 
