@@ -186,7 +186,7 @@ def variant(project: Project) -> None:
 def other_stimuli(project: Project) -> None:
     folder = project.folder / "resources/stimuli"
     shutil.copy(folder / "study2.csv", folder / "copy.csv")
-    config("stimuli/study2.csv", "stimuli/copy.csv")(project)
+    config_with("stimuli: {study2: resources/stimuli/copy.csv}")(project)
 
 
 def engine_more(project: Project) -> None:
