@@ -439,7 +439,7 @@ ROWS = {
     ),
     "a table of `resources/reference`": Row(
         change("resources/reference/study2_human_cells.csv", "informative", "both"),
-        jobs("reference") | ANALYSES,
+        jobs("reference analysis_study2 report", studies=["study2"]),
     ),
     # Machine and bookkeeping
     "`--cores`": Row(both(), NOTHING, ("--cores", "1")),
@@ -552,14 +552,16 @@ def files_of(project: Project) -> set[Path]:
 @contextmanager
 def put_back(project: Project, original: Project) -> Iterator[None]:
     """Afterwards the bytes of all files are the original's; what was changed keeps a new time."""
-    yield
-    wanted = files_of(original)
-    for name in files_of(project) - wanted:
-        (project.folder / name).unlink()
-    for name in wanted:
-        path, kept = project.folder / name, original.folder / name
-        if not path.exists() or path.read_bytes() != kept.read_bytes():
-            shutil.copyfile(kept, path)
+    try:
+        yield
+    finally:
+        wanted = files_of(original)
+        for name in files_of(project) - wanted:
+            (project.folder / name).unlink()
+        for name in wanted:
+            path, kept = project.folder / name, original.folder / name
+            if not path.exists() or path.read_bytes() != kept.read_bytes():
+                shutil.copyfile(kept, path)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -23,6 +23,7 @@ from grace.cluster.plan.settings import Cluster, Gpu, load_clusters
 from grace.errors import ConfigError, GraceError
 from grace.settings.config import ModelEntry
 from grace.settings.project import Project
+from grace.settings.sources import check_files
 
 ROOT = Path(__file__).parents[2]
 BIG = Gpu(memory_gib=80, compute_capability=8.0)
@@ -222,6 +223,11 @@ def test_the_first_tag_sets_numbers_and_gpus_on_any_machine(root: Path) -> None:
     assert tagged.models["pico"] == tagged.entries["pico"]
     assert tagged.model_configs["mine"]["quantization"] == "awq"
     assert tagged.run_config()["gpus"] == ["rtx3090", "a100"]
+
+
+def test_what_a_run_is_repeated_with_passes_the_check_of_settings(root: Path) -> None:
+    (root / "again.yaml").write_text(yaml.safe_dump(project(root).run_config()))
+    check_files([root / "again.yaml"])
 
 
 def test_gpus_are_in_no_cell(root: Path) -> None:

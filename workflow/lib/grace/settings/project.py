@@ -249,9 +249,11 @@ class Project:
     def run_config(self) -> dict[str, Any]:
         """The settings that another run needs to repeat this one, as `--configfile` takes them.
 
-        Those of this machine, which can change no answer, are left out.
+        Those of this machine, which can change no answer, are left out, and so is `{}`, which
+        would set nothing.
         """
-        values = self.config.model_dump(exclude=MACHINE)
+        dumped = self.config.model_dump(exclude=MACHINE)
+        values = {key: value for key, value in dumped.items() if value != {}}
         if any(
             entry.model_dump(exclude=PLACEMENT) != self.entries[model].model_dump(exclude=PLACEMENT)
             for model, entry in self.models.items()
