@@ -14,13 +14,15 @@ read_declaration <- function(json) {
 #' @param path CSV file.
 #' @param text Columns kept as text (ids would otherwise turn into numbers).
 #' @param numbers Columns read as numbers, NA where an experiment was not run.
-read_ready <- function(path, text, numbers) {
+#' @param optional Columns of text that are read where the table has them.
+read_ready <- function(path, text, numbers, optional = character(0)) {
   if (!file.exists(path)) stop(sprintf("%s: no such file", path), call. = FALSE)
   header <- names(read_csv(path, nrows = 0L))
   missing <- setdiff(c(text, numbers), header)
   if (length(missing) > 0L) {
     stop(sprintf("%s: missing column(s): %s", path, paste(missing, collapse = ", ")), call. = FALSE)
   }
+  text <- c(text, intersect(optional, header))
   table <- read_csv(path, select = c(text, numbers), colClasses = list(character = text))
   for (name in numbers) table[[name]] <- as_number(table[[name]], name, path)
   table

@@ -69,7 +69,7 @@ DECLARATION = {
     ],
     "people": {"file": "people.csv"},
 }  # fmt: skip
-LIBRARIES = ("common", "statistics", "figures", *(
+LIBRARIES = ("common", "statistics", "inference", "figures", *(
     f"generic_{name}" for name in ("measures", "models", "figures", "analysis")
 ))  # fmt: skip
 SOURCED = "\n".join(f'source("scripts/lib/{name}.R")' for name in LIBRARIES)
@@ -267,7 +267,7 @@ def test_mixed_models_recover_what_the_answers_were_drawn_with(game):
 def test_contrast_between_items_keeps_its_level_and_equivalence_its_margin():
     """Items nested in cells: of 2000 simulated runs without a difference 5 % reject."""
     code = """
-    for (name in c("common", "statistics", "generic_measures", "generic_models")) {
+    for (name in c("common", "statistics", "inference", "generic_measures", "generic_models")) {
       source(sprintf("scripts/lib/%s.R", name))
     }
     set.seed(4)

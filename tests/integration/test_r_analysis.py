@@ -51,7 +51,7 @@ DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
 own <- sprintf("../studies/study%d/%s.R", job$study, c("models", "figures", "analysis"))
 library(ggplot2)
-for (name in c("lib/common.R", "lib/statistics.R", "lib/figures.R", own)) {
+for (name in c("lib/common.R", "lib/statistics.R", "lib/inference.R", "lib/figures.R", own)) {
   source(file.path(job$scripts, name))
 }
 analyse(job$input, job$output, job$params)
@@ -345,7 +345,7 @@ def test_anova_has_the_f_and_df_of_the_block_design(tmp_path):
     code = """
     path <- commandArgs(TRUE)[1]
     own <- sprintf("studies/study1/%s.R", c("models", "analysis"))
-    for (name in c("scripts/lib/common.R", "scripts/lib/statistics.R", own)) source(name)
+    for (name in c("scripts/lib/common.R", "scripts/lib/statistics.R", "scripts/lib/inference.R", own)) source(name)
     bets <- read.csv(file.path(path, "bets.csv"))
     bets$prompt_id <- paste(bets$story_shortname, bets$access, bets$observe)
     bets[c("label", "model_key", "model_name", "variant")] <- "m"
