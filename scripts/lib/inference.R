@@ -19,7 +19,7 @@ is_greedy <- function(params) isTRUE(params[["generation"]][["temperature"]] == 
 #' @param values Columns of numbers.
 #' @param by Further columns that tell answers apart.
 #' @return The rows that are left, with `copies`: how many more rows each stands for.
-distinct_answers <- function(rows, values, greedy = FALSE, by = character(0)) {
+collapse_copies <- function(rows, values, greedy = FALSE, by = character(0)) {
   rows$copies <- rep(0L, nrow(rows))
   if (nrow(rows) == 0L) return(rows)
   drawn <- rows$experiment == "exp1" & !greedy
@@ -62,20 +62,24 @@ item_means <- function(values, item) {
 
 #' Mean of item means with its t interval: every item weighs the same.
 #'
-#' @param range Limits of the scale, beyond which no interval goes; NULL if there are none.
+#' @param range Limits of the scale: then the mean is a share of it, as skewed near them as shares
+#'   are, and has the interval of `share_by_item`. NULL if there are none.
 mean_by_item <- function(values, item, range = NULL, unit = "item") {
   means <- item_means(values, item)[, 1L]
   means <- means[is.finite(means)]
   out <- list(
     items = length(means), estimate = if (length(means) > 0L) mean(means) else NA_real_,
-    sd = NA_real_, low = NA_real_, high = NA_real_, note = ""
+    sd = if (length(means) > 1L) stats::sd(means) else NA_real_, low = NA_real_, high = NA_real_,
+    note = few_items(means, unit)
   )
-  out$note <- few_items(means, unit)
   if (nzchar(out$note)) return(out)
-  out$sd <- stats::sd(means)
-  half <- stats::qt(0.975, out$items - 1) * out$sd / sqrt(out$items)
-  limits <- out$estimate + c(-half, half)
-  if (!is.null(range)) limits <- pmin(pmax(limits, range[1L]), range[2L])
+  limits <- if (length(range) == 2L) {
+    share <- share_by_item((means - range[1L]) / diff(range), names(means), FALSE, unit)
+    range[1L] + c(share$low, share$high) * diff(range)
+  } else {
+    half <- stats::qt(0.975, out$items - 1) * out$sd / sqrt(out$items)
+    out$estimate + c(-half, half)
+  }
   out[c("low", "high")] <- as.list(limits)
   out
 }

@@ -56,6 +56,27 @@ correlation <- function(x, y) {
   if (length(x) < 3L || is_constant(x) || is_constant(y)) NA_real_ else stats::cor(x, y)
 }
 
+#' The distances of cells' distributions, row by row of `target`, as functions of all their numbers
+#' one after the other.
+distance_functions <- function(target) {
+  flat <- as.vector(t(target))
+  list(
+    jsd = function(x) mean(jsd_pairs(matrix(x, nrow(target), byrow = TRUE), target)),
+    rmse = function(x) sqrt(mean((x - flat)^2)),
+    r = function(x) if (all(is.finite(x))) correlation(x, flat) else NA_real_
+  )
+}
+
+#' Whether both have the same favourite; NA where one of them has a tie for it.
+same_favourite <- function(first, second) {
+  favourite <- function(x) {
+    if (anyNA(x)) return(NA_integer_)
+    best <- which(x >= max(x) - 1e-9 * max(1, abs(x)))
+    if (length(best) == 1L) best else NA_integer_
+  }
+  favourite(first) == favourite(second)
+}
+
 #' Wilson interval of `n` out of `total`; a count of zero has a lower limit of exactly zero.
 wilson <- function(n, total, level = 0.95) {
   z <- stats::qnorm(1 - (1 - level) / 2)

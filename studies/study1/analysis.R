@@ -121,16 +121,6 @@ cell_distances <- function(bets, reference) {
   })
 }
 
-#' Whether both have the same favourite state; NA where one of them has a tie for it.
-same_favourite <- function(first, second) {
-  favourite <- function(x) {
-    if (anyNA(x)) return(NA_integer_)
-    best <- which(x >= max(x) - 1e-9 * max(1, abs(x)))
-    if (length(best) == 1L) best else NA_integer_
-  }
-  favourite(first) == favourite(second)
-}
-
 #' The eight planned paired contrasts, beside the published human tests and RSA.
 planned_contrasts <- function(bets, published, reference, margin) {
   groups <- by_group(bets, c(model_keys, "experiment"), function(piece) {
@@ -370,7 +360,7 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE) {
   table <- add_label(table)
   readable <- stack_bets(table)
   every <- readable[readable$usable, , drop = FALSE]
-  bets <- distinct_answers(every, c(paste0("b", states), "knows"), greedy)
+  bets <- collapse_copies(every, c(paste0("b", states), "knows"), greedy)
   message(sprintf(
     "study 1: %d rows, %d usable answers, %d of them distinct", nrow(table), nrow(every),
     nrow(bets)

@@ -268,17 +268,6 @@ human_comparison <- function(choices, reference, seed) {
   bind(c(list(models), people))
 }
 
-#' The distances of cells' distributions, row by row of `target`, as functions of all their numbers
-#' one after the other.
-distance_functions <- function(target) {
-  flat <- as.vector(t(target))
-  list(
-    jsd = function(x) mean(jsd_pairs(matrix(x, nrow(target), byrow = TRUE), target)),
-    rmse = function(x) sqrt(mean((x - flat)^2)),
-    r = function(x) if (all(is.finite(x))) correlation(x, flat) else NA_real_
-  )
-}
-
 compare_cells <- function(observed, reference, sampled, seed) {
   target <- lapply(seq_len(nrow(goal_states)), function(i) {
     utterance_reference(reference, "human", goal_states$goal[i], goal_states$state[i])
@@ -435,7 +424,7 @@ study2_columns <- function() {
 study2_tables <- function(table, reference, seed, greedy = FALSE) {
   table <- add_label(table)
   every <- stack_choices(table)
-  choices <- distinct_answers(every, chosen, greedy)
+  choices <- collapse_copies(every, chosen, greedy)
   message(sprintf(
     "study 2: %d rows, %d usable answers, %d of them distinct", nrow(table), nrow(every),
     nrow(choices)

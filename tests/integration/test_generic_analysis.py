@@ -137,7 +137,7 @@ def prepare(folder: Path, rows, declaration=DECLARATION, reference=None, **param
         "input": {key: str(folder / f"{key}.csv") for key in ("ready", "reference")},
         "output": output,
         "params": {
-            "bootstrap_draws": 400, "seed": 7, "equivalence_margin": 10,
+            "seed": 7, "equivalence_margin": 10,
             "declaration": json.dumps(declaration), **params,
         },
     }  # fmt: skip
@@ -353,7 +353,7 @@ def test_what_is_no_formula_or_column_is_refused_and_never_run(tmp_path, rows):
     jobs = []
     for number, (change, _) in enumerate(refused):
         folder = tmp_path / str(number)
-        prepare(folder, rows[:80], DECLARATION | change, [], bootstrap_draws=20)
+        prepare(folder, rows[:80], DECLARATION | change, [])
         jobs.append(str(folder / "job.json"))
     code = DRIVER.replace("job <- jsonlite::read_json(commandArgs(TRUE)[1])", "").replace(
         "analyse(job$input, job$output, job$params)",
@@ -442,7 +442,7 @@ def report(folder: Path, studies: dict[str, tuple[Path, dict]]) -> Path:
         "input": given,
         "params": {
             "output_config": {
-                "bootstrap_draws": 400, "seed": 7, "equivalence_margin": 10,
+                "seed": 7, "equivalence_margin": 10,
                 "generation": GENERATION, "origins": {},
                 "studies": {name: json.dumps(said) for name, (_, said) in studies.items()},
             },
@@ -489,7 +489,7 @@ def test_a_study_without_a_section_of_its_own_is_in_the_report_and_its_text_is_i
         for row in people_rows()
         if (row["source"], row["role"]) == ("human", "production")
     ]
-    analyse(tmp_path / "hostile", rows, hostile, reference, bootstrap_draws=50)
+    analyse(tmp_path / "hostile", rows, hostile, reference)
     minimal(tmp_path / "pairs")
     nobody = [row | {"exp1_status": None, "exp2_status": None} for row in game_rows(draws=1)]
     analyse(tmp_path / "nobody", nobody, reference=[])

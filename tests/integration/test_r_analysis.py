@@ -82,7 +82,7 @@ def launch(
             "published": str(PUBLISHED),
         },
         "output": output,
-        "params": {"bootstrap_draws": 2000, "seed": 7, "equivalence_margin": 10, **params},
+        "params": {"seed": 7, "equivalence_margin": 10, **params},
     }
     (folder / "job.json").write_text(json.dumps(job))
     return rscript(DRIVER, str(folder / "job.json"))
@@ -679,7 +679,7 @@ def test_bets_out_of_range_do_not_count(tmp_path, bets):
         rows[i]["probability_3"] = 40
     rows[3]["probability_0"] = 140
     rows[4]["state0_mean"] = -3
-    tables = analyse(tmp_path, 1, rows, bootstrap_draws=50)
+    tables = analyse(tmp_path, 1, rows)
     quality = tables["quality"].set_index("experiment")
     assert quality["usable"].to_dict() == {"exp1": 144 - 3, "exp2": 144 - 1}
     cell = one(tables["cells"], model_key="m", experiment="exp1", access=1, observe=1, state=3)
@@ -699,11 +699,11 @@ def test_answers_that_never_parse_leave_the_analyses_standing(tmp_path, bets, ch
     rows = study1_rows(bets, knows_made, exps=exps, draws=1)
     for row in rows:
         row |= {f"probability_{state}": None for state in range(4)} | {"Knowledge_A": None}
-    tables = analyse(tmp_path / "1", 1, rows, bootstrap_draws=50)
+    tables = analyse(tmp_path / "1", 1, rows)
     assert one(tables["quality"], experiment="exp1")["usable"] == 0
     assert set(tables["contrasts"]["experiment"]) == set(exps) - {"exp1"}
     nothing = {(goal, state): [None] * 3 for goal in GOALS for state in range(4)}
-    tables = analyse(tmp_path / "2", 2, study2_rows(nothing, choices[1], exps), bootstrap_draws=50)
+    tables = analyse(tmp_path / "2", 2, study2_rows(nothing, choices[1], exps))
     assert one(tables["quality"], experiment="exp1")["usable"] == 0
     shown = tables["human_comparison"]
     assert set(shown["experiment"]) - {"reference"} == set(exps) - {"exp1"}
@@ -722,7 +722,7 @@ def test_a_model_named_like_people_is_not_taken_for_them(tmp_path, choices):
 
 def test_marking_a_model_changes_no_number(tmp_path, bets):
     plain, marked = (
-        analyse(tmp_path / name, 1, study1_rows(bets, knows_made), origins=origins, **DRAWS)
+        analyse(tmp_path / name, 1, study1_rows(bets, knows_made), origins=origins)
         for name, origins in (("plain", {}), ("marked", {"m": "made of something else"}))
     )
     for name in TABLES[1]:
@@ -752,5 +752,3 @@ def test_tables_are_read_whole_and_as_they_are(tmp_path):
     assert done.returncode != 0
     assert str(path) in done.stderr
 
-
-DRAWS = {"bootstrap_draws": 50}
