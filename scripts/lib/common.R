@@ -127,6 +127,23 @@ format_settings <- function(values) {
   }, character(1L))
 }
 
+#' How many decided contrasts agree with people's, and how many would by chance.
+#'
+#' Chance is what outcomes dealt out at random give, each side's as often as it has them.
+#'
+#' @param same TRUE or FALSE of decided contrasts, NA of others.
+#' @param holds,theirs Whether each contrast holds, in the model and in people.
+decided_agreement <- function(same, holds, theirs) {
+  decided <- !is.na(same)
+  count <- sum(decided)
+  mine <- mean(holds[decided])
+  people <- mean(theirs[decided])
+  list(
+    agree = sum(same[decided]), decided = count,
+    chance = if (count == 0L) NA_real_ else count * (mine * people + (1 - mine) * (1 - people))
+  )
+}
+
 #' What a figure or table of these rows must say beside them.
 #'
 #' @param params With `origins` and `generation`, as `AnalysisConfig` has them.

@@ -244,23 +244,6 @@ contrast_outcome <- function(difference, p, p_equivalence, sd, margin) {
   ifelse(constant, ifelse(within, "equivalent", sign), ifelse(is.na(p), NA_character_, tested))
 }
 
-#' How many decided contrasts agree with people's, and how many would by chance.
-#'
-#' Chance is what outcomes dealt out at random give, each side's as often as it has them.
-#'
-#' @param same TRUE or FALSE of decided contrasts, NA of others.
-#' @param holds,theirs Whether each contrast holds, in the model and in people.
-decided_agreement <- function(same, holds, theirs) {
-  decided <- !is.na(same)
-  count <- sum(decided)
-  mine <- mean(holds[decided])
-  people <- mean(theirs[decided])
-  list(
-    agree = sum(same[decided]), decided = count,
-    chance = if (count == 0L) NA_real_ else count * (mine * people + (1 - mine) * (1 - people))
-  )
-}
-
 # Distances ----------------------------------------------------------------------------------------
 
 #' A number that follows from item means, corrected for the bias that few items and answers give it,

@@ -15,7 +15,7 @@ import pytest
 import test_r_analysis
 from recipes import blocks, write
 from scipy import stats
-from test_r_analysis import ROOT, benjamini_hochberg, jsd, one, rscript, wilson
+from test_r_analysis import ROOT, benjamini_hochberg, jsd, one, rscript, share_interval, wilson
 from test_report import DRIVER as REPORT
 from test_report import GENERATION, HOSTILE, TAGS, page
 
@@ -180,11 +180,14 @@ def test_cells_hold_models_people_and_theory_with_their_intervals(game, rows):
             n = (mine["choice_label"] == label).sum()
             row = one(found, experiment="exp1", outcome=label, **where)
             assert (row["n"], row["total"]) == (n, len(mine))
-            assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(n, len(mine)))
+            hits = (mine["choice_label"] == label).to_numpy()
+            limits = share_interval(hits, mine["item"])
+            assert (row["ci_low"], row["ci_high"]) == pytest.approx(limits)
             row = one(found, experiment="exp2", outcome=label, **where)
             assert row["value"] == pytest.approx(mine[f"prob_{label}"].mean())
             assert row["ci_low"] < row["value"] < row["ci_high"]
-            assert row["n_prompts"] == 12
+            assert row["n_prompts"] == row["n_items"] == row["total"] == 12
+            assert row["note"] == "108 copies not counted"
             row = one(found, label="human", outcome=label, **where)
             assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(row["n"], 100))
             row = one(found, label="rsa", outcome=label, **where)

@@ -1,12 +1,13 @@
 # Do intervals cover and tests reject as often as they say? Simulated runs of known truth through
-# Grace's own functions. Every file beside this one defines `simulations`, a named list of functions
-# of the number of runs, each of which gives rows made by `checked`. Run by `make test-statistics`:
+# Grace's own functions. Every file `simulate_*.R` beside this one defines `simulations`, a named list
+# of functions of the number of runs, each of which gives rows made by `checked`. Run by
+# `make test-statistics`:
 #   Rscript tests/statistics/run.R [--quick] [--write]
 # --quick makes few runs of few designs; --write puts the table into docs/statistics.md.
 
 arguments <- commandArgs(TRUE)
 quick <- "--quick" %in% arguments
-runs <- if (quick) 200L else 2000L
+runs <- if (quick) 100L else 500L
 cores <- max(1L, parallel::detectCores())
 for (name in c("common", "statistics", "inference")) {
   source(sprintf("scripts/lib/%s.R", name))
@@ -53,7 +54,7 @@ logit_of_share <- function(share, spread) {
 covers <- function(tested, truth) tested$low <= truth + 1e-12 && truth <= tested$high + 1e-12
 
 spreads <- if (quick) c(0, 0.5) else c(0, 0.2, 0.5, 1)
-files <- sort(setdiff(list.files("tests/statistics", "[.]R$"), c("run.R", "testthat.R")))
+files <- sort(list.files("tests/statistics", "^simulate_.*[.]R$"))
 started <- proc.time()[["elapsed"]]
 found <- do.call(rbind, lapply(files, function(file) {
   simulations <- NULL

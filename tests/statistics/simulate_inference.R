@@ -38,6 +38,8 @@ counted_shares <- function(runs) {
     spread = spreads, share = if (quick) 0.125 else c(0.02, 0.125, 0.5), greedy = c(FALSE, TRUE),
     replications = c(1, 5), items = c(6, 12)
   )
+  # Greedy answers of five replications are those of one, five times.
+  designs <- designs[!designs$greedy | designs$replications == 5, ]
   if (quick) designs <- designs[designs$items == 12, ]
   do.call(rbind, lapply(seq_len(nrow(designs)), function(i) {
     d <- designs[i, ]
@@ -216,7 +218,7 @@ distances <- function(runs) {
     logits <- models[[d$model]]
     many <- colMeans(item_distributions(logits, d$spread, if (d$spread > 0) 20000L else 1L))
     truth <- vapply(functions, function(one) one(many), numeric(1L))
-    results <- repeated(max(200L, runs %/% 4L), function() {
+    results <- repeated(runs, function() {
       shares <- item_distributions(logits, d$spread, 12L)
       found <- corrected_distances(drawn(shares, d$answers, 8L), functions)
       cbind(
@@ -242,7 +244,7 @@ cell_distances <- function(runs) {
     d <- designs[i, ]
     many <- colMeans(item_distributions(logits, d$spread, 50000L))
     truth <- vapply(functions, function(one) one(many), numeric(1L))
-    results <- repeated(max(200L, runs %/% 2L), function() {
+    results <- repeated(runs, function() {
       found <- corrected_distances(item_distributions(logits, d$spread, d$items), functions)
       cbind(
         covers(list(low = found$jsd_low, high = found$jsd_high), truth[["jsd"]]),
