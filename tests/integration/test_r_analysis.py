@@ -338,6 +338,14 @@ def test_jackknife_is_the_t_interval_of_a_mean_and_takes_the_bias_of_a_square():
     assert square == pytest.approx(x.mean() ** 2 - x.var(ddof=1) / 6)
 
 
+def test_intervals_cover_and_tests_keep_their_level_in_a_few_simulated_runs():
+    """`make test-statistics` makes many runs of all designs."""
+    command = ["Rscript", "--vanilla", "tests/statistics/run.R", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| JSD, 12 items | coverage |" in done.stdout
+
+
 def test_planned_contrasts(study1, bets):
     published = pd.read_csv(PUBLISHED)
     for experiment in ("exp1", "exp2"):

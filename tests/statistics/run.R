@@ -7,7 +7,7 @@
 
 arguments <- commandArgs(TRUE)
 quick <- "--quick" %in% arguments
-runs <- if (quick) 100L else 500L
+runs <- if (quick) 50L else 500L
 cores <- max(1L, parallel::detectCores())
 for (name in c("common", "statistics", "inference")) {
   source(sprintf("scripts/lib/%s.R", name))
