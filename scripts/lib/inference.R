@@ -25,7 +25,8 @@ collapse_copies <- function(rows, values, greedy = FALSE, by = character(0)) {
   drawn <- rows$experiment == "exp1" & !greedy
   seed <- if (is.null(rows$request_seed)) rep(NA, nrow(rows)) else rows$request_seed
   draw <- ifelse(drawn, ifelse(is.na(seed), paste0("row ", seq_len(nrow(rows))), seed), "")
-  keys <- c(intersect(c("label", "model_key", "variant", "experiment", "prompt_id"), names(rows)), by)
+  named <- c("label", "model_key", "variant", "experiment", "prompt_id")
+  keys <- c(intersect(named, names(rows)), by)
   key <- do.call(paste, c(unname(as.list(rows[keys])), list(draw), sep = "\r"))
   group <- match(key, unique(key))
   if (!anyDuplicated(group)) return(rows)
@@ -142,8 +143,8 @@ effective_answers <- function(means, sizes, counted) {
   } else {
     rep(0, items)
   }
-  noise <- if (counted) 1 / (means * sizes + 0.5) + 1 / ((1 - means) * sizes + 0.5) else rep(0, items)
-  between <- max(0, stats::var(odds) - mean(noise))
+  noise <- if (counted) mean(1 / (means * sizes + 0.5) + 1 / ((1 - means) * sizes + 0.5)) else 0
+  between <- max(0, stats::var(odds) - noise)
   drawn <- if (counted) mean(1 / sizes) / items / (share * (1 - share)) else 0
   skewed <- between / items + (1 - 2 * share)^2 / 2 * between^2 / (items - 1) + drawn
   error <- error + (1 - 2 * share)^2 * max(0, skewed - error)

@@ -76,6 +76,7 @@ cell_means <- function(bets, reference) {
       row.names = NULL
     )
   })
+  if (nrow(reference) == 0L) return(models)
   people <- data.frame(
     label = reference$source, model_key = reference$source,
     model_name = unname(reference_names[reference$source]), variant = NA, experiment = "reference",
@@ -137,7 +138,8 @@ planned_contrasts <- function(bets, published, reference, margin) {
         ),
         test_differences(difference, cell$story_shortname, margin, "story"),
         data.frame(
-          copies = copies_note(cell), rsa_difference = 100 * (target[plan$state_a + 1L] - target[plan$state_b + 1L]),
+          copies = copies_note(cell),
+          rsa_difference = 100 * (target[plan$state_a + 1L] - target[plan$state_b + 1L]),
           human_t = plan$t_signed_a_minus_b, human_df = plan$df,
           human_p_one_tailed_published = as.character(plan$p_one_tailed_published),
           human_p_two_sided = human_p,
@@ -160,7 +162,8 @@ planned_contrasts <- function(bets, published, reference, margin) {
 
 #' Whether a decided contrast is as in people; NA where it is undecided or has no test.
 same_pattern <- function(mine, theirs) {
-  ifelse(mine %in% c("holds", "equivalent", "reversed"), (mine == "holds") == (theirs == "holds"), NA)
+  decided <- mine %in% c("holds", "equivalent", "reversed")
+  ifelse(decided, (mine == "holds") == (theirs == "holds"), NA)
 }
 
 #' Share (generated) or probability (scored) of "the speaker knows exactly", by access.

@@ -24,9 +24,9 @@ section <- list(
   intervals = "The items of study 1 are its six stories; so few make wide intervals.",
   methods = c(
     paste(
-      "- **Study 1, contrasts.** Paired t tests and equivalence tests on the mean difference of each",
-      "story. A contrast is *equivalent* if it is within the margin by the equivalence test, else it",
-      "*holds* or is *reversed* with p (BH) below .05, and otherwise it is *undecided*: that a test",
+      "- **Study 1, contrasts.** Paired t tests and equivalence tests on the mean difference of",
+      "each story. A contrast is *equivalent* if it is within the margin by the equivalence test,",
+      "else it *holds* or is *reversed* with p (BH) below .05, else it is *undecided*: that a test",
       "finds nothing does not show that nothing is there. One that is the same for every story has",
       "no test and is judged by its size. People's *cancelled* is as published, from one-tailed",
       "tests; their bets are not public, so that equivalence cannot be tested. A decided contrast",

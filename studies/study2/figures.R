@@ -43,7 +43,8 @@ plot_utterances <- function(cells) {
     labs(
       title = title, x = "\"It ...\"", y = "Proportion or probability",
       caption = paste(
-        "Grey band: people, 95% Wilson interval. Dotted: chance, 1/8. Lines: 95% interval by domain."
+        "Grey band: people, 95% Wilson interval. Dotted: chance, 1/8.",
+        "Lines: 95% interval by domain."
       )
     ) +
     theme_grace() +

@@ -1,6 +1,6 @@
 # Do intervals cover and tests reject as often as they say? Simulated runs of known truth through
-# Grace's own functions. Every file `simulate_*.R` beside this one defines `simulations`, a named list
-# of functions of the number of runs, each of which gives rows made by `checked`. Run by
+# Grace's own functions. Every file `simulate_*.R` beside this one defines `simulations`, a named
+# list of functions of the number of runs, each of which gives rows made by `checked`. Run by
 # `make test-statistics`:
 #   Rscript tests/statistics/run.R [--quick] [--write]
 # --quick makes few runs of few designs; --write puts the table into docs/statistics.md.
