@@ -4,6 +4,7 @@ A run of the workflow is some twenty Python processes that do little but import.
 this module imports what they need but Grace itself, which tests edit, and then serves forks over a
 socket. `Warm` starts it and writes the command that tests give in place of `python`; that command
 sends its arguments, folder, environment, standard streams and signals, and ends as its fork does.
+Within a module (`-m`), `sys.executable` is that command, too.
 What it cannot hand over, such as `-c` or variables that count at import, it leaves to Python.
 """
 
@@ -44,9 +45,8 @@ found = {{
     if name.startswith(tuple(AT_IMPORT)) and name != "PYTHONPATH"
 }}
 arguments = sys.argv[1:]
-module = arguments[:1] == ["-m"] and arguments[1:2] == ["snakemake"]
-script = arguments and not arguments[0].startswith("-")
-if found != IMPORTED or not (module or script):
+known = arguments[:1] == ["-m"] or (arguments and not arguments[0].startswith("-"))
+if found != IMPORTED or not known:
     os.execv(PYTHON, [PYTHON, *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect(SOCKET)
