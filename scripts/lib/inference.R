@@ -105,8 +105,8 @@ few_items <- function(means, unit = "item") {
 #'
 #' The error is that of the item means, so that answers of an item may be as alike as they are. Rare
 #' and frequent answers have skewed item means, whose error a few items understate; there the spread
-#' of log odds between items takes its place, with weight (1 - 2p)^2, as in Cox's interval for the
-#' mean of a log-normal variable.
+#' of log odds between items, where there is one beyond the noise of draws, takes its place with
+#' weight (1 - 2p)^2, as in Cox's interval for the mean of a log-normal variable.
 #'
 #' @param values 0/1 of counted answers, probabilities of measured ones.
 #' @param counted Whether the values are counts: then items that agree may do so by chance.
@@ -144,10 +144,14 @@ effective_answers <- function(means, sizes, counted) {
     rep(0, items)
   }
   noise <- if (counted) mean(1 / (means * sizes + 0.5) + 1 / ((1 - means) * sizes + 0.5)) else 0
-  between <- max(0, stats::var(odds) - noise)
-  drawn <- if (counted) mean(1 / sizes) / items / (share * (1 - share)) else 0
-  skewed <- between / items + (1 - 2 * share)^2 / 2 * between^2 / (items - 1) + drawn
-  error <- error + (1 - 2 * share)^2 * max(0, skewed - error)
+  spread <- stats::var(odds)
+  # Noise of draws alone must not look like a spread of items.
+  if (spread > noise * stats::qchisq(0.95, items - 1) / (items - 1)) {
+    between <- spread - noise
+    drawn <- if (counted) mean(1 / sizes) / items / (share * (1 - share)) else 0
+    skewed <- between / items + (1 - 2 * share)^2 / 2 * between^2 / (items - 1) + drawn
+    error <- error + (1 - 2 * share)^2 * max(0, skewed - error)
+  }
   1 / (share * (1 - share) * error)
 }
 
@@ -165,6 +169,19 @@ test_share <- function(tested, null) {
   if (is.na(tested$low) || tested$items < 2L) return(NA_real_)
   statistic <- (tested$estimate - null) / sqrt(null * (1 - null) / tested$effective)
   2 * stats::pt(-abs(statistic), tested$items - 1)
+}
+
+#' Columns of shares of these answers, one row a share; `n` counts, `name` is the share's column.
+share_columns <- function(shares, piece, n, name) {
+  number <- function(part) vapply(shares, function(one) as.numeric(one[[part]]), numeric(1L))
+  out <- data.frame(
+    n_items = number("items"), n_prompts = length(unique(piece$prompt_id)), n = n,
+    total = nrow(piece), value = number("estimate"), ci_low = number("low"),
+    ci_high = number("high"),
+    note = vapply(shares, function(one) notes(one$note, copies_note(piece)), character(1L))
+  )
+  names(out)[names(out) == "value"] <- name
+  out
 }
 
 # Differences --------------------------------------------------------------------------------------

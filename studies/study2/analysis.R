@@ -132,19 +132,6 @@ people_cells <- function(source, reference) {
   ))
 }
 
-#' Columns of shares of these answers, one row a share.
-share_columns <- function(shares, piece, n, name) {
-  number <- function(part) vapply(shares, function(one) as.numeric(one[[part]]), numeric(1L))
-  out <- data.frame(
-    n_items = number("items"), n_prompts = length(unique(piece$prompt_id)), n = n,
-    total = nrow(piece), value = number("estimate"), ci_low = number("low"),
-    ci_high = number("high"),
-    note = vapply(shares, function(one) notes(one$note, copies_note(piece)), character(1L))
-  )
-  names(out)[names(out) == "value"] <- name
-  out
-}
-
 #' Rate of negated utterances ("wasn't ...") per goal and state, by domain.
 negation_rates <- function(choices, reference) {
   models <- by_group(choices, c(model_keys, "experiment", "goal", "state"), function(piece) {

@@ -235,11 +235,14 @@ def share_interval(values, items, counted=True):
         half = 0.5 if counted else 0
         yes, no = means * sizes + half, (1 - means) * sizes + half
         noise = np.mean(1 / yes + 1 / no) if counted else 0
-        between = max(0, np.var(np.log(yes / no), ddof=1) - noise)
+        spread = np.var(np.log(yes / no), ddof=1)
+        seen = spread > noise * stats.chi2.ppf(0.95, count - 1) / (count - 1)
+        between = spread - noise
         drawn = np.mean(1 / sizes) / count / (p * (1 - p)) if counted else 0
         plain = np.var(means, ddof=1) / count / (p * (1 - p)) ** 2
         skewed = between / count + middle / 2 * between**2 / (count - 1) + drawn
-        effective = 1 / (p * (1 - p) * (plain + middle * max(0, skewed - plain)))
+        error = plain + middle * max(0, skewed - plain) if seen else plain
+        effective = 1 / (p * (1 - p) * error)
     q = stats.t.ppf(0.975, count - 1)
     centre = (p + q**2 / (2 * effective)) / (1 + q**2 / effective)
     width = q * math.sqrt(p * (1 - p) / effective + q**2 / (4 * effective**2))
