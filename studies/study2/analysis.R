@@ -65,11 +65,6 @@ stack_choices <- function(table) {
 
 choice_matrix <- function(rows) as.matrix(rows[chosen])
 
-#' Rows of one goal and state.
-in_goal_state <- function(rows, i) {
-  rows[rows$goal == goal_states$goal[i] & rows$state == goal_states$state[i], , drop = FALSE]
-}
-
 #' The eight reference probabilities of a goal and state, or NA.
 utterance_reference <- function(reference, source, goal, state) {
   rows <- reference[reference$source == source & reference$goal == goal &
@@ -227,7 +222,7 @@ human_comparison <- function(choices, reference, seed) {
   models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
     items <- sort(unique(as.character(piece$item)))
     observed <- lapply(seq_len(nrow(goal_states)), function(i) {
-      cell <- in_goal_state(piece, i)
+      cell <- piece[piece$goal == goal_states$goal[i] & piece$state == goal_states$state[i], ]
       if (nrow(cell) == 0L) return(NULL)
       means <- item_means(choice_matrix(cell), cell$item)
       list(mean = colMeans(means), n = nrow(cell), means = means[match(items, rownames(means)), ,
@@ -310,9 +305,7 @@ indirectness_intervals <- function(observed) {
     value <- (rates[, 1L] + rates[, 2L] - rates[, 3L] - rates[, 4L]) / 2
     unlist(mean_by_item(value, seq_along(value), c(-1, 1), "domain")[c("low", "high")])
   })
-  names <- as.vector(outer(c("low", "high"), goals, function(limit, goal) {
-    sprintf("indirectness_%s_%s", goal, limit)
-  }))
+  names <- paste0("indirectness_", rep(goals, each = 2L), c("_low", "_high"))
   as.data.frame(as.list(stats::setNames(unlist(limits), names)))
 }
 
@@ -398,9 +391,7 @@ study2_columns <- function() {
       model_keys, "experiment", "n_cells", "n_items", "n_answers", "jsd_bits", "jsd_floor_bits",
       "jsd_above_floor", "jsd_corrected", "jsd_low", "jsd_high", "rmse", "rmse_corrected",
       "rmse_low", "rmse_high", "r", "r_corrected", "r_low", "r_high",
-      as.vector(outer(c("", "_low", "_high"), goals, function(limit, goal) {
-        paste0("indirectness_", goal, limit)
-      })), "note"
+      paste0("indirectness_", rep(goals, each = 3L), c("", "_low", "_high")), "note"
     ),
     agreement = c(model_keys, "measure", "n", "value", "note"),
     quality = quality_columns

@@ -16,12 +16,13 @@ for (name in c("common", "statistics", "inference")) {
 #' What one design gave. `hits` are runs in which the interval covered, or the test rejected.
 #'
 #' @param kind "coverage", "coverage, few" (an interval of so few answers that none can cover 95 %:
-#'   it may cover more), "coverage of r" (from draws: a known limit), "rejections" (of true nulls at .05) or "rejections, few" (fewer allowed).
+#'   it may cover more), "coverage of r" (from draws: a known limit), "rejections" (of true nulls
+#'   at .05) or "rejections, few" (fewer allowed).
 checked <- function(what, design, spread, kind, hits) {
   hits <- hits[!is.na(hits)]
   limits <- list(
-    coverage = c(0.93, 0.97), "coverage of r" = c(0.9, 1), "coverage, few" = c(0.93, 1), rejections = c(0.035, 0.065),
-    "rejections, few" = c(0, 0.065)
+    coverage = c(0.93, 0.97), "coverage of r" = c(0.9, 1), "coverage, few" = c(0.93, 1),
+    rejections = c(0.035, 0.065), "rejections, few" = c(0, 0.065)
   )[[kind]]
   count <- length(hits)
   # Runs are few: a rate is beyond a limit if chance gives it less than once in a hundred times
