@@ -386,9 +386,10 @@ study2_columns <- function() {
       model_keys, "experiment", "goal", "state", "n_prompts", "n", "total", "negation", "ci_low",
       "ci_high", "note"
     ),
+    anova = c(model_keys, "experiment", item_test_columns),
     glmer = c(
-      model_keys, "kind", "term", "estimate", "se", "statistic", "df", "p", "n", "formula",
-      "singular", "converged", "note"
+      model_keys, "kind", "term", "estimate", "se", "statistic", "n", "formula", "singular",
+      "converged", "note"
     ),
     tests = c(
       model_keys, "experiment", "test", "null", "n", "total", "proportion", "ci_low", "ci_high",
@@ -412,6 +413,7 @@ study2_tables <- function(table, reference, draws, seed) {
   list(
     cells = utterance_cells(choices, reference, draws, seed),
     negation = negation_rates(choices, reference, draws, seed),
+    anova = negation_anova(choices),
     glmer = negation_models(choices),
     tests = binomial_tests(choices, reference, draws, seed),
     human_comparison = human_comparison(choices, reference, draws, seed),
