@@ -24,7 +24,7 @@ distinct_answers <- function(values, prompt, measured = FALSE) {
 #'
 #' @param rows A table with `value`, `prompt`, `item` and the factors.
 #' @return A list of `means`, and of `cells`, the factors' levels by column.
-item_means <- function(rows, factors) {
+item_cell_means <- function(rows, factors) {
   cell <- row_numbers(rows, factors)
   item <- row_numbers(rows, "item")
   asked <- row_numbers(list(cell$number, item$number, rows$prompt))
@@ -177,7 +177,7 @@ item_tests <- function(rows, terms, wanted = terms, nouns = "items") {
   usable <- Filter(function(term) all(several[term]), terms)
   kind <- varies_within(rows, factors[several])
   within <- names(kind)[kind == "within"]
-  table <- without_holes(item_means(rows, within), nouns)
+  table <- without_holes(item_cell_means(rows, within), nouns)
   bind(lapply(wanted, function(term) {
     result <- if (!all(several[term])) {
       no_test(sprintf("only one level of %s", toString(term[!several[term]])))
@@ -259,7 +259,7 @@ model_tests <- function(rows, terms, nouns = "items") {
   within <- factors[kind == "within"]
   labels <- unique(rows$label)
   joined <- joined_tables(lapply(stats::setNames(nm = labels), function(label) {
-    item_means(rows[rows$label == label, , drop = FALSE], within)
+    item_cell_means(rows[rows$label == label, , drop = FALSE], within)
   }), nouns)
   count <- length(joined$means)
   items <- if (count == 0L) character(0) else rownames(joined$means[[1L]])

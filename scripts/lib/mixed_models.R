@@ -35,7 +35,7 @@ no_model <- function(note, formula = "") {
 #' @param n The number of answers behind the fit.
 describe_mixed <- function(fit, family, n, formula) {
   if (is.null(fit$value)) return(no_model(notes(fit$said), formula))
-  table <- summary(fit$value)$coefficients
+  table <- coefficients_of(fit$value)
   spread <- if (fit$mixed) as.data.frame(lme4::VarCorr(fit$value)) else data.frame()
   # Of the rows between random effects, the correlations, none is shown.
   spread <- spread[is.na(spread$var2), , drop = FALSE]
@@ -45,11 +45,13 @@ describe_mixed <- function(fit, family, n, formula) {
   }
   singular <- if (fit$mixed) lme4::isSingular(fit$value) else NA
   none <- rep(NA_real_, nrow(spread))
+  # The optimiser's path differs with where R's memory lies, from run to run by 1e-6 of a number.
+  shown <- function(values) signif(ifelse(abs(values) < 1e-4, 0, values), 4L)
   data.frame(
     kind = c(rep("coefficient", nrow(table)), rep("random effect (sd)", nrow(spread))),
-    term = c(rownames(table), group), estimate = c(table[, "Estimate"], spread$sdcor),
-    se = c(table[, "Std. Error"], none),
-    statistic = c(table[, grep(" value", colnames(table), fixed = TRUE)[1L]], none),
+    term = c(rownames(table), group), estimate = shown(c(table[, "Estimate"], spread$sdcor)),
+    se = shown(c(table[, "Std. Error"], none)),
+    statistic = shown(c(table[, grep(" value", colnames(table), fixed = TRUE)[1L]], none)),
     n = n, formula = formula, singular = singular,
     converged = !any(grepl("converge|degenerate", fit$said)),
     note = notes(
@@ -63,6 +65,14 @@ describe_mixed <- function(fit, family, n, formula) {
     ),
     row.names = NULL
   )
+}
+
+#' Estimates and standard errors; of a mixed model those given its variances, which always exist.
+coefficients_of <- function(model) {
+  if (!inherits(model, "merMod")) return(summary(model)$coefficients)
+  estimate <- lme4::fixef(model)
+  error <- sqrt(diag(as.matrix(stats::vcov(model, use.hessian = FALSE))))
+  cbind(Estimate = estimate, "Std. Error" = error, "t or z value" = estimate / error)
 }
 
 #' Does a logistic model run away towards shares of 0 or 1?

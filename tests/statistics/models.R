@@ -1,14 +1,15 @@
 # Do the analyses of variance of studies 1 and 2 and of the generic analysis keep their level, and
 # what do they find? Simulated runs of known truth through the shipped functions.
 #
-#   Rscript tests/statistics/models.R [runs] [cores]
+#   Rscript tests/statistics/models.R [runs [cores [designs]]]
 #
+# `designs` is a pattern of their titles.
 # A test of a true null must reject .035 to .065 of the runs; the exit status is 1 where the 95 %
 # interval of its rate lies outside. Fixed seeds: the same runs each time.
 
-arguments <- as.integer(commandArgs(TRUE))
-runs <- if (length(arguments) > 0L) arguments[1L] else 2000L
-cores <- if (length(arguments) > 1L) arguments[2L] else parallel::detectCores()
+arguments <- commandArgs(TRUE)
+runs <- if (length(arguments) > 0L) as.integer(arguments[1L]) else 500L
+cores <- if (length(arguments) > 1L) as.integer(arguments[2L]) else parallel::detectCores()
 for (name in c(
   sprintf("scripts/lib/%s.R", c(
     "common", "statistics", "item_tests", "mixed_models", "generic_measures", "generic_models"
@@ -251,15 +252,18 @@ designs <- list(
   })
 )
 
+if (length(arguments) > 2L) {
+  titles <- vapply(designs, function(one) one$title, character(1L))
+  designs <- designs[grepl(arguments[3L], titles)]
+}
 RNGkind("L'Ecuyer-CMRG")
-rows <- lapply(seq_along(designs), function(i) {
-  one <- designs[[i]]
-  set.seed(1000L + i)
+rows <- lapply(designs, function(one) {
+  set.seed(sum(utf8ToInt(one$title)))
   # Runs of several models take long.
   count <- if (grepl("[0-9] models", one$title)) ceiling(runs / 2) else runs
   p <- parallel::mclapply(seq_len(count), function(run) one$make(), mc.cores = cores)
   failed <- vapply(p, inherits, logical(1L), what = "try-error")
-  if (any(failed)) stop(sprintf("%s: %s", one$title, p[[which(failed)[1L]]]))
+  if (any(failed)) stop(sprintf("%s: %s", one$title, p[[which(failed)[1L]]]), call. = FALSE)
   p <- do.call(rbind, p)
   found <- bind(lapply(c(one$null, one$power), function(test) {
     values <- p[, test]
@@ -269,11 +273,12 @@ rows <- lapply(seq_along(designs), function(i) {
       rejected = mean(values < 0.05, na.rm = TRUE)
     )
   }))
-  # What so many runs cannot tell from .035 or .065 is no failure.
+  # What so many runs cannot tell from .035 or .065 is no failure. Where half of the bets are 0, no
+  # test of 6 stories rejects that often: it may reject less.
   limits <- wilson(found$rejected * found$runs, found$runs)
+  least <- if (grepl("at the floor", one$title)) 0 else 0.035
   found$verdict <- ifelse(
-    found$kind == "power", "",
-    ifelse(limits$high >= 0.035 & limits$low <= 0.065, "holds", "FAILS")
+    found$kind == "power", "", ifelse(limits$high >= least & limits$low <= 0.065, "holds", "FAILS")
   )
   cat(sprintf(
     "%-54s %-22s %s %5d runs (%d without a test) %.3f %s\n", found$design, found$test, found$kind,
