@@ -1,23 +1,10 @@
-# F tests by item: repeated-measures analyses of variance of items' cell means. Base R only.
+# F tests by item: repeated-measures analyses of variance of items' cell means. Base R only; source
+# after common.R and inference.R. Rows are distinct answers, as `collapse_copies` leaves them.
 #
 # The unit of every test is the item (a story, a domain): answers of an item in a cell are averaged,
 # and each effect is judged against its own spread over items, which is what a mixed model with an
 # item slope for every effect does, and holds its level with 6 or 12 items, where likelihood ratios
 # of such models do not (tests/statistics/models.R).
-
-#' Do answers repeated to one prompt always agree, over all prompts? Then they are copies, as those
-#' at temperature 0 and scored distributions of several replications are.
-are_copies <- function(values, prompt) {
-  values <- as.matrix(values)
-  first <- match(prompt, prompt)
-  all(abs(values - values[first, , drop = FALSE]) <= 1e-9)
-}
-
-#' Which rows are distinct answers: all of them, or the first of each prompt where the others are
-#' copies or, `measured`, one measurement's repeats.
-distinct_answers <- function(values, prompt, measured = FALSE) {
-  if (measured || are_copies(values, prompt)) !duplicated(prompt) else rep(TRUE, length(prompt))
-}
 
 #' Means by item (rows) and cell (columns) of `factors`, NA where an item has no answer; answers to
 #' one prompt are averaged first.
@@ -315,11 +302,11 @@ joined_tables <- function(tables, nouns) {
   )
 }
 
-#' How many distinct answers, of how many prompts, stand behind tests.
-answer_counts <- function(rows) {
-  measured <- rows$experiment[1L] == "exp2"
-  distinct <- distinct_answers(rows$value, rows$prompt, measured)
-  data.frame(n_answers = sum(distinct), n_prompts = length(unique(rows$prompt)))
+#' Tests with how many distinct answers, of how many prompts, stand behind them.
+with_counts <- function(tests, rows) {
+  tests$note <- vapply(tests$note, notes, character(1L), USE.NAMES = FALSE, copies_note(rows))
+  prompts <- row_numbers(rows, c("label", "prompt"))$first
+  cbind(tests, n_answers = nrow(rows), n_prompts = length(prompts))
 }
 
 #' `model_tests` per experiment and variant, as rows about all models.
@@ -329,11 +316,9 @@ across_models <- function(rows, terms, nouns, formula) {
   if (nrow(rows) == 0L) return(data.frame())
   by_group(rows, c("experiment", "variant"), function(piece) {
     if (length(unique(piece$label)) < 2L) return(NULL)
-    own <- by_group(piece, "label", answer_counts)
     cbind(
       data.frame(label = "all models", model_key = NA, model_name = NA),
-      model_tests(piece, terms, nouns),
-      n_answers = sum(own$n_answers), n_prompts = sum(own$n_prompts), formula = formula
+      with_counts(model_tests(piece, terms, nouns), piece), formula = formula
     )
   })
 }

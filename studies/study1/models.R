@@ -1,5 +1,5 @@
 # Study 1's models: analyses of variance of the bets on state 3, by story.
-# Sourced after common.R, statistics.R and item_tests.R.
+# Sourced after common.R, inference.R and item_tests.R.
 
 state3_terms <- list("access", "observe", c("access", "observe"))
 
@@ -11,7 +11,7 @@ state3_terms <- list("access", "observe", c("access", "observe"))
 state3_anova <- function(bets) {
   each <- by_group(state3_rows(bets), c(model_keys, "experiment"), function(piece) {
     cbind(
-      item_tests(piece, state3_terms, nouns = "stories"), answer_counts(piece),
+      with_counts(item_tests(piece, state3_terms, nouns = "stories"), piece),
       formula = "bet ~ access * observe + Error(story / (access * observe))"
     )
   })
@@ -29,5 +29,6 @@ state3_models <- function(bets) {
 state3_rows <- function(bets) {
   rows <- bets[c(model_keys, "experiment", "access", "observe")]
   rows[c("prompt", "item", "value")] <- bets[c("prompt_id", "story_shortname", "b3")]
+  rows$copies <- bets$copies
   rows
 }

@@ -1,5 +1,5 @@
 # Study 2's models: negation by state and goal, by domain, per model and with the model as a factor.
-# Sourced after common.R, statistics.R, item_tests.R and mixed_models.R.
+# Sourced after common.R, statistics.R, inference.R, item_tests.R and mixed_models.R.
 
 negation_terms <- list("state", "goal", c("state", "goal"))
 
@@ -10,7 +10,7 @@ negation_terms <- list("state", "goal", c("state", "goal"))
 negation_anova <- function(choices) {
   each <- by_group(negation_rows(choices), c(model_keys, "experiment"), function(piece) {
     cbind(
-      item_tests(piece, negation_terms, nouns = "domains"), answer_counts(piece),
+      with_counts(item_tests(piece, negation_terms, nouns = "domains"), piece),
       formula = "negation ~ state * goal + Error(domain / (state * goal))"
     )
   })
@@ -28,6 +28,7 @@ negation_by_model <- function(choices) {
 negation_rows <- function(choices) {
   rows <- choices[c(model_keys, "experiment", "item", "goal", "state")]
   rows$prompt <- choices$prompt_id
+  rows$copies <- choices$copies
   rows$value <- rowSums(choice_matrix(choices)[, negated, drop = FALSE])
   rows
 }
@@ -45,8 +46,6 @@ negation_models <- function(choices) {
 }
 
 fit_negation <- function(rows) {
-  distinct <- distinct_answers(rows$value, rows$prompt)
-  rows <- rows[distinct, , drop = FALSE]
   rate <- mean(rows$value)
   if (rate == 0 || rate == 1) {
     return(no_model(sprintf(
@@ -70,12 +69,7 @@ fit_negation <- function(rows) {
   )
   fit <- fit_mixed(stats::as.formula(paste("cbind(yes, no) ~", formula)), counts, "binomial")
   out <- describe_mixed(fit, "binomial", nrow(rows), paste("negation ~", formula))
-  copies <- sum(!distinct)
-  if (copies > 0L) {
-    out$note <- vapply(out$note, notes, character(1L), USE.NAMES = FALSE, sprintf(
-      "repeated answers to a prompt never differ: %d copies are left out", copies
-    ))
-  }
+  out$note <- vapply(out$note, notes, character(1L), USE.NAMES = FALSE, copies_note(rows))
   out
 }
 

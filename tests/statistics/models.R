@@ -12,7 +12,7 @@ runs <- if (length(arguments) > 0L) as.integer(arguments[1L]) else 500L
 cores <- if (length(arguments) > 1L) as.integer(arguments[2L]) else parallel::detectCores()
 for (name in c(
   sprintf("scripts/lib/%s.R", c(
-    "common", "statistics", "item_tests", "mixed_models", "generic_measures", "generic_models"
+    "common", "statistics", "inference", "item_tests", "mixed_models", "generic_measures", "generic_models"
   )),
   sprintf("studies/%s.R", c("study1/models", "study2/analysis", "study2/models"))
 )) source(name)
@@ -49,7 +49,8 @@ bets_of <- function(number, access = c(0, 0, 0), observe = c(0, 0, 0), both = 0,
   bets[rep(seq_len(nrow(bets)), each = copies), ]
 }
 
-study1 <- function(bets) {
+study1 <- function(bets, greedy = FALSE) {
+  bets <- collapse_copies(bets, "b3", greedy)
   tested <- if (length(unique(bets$label)) > 1L) state3_models(bets) else state3_anova(bets)
   stats::setNames(tested$p, tested$term)
 }
@@ -94,7 +95,8 @@ choices_of <- function(number, state = c(0, 0, 0, 0), goal = c(0, 0, 0), items =
   out[rep(seq_len(nrow(out)), each = copies), ]
 }
 
-study2 <- function(choices) {
+study2 <- function(choices, greedy = FALSE) {
+  choices <- collapse_copies(choices, chosen, greedy)
   several <- length(unique(choices$label)) > 1L
   tested <- if (several) negation_by_model(choices) else negation_anova(choices)
   stats::setNames(tested$p, tested$term)
@@ -173,7 +175,7 @@ designs <- list(
     study1(bets_of(1, c(0, -8, -16), c(0, 6, 12), by_access = 6, by_observe = 6))
   }),
   design("study 1, temperature 0, 10 copies", null = additive, make = function() {
-    study1(bets_of(1, draws = 1, copies = 10, by_observe = 6))
+    study1(bets_of(1, draws = 1, copies = 10, by_observe = 6), greedy = TRUE)
   }),
   design("study 1, scored, 5 replications", null = additive, make = function() {
     study1(bets_of(1, draws = 1, copies = 5, by_observe = 6, experiment = "exp2"))
@@ -213,7 +215,7 @@ designs <- list(
     ))
   }),
   design("study 2, temperature 0, 5 copies", null = c("goal", "state:goal"), make = function() {
-    study2(choices_of(1, state = people, copies = 5))
+    study2(choices_of(1, state = people, copies = 5), greedy = TRUE)
   }),
   design("study 2, 5 replications", null = c("goal", "state:goal"), make = function() {
     study2(choices_of(1, state = people, prompts = 2, draws = 5))
