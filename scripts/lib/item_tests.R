@@ -123,7 +123,9 @@ score_test <- function(scores, rank, scale, larger, smaller, full) {
   rest <- left(full)
   error <- sum(rest^2)
   if (error <= count * rank * (1e-9 * max(1, scale))^2) {
-    return(no_test("no variation between items: the answers depend on the cell alone, so no F exists"))
+    return(no_test(
+      "no variation between items: the answers depend on the cell alone, so no F exists"
+    ))
   }
   effect <- max(0, sum(left(smaller)^2) - sum(left(larger)^2))
   epsilon <- sphericity(rest, nu, rank)

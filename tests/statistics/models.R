@@ -12,7 +12,8 @@ runs <- if (length(arguments) > 0L) as.integer(arguments[1L]) else 500L
 cores <- if (length(arguments) > 1L) as.integer(arguments[2L]) else parallel::detectCores()
 for (name in c(
   sprintf("scripts/lib/%s.R", c(
-    "common", "statistics", "inference", "item_tests", "mixed_models", "generic_measures", "generic_models"
+    "common", "statistics", "inference", "item_tests", "mixed_models", "generic_measures",
+    "generic_models"
   )),
   sprintf("studies/%s.R", c("study1/models", "study2/analysis", "study2/models"))
 )) source(name)
@@ -150,7 +151,7 @@ generic <- function(stacked) {
   stats::setNames(tested$p, tested$term)
 }
 
-# The designs: which tests' nulls are true, and how a run is made -----------------------------------
+# The designs: which tests' nulls are true, and how a run is made ---------------------------------
 
 additive <- c("access", "observe", "access:observe")
 pooled1 <- c("model", "model:access", "model:observe", "model:access:observe")
