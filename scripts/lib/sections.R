@@ -153,7 +153,7 @@ show_item_tests <- function(tests, caption) {
 item_tests_method <- paste(
   "The answers of an item in a cell are averaged, copies once, and each effect is tested against",
   "its own spread over items, as a mixed model with an item slope for every effect does (Type II;",
-  "the interactions are in the error's model). Degrees of freedom are multiplied by Box's epsilon, in",
-  "Lecoutre's correction of Huynh and Feldt. In simulations of known truth these tests reject a",
+  "the interactions are in the error's model). Degrees of freedom are multiplied by Box's epsilon,",
+  "in Lecoutre's correction of Huynh and Feldt. In simulations of known truth these tests reject a",
   "true null in about 5% of runs with 6 or 12 items. An effect that no item varies in has no test."
 )
