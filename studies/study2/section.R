@@ -16,7 +16,8 @@ section <- list(
   ), paste(
     "- **Study 2, log odds.** Logistic mixed models with random intercepts for domains and, as",
     "slopes, for each domain's states and goals describe the answers of experiment 1. Failed,",
-    "singular and separated fits are named. Their likelihood ratio tests reject a true null in 8% of runs",
+    "singular and separated fits are named.",
+    "Their likelihood ratio tests reject a true null in 8% of runs",
     "with 12 domains, and are not given."
   )),
   people = paste(
