@@ -363,7 +363,7 @@ generic_columns <- function(factors) {
     ),
     models = c(
       model_keys, "experiment", "model", "response", "kind", "term", "estimate", "se", "statistic",
-      "df", "p", "n", "formula", "family", "singular", "converged", "note"
+      "df", "df_den", "p", "n", "formula", "family", "singular", "converged", "note"
     ),
     agreement = c(model_keys, "measure", "n", "value", "note"),
     distances = c(

@@ -1,5 +1,5 @@
 # The generic analysis's planned contrasts and declared mixed models. Sourced after common.R,
-# statistics.R and generic_measures.R; needs lme4, and lmerTest for the tests of gaussian models.
+# statistics.R, inference.R, item_tests.R, mixed_models.R and generic_measures.R.
 
 #' The measure that a contrast or model names: a response, or the probability of an option.
 measure_of <- function(stacked, name) {
@@ -147,68 +147,125 @@ checked_formula <- function(text, columns) {
   formula
 }
 
-#' Every declared model for each language model and experiment: coefficients, random effects, and
-#' likelihood ratio tests of the terms in `compare`; a note where one cannot be fitted.
+#' Every declared model for each language model and experiment: its coefficients and random effects,
+#' and F tests by item of the terms in `compare`, also with the language model as a factor; a note
+#' where there is none.
 generic_models <- function(stacked, declaration) {
   planned <- declaration$models
   if (length(planned) == 0L) return(data.frame())
-  by_group(stacked, c(model_keys, "experiment"), function(piece) {
-    bind(lapply(planned, function(plan) {
-      family <- plan$family %or% "gaussian"
-      rows <- model_data(measure_of(piece, plan$response), declaration)
-      cbind(
-        data.frame(model = plan$name, response = plan$response, family = family),
-        fit_declared(rows, plan, family, declaration, piece$experiment[1L])
-      )
-    }))
+  each <- function(keys, fit) {
+    by_group(stacked, keys, function(piece) {
+      bind(lapply(planned, function(plan) {
+        family <- plan$family %or% "gaussian"
+        rows <- model_data(measure_of(piece, plan$response), declaration)
+        found <- fit(rows, plan, family, piece$experiment[1L])
+        if (is.null(found)) return(NULL)
+        cbind(data.frame(model = plan$name, response = plan$response, family = family), found)
+      }))
+    })
+  }
+  alone <- each(c(model_keys, "experiment"), function(rows, plan, family, experiment) {
+    fit_declared(rows, plan, family, declaration, experiment)
   })
+  together <- each(c("experiment", "variant"), function(rows, plan, family, experiment) {
+    if (length(unique(rows$label)) < 2L || length(plan$compare) == 0L) return(NULL)
+    parts <- formula_parts(plan, declaration)
+    cbind(
+      data.frame(label = "all models", model_key = NA, model_name = NA, kind = "F by item"),
+      item_test_rows(model_tests(rows, parts$terms)), n = nrow(rows), formula = plan$formula
+    )
+  })
+  bind(list(alone, together))
 }
 
-#' The data of a model: scored numbers of one prompt agree over replications, and enter once.
+#' The data of a model.
 model_data <- function(rows, declaration) {
   if (nrow(rows) == 0L) return(rows)
   item <- item_column(declaration)
-  if (rows$experiment[1L] == "exp2") {
-    value <- tapply(rows$value, rows$prompt_id, mean)
-    rows <- rows[!duplicated(rows$prompt_id), , drop = FALSE]
-    rows$value <- as.numeric(value[as.character(rows$prompt_id)])
-  }
   levels <- declared_levels(declaration)
   for (name in names(levels)) {
     known <- levels[[name]] %or% sort(unique(rows[[name]]))
     rows[[name]] <- droplevels(factor(rows[[name]], union(known, unique(rows[[name]]))))
   }
   rows[[item]] <- rows$item
+  rows$prompt <- rows$prompt_id
   rows$response <- rows$value
   rows
 }
 
-no_fit <- function(note, formula) {
-  data.frame(
-    kind = "none", term = "", estimate = NA_real_, se = NA_real_, statistic = NA_real_,
-    df = NA_real_, p = NA_real_, n = NA_real_, formula = formula, singular = NA, converged = NA,
-    note = note
-  )
+#' A declared model's formula, and the factors of each of its fixed terms.
+formula_parts <- function(plan, declaration) {
+  factors <- unlist(declaration$factors)
+  formula <- checked_formula(plan$formula, c(
+    "response", factors, item_column(declaration), "replication", "prompt_id"
+  ))
+  table <- attr(stats::terms(lme4::nobars(formula)), "factors")
+  fixed <- colnames(table) %or% character(0)
+  terms <- lapply(stats::setNames(nm = fixed), function(term) {
+    rownames(table)[table[, term] > 0]
+  })
+  list(formula = formula, terms = terms[vapply(terms, function(term) {
+    all(term %in% factors)
+  }, logical(1L))])
 }
 
 fit_declared <- function(rows, plan, family, declaration, experiment) {
-  text <- plan$formula
   factors <- unlist(declaration$factors)
-  item <- item_column(declaration)
-  formula <- checked_formula(text, c("response", factors, item, "replication", "prompt_id"))
-  why <- unfit(rows, family, experiment, formula, intersect(all.vars(formula), factors))
-  if (nzchar(why)) return(no_fit(why, text))
-  full <- fit_mixed(formula, rows, family)
-  if (is.null(full$value)) return(no_fit(notes(full$said), text))
-  tests <- lapply(unlist(plan$compare), function(term) {
-    checked_formula(paste("~", term), factors)
-    smaller <- stats::update(formula, paste(". ~ . -", term))
-    compare_mixed(full, fit_mixed(smaller, rows, family), term)
+  parts <- formula_parts(plan, declaration)
+  used <- intersect(all.vars(parts$formula), factors)
+  why <- unfit(rows, family, experiment, parts$formula, used)
+  described <- if (nzchar(why)) {
+    no_model(why, plan$formula)
+  } else {
+    fit <- fit_mixed(parts$formula, rows, family)
+    out <- describe_mixed(fit, family, nrow(rows), plan$formula)
+    narrow <- without_slope(parts$formula, rows, used, item_column(declaration))
+    out$note <- vapply(out$note, notes, character(1L), USE.NAMES = FALSE, narrow)
+    out
+  }
+  bind(list(described, declared_tests(rows, plan, parts$terms, factors)))
+}
+
+#' A note of the factors that vary within items and have no item slope.
+without_slope <- function(formula, rows, factors, item) {
+  sloped <- unlist(lapply(lme4::findbars(formula), function(bar) {
+    if (item %in% all.vars(bar[[3L]])) all.vars(bar)
+  }))
+  lacking <- setdiff(factors[varies_within(rows, factors) != "between"], sloped)
+  if (length(lacking) == 0L) return("")
+  sprintf(
+    "no slope by %s for %s: the SE is too small where items differ in it", item, toString(lacking)
+  )
+}
+
+#' F tests by item of the terms that a plan compares.
+declared_tests <- function(rows, plan, terms, factors) {
+  compared <- lapply(unlist(plan$compare), function(text) {
+    named <- stats::terms(checked_formula(paste("~", text), factors))
+    rownames(attr(named, "factors"))
   })
-  out <- bind(c(list(describe_mixed(full, family)), tests))
+  if (length(compared) == 0L || nrow(rows) == 0L) return(NULL)
+  known <- vapply(compared, function(term) {
+    any(vapply(terms, setequal, logical(1L), y = term))
+  }, logical(1L))
+  tested <- item_test_rows(item_tests(rows, terms, compared[known]))
+  absent <- bind(lapply(compared[!known], function(term) {
+    data.frame(term = paste(term, collapse = ":"), note = "no term of the formula")
+  }))
+  out <- bind(list(tested, absent))
+  out$kind <- "F by item"
   out$n <- nrow(rows)
-  out$formula <- text
+  out$formula <- plan$formula
   out
+}
+
+#' F tests as rows of the table of models.
+item_test_rows <- function(tested) {
+  if (nrow(tested) == 0L) return(NULL)
+  data.frame(
+    kind = "F by item", term = tested$term, statistic = tested$f, df = tested$df_num,
+    df_den = tested$df_den, p = tested$p, note = tested$note
+  )
 }
 
 #' Why a model cannot be fitted to these rows, or "".
@@ -233,83 +290,4 @@ unfit <- function(rows, family, experiment, formula, factors) {
     sprintf("only one level of %s", same(factors)),
     sprintf("only one %s: no random effect exists", same(groups))
   )
-}
-
-fit_mixed <- function(formula, rows, family) {
-  mixed <- any(c("|", "||") %in% all.names(formula))
-  fit <- try_fit(if (family == "binomial" && mixed) {
-    lme4::glmer(
-      formula, rows, family = stats::binomial(),
-      control = lme4::glmerControl(optimizer = "bobyqa", optCtrl = list(maxfun = 2e5))
-    )
-  } else if (family == "binomial") {
-    stats::glm(formula, stats::binomial(), rows)
-  } else if (mixed) {
-    lmerTest::lmer(formula, rows)
-  } else {
-    stats::lm(formula, rows)
-  })
-  fit$mixed <- mixed
-  fit
-}
-
-describe_mixed <- function(fit, family) {
-  table <- summary(fit$value)$coefficients
-  column <- function(name) {
-    at <- grep(name, colnames(table), fixed = TRUE)
-    if (length(at) == 0L) rep(NA_real_, nrow(table)) else table[, at[1L]]
-  }
-  spread <- if (fit$mixed) as.data.frame(lme4::VarCorr(fit$value)) else data.frame()
-  spread <- spread[is.na(spread$var2), , drop = FALSE]
-  singular <- if (fit$mixed) lme4::isSingular(fit$value) else NA
-  huge <- family == "binomial" && any(abs(table[, "Estimate"]) > 15)
-  group <- if (nrow(spread) > 0L) {
-    ifelse(is.na(spread$var1), spread$grp, paste(spread$grp, spread$var1))
-  }
-  data.frame(
-    kind = c(rep("coefficient", nrow(table)), rep("random effect (sd)", nrow(spread))),
-    term = c(rownames(table), group), estimate = c(table[, "Estimate"], spread$sdcor),
-    se = c(table[, "Std. Error"], rep(NA_real_, nrow(spread))),
-    statistic = c(column(" value"), rep(NA_real_, nrow(spread))),
-    df = c(column("df"), rep(NA_real_, nrow(spread))),
-    p = c(column("Pr(>"), rep(NA_real_, nrow(spread))),
-    singular = singular, converged = !any(grepl("converge|degenerate", fit$said)),
-    note = notes(
-      fit$said,
-      if (isTRUE(singular)) {
-        paste("singular fit: no variance left for", toString(zero_variances(fit$value)))
-      },
-      if (huge) "an estimate is extreme: some cells are all or nothing (separation)"
-    ),
-    row.names = NULL
-  )
-}
-
-#' Likelihood ratio test of a model against the one without a term; by maximum likelihood.
-compare_mixed <- function(larger, smaller, term) {
-  out <- no_fit("", "")
-  out[c("kind", "term")] <- c("likelihood ratio", term)
-  if (is.null(smaller$value)) {
-    out$note <- notes("the model without the term failed", smaller$said)
-    return(out)
-  }
-  by_likelihood <- function(fit) {
-    value <- fit$value
-    if (inherits(value, "lmerMod") || inherits(value, "lmerModLmerTest")) {
-      value <- try_fit(lme4::refitML(value))$value
-    }
-    stats::logLik(value)
-  }
-  first <- by_likelihood(larger)
-  second <- by_likelihood(smaller)
-  out$df <- attr(first, "df") - attr(second, "df")
-  if (out$df < 1) {
-    out$note <- "the model without the term is the same model"
-    return(out)
-  }
-  out$statistic <- max(0, 2 * (as.numeric(first) - as.numeric(second)))
-  out$p <- stats::pchisq(out$statistic, out$df, lower.tail = FALSE)
-  out$converged <- !any(grepl("converge|degenerate", c(larger$said, smaller$said)))
-  out$note <- notes(unique(c(larger$said, smaller$said)))
-  out
 }

@@ -23,9 +23,10 @@ if (length(study$declaration$contrasts) > 0L) {
 if (length(study$declaration$models) > 0L) {
   section$methods <- c(section$methods, paste0(
     "- **", as_markdown(study$name), ", mixed models.** As declared. Experiment 1 enters by",
-    " answer, experiment 2 by one mean a prompt. Terms are compared by likelihood ratio, by",
-    " maximum likelihood; t tests have Satterthwaite's degrees of freedom. Singular fits are",
-    " reported, not refitted."
+    " answer, experiment 2 by one mean a prompt; copies enter once. Mixed models describe: their",
+    " own tests reject a true null too often with few items and none is given. Failed, singular",
+    " and separated fits are named. The terms to compare are tested by item, whatever the model's",
+    " random terms. ", item_tests_method
   ))
 }
 

@@ -340,10 +340,7 @@ study1_columns <- function() {
       "model_pattern", "rsa_difference", "human_t", "human_df", "human_p_one_tailed_published",
       "human_p_two_sided", "human_pattern", "same_pattern", "note"
     ),
-    anova = c(
-      model_keys, "experiment", "term", "df_num", "df_den", "f", "p", "n_rows", "n_prompts",
-      "formula", "singular", "note"
-    ),
+    anova = c(model_keys, "experiment", item_test_columns),
     knowledge = c(
       model_keys, "experiment", "access", "n_items", "n_prompts", "n_answers", "p_knows", "ci_low",
       "ci_high", "expected", "note"

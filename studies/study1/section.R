@@ -36,10 +36,8 @@ section <- list(
     paste(
       "- **Study 1, analysis of variance.** Only cells with said \u2264 access exist, so the",
       "design is incomplete and the interaction has one degree of freedom. Each factor is tested",
-      "beside the other, the interaction in the model that adds it. Experiment 1 enters as answers",
-      "with random intercepts for story, prompt and replication where they can be estimated,",
-      "experiment 2 as one mean a prompt with a random intercept for story. A participant number",
-      "only labels rows of a language model's trials and is not a random effect."
+      "beside the other (Type II). A participant number only labels rows of a language model's",
+      "trials and is not a random effect. Stories are the items.", item_tests_method
     )
   ),
   people = paste(

@@ -379,9 +379,10 @@ study2_columns <- function() {
       model_keys, "experiment", "goal", "state", "n_items", "n_prompts", "n", "total", "negation",
       "ci_low", "ci_high", "note"
     ),
+    anova = c(model_keys, "experiment", item_test_columns),
     glmer = c(
-      model_keys, "kind", "term", "estimate", "se", "statistic", "df", "p", "n", "formula",
-      "singular", "converged", "note"
+      model_keys, "kind", "term", "estimate", "se", "statistic", "n", "formula", "singular",
+      "converged", "note"
     ),
     tests = c(
       model_keys, "experiment", "test", "null", "n_items", "n", "total", "proportion", "ci_low",
@@ -410,6 +411,7 @@ study2_tables <- function(table, reference, seed, greedy = FALSE) {
   list(
     cells = utterance_cells(choices, reference),
     negation = negation_rates(choices, reference),
+    anova = negation_anova(choices),
     glmer = negation_models(choices),
     tests = share_tests(choices, reference),
     human_comparison = human_comparison(choices, reference, seed),

@@ -1,188 +1,79 @@
-# Study 2's models: negation in the generated answers, per model and with the model as a factor.
-# Sourced after common.R and statistics.R.
+# Study 2's models: negation by state and goal, by domain, per model and with the model as a factor.
+# Sourced after common.R, statistics.R, inference.R, item_tests.R and mixed_models.R.
 
-#' Logistic mixed model of negation in the generated answers, per model, and one with the model as a
-#' factor. Rows with the same predictors are aggregated: the likelihood is the same.
+negation_terms <- list("state", "goal", c("state", "goal"))
+
+#' ANOVA of the rate of negation with state and goal, per model and experiment, and one with the
+#' model as a factor. State is a factor: negation neither rises nor falls throughout with it.
+#'
+#' Domains are the units: each effect is tested against its own spread over the domains.
+negation_anova <- function(choices) {
+  each <- by_group(negation_rows(choices), c(model_keys, "experiment"), function(piece) {
+    cbind(
+      with_counts(item_tests(piece, negation_terms, nouns = "domains"), piece),
+      formula = "negation ~ state * goal + Error(domain / (state * goal))"
+    )
+  })
+  bind(list(each, negation_by_model(choices)))
+}
+
+#' Does negation, and how it depends on state and goal, differ between models?
+negation_by_model <- function(choices) {
+  across_models(
+    negation_rows(choices), negation_terms, "domains",
+    "negation ~ model * state * goal + Error(domain / (model * state * goal))"
+  )
+}
+
+negation_rows <- function(choices) {
+  rows <- choices[c(model_keys, "experiment", "item", "goal", "state")]
+  rows$prompt <- choices$prompt_id
+  rows$copies <- choices$copies
+  rows$value <- rowSums(choice_matrix(choices)[, negated, drop = FALSE])
+  rows
+}
+
+#' Log odds of negation in the generated answers, per model: a logistic mixed model with item
+#' slopes. It describes; the tests are those of `negation_anova`.
 negation_models <- function(choices) {
   generated <- choices[choices$experiment == "exp1", , drop = FALSE]
   if (nrow(generated) == 0L) {
     groups <- unique(choices[model_keys])
     if (nrow(choices) == 0L) return(data.frame())
-    return(cbind(groups, glmer_note("experiment 1 was not run or has no usable answer")))
+    return(cbind(groups, no_model("experiment 1 was not run or has no usable answer")))
   }
-  each <- by_group(generated, model_keys, fit_negation)
-  models <- unique(generated$label)
-  if (length(models) < 2L) return(each)
-  pooled <- cbind(
-    data.frame(label = "all models", model_key = NA, model_name = NA, variant = NA),
-    fit_pooled(generated)
-  )
-  bind(list(each, pooled))
-}
-
-glmer_note <- function(note, formula = "") {
-  data.frame(
-    kind = "none", term = "", estimate = NA_real_, se = NA_real_, statistic = NA_real_,
-    df = NA_real_, p = NA_real_, n = NA_real_, formula = formula, singular = NA, converged = NA,
-    note = note
-  )
-}
-
-#' Counts of negated and plain answers by the predictors.
-negation_counts <- function(rows, columns) {
-  rows$negation <- rowSums(choice_matrix(rows)[, negated, drop = FALSE])
-  counts <- stats::aggregate(
-    cbind(yes = rows$negation, no = 1 - rows$negation), by = rows[columns], FUN = sum
-  )
-  counts$goal <- factor(counts$goal, goals)
-  counts$state_centred <- counts$state - 1.5
-  counts
-}
-
-#' The second grouping factor: replications where there are several, else participants.
-second_group <- function(rows) {
-  if (length(unique(rows$replication)) > 1L) "replication" else "participant"
-}
-
-#' Fixed terms and random intercepts that the data can carry, with notes on those they cannot.
-negation_terms <- function(counts, groups) {
-  several_goals <- length(unique(counts$goal)) > 1L
-  several_states <- length(unique(counts$state)) > 1L
-  fixed <- c(
-    if (several_states) "state_centred", if (several_goals) "goal",
-    if (several_goals && several_states) "state_centred:goal"
-  )
-  counts$goal <- droplevels(counts$goal)
-  if (length(fixed) > 0L) {
-    design <- stats::model.matrix(stats::reformulate(fixed), counts)
-    if (qr(design)$rank < ncol(design)) fixed <- setdiff(fixed, "state_centred:goal")
-  }
-  random <- groups[vapply(groups, function(name) {
-    levels <- length(unique(counts[[name]]))
-    levels > 1L && levels < sum(counts$yes + counts$no)
-  }, logical(1L))]
-  list(fixed = fixed, random = random)
+  by_group(negation_rows(generated), model_keys, fit_negation)
 }
 
 fit_negation <- function(rows) {
-  groups <- c("item", second_group(rows))
-  counts <- negation_counts(rows, c("goal", "state", groups))
-  total <- sum(counts$yes + counts$no)
-  rate <- sum(counts$yes) / total
+  rate <- mean(rows$value)
   if (rate == 0 || rate == 1) {
-    return(glmer_note(sprintf(
+    return(no_model(sprintf(
       "constant data: %s of the %d answers is negated, so no model exists",
-      if (rate == 0) "none" else "every one", total
+      if (rate == 0) "none" else "every one", nrow(rows)
     )))
   }
-  terms <- negation_terms(counts, groups)
-  if (length(terms$fixed) == 0L) return(glmer_note("one goal and one state: nothing to compare"))
-  if (length(terms$random) == 0L) return(glmer_note("too few items for a mixed model"))
-  counts$goal <- droplevels(counts$goal)
-  full <- fit_glmer(counts, terms$fixed, terms$random)
-  if (is.null(full$value)) return(glmer_note(notes(full$said), full$formula))
-  bind(list(
-    describe_glmer(full, total),
-    likelihood_ratios(counts, terms, full, total)
-  ))
-}
-
-fit_glmer <- function(counts, fixed, random, fast = FALSE) {
-  right <- c(if (length(fixed) > 0L) fixed else "1", sprintf("(1 | %s)", random))
-  formula <- paste("cbind(yes, no) ~", paste(right, collapse = " + "))
-  fit <- try_fit(lme4::glmer(
-    stats::as.formula(formula), counts, family = stats::binomial(), nAGQ = if (fast) 0L else 1L,
-    control = lme4::glmerControl(optimizer = "bobyqa", optCtrl = list(maxfun = 2e5))
-  ))
-  fit$formula <- gsub("state_centred", "state", sub("cbind(yes, no)", "negation", formula,
-    fixed = TRUE))
-  fit
-}
-
-describe_glmer <- function(fit, total) {
-  summary <- summary(fit$value)$coefficients
-  spread <- vapply(lme4::VarCorr(fit$value), function(v) sqrt(v[1L]), numeric(1L))
-  singular <- lme4::isSingular(fit$value)
-  converged <- !any(grepl("converge|degenerate", fit$said))
-  huge <- any(abs(summary[, "Estimate"]) > 15)
-  note <- notes(
-    fit$said,
-    if (singular) {
-      paste("singular fit: no variance left for", toString(zero_variances(fit$value)))
-    },
-    if (huge) "an estimate is extreme: some cells are all or nothing (separation)"
+  rows$goal <- droplevels(factor(rows$goal, goals))
+  rows$state <- factor(rows$state)
+  factors <- c("state", "goal")
+  factors <- factors[vapply(factors, function(name) nlevels(rows[[name]]) > 1L, logical(1L))]
+  if (length(factors) == 0L) return(no_model("one goal and one state: nothing to compare"))
+  if (length(unique(rows$item)) < 2L) return(no_model("too few items for a mixed model"))
+  fixed <- paste(factors, collapse = " * ")
+  if (!every_cell(rows[factors])) fixed <- paste(factors, collapse = " + ")
+  # An item slope for each factor, as the spread of its levels within items.
+  random <- c("item", if (length(factors) > 1L) paste0("item:", factors))
+  formula <- sprintf("%s + %s", fixed, paste(sprintf("(1 | %s)", random), collapse = " + "))
+  counts <- stats::aggregate(
+    cbind(yes = rows$value, no = 1 - rows$value), by = rows[c("goal", "state", "item")], FUN = sum
   )
-  data.frame(
-    kind = c(rep("coefficient", nrow(summary)), rep("random intercept", length(spread))),
-    term = gsub("state_centred", "state", c(rownames(summary), names(spread))),
-    estimate = c(summary[, "Estimate"], spread),
-    se = c(summary[, "Std. Error"], rep(NA_real_, length(spread))),
-    statistic = c(summary[, "z value"], rep(NA_real_, length(spread))),
-    df = NA_real_,
-    p = c(summary[, "Pr(>|z|)"], rep(NA_real_, length(spread))),
-    n = total, formula = fit$formula, singular = singular, converged = converged, note = note,
-    row.names = NULL
-  )
-}
-
-#' Likelihood ratio test of each term against the model without it, keeping marginality (Type II).
-likelihood_ratios <- function(counts, terms, full, total) {
-  main <- setdiff(terms$fixed, "state_centred:goal")
-  with_interaction <- "state_centred:goal" %in% terms$fixed
-  additive <- if (with_interaction) fit_glmer(counts, main, terms$random) else full
-  tests <- lapply(main, function(term) {
-    compare(additive, fit_glmer(counts, setdiff(main, term), terms$random), term, total)
-  })
-  if (with_interaction) {
-    tests <- c(tests, list(compare(full, additive, "state_centred:goal", total)))
-  }
-  bind(tests)
-}
-
-compare <- function(larger, smaller, term, total) {
-  out <- data.frame(
-    kind = "likelihood ratio", term = gsub("state_centred", "state", term), estimate = NA_real_,
-    se = NA_real_, statistic = NA_real_, df = NA_real_, p = NA_real_, n = total,
-    formula = larger$formula, singular = NA, converged = NA, note = ""
-  )
-  if (is.null(larger$value) || is.null(smaller$value)) {
-    out$note <- notes("a model of the comparison failed", larger$said, smaller$said)
-    return(out)
-  }
-  first <- stats::logLik(larger$value)
-  second <- stats::logLik(smaller$value)
-  out$df <- attr(first, "df") - attr(second, "df")
-  out$statistic <- max(0, 2 * (as.numeric(first) - as.numeric(second)))
-  out$p <- stats::pchisq(out$statistic, out$df, lower.tail = FALSE)
-  out$singular <- lme4::isSingular(larger$value) || lme4::isSingular(smaller$value)
-  out$converged <- !any(grepl("converge|degenerate", c(larger$said, smaller$said)))
-  out$note <- notes(unique(c(larger$said, smaller$said)))
+  fit <- fit_mixed(stats::as.formula(paste("cbind(yes, no) ~", formula)), counts, "binomial")
+  out <- describe_mixed(fit, "binomial", nrow(rows), paste("negation ~", formula))
+  out$note <- vapply(out$note, notes, character(1L), USE.NAMES = FALSE, copies_note(rows))
   out
 }
 
-#' Does negation, and how it depends on state and goal, differ between models?
-fit_pooled <- function(rows) {
-  second <- second_group(rows)
-  counts <- negation_counts(rows, c("label", "goal", "state", "item", second))
-  total <- sum(counts$yes + counts$no)
-  terms <- negation_terms(counts, c("item", second))
-  if (length(terms$random) == 0L) return(glmer_note("too few items for a mixed model"))
-  if (min(sum(counts$yes), sum(counts$no)) == 0) {
-    return(glmer_note("constant data: no model exists"))
-  }
-  counts$goal <- droplevels(counts$goal)
-  none <- fit_glmer(counts, terms$fixed, terms$random, fast = TRUE)
-  model <- fit_glmer(counts, c(terms$fixed, "label"), terms$random, fast = TRUE)
-  tests <- list(compare(model, none, "model", total))
-  if (length(terms$fixed) > 0L) {
-    crossed <- c(terms$fixed, "label", paste0(terms$fixed, ":label"))
-    full <- fit_glmer(counts, crossed, terms$random, fast = TRUE)
-    tests <- c(tests, list(compare(full, model, "model x (state, goal)", total)))
-  }
-  tests <- bind(tests)
-  tests$formula <- gsub("label", "model", tests$formula)
-  tests$note <- vapply(tests$note, function(note) {
-    notes(note, "fitted with nAGQ = 0, a faster approximation")
-  }, character(1L))
-  tests
+#' Has every combination of these columns' values a row?
+every_cell <- function(values) {
+  nrow(unique(values)) == prod(vapply(values, function(own) length(unique(own)), integer(1L)))
 }

@@ -69,7 +69,7 @@ DECLARATION = {
     ],
     "people": {"file": "people.csv"},
 }  # fmt: skip
-LIBRARIES = ("common", "statistics", "inference", "figures", *(
+LIBRARIES = ("common", "statistics", "inference", "item_tests", "mixed_models", "figures", *(
     f"generic_{name}" for name in ("measures", "models", "figures", "analysis")
 ))  # fmt: skip
 SOURCED = "\n".join(f'source("scripts/lib/{name}.R")' for name in LIBRARIES)
@@ -258,11 +258,14 @@ def test_mixed_models_recover_what_the_answers_were_drawn_with(game):
     role = one(fit, term="roleproduction")
     # Log odds of the four cells: 1.39, 0.41 in production; 0, -0.85 in interpretation.
     assert role["estimate"] == pytest.approx(1.32, abs=3 * role["se"])
-    ratio = one(fit, kind="likelihood ratio")
-    assert (ratio["term"], ratio["df"]) == ("role", 1)
-    assert ratio["p"] == pytest.approx(stats.chi2.sf(ratio["statistic"], 1))
+    assert "no slope by item for role" in role["note"]
+    assert fit["p"].notna().sum() == 1, "no p is read off a mixed model"
+    tested = one(fit, kind="F by item")
+    assert (tested["term"], tested["df"], tested["df_den"]) == ("role", 1, 11)
+    assert tested["p"] == pytest.approx(stats.f.sf(tested["statistic"], 1, 11))
     scored = models[(models["model"] == "target by role") & (models["experiment"] == "exp2")]
-    assert scored["note"].str.contains("no counts").all()
+    assert "no counts" in one(scored, kind="none")["note"]
+    assert one(scored, kind="F by item")["p"] < 1e-6
     scored = models[(models["model"] == "scored") & (models["experiment"] == "exp2")]
     assert (scored["n"] == 48).all(), "copies of a prompt enter once"
 

@@ -41,7 +41,7 @@ TABLES = {
         "agreement",
         "quality",
     ],
-    2: ["cells", "negation", "glmer", "tests", "human_comparison", "agreement", "quality"],
+    2: ["cells", "negation", "anova", "glmer", "tests", "human_comparison", "agreement", "quality"],
 }
 FIGURES = {
     1: ["bets", "state3", "forest", "knows", "calibration"],
@@ -51,7 +51,8 @@ DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
 own <- sprintf("../studies/study%d/%s.R", job$study, c("models", "figures", "analysis"))
 library(ggplot2)
-for (name in c("lib/common.R", "lib/statistics.R", "lib/inference.R", "lib/figures.R", own)) {
+shared <- c("common", "statistics", "inference", "item_tests", "mixed_models", "figures")
+for (name in c(sprintf("lib/%s.R", shared), own)) {
   source(file.path(job$scripts, name))
 }
 analyse(job$input, job$output, job$params)
@@ -413,52 +414,105 @@ def test_undecided_contrasts_never_agree_and_agreement_has_its_chance():
     assert (agree, decided, chance) == ("2", "3", "2")
 
 
-def test_anova_has_the_f_and_df_of_the_block_design(tmp_path):
-    """With every story in every cell, the mixed model is the analysis with stories as blocks."""
-    rng = np.random.default_rng(8)
-    block = rng.normal(0, 9, 6)
-    data, y, design = [], [], []
-    for a, o in CELLS:
-        for i, story in enumerate(STORIES):
-            y.append(40 - 5 * a + 4 * o + 2 * ((a, o) == (3, 2)) + block[i] + rng.normal(0, 4))
-            design.append([a == 2, a == 3, o == 2, o == 3, (a, o) == (3, 2), *np.eye(6)[i]])
-            data.append({"story_shortname": story, "access": a, "observe": o, "b3": y[-1]})
-    y, design = np.array(y), np.array(design, float)
-
-    def rss(columns):
-        chosen = design[:, [*columns, *range(5, 11)]]
-        return float(np.sum((y - chosen @ np.linalg.lstsq(chosen, y, rcond=None)[0]) ** 2))
-
-    additive, full = rss([0, 1, 2, 3]), rss([0, 1, 2, 3, 4])
-    expected = {
-        "access": ((rss([2, 3]) - additive) / 2 / (additive / 26), 2, 26),
-        "observe": ((rss([0, 1]) - additive) / 2 / (additive / 26), 2, 26),
-        "access:observe": ((additive - full) / (full / 25), 1, 25),
-    }
-    # Ten rows of each prompt: scored rows of one prompt agree and must not count ten times.
-    pd.DataFrame(data * 10).to_csv(tmp_path / "bets.csv", index=False)
+def state3_anova(folder: Path, bets: list[dict]) -> pd.DataFrame:
+    keys = {"label": "m", "model_key": "m", "model_name": "m", "variant": "seed"}
+    rows = pd.DataFrame([keys | {"experiment": "exp2"} | row for row in bets])
+    rows["prompt_id"] = [f"{r.story_shortname}-{r.access}-{r.observe}" for r in rows.itertuples()]
+    folder.mkdir(exist_ok=True)
+    rows.to_csv(folder / "bets.csv", index=False)
     code = """
     path <- commandArgs(TRUE)[1]
-    own <- sprintf("studies/study1/%s.R", c("models", "analysis"))
-    libraries <- sprintf("scripts/lib/%s.R", c("common", "statistics", "inference"))
-    for (name in c(libraries, own)) source(name)
+    shared <- sprintf("scripts/lib/%s.R", c("common", "statistics", "inference", "item_tests"))
+    for (name in c(shared, "studies/study1/models.R")) source(name)
     bets <- read.csv(file.path(path, "bets.csv"))
-    bets$prompt_id <- paste(bets$story_shortname, bets$access, bets$observe)
-    bets[c("label", "model_key", "model_name", "variant")] <- "m"
-    bets[c("experiment", "replication")] <- list("exp2", 0)
+    bets <- collapse_copies(bets, "b3")
     write.csv(state3_anova(bets), file.path(path, "anova.csv"))
     """
-    done = rscript(code, str(tmp_path))
+    done = rscript(code, str(folder))
     assert done.returncode == 0, done.stderr
-    table = pd.read_csv(tmp_path / "anova.csv")
-    for term, (f, df_num, df_den) in expected.items():
-        row = one(table, term=term)
-        assert not row["singular"]
-        assert row["n_rows"] == 36
-        assert row["f"] == pytest.approx(f, rel=1e-3)
-        assert row["df_num"] == df_num
-        assert row["df_den"] == pytest.approx(df_den, rel=1e-3)
-        assert row["p"] == pytest.approx(stats.f.sf(f, df_num, df_den), rel=1e-2)
+    return pd.read_csv(folder / "anova.csv")
+
+
+def made_state3_bets():
+    rng = np.random.default_rng(8)
+    mean = {(a, o): 40 - 5 * a + 4 * o + 20 * ((a, o) == (3, 2)) for a, o in CELLS}
+    return {
+        story: {(a, o): mean[a, o] + rng.normal(0, 4) + o * rng.normal(0, 2) for a, o in CELLS}
+        for story in STORIES
+    }
+
+
+def bet_rows(made, copies=1, **more):
+    return [
+        {"story_shortname": story, "access": a, "observe": o, "b3": bet} | more
+        for story, bets in made.items()
+        for (a, o), bet in bets.items()
+        for _ in range(copies)
+    ]
+
+
+def test_anova_tests_each_effect_against_its_spread_over_stories(tmp_path):
+    """One contrast: the paired t test; copies of answers change no number but none is counted."""
+    made = made_state3_bets()
+    table = state3_anova(tmp_path, bet_rows(made, copies=10))
+    # What is left of cell 3/2 beside access and observe, each story a number.
+    design = np.array(
+        [[1, a == 2, a == 3, o == 2, o == 3, (a, o) == (3, 2)] for a, o in CELLS], float
+    )
+    y = np.array([[bets[cell] for cell in CELLS] for bets in made.values()])
+    tested = stats.ttest_1samp(np.linalg.solve(design, y.T)[5], 0)
+    row = one(table, term="access:observe")
+    assert (row["f"], row["p"]) == pytest.approx((tested.statistic**2, tested.pvalue))
+    assert (row["df_num"], row["df_den"], row["n_items"]) == (1, 5, 6)
+    assert set(table["n_answers"]) == {36}, "ten rows of each prompt are one answer"
+    assert table["note"].str.contains("324 copies not counted").all()
+
+    # Two contrasts: sums of squares of the additive model, the error story by contrast.
+    base = design[:, [0, 3, 4]]
+    more = design[:, 1:3] - base @ np.linalg.lstsq(base, design[:, 1:3], rcond=None)[0]
+    scores = y @ np.linalg.qr(more)[0]
+    error = np.sum((scores - scores.mean(0)) ** 2) / 5
+    row = one(table, term="access")
+    assert row["f"] == pytest.approx(6 * np.sum(scores.mean(0) ** 2) / error)
+    assert row["df_num"] == pytest.approx(2 * row["epsilon"])
+    assert row["df_den"] == pytest.approx(10 * row["epsilon"])
+    assert 0.5 <= row["epsilon"] <= 1
+    assert row["p"] == pytest.approx(stats.f.sf(row["f"], row["df_num"], row["df_den"]))
+
+
+def test_models_are_a_factor_and_each_is_paired_by_story(tmp_path):
+    made = made_state3_bets()
+    rng = np.random.default_rng(9)
+    shift = dict(zip(STORIES, 6 + rng.normal(0, 5, 6), strict=True))
+    other = {s: {c: bet + shift[s] for c, bet in bets.items()} for s, bets in made.items()}
+    second = {"label": "n", "model_key": "n", "model_name": "n"}
+    table = state3_anova(tmp_path, bet_rows(made) + bet_rows(other, **second))
+    pooled = table[table["label"] == "all models"]
+    tested = stats.ttest_1samp(list(shift.values()), 0)
+    row = one(pooled, term="model")
+    assert (row["f"], row["p"]) == pytest.approx((tested.statistic**2, tested.pvalue))
+    # The two differ by the same in every cell of a story.
+    alike = pooled[pooled["term"] != "model"]
+    assert list(alike["term"]) == ["model:access", "model:observe", "model:access:observe"]
+    assert alike["p"].isna().all()
+    assert alike["note"].str.contains("no F exists").all()
+
+
+def test_anova_says_what_it_leaves_out_and_why_it_has_no_test(tmp_path):
+    made = made_state3_bets()
+    holed = {story: dict(bets) for story, bets in made.items()}
+    del holed[STORIES[0]][3, 2]
+    table = state3_anova(tmp_path / "a", bet_rows(holed))
+    assert set(table["n_items"]) == {5}
+    assert table["note"].str.contains("stories with no usable answer in some cell").all()
+    assert table["p"].notna().all()
+    table = state3_anova(tmp_path / "b", bet_rows({STORIES[0]: made[STORIES[0]]}))
+    assert table["p"].isna().all()
+    assert table["note"].str.contains("needs two stories").all()
+    full = {s: {c: b for c, b in bets.items() if c[0] == 3} for s, bets in made.items()}
+    table = state3_anova(tmp_path / "c", bet_rows(full))
+    assert one(table, term="access")["note"] == "only one level of access"
+    assert not math.isnan(one(table, term="observe")["p"])
 
 
 def test_knowledge_and_cancellation(study1, bets):
@@ -544,7 +598,7 @@ def test_constant_answers_are_noted_not_tested(tmp_path):
     first = one(tables["contrasts"], access=3, observe=2)
     assert first["difference"] == pytest.approx(-10)
     assert first["model_pattern"] == "reversed"
-    assert tables["anova"]["note"].str.contains("constant data: every bet is 40.0 %").all()
+    assert tables["anova"]["note"].str.contains("constant data: every cell mean is 40").all()
     assert tables["anova"]["f"].isna().all()
     unanswered = tables["agreement"].iloc[:4]
     assert unanswered["note"].eq("experiment 2 has no usable answer").all()
@@ -749,21 +803,33 @@ def test_sampling_floor_of_the_divergence():
     assert floors[:4] == pytest.approx([0.054, 0.026, 0.016, 0.011], abs=0.001)
 
 
-def test_mixed_model_recovers_the_slope(study2):
+def test_mixed_model_recovers_the_log_odds_of_each_state(study2):
     table = study2["glmer"]
-    slope = one(table, kind="coefficient", term="state")
-    assert slope["estimate"] == pytest.approx(-1.0, abs=4 * slope["se"])
-    assert slope["se"] < 0.15
-    assert slope["n"] == 12 * 240 - 1
-    assert slope["formula"].startswith("negation ~ state + goal + state:goal + (1 | item)")
-    state = one(table, kind="likelihood ratio", term="state")
-    assert state["df"] == 1
-    assert state["p"] < 1e-50
-    assert state["p"] == pytest.approx(stats.chi2.sf(state["statistic"], 1), rel=1e-6)
-    interaction = one(table, kind="likelihood ratio", term="state:goal")
-    assert interaction["df"] == 2
-    assert 0 <= interaction["p"] <= 1
-    assert set(table["singular"].astype(str)) <= {"True", "False"}
+    for state in (1, 2, 3):
+        step = one(table, kind="coefficient", term=f"state{state}")
+        assert step["estimate"] == pytest.approx(-1.0 * state, abs=4 * step["se"])
+        assert step["se"] < 0.3
+        assert step["n"] == 12 * 240 - 1
+    assert set(table["formula"]) == {
+        "negation ~ state * goal + (1 | item) + (1 | item:state) + (1 | item:goal)"
+    }
+    assert set(table["kind"]) == {"coefficient", "random effect (sd)"}
+    assert "p" not in table, "a test of 12 items stands in the analysis of variance"
+    assert table[table["singular"]]["note"].str.contains("singular fit: no variance left").all()
+
+
+def test_negation_is_tested_by_domain_in_both_experiments(study2, choices):
+    table = study2["anova"]
+    state = one(table, experiment="exp1", term="state")
+    assert state["p"] < 1e-10
+    assert state["df_num"] == pytest.approx(3 * state["epsilon"])
+    assert state["df_den"] == pytest.approx(33 * state["epsilon"])
+    assert (state["n_items"], state["n_answers"]) == (12, 12 * 240 - 1)
+    assert one(table, experiment="exp1", term="goal")["p"] > 0.001
+    # The made probabilities depend on the cell alone.
+    scored = table[table["experiment"] == "exp2"]
+    assert scored["p"].isna().all()
+    assert scored["note"].str.contains("no variation between items").all()
 
 
 def test_few_rows_of_one_experiment(tmp_path, choices):
