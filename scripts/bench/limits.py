@@ -41,9 +41,8 @@ def _structure(folder: Path) -> None:
 
 
 def _probabilities(folder: Path) -> None:
-    from probabilities import probabilities
-
     from grace.settings.output_configs import DecodingConfig, ProbabilitiesConfig
+    from probabilities import probabilities
 
     config = ProbabilitiesConfig(
         reads=STUDY.reading_digest(),
