@@ -20,7 +20,7 @@ from grace.studies.study import Study
 #: What a generic analysis makes.
 GENERIC = Analysis(
     script="lib/generic_analysis.R",
-    sources=[f"lib/generic_{name}.R" for name in ("measures", "models", "figures")],
+    sources=[f"lib/generic_{name}.R" for name in ("measures", "models", "figures", "agreement")],
     tables=["cells", "contrasts", "models", "agreement", "distances", "quality"],
     figures={
         "distributions": Figure(file="distributions", label="Distributions"),
@@ -30,7 +30,7 @@ GENERIC = Analysis(
     },
 )
 #: What every analysis sources before the study's own files.
-SHARED = ("lib/common.R", "lib/statistics.R", "lib/figures.R")
+SHARED = ("lib/common.R", "lib/statistics.R", "lib/figures.R", "lib/agreement.R")
 #: A study's section of the report where it has none of its own.
 SECTION = ("lib/generic_section.R", "lib/generic_section.Rmd")
 #: The parts of a declaration that a generic analysis reads, and those that the report does.
