@@ -324,8 +324,13 @@ def analysis_ready(
         for prefix in ("exp1", "exp2")
     ]
     joined = [";".join(filter(None, pair)) for pair in zip(*flags, strict=True)]
-    merged = merged.assign(quality_flags=joined)
-    merged = merged.drop(columns=["exp1_quality_flags", "exp2_quality_flags"])
+    merged = pd.concat(
+        [
+            merged.drop(columns=["exp1_quality_flags", "exp2_quality_flags"]),
+            pd.Series(joined, index=merged.index, name="quality_flags", dtype=object),
+        ],
+        axis=1,
+    )
     first = ["model_key", "model_name", "replication", *ROW_KEY]
     order = [*first, *[name for name in inputs if name in merged and name not in first]]
     rest = [name for name in merged.columns if name not in order]
