@@ -241,7 +241,7 @@ checks_table <- function(records) {
         study = dig(check, "study"), experiment = dig(check, "experiment"),
         check = dig(check, "name"), description = dig(check, "description"),
         value = dig(check, "value"), threshold = dig(check, "threshold"),
-        passed = isTRUE(check$passed),
+        comparison = dig(check, "comparison"), passed = isTRUE(check$passed),
         rows_to_review = total, rows_listed = listed
       )
     }))
