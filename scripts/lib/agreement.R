@@ -21,12 +21,15 @@ as_sampled <- function(table) {
   table
 }
 
-#' Put the settings at which the experiments are compared into a table of agreement.
+#' Put the settings at which the experiments are compared into a table of agreement, where a row
+#' does not say its own.
 at_settings <- function(agreement, generation) {
-  setting <- function(name) as.numeric(generation[[name]] %or% NA_real_)
   if (nrow(agreement) == 0L) return(agreement)
-  agreement$temperature <- setting("temperature")
-  agreement$top_p <- setting("top_p")
+  for (name in c("temperature", "top_p")) {
+    said <- as.numeric(agreement[[name]] %or% NA_real_)
+    shared <- as.numeric(generation[[name]] %or% NA_real_)
+    agreement[[name]] <- ifelse(is.na(rep_len(said, nrow(agreement))), shared, said)
+  }
   agreement
 }
 

@@ -9,9 +9,13 @@ sampled_bets <- c(
   unlist(lapply(0:3, bet_columns)), paste0("sampled_", queried, "_bound")
 )
 
+#' Where the bets at temperature 1 are kept.
+measured_means <- paste0("measured_state", 0:3, "_mean")
+
 #' Generated against scored answers, prompt by prompt, at the settings that the former were sampled
 #' with. The sums of bets are those of all answers that can be read.
 experiment_agreement <- function(table, generation, seed) {
+  table[measured_means] <- table[paste0("state", states, "_mean")]
   table <- as_sampled(table)
   table$generated <- usable_bets(table, "exp1")
   table$scored <- usable_bets(table, "exp2")
@@ -109,10 +113,11 @@ bets_open <- function(generated, scored, off, believed) {
   )
 }
 
-#' Do the four state percentages add up to 100?
+#' Do the four state percentages add up to 100? Those scored are taken as measured: what makes each
+#' sharper by itself keeps no sum.
 sum_rows <- function(piece) {
   columns <- list(
-    exp1 = paste0("probability_", states), exp2 = paste0("state", states, "_mean")
+    exp1 = paste0("probability_", states), exp2 = measured_means
   )
   bind(lapply(names(columns), function(experiment) {
     rows <- piece[readable_bets(piece, experiment), columns[[experiment]], drop = FALSE]
@@ -124,7 +129,9 @@ sum_rows <- function(piece) {
         sprintf("sum of the four %s bets (mean, %%)", kind),
         sprintf("%s bets adding up to 100 within 1 (share of answers)", kind)
       ),
-      n = nrow(rows), value = c(mean(total), mean(abs(total - 100) <= 1)), note = ""
+      temperature = if (experiment == "exp2") 1 else NA_real_,
+      top_p = if (experiment == "exp2") 1 else NA_real_, n = nrow(rows),
+      value = c(mean(total), mean(abs(total - 100) <= 1)), note = ""
     )
   }))
 }
