@@ -1,6 +1,6 @@
 # Does a model say what it gives probability to? Experiment 1's answers against experiment 2's
 # distributions as experiment 1 samples them: at its temperature, within its top_p.
-# Source after common.R and statistics.R. docs/temperature.md explains the numbers.
+# Source after common.R, statistics.R and inference.R. docs/temperature.md explains the numbers.
 
 #' Simulations of what answers drawn from the distributions themselves would give.
 agreement_simulations <- 200L
@@ -35,6 +35,15 @@ at_settings <- function(agreement, generation) {
 
 #' Which replication's prompt a row is of: what both experiments were asked.
 prompt_key <- function(rows) paste(rows$label, rows$replication, rows$prompt_id, sep = "\r")
+
+#' One row for each distinct answer of experiment 1: copies say nothing new.
+distinct_answers <- function(rows, generation) {
+  greedy <- isTRUE(generation[["temperature"]] == 0)
+  seed <- rows[[request_seeds]]
+  draw <- if (greedy) "" else ifelse(is.na(seed), paste0("row ", seq_len(nrow(rows))), seed)
+  rows[!duplicated(data.frame(rows$label, rows$prompt_id, rep_len(draw, nrow(rows)))), ,
+    drop = FALSE]
+}
 
 #' Rows of agreement that cannot be computed.
 no_agreement <- function(measure, why) {
@@ -118,7 +127,7 @@ choice_agreement <- function(measure, chosen, chances, bound, cell, seed) {
     shares <- said(chosen)
     c(
       mean(jsd_pairs(shares, scored)),
-      mean(max.col(shares, "first") == max.col(scored, "first")),
+      mean_or_na(same_favourites(shares, scored)),
       mean(chosen == favourite), mean(chances[cbind(seq_along(chosen), chosen)])
     )
   }
@@ -126,7 +135,7 @@ choice_agreement <- function(measure, chosen, chances, bound, cell, seed) {
   open <- as.numeric(rowsum(bound, cell)) / count
   jsd <- colMeans(jsd_range(jsd_pairs(said(chosen), scored), open))
   # A favourite may be another where two options are closer than the bound can move them.
-  same <- max.col(said(chosen), "first") == max.col(scored, "first")
+  same <- same_favourites(said(chosen), scored)
   cells_open <- lead(scored) <= 2 * open & open > 0
   hit <- chosen == favourite
   rows_open <- bound > 0
@@ -134,14 +143,19 @@ choice_agreement <- function(measure, chosen, chances, bound, cell, seed) {
   data.frame(
     measure = measure, n = c(rep(length(count), 2L), rep(length(chosen), 2L)), value = value,
     value_low = c(
-      jsd[["low"]], mean(same & !cells_open), mean(hit & !rows_open),
+      jsd[["low"]], mean_or_na(same & !cells_open), mean(hit & !rows_open),
       max(0, value[4L] - mean(bound))
     ),
     value_high = c(
-      jsd[["high"]], mean(same | cells_open), mean(hit | rows_open), min(1, value[4L] + mean(bound))
+      jsd[["high"]], mean_or_na(same | cells_open), mean(hit | rows_open), min(1, value[4L] + mean(bound))
     ),
     simulated(function() statistics(draw_columns(chances)), seed), note = ""
   )
+}
+
+#' Whether each row of one matrix has the favourite of the same row of another; NA for a tie.
+same_favourites <- function(first, second) {
+  vapply(seq_len(nrow(first)), function(i) same_favourite(first[i, ], second[i, ]), logical(1L))
 }
 
 #' JSD in bits of each row of one matrix and the same row of another.
@@ -149,18 +163,9 @@ jsd_pairs <- function(first, second) {
   vapply(seq_len(nrow(first)), function(i) jsd_bits(first[i, ], second[i, ]), numeric(1L))
 }
 
-#' Cells in which experiment 2's values are those of its distributions as sampled, for a figure that
-#' compares the experiments.
-#'
-#' @param means The keys, and `value` as sampled.
-with_sampled <- function(cells, means, keys, value) {
-  cells[[value]] <- as.numeric(cells[[value]])
-  scored <- which(cells$experiment == "exp2")
-  if (length(scored) == 0L) return(cells)
-  cells[[value]][scored] <- if (nrow(means) == 0L) {
-    NA_real_
-  } else {
-    look_up(cells[scored, , drop = FALSE], means, keys, value)[[value]]
-  }
-  cells
+#' Cells for a figure that compares the experiments: those of experiment 2 are taken from `sampled`,
+#' the cells of a table as sampled.
+with_sampled <- function(cells, sampled) {
+  of_scored <- function(rows) rows[rows$experiment == "exp2", , drop = FALSE]
+  bind(list(cells[cells$experiment != "exp2", , drop = FALSE], of_scored(sampled)))
 }

@@ -82,15 +82,9 @@ response_agreement <- function(name, piece, bounds) {
 }
 
 #' The cells of `generic_cells`, those of experiment 2 as experiment 1 samples.
-generic_calibration <- function(cells, sampled, factors) {
-  keys <- c("label", factors, "response")
-  cells$distribution <- ifelse(is.na(cells$distribution), "", cells$distribution)
+generic_calibration <- function(cells, sampled, factors, found, item) {
   scored <- sampled[sampled$experiment == "exp2", , drop = FALSE]
-  scored$distribution <- ifelse(is.na(scored$distribution), "", scored$distribution)
-  means <- by_group(scored, c(keys, "distribution"), function(piece) {
-    data.frame(value = mean(piece$value))
-  })
-  cells <- with_sampled(cells, means, c(keys, "distribution"), "value")
-  cells$distribution[cells$distribution == ""] <- NA_character_
-  cells
+  if (nrow(scored) == 0L) return(cells)
+  scored <- collapse_copies(scored, "value", by = c("measure", factors))
+  with_sampled(cells, generic_cells(scored, data.frame(), factors, found, item))
 }

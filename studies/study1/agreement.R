@@ -29,7 +29,8 @@ experiment_agreement <- function(table, generation, seed) {
         no_agreement(bet_measures, why)
       } else {
         bet_agreement(
-          piece[here & piece$generated, , drop = FALSE], piece[here & piece$scored, , drop = FALSE],
+          distinct_answers(piece[here & piece$generated, , drop = FALSE], generation),
+          piece[here & piece$scored, , drop = FALSE],
           key_seed(seed, piece$label[1L], "agreement")
         )
       },
@@ -60,7 +61,7 @@ bet_agreement <- function(answers, measured, seed) {
     said <- as.numeric(tapply(knows[known], factor(at[known], seq_along(prompts)), mean))
     gap <- abs(said - believed)
     c(
-      mean(max.col(generated, "first") == max.col(scored, "first")),
+      mean_or_na(same_favourites(generated, scored)),
       mean_or_na(jsd_pairs(generated, scored)),
       mean_or_na((said > 0.5) == (believed > 0.5)), mean_or_na(gap)
     )
@@ -137,11 +138,9 @@ sum_rows <- function(piece) {
 }
 
 #' The cells of `cell_means`, those of experiment 2 as experiment 1 samples.
-calibration_cells <- function(cells, table) {
-  scored <- stack_bets(as_sampled(table))
-  scored <- scored[scored$experiment == "exp2" & scored$usable, , drop = FALSE]
-  means <- by_group(scored, c("label", "access", "observe"), function(piece) {
-    data.frame(state = states, bet = colMeans(bet_matrix(piece)), row.names = NULL)
-  })
-  with_sampled(cells, means, c("label", "access", "observe", "state"), "bet")
+calibration_cells <- function(cells, table, reference) {
+  every <- stack_bets(as_sampled(table))
+  scored <- every[every$experiment == "exp2" & every$usable, , drop = FALSE]
+  bets <- collapse_copies(scored, c(paste0("b", states), "knows"))
+  with_sampled(cells, cell_means(bets, reference))
 }

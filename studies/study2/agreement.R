@@ -10,7 +10,8 @@ experiment_agreement <- function(table, generation, seed) {
   table$at <- match(prompt_key(table), prompt_key(scored))
   measure <- choice_measures("utterance", "goal x state")
   found <- by_group(table, model_keys, function(piece) {
-    answers <- piece[piece$generated & !is.na(piece$at), , drop = FALSE]
+    answers <- distinct_answers(piece[piece$generated & !is.na(piece$at), , drop = FALSE],
+      generation)
     why <- why_not_compared(
       sum(piece$generated), sum(scored$label == piece$label[1L]), nrow(answers)
     )
@@ -26,14 +27,8 @@ experiment_agreement <- function(table, generation, seed) {
 }
 
 #' The cells of `utterance_cells`, those of experiment 2 as experiment 1 samples.
-calibration_cells <- function(cells, table) {
-  scored <- stack_choices(as_sampled(table))
-  scored <- scored[scored$experiment == "exp2", , drop = FALSE]
-  means <- by_group(scored, c("label", "goal", "state"), function(piece) {
-    data.frame(
-      frame = utterances$frame, assessment = utterances$assessment,
-      proportion = colMeans(choice_matrix(piece)), row.names = NULL
-    )
-  })
-  with_sampled(cells, means, c("label", "goal", "state", "frame", "assessment"), "proportion")
+calibration_cells <- function(cells, table, reference) {
+  every <- stack_choices(as_sampled(table))
+  scored <- every[every$experiment == "exp2", , drop = FALSE]
+  with_sampled(cells, utterance_cells(collapse_copies(scored, chosen), reference))
 }
