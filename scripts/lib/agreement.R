@@ -147,7 +147,8 @@ choice_agreement <- function(measure, chosen, chances, bound, cell, seed) {
       max(0, value[4L] - mean(bound))
     ),
     value_high = c(
-      jsd[["high"]], mean_or_na(same | cells_open), mean(hit | rows_open), min(1, value[4L] + mean(bound))
+      jsd[["high"]], mean_or_na(same | cells_open), mean(hit | rows_open),
+      min(1, value[4L] + mean(bound))
     ),
     simulated(function() statistics(draw_columns(chances)), seed), note = ""
   )

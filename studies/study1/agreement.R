@@ -1,4 +1,5 @@
-# Study 1, experiment 1 against experiment 2. Sourced after scripts/lib/agreement.R; uses analysis.R.
+# Study 1, experiment 1 against experiment 2. Sourced after scripts/lib/agreement.R; uses
+# analysis.R.
 
 percentages <- seq(0, 100, 10)
 queried <- c(paste0("state", 0:3), "knowledge")

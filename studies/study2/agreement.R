@@ -1,4 +1,5 @@
-# Study 2, experiment 1 against experiment 2. Sourced after scripts/lib/agreement.R; uses analysis.R.
+# Study 2, experiment 1 against experiment 2. Sourced after scripts/lib/agreement.R; uses
+# analysis.R.
 
 #' Generated against scored utterances, at the settings that the former were sampled with.
 experiment_agreement <- function(table, generation, seed) {

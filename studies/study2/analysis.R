@@ -17,8 +17,9 @@ study2_text <- c(
   "model_key", "model_name", "variant", "Participant_ID", "Domain", "Goal_simplified", "Was_Wasnt",
   "Assessment", "response_timestamp", "prompt_id", "exp1_status", "exp2_status", "quality_flags"
 )
-study2_numbers <- c("replication", "State_number", utterances$column, "option_mass", paste0("sampled_", utterances$column),
-  "sampled_bound"
+study2_numbers <- c(
+  "replication", "State_number", utterances$column, "option_mass",
+  paste0("sampled_", utterances$column), "sampled_bound"
 )
 
 #' The frame however its apostrophe is written: "was" or "wasn't"; anything else is NA.
