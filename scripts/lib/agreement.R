@@ -39,7 +39,7 @@ prompt_key <- function(rows) paste(rows$label, rows$replication, rows$prompt_id,
 #' One row for each distinct answer of experiment 1: copies say nothing new.
 distinct_answers <- function(rows, generation) {
   greedy <- isTRUE(generation[["temperature"]] == 0)
-  seed <- rows[[request_seeds]]
+  seed <- if (is.null(rows[[request_seeds]])) rep(NA, nrow(rows)) else rows[[request_seeds]]
   draw <- if (greedy) "" else ifelse(is.na(seed), paste0("row ", seq_len(nrow(rows))), seed)
   rows[!duplicated(data.frame(rows$label, rows$prompt_id, rep_len(draw, nrow(rows)))), ,
     drop = FALSE]

@@ -11,7 +11,7 @@ study1_text <- c(
 study1_numbers <- c(
   "replication", "access", "observe", paste0("probability_", states),
   paste0("state", states, "_mean"), "prob_knowledge_yes",
-  paste0("state", states, "_option_mass"), "knowledge_option_mass", sampled_bets
+  paste0("state", states, "_option_mass"), "knowledge_option_mass"
 )
 
 #' Which rows have bets that can be read: answered, with four percentages.
@@ -319,7 +319,8 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE, s
 
 #' What scripts/analysis.R calls: read, analyse, write.
 analyse <- function(input, output, params) {
-  table <- read_ready(input[["ready"]], study1_text, study1_numbers, request_seeds)
+  numbers <- c(study1_numbers, sampled_bets)
+  table <- read_ready(input[["ready"]], study1_text, numbers, request_seeds)
   reference <- read_reference(input[["reference"]])
   tables <- study1_tables(
     table, reference, read_reference(input[["published"]]),

@@ -455,7 +455,8 @@ def test_anova_has_the_f_and_df_of_the_block_design(tmp_path):
     code = """
     path <- commandArgs(TRUE)[1]
     own <- sprintf("studies/study1/%s.R", c("models", "analysis"))
-    for (name in c("scripts/lib/common.R", "scripts/lib/statistics.R", "scripts/lib/inference.R", own)) source(name)
+    libraries <- sprintf("scripts/lib/%s.R", c("common", "statistics", "inference"))
+    for (name in c(libraries, own)) source(name)
     bets <- read.csv(file.path(path, "bets.csv"))
     bets$prompt_id <- paste(bets$story_shortname, bets$access, bets$observe)
     bets[c("label", "model_key", "model_name", "variant")] <- "m"
