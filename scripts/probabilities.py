@@ -4,13 +4,14 @@ from pathlib import Path
 
 from grace.results.records import read_records
 from grace.results.tables import probability_columns, probability_rows, write_rows
+from grace.settings.output_configs import ProbabilitiesConfig
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
 
 
-def probabilities(records: Path, table: Path, study: Study, min_option_mass: float) -> None:
+def probabilities(records: Path, table: Path, study: Study, config: ProbabilitiesConfig) -> None:
     """Write <study>_probabilities.csv."""
-    rows = probability_rows(read_records(records), study, min_option_mass)
+    rows = probability_rows(read_records(records), study, config.min_option_mass, config.decoding)
     write_rows(table, rows, probability_columns(study))
 
 
@@ -22,5 +23,5 @@ if __name__ == "__main__":
             Path(snakemake.input.records),
             Path(snakemake.output.table),
             study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study]),
-            snakemake.params.output_config["min_option_mass"],
+            ProbabilitiesConfig.model_validate(snakemake.params.output_config),
         )

@@ -41,9 +41,15 @@ def _structure(folder: Path) -> None:
 
 
 def _probabilities(folder: Path) -> None:
+    from grace.settings.output_configs import DecodingConfig, ProbabilitiesConfig
     from probabilities import probabilities
 
-    probabilities(folder / "exp2.json", folder / "probabilities.csv", STUDY, 0.5)
+    config = ProbabilitiesConfig(
+        reads=STUDY.reading_digest(),
+        min_option_mass=0.5,
+        decoding=DecodingConfig(temperature=0.7, top_p=1),
+    )
+    probabilities(folder / "exp2.json", folder / "probabilities.csv", STUDY, config)
 
 
 def _validate(folder: Path) -> None:

@@ -121,6 +121,33 @@ settings_notes <- function(experiments, generation) {
   )
 }
 
+#' At which settings the two experiments are compared with each other, for wherever they are.
+compared_note <- function(generation) {
+  if (length(generation) == 0L) return(character(0))
+  set <- generation[c("temperature", "top_p")]
+  at <- toString(sprintf("%s %s", gsub("_", " ", names(set)), format_settings(set)))
+  if (set[["temperature"]] == 0) {
+    sprintf(
+      paste0(
+        "Both experiments at experiment 1's %s: its answers are those of the likeliest tokens, and",
+        " so are the answers that experiment 2's log-probabilities are read for."
+      ), at
+    )
+  } else {
+    sprintf(
+      paste0(
+        "Both experiments at experiment 1's %s: experiment 2's distributions are those that",
+        " drawing so, token by token, gives."
+      ), at
+    )
+  }
+}
+
+#' What a comparison of the two experiments must say beside it; arguments as of `notes_below`.
+notes_compared <- function(rows, params) {
+  c(compared_note(params[["generation"]]), origin_notes(rows$label, params[["origins"]]))
+}
+
 format_settings <- function(values) {
   vapply(values, function(value) {
     if (is.null(value)) "none" else paste(format(unlist(value), digits = 15), collapse = " ")

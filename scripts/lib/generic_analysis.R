@@ -294,62 +294,6 @@ distance_row <- function(observed, theirs, sampled, seed, item) {
   out
 }
 
-#' Generated against scored answers: distributions by cell, and each response prompt by prompt.
-generic_agreement <- function(stacked, factors, distributions) {
-  by_group(stacked, model_keys, function(piece) {
-    sides <- split(piece, factor(piece$experiment, c("exp1", "exp2")))
-    why <- sprintf("experiment %d has no usable number to compare", 1:2)
-    lacking <- vapply(sides, nrow, integer(1L)) == 0L
-    if (any(lacking)) return(agreement_row("exp1 against exp2", NULL, why[lacking][1L]))
-    in_both <- function(one) {
-      has <- vapply(sides, function(side) any(side$distribution %in% one$name), logical(1L))
-      all(has)
-    }
-    compared <- lapply(Filter(in_both, distributions), function(one) {
-      means <- lapply(sides, function(side) {
-        rows <- side[side$distribution %in% one$name, , drop = FALSE]
-        lapply(split(rows, cell_text(rows, factors)), function(cell) {
-          as.numeric(tapply(cell$value, factor(cell$outcome, one$outcomes), mean))
-        })
-      })
-      both <- intersect(names(means$exp1), names(means$exp2))
-      jsd <- vapply(both, function(cell) {
-        jsd_bits(means$exp1[[cell]], means$exp2[[cell]])
-      }, numeric(1L))
-      same <- vapply(both, function(cell) {
-        same_favourite(means$exp1[[cell]], means$exp2[[cell]])
-      }, logical(1L))
-      bind(list(
-        agreement_row(sprintf("%s: JSD of the distributions (bits, mean over cells)", one$name),
-          jsd, "no cell has both"),
-        agreement_row(sprintf("%s: same favourite (share of cells)", one$name), same,
-          "no cell has both")
-      ))
-    })
-    single <- is.na(piece$distribution)
-    responses <- lapply(unique(piece$response[single]), function(name) {
-      prompts <- lapply(sides, function(side) {
-        rows <- side[is.na(side$distribution) & side$response == name, , drop = FALSE]
-        if (nrow(rows) == 0L) numeric(0) else tapply(rows$value, rows$prompt_id, mean)
-      })
-      both <- intersect(names(prompts$exp1), names(prompts$exp2))
-      gap <- abs(prompts$exp1[both] - prompts$exp2[both])
-      agreement_row(sprintf("%s: difference (mean absolute, over prompts)", name), gap,
-        "no prompt was answered in both experiments")
-    })
-    bind(c(compared, responses))
-  })
-}
-
-agreement_row <- function(measure, values, why) {
-  values <- values[!is.na(values)]
-  data.frame(
-    measure = measure, n = length(values),
-    value = if (length(values) > 0L) mean(values) else NA_real_,
-    note = if (length(values) > 0L) "" else why
-  )
-}
-
 generic_columns <- function(factors) {
   list(
     cells = c(
@@ -365,7 +309,7 @@ generic_columns <- function(factors) {
       model_keys, "experiment", "model", "response", "kind", "term", "estimate", "se", "statistic",
       "df", "df_den", "p", "n", "formula", "family", "singular", "converged", "note"
     ),
-    agreement = c(model_keys, "measure", "n", "value", "note"),
+    agreement = agreement_columns,
     distances = c(
       model_keys, "experiment", "distribution", "reference", "n_cells", "n_items", "n_answers",
       "jsd_bits", "jsd_floor_bits", "jsd_above_floor", "jsd_corrected", "jsd_low", "jsd_high",
@@ -378,7 +322,9 @@ generic_columns <- function(factors) {
 
 #' A factor cannot have the name of another column of the tables.
 refuse_reserved <- function(factors) {
-  columns <- unlist(lapply(generic_columns(NULL), identity), use.names = FALSE)
+  columns <- generic_columns(NULL)
+  # That of agreement has no factors.
+  columns <- unlist(columns[names(columns) != "agreement"], use.names = FALSE)
   taken <- intersect(factors, c(
     columns, "item", "row", "measure", "prompt_id", "replication", "copies", "request_seed"
   ))
@@ -391,7 +337,8 @@ refuse_reserved <- function(factors) {
 }
 
 #' All tables of a study as a named list.
-generic_tables <- function(table, reference, declaration, seed, margin, greedy = FALSE) {
+generic_tables <- function(table, reference, declaration, seed, margin, greedy = FALSE,
+                           generation = list()) {
   table <- add_label(table)
   factors <- unlist(declaration$factors)
   found <- measures(declaration, table)
@@ -405,6 +352,7 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
     "%d rows, %d measures, %d numbers, %d of them distinct", nrow(table), length(found),
     nrow(every), nrow(stacked)
   ))
+  sampled <- stacked_as_sampled(table, declaration, factors)
   masses <- table[grep("(^|_)option_mass$", names(table))]
   cells <- generic_cells(stacked, reference, factors, found, item)
   cells <- with_responses(cells, declaration)
@@ -412,7 +360,10 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
     cells = cells,
     contrasts = generic_contrasts(stacked, cells, found, declaration, margin),
     models = generic_models(stacked, declaration),
-    agreement = generic_agreement(every, factors, distributions),
+    agreement = at_settings(
+      generic_agreement(sampled, table, factors, distributions, seed), generation
+    ),
+    calibration = generic_calibration(cells, sampled, factors, found, item),
     distances = generic_distances(stacked, cells, factors, distributions, seed, item),
     quality = quality_table(table, usable, if (length(masses) > 0L) {
       do.call(pmin, c(as.list(masses), na.rm = TRUE))
@@ -431,7 +382,8 @@ analyse <- function(input, output, params) {
   reference <- read_reference_rows(input[["reference"]], declaration)
   tables <- generic_tables(
     table, reference, declaration,
-    seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params)
+    seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params),
+    generation = params[["generation"]]
   )
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- generic_columns(factors)
@@ -443,7 +395,8 @@ analyse <- function(input, output, params) {
   figures <- generic_figures(tables, declaration)
   for (name in names(figures)) {
     one <- figures[[name]]
-    notes <- notes_below(tables$cells, params)
+    compared <- name == "calibration"
+    notes <- (if (compared) notes_compared else notes_below)(tables$cells, params)
     save_figure(one$plot, output[[name]], one$width, one$height, notes)
   }
 }

@@ -82,7 +82,9 @@ generic_figures <- function(tables, declaration) {
       # Panels are square.
       height = 2.3 + (width - 1) / compared * max(1L, length(shown))
     ),
-    calibration = calibration_figure(plot_calibration(cells, factors, title), shown)
+    calibration = calibration_figure(
+      plot_calibration(tables$calibration, factors, title), shown
+    )
   )
 }
 

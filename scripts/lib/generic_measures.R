@@ -195,7 +195,8 @@ measured_columns <- function(declaration, header) {
   }))
   intersect(header, c(
     unlist(lapply(distributions, function(one) c(one$field, one$columns))), words, "choice_label",
-    grep("^response_[0-9]+_exp[12]$", header, value = TRUE)
+    grep("^response_[0-9]+_(exp[12]|sampled)$", header, value = TRUE),
+    grep("^sampled_", header, value = TRUE)
   ))
 }
 

@@ -23,6 +23,18 @@ show_interval <- function(value, low, high, digits = 2) {
   paste0(show_number(value, digits), ifelse(is.na(low) | is.na(high), "", bracket))
 }
 
+#' "0.002 to 0.004", a dash where nothing is left open.
+show_range <- function(low, high, digits) {
+  text <- sprintf("%s to %s", show_number(low, digits), show_number(high, digits))
+  ifelse(is.na(low) | is.na(high) | show_number(low, digits) == show_number(high, digits),
+    "\u2013", text)
+}
+
+#' A setting as it was written.
+show_setting <- function(values) {
+  ifelse(is.na(values), "\u2013", format(as.numeric(values), trim = TRUE, drop0trailing = TRUE))
+}
+
 show_text <- function(values) {
   text <- trimws(as.character(values))
   ifelse(is.na(text) | text == "", "\u2013", text)
@@ -85,7 +97,10 @@ show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, n
 #' The notes for a table: its column Model has labels, Experiment what `show_experiment` gave.
 table_notes <- function(table) {
   experiments <- names(experiment_short)[match(table[["Experiment"]], experiment_short)]
-  if ("Measure" %in% names(table)) experiments <- names(experiment_short)
+  # What compares the experiments says at which settings.
+  if ("Measure" %in% names(table)) {
+    return(notes_compared(list(label = table[["Model"]]), report_notes))
+  }
   notes_below(list(experiment = experiments, label = table[["Model"]]), report_notes)
 }
 
@@ -95,9 +110,8 @@ looks_numeric <- function(column) {
 }
 
 #' Figures of a study in the order given, each with its number, its caption and the notes that apply
-#' to these rows; those absent are left out.
-show_figures <- function(paths, wanted, rows) {
-  said <- notes_below(rows, report_notes)
+#' to these rows (`said`); those absent are left out.
+show_figures <- function(paths, wanted, rows, said = notes_below(rows, report_notes)) {
   parts <- lapply(names(wanted), function(name) {
     path <- paths[basename(paths) == paste0(name, ".png")]
     if (length(path) > 0L) figure_html(path[1L], numbered("Figure", wanted[[name]]), said)
@@ -227,7 +241,7 @@ checks_table <- function(records) {
         study = dig(check, "study"), experiment = dig(check, "experiment"),
         check = dig(check, "name"), description = dig(check, "description"),
         value = dig(check, "value"), threshold = dig(check, "threshold"),
-        passed = isTRUE(check$passed),
+        comparison = dig(check, "comparison"), passed = isTRUE(check$passed),
         rows_to_review = total, rows_listed = listed
       )
     }))

@@ -250,78 +250,6 @@ cancellation_row <- function(rows, plan, reference, margin) {
   out
 }
 
-#' Generated against scored answers, prompt by prompt. The sums of bets are those of all answers
-#' that can be read.
-experiment_agreement <- function(readable) {
-  by_group(readable, model_keys, function(piece) {
-    usable <- piece[piece$usable, , drop = FALSE]
-    generated <- prompt_means(usable[usable$experiment == "exp1", , drop = FALSE])
-    scored <- prompt_means(usable[usable$experiment == "exp2", , drop = FALSE])
-    both <- intersect(generated$prompt_id, scored$prompt_id)
-    why <- if (nrow(generated) == 0L) {
-      "experiment 1 has no usable answer"
-    } else if (nrow(scored) == 0L) {
-      "experiment 2 has no usable answer"
-    } else if (length(both) == 0L) {
-      "no prompt was answered in both experiments"
-    } else {
-      ""
-    }
-    generated_both <- generated[match(both, generated$prompt_id), , drop = FALSE]
-    scored_both <- scored[match(both, scored$prompt_id), , drop = FALSE]
-    bind(list(
-      agreement_rows(generated_both, scored_both, why),
-      sum_rows(piece)
-    ))
-  })
-}
-
-prompt_means <- function(rows) {
-  by_group(rows, "prompt_id", function(piece) {
-    cbind(as.data.frame(t(colMeans(bet_matrix(piece)))), knows = mean_or_na(piece$knows))
-  })
-}
-
-agreement_rows <- function(generated, scored, why) {
-  measure <- c(
-    "same favourite state (share of prompts)", "JSD of bets (bits, mean over prompts)",
-    "same answer on knowledge (share of prompts)",
-    "difference in P(knows) (mean absolute)"
-  )
-  if (nzchar(why)) return(data.frame(measure = measure, n = 0L, value = NA_real_, note = why))
-  first <- bet_matrix(generated)
-  second <- bet_matrix(scored)
-  known <- !is.na(generated$knows) & !is.na(scored$knows)
-  jsd <- vapply(seq_len(nrow(first)), function(i) jsd_bits(first[i, ], second[i, ]), numeric(1L))
-  value <- c(
-    mean(max.col(first, "first") == max.col(second, "first")), mean_or_na(jsd),
-    mean_or_na(((generated$knows > 0.5) == (scored$knows > 0.5))[known]),
-    mean_or_na(abs(generated$knows - scored$knows)[known])
-  )
-  data.frame(
-    measure = measure, n = c(nrow(first), sum(!is.na(jsd)), sum(known), sum(known)),
-    value = ifelse(is.nan(value), NA_real_, value),
-    note = ifelse(is.na(value), "no prompt with both answers", "")
-  )
-}
-
-#' Do the four state percentages add up to 100?
-sum_rows <- function(piece) {
-  bind(lapply(c("exp1", "exp2"), function(experiment) {
-    rows <- piece[piece$experiment == experiment, , drop = FALSE]
-    if (nrow(rows) == 0L) return(NULL)
-    total <- rowSums(bet_matrix(rows))
-    kind <- if (experiment == "exp1") "generated" else "scored"
-    data.frame(
-      measure = c(
-        sprintf("sum of the four %s bets (mean, %%)", kind),
-        sprintf("%s bets adding up to 100 within 1 (share of answers)", kind)
-      ),
-      n = nrow(rows), value = c(mean(total), mean(abs(total - 100) <= 1)), note = ""
-    )
-  }))
-}
-
 #' The columns of each table, in order.
 study1_columns <- function() {
   list(
@@ -350,13 +278,14 @@ study1_columns <- function() {
       "n_items", "n_full", "n_partial", "index", "ci_low", "ci_high", "t", "df", "p",
       "p_equivalence", "outcome", "rsa", "note"
     ),
-    agreement = c(model_keys, "measure", "n", "value", "note"),
+    agreement = agreement_columns,
     quality = quality_columns
   )
 }
 
 #' All tables of study 1 as a named list.
-study1_tables <- function(table, reference, published, margin, greedy = FALSE) {
+study1_tables <- function(table, reference, published, margin, greedy = FALSE, seed = 1000,
+                          generation = list()) {
   table <- add_label(table)
   readable <- stack_bets(table)
   every <- readable[readable$usable, , drop = FALSE]
@@ -376,7 +305,7 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE) {
     anova = state3_anova(bets),
     knowledge = knowledge_by_access(bets),
     cancellation = cancellation(bets, reference, margin),
-    agreement = experiment_agreement(readable),
+    agreement = experiment_agreement(table, generation, seed),
     quality = quality_table(
       table,
       list(exp1 = usable_bets(table, "exp1"), exp2 = usable_bets(table, "exp2")),
@@ -387,23 +316,30 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE) {
 
 #' What scripts/analysis.R calls: read, analyse, write.
 analyse <- function(input, output, params) {
-  table <- read_ready(input[["ready"]], study1_text, study1_numbers, request_seeds)
+  numbers <- c(study1_numbers, sampled_bets)
+  table <- read_ready(input[["ready"]], study1_text, numbers, request_seeds)
+  reference <- read_reference(input[["reference"]])
   tables <- study1_tables(
-    table, read_reference(input[["reference"]]), read_reference(input[["published"]]),
-    margin = params[["equivalence_margin"]], greedy = is_greedy(params)
+    table, reference, read_reference(input[["published"]]),
+    margin = params[["equivalence_margin"]], greedy = is_greedy(params), seed = params[["seed"]],
+    generation = params[["generation"]]
   )
+  tables$calibration <- calibration_cells(tables$cells, add_label(table), reference)
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study1_columns()
   for (name in names(columns)) {
     write_result(tables[[name]], output[[name]], columns[[name]])
   }
   shown <- tables$cells$label[tables$cells$experiment != "reference"]
-  figure <- function(plot, name, width, height) {
-    save_figure(plot, output[[name]], width, height, notes_below(tables$cells, params))
+  figure <- function(plot, name, width, height, notes = notes_below(tables$cells, params)) {
+    save_figure(plot, output[[name]], width, height, notes)
   }
   figure(plot_bets(tables$cells), "bets", 9.5, grown(7.5, shown))
   figure(plot_state3(tables$cells), "state3", 9.5, grown(4.8, shown))
   figure(plot_contrasts(tables$contrasts), "forest", 9.5, grown(6.5, shown, 0.5))
   figure(plot_knowledge(tables$knowledge), "knows", 7.5, grown(5, shown))
-  figure(plot_agreement(tables$cells), "calibration", 7, grown(7.5, shown))
+  figure(
+    plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
+    notes_compared(tables$calibration, params)
+  )
 }

@@ -17,7 +17,10 @@ study2_text <- c(
   "model_key", "model_name", "variant", "Participant_ID", "Domain", "Goal_simplified", "Was_Wasnt",
   "Assessment", "response_timestamp", "prompt_id", "exp1_status", "exp2_status", "quality_flags"
 )
-study2_numbers <- c("replication", "State_number", utterances$column, "option_mass")
+study2_numbers <- c(
+  "replication", "State_number", utterances$column, "option_mass",
+  paste0("sampled_", utterances$column), "sampled_bound"
+)
 
 #' The frame however its apostrophe is written: "was" or "wasn't"; anything else is NA.
 plain_frame <- function(frame) {
@@ -319,55 +322,6 @@ indirectness <- function(observed, goal) {
   mean(rate[1:2], na.rm = TRUE) - mean(rate[3:4], na.rm = TRUE)
 }
 
-#' Generated against scored answers.
-experiment_agreement <- function(choices) {
-  by_group(choices, model_keys, function(piece) {
-    generated <- piece[piece$experiment == "exp1", , drop = FALSE]
-    scored <- piece[piece$experiment == "exp2", , drop = FALSE]
-    measure <- c(
-      "JSD of generated and scored distributions (bits, mean over goal x state)",
-      "same favourite utterance (share of goal x state cells)",
-      "generated utterance is the scored favourite of its prompt (share of answers)",
-      "scored probability of the generated utterance (mean)",
-      "the same, expected of answers drawn from the scored probabilities"
-    )
-    empty <- function(why) data.frame(measure = measure, n = 0L, value = NA_real_, note = why)
-    if (nrow(generated) == 0L) return(empty("experiment 1 has no usable answer"))
-    if (nrow(scored) == 0L) return(empty("experiment 2 has no usable answer"))
-    cells <- lapply(seq_len(nrow(goal_states)), function(i) {
-      pick <- function(rows) {
-        rows <- rows[rows$goal == goal_states$goal[i] & rows$state == goal_states$state[i], ]
-        if (nrow(rows) == 0L) NULL else colMeans(choice_matrix(rows))
-      }
-      sides <- list(pick(generated), pick(scored))
-      if (any(vapply(sides, is.null, logical(1L)))) return(NULL)
-      c(jsd = jsd_bits(sides[[1L]], sides[[2L]]),
-        same = which.max(sides[[1L]]) == which.max(sides[[2L]]))
-    })
-    cells <- do.call(rbind, cells)
-    key <- function(rows) paste(rows$replication, rows$prompt_id)
-    at <- match(key(generated), key(scored))
-    answers <- choice_matrix(generated)[!is.na(at), , drop = FALSE]
-    chances <- choice_matrix(scored)[at[!is.na(at)], , drop = FALSE]
-    said <- rowSums(answers * chances)
-    best <- chances[cbind(seq_len(nrow(chances)), max.col(chances, "first"))]
-    favourite <- said == best
-    value <- c(
-      if (is.null(cells)) c(NA, NA) else colMeans(cells),
-      if (nrow(answers) == 0L) {
-        c(NA, NA, NA)
-      } else {
-        c(mean(favourite), mean(said), mean(rowSums(chances^2)))
-      }
-    )
-    data.frame(
-      measure = measure, value = unname(value),
-      n = c(rep(if (is.null(cells)) 0L else nrow(cells), 2L), rep(nrow(answers), 3L)),
-      note = ifelse(is.na(value), "no prompt was answered in both experiments", "")
-    )
-  })
-}
-
 #' The columns of each table, in order.
 study2_columns <- function() {
   list(
@@ -394,13 +348,13 @@ study2_columns <- function() {
       "rmse_low", "rmse_high", "r", "r_corrected", "r_low", "r_high",
       paste0("indirectness_", rep(goals, each = 3L), c("", "_low", "_high")), "note"
     ),
-    agreement = c(model_keys, "measure", "n", "value", "note"),
+    agreement = agreement_columns,
     quality = quality_columns
   )
 }
 
 #' All tables of study 2 as a named list.
-study2_tables <- function(table, reference, seed, greedy = FALSE) {
+study2_tables <- function(table, reference, seed, greedy = FALSE, generation = list()) {
   table <- add_label(table)
   every <- stack_choices(table)
   choices <- collapse_copies(every, chosen, greedy)
@@ -415,7 +369,7 @@ study2_tables <- function(table, reference, seed, greedy = FALSE) {
     glmer = negation_models(choices),
     tests = share_tests(choices, reference),
     human_comparison = human_comparison(choices, reference, seed),
-    agreement = experiment_agreement(every),
+    agreement = experiment_agreement(table, generation, seed),
     quality = quality_table(
       table,
       list(exp1 = usable_choices(table, "exp1"), exp2 = usable_choices(table, "exp2")),
@@ -431,20 +385,24 @@ analyse <- function(input, output, params) {
   reference$frame <- plain_frame(reference$frame)
   tables <- study2_tables(
     table, reference,
-    seed = params[["seed"]], greedy = is_greedy(params)
+    seed = params[["seed"]], greedy = is_greedy(params), generation = params[["generation"]]
   )
+  tables$calibration <- calibration_cells(tables$cells, add_label(table), reference)
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study2_columns()
   for (name in names(columns)) {
     write_result(tables[[name]], output[[name]], columns[[name]])
   }
   shown <- tables$cells$label[is_model(tables$cells)]
-  figure <- function(plot, name, width, height) {
-    save_figure(plot, output[[name]], width, height, notes_below(tables$cells, params))
+  figure <- function(plot, name, width, height, notes = notes_below(tables$cells, params)) {
+    save_figure(plot, output[[name]], width, height, notes)
   }
   figure(plot_utterances(tables$cells), "utterances", 11, grown(8.5, shown))
   figure(plot_negation(tables$negation), "negated", 9.5, grown(5, shown))
   height <- 2.2 + 3.2 * max(1L, length(unique(shown)))
   figure(plot_scatter(tables$cells, tables$human_comparison), "scatter", 8, height)
-  figure(plot_agreement(tables$cells), "calibration", 7, grown(7.5, shown))
+  figure(
+    plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
+    notes_compared(tables$calibration, params)
+  )
 }

@@ -69,8 +69,9 @@ DECLARATION = {
     ],
     "people": {"file": "people.csv"},
 }  # fmt: skip
-LIBRARIES = ("common", "statistics", "inference", "item_tests", "mixed_models", "figures", *(
-    f"generic_{name}" for name in ("measures", "models", "figures", "analysis")
+LIBRARIES = (
+    "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement", *(
+    f"generic_{name}" for name in ("measures", "models", "figures", "agreement", "analysis")
 ))  # fmt: skip
 SOURCED = "\n".join(f'source("scripts/lib/{name}.R")' for name in LIBRARIES)
 DRIVER = f"""
@@ -339,7 +340,7 @@ def test_a_declaration_that_says_little_has_cells_and_figures_all_the_same(tmp_p
     assert tables["contrasts"].empty
     assert tables["models"].empty
     assert tables["distances"].empty
-    assert list(tables["agreement"]["note"]) == ["experiment 1 has no usable number to compare"]
+    assert list(tables["agreement"]["note"]) == ["experiment 1 has no usable answer"]
 
 
 def test_what_is_no_formula_or_column_is_refused_and_never_run(tmp_path, rows):

@@ -49,10 +49,13 @@ FIGURES = {
 }
 DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
-own <- sprintf("../studies/study%d/%s.R", job$study, c("models", "figures", "analysis"))
+parts <- c("models", "figures", "agreement", "analysis")
+own <- sprintf("../studies/study%d/%s.R", job$study, parts)
 library(ggplot2)
-shared <- c("common", "statistics", "inference", "item_tests", "mixed_models", "figures")
-for (name in c(sprintf("lib/%s.R", shared), own)) {
+shared <- sprintf("lib/%s.R", c(
+  "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement"
+))
+for (name in c(shared, own)) {
   source(file.path(job$scripts, name))
 }
 analyse(job$input, job$output, job$params)
@@ -70,7 +73,7 @@ def launch(
 ) -> subprocess.CompletedProcess[str]:
     """Write the study's inputs, run its analysis, and leave its outputs in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(folder / "ready.csv", index=False)
+    pd.DataFrame([as_sampled(study, row) for row in rows]).to_csv(folder / "ready.csv", index=False)
     write_references(folder)
     output = {name: str(folder / f"{name}.csv") for name in TABLES[study]}
     output |= {name: str(folder / f"{name}.png") for name in FIGURES[study]}
@@ -87,6 +90,20 @@ def launch(
     }
     (folder / "job.json").write_text(json.dumps(job))
     return rscript(DRIVER, str(folder / "job.json"))
+
+
+def as_sampled(study: int, row: dict) -> dict:
+    """The row with distributions as sampled: those measured, unless it holds some."""
+    if study == 2:
+        columns = [f"prob_{frame.replace(chr(39), '')}_{a}" for frame, a in UTTERANCES]
+        made = {f"sampled_{name}": row.get(name) for name in columns} | {"sampled_bound": 0}
+    else:
+        columns = [*(f"state{state}_mean" for state in range(4)), "prob_knowledge_yes"]
+        made = {f"sampled_{name}": row.get(name) for name in columns}
+        queries = [*(f"state{state}" for state in range(4)), "knowledge"]
+        made |= {f"sampled_{query}_bound": 0 for query in queries}
+        made |= {f"sampled_state{s}_prob_{p}": None for s in range(4) for p in range(0, 101, 10)}
+    return made | row
 
 
 def analyse(folder: Path, study: int, rows: list[dict], **params) -> dict[str, pd.DataFrame]:
@@ -585,6 +602,44 @@ def test_agreement_and_quality(study1, bets):
     assert one(study1["quality"], experiment="exp1")["first_answer"] == "2025-03-01T10:00:00Z"
 
 
+def drawn_bets(rng, sampled):
+    """Rows whose bets were drawn from distributions as sampled, of `sampled` bets of 100."""
+    steps = np.arange(0, 101, 10)
+    rows = study1_rows(lambda *_: [25] * 4, lambda *_: "yes", draws=20)
+    means = {}
+    for row in rows:
+        for state in range(4):
+            p = sampled[(row["access"], row["observe"])][state]
+            row |= {f"sampled_state{state}_prob_{s}": x for s, x in zip(steps, p, strict=True)}
+            row[f"sampled_state{state}_mean"] = means[state] = float(p @ steps)
+            row[f"probability_{state}"] = int(rng.choice(steps, p=p))
+        row |= {
+            "sampled_prob_knowledge_yes": 0.7,
+            "Knowledge_A": rng.choice(["yes"] * 7 + ["no"] * 3),
+        }
+    return rows
+
+
+def test_bets_are_compared_at_the_temperature_that_they_were_sampled_with(tmp_path):
+    rng = np.random.default_rng(2)
+    sampled = {cell: [rng.dirichlet([0.5] * 11) for _ in range(4)] for cell in CELLS}
+    tables = analyse(
+        tmp_path,
+        1,
+        drawn_bets(rng, sampled),
+        bootstrap_draws=20,
+        generation={"temperature": 0.7, "top_p": 1, "max_tokens": 9},
+    )
+    found = tables["agreement"].set_index("measure")
+    assert list(found["temperature"]) == [0.7] * 6 + [1] * 2
+    for measure in found.index[:4]:
+        row = found.loc[measure]
+        assert row["sampling_low"] <= row["value"] <= row["sampling_high"], measure
+    distance = found.loc["JSD of bets (bits, mean over prompts)"]
+    assert distance["value_low"] == pytest.approx(distance["value"])
+    assert found.loc["sum of the four scored bets (mean, %)", "value"] == pytest.approx(100)
+
+
 def test_constant_answers_are_noted_not_tested(tmp_path):
     def same(cell, story, draw):
         return [10, 20, 30, 40]
@@ -830,6 +885,79 @@ def test_negation_is_tested_by_domain_in_both_experiments(study2, choices):
     scored = table[table["experiment"] == "exp2"]
     assert scored["p"].isna().all()
     assert scored["note"].str.contains("no variation between items").all()
+
+
+AT_SEVEN = {"temperature": 0.7, "top_p": 1, "max_tokens": 9}
+
+
+def tempered_rows(choices, bound=0.0):
+    """Answers drawn from `choices`, which was measured as something flatter."""
+    generated, sampled = choices
+    flatter = {cell: np.sqrt(p) / np.sqrt(p).sum() for cell, p in sampled.items()}
+    rows = study2_rows(generated, flatter)
+    for row in rows:
+        p = sampled[row["Goal_simplified"], row["State_number"]]
+        for (frame, adjective), x in zip(UTTERANCES, p, strict=True):
+            row[f"sampled_prob_{frame.replace(chr(39), '')}_{adjective}"] = x
+        row["sampled_bound"] = bound
+    return rows
+
+
+def test_utterances_are_compared_at_the_temperature_that_they_were_sampled_with(tmp_path, choices):
+    generated, sampled = choices
+    tables = analyse(tmp_path, 2, tempered_rows(choices), bootstrap_draws=20, generation=AT_SEVEN)
+    found = tables["agreement"]
+    assert list(found["temperature"]) == [0.7] * 4
+    distance, favourite, hits, chance = (found.iloc[i] for i in range(4))
+    shares = {
+        cell: np.bincount([x for x in said if x is not None], minlength=8)
+        for cell, said in generated.items()
+    }
+    expected = np.mean([jsd(shares[cell], sampled[cell]) for cell in sampled])
+    assert distance["value"] == pytest.approx(expected)
+    # Of 240 draws of one of eight: 7 / (8 n ln 2).
+    assert distance["sampling_mean"] == pytest.approx(7 / (8 * 240 * math.log(2)), rel=0.1)
+    for row in (distance, favourite, hits, chance):
+        assert row["sampling_low"] <= row["value"] <= row["sampling_high"], row["measure"]
+        assert row["value_low"] == pytest.approx(row["value"])
+        assert row["value_high"] == pytest.approx(row["value"])
+    assert hits["sampling_mean"] == pytest.approx(
+        np.mean([max(p) for p in sampled.values()]), abs=0.01
+    )
+    assert chance["sampling_mean"] == pytest.approx(
+        np.mean([p @ p for p in sampled.values()]), abs=0.01
+    )
+    cells = tables["cells"].query("experiment == 'exp2'")
+    assert cells["proportion"].max() < max(map(max, sampled.values())), "measured at temperature 1"
+
+
+def test_what_the_residual_leaves_open_holds_every_distribution_that_it_allows(tmp_path, choices):
+    bound = 0.02
+    tables = analyse(
+        tmp_path, 2, tempered_rows(choices, bound), bootstrap_draws=20, generation=AT_SEVEN
+    )
+    generated, sampled = choices
+    found = tables["agreement"]
+    assert (found["value_low"] < found["value"]).iloc[0]
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        said, other = [], []
+        for cell, p in sampled.items():
+            move = rng.dirichlet([0.2] * 8) - rng.dirichlet([0.2] * 8)
+            q = np.clip(p + move * bound / np.abs(move).sum(), 0, None)
+            other.append(q / q.sum())
+            assert np.abs(other[-1] - p).sum() / 2 <= bound
+            said.append([x for x in generated[cell] if x is not None])
+        counts = [np.bincount(xs, minlength=8) for xs in said]
+        true = [
+            np.mean([jsd(n, q) for n, q in zip(counts, other, strict=True)]),
+            np.mean([np.argmax(n) == np.argmax(q) for n, q in zip(counts, other, strict=True)]),
+            sum((np.array(x) == np.argmax(q)).sum() for x, q in zip(said, other, strict=True))
+            / sum(map(len, said)),
+            sum(q[x].sum() for x, q in zip(said, other, strict=True)) / sum(map(len, said)),
+        ]
+        assert (found["value_low"].to_numpy() <= np.array(true) + 1e-12).all()
+        assert (found["value_high"].to_numpy() >= np.array(true) - 1e-12).all()
 
 
 def test_few_rows_of_one_experiment(tmp_path, choices):

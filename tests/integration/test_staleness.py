@@ -247,7 +247,8 @@ ROWS = {
     ),
     "a model less": Row(config("[pico, twin]", "[pico]"), END),
     "an experiment less": Row(
-        config("experiments: [exp1, exp2]", "experiments: [exp2]"), jobs("collect") | CHECKS
+        config("experiments: [exp1, exp2]", "experiments: [exp2]"),
+        jobs("probabilities collect") | CHECKS,
     ),
     "a study less": Row(
         config("studies: [study1, study2]", "studies: [study1]"),
@@ -316,7 +317,7 @@ ROWS = {
     "`engine`": Row(config_with("engine: vllm"), EVERYTHING - REFERENCES),
     # How it is asked
     "`generation.temperature`": Row(
-        config("temperature: 0.7", "temperature: 0.8"), experiments(EXP1)
+        config("temperature: 0.7", "temperature: 0.8"), experiments(f"{EXP1} probabilities")
     ),
     "`generation.max_tokens`": Row(config("max_tokens: 256", "max_tokens: 255"), experiments(EXP1)),
     "`base_seed`": Row(config("base_seed: 1000", "base_seed: 2000"), EVERYTHING - REFERENCES),

@@ -26,6 +26,7 @@ from grace.results.tables import (
     structured_rows,
 )
 from grace.settings.config import Thresholds
+from grace.settings.output_configs import DecodingConfig
 from grace.studies.catalogue import bundled
 from grace.studies.declaration import Declaration
 from grace.studies.stimuli import read_trials
@@ -44,10 +45,10 @@ def run_of(experiment: str) -> Run:
     return Run("pico", "resources/models/pico", STUDY, experiment, 0, 1000, True)
 
 
-def measured() -> pd.DataFrame:
+def measured(decoding: DecodingConfig | None = None) -> pd.DataFrame:
     run = run_of("exp2")
     records = run_scoring(run, items_of(run), CharacterTokenizer(), ScriptedEngine())
-    rows = list(probability_rows(records, STUDY, 0.5))
+    rows = list(probability_rows(records, STUDY, 0.5, decoding))
     return pd.DataFrame(rows, columns=list(probability_columns(STUDY)))
 
 
@@ -136,6 +137,11 @@ def test_responses_stand_in_the_analysis_ready_table():
     assert (ready.loc[said, "response_1_exp1"] == 1).all()
     assert (ready.loc[said, "response_2_exp1"] == 0).all()
     assert ready.loc[~said, "response_1_exp1"].isna().all()
+    assert (ready["response_1_exp2"] == ready["prob_target"]).all()
+    assert ready["response_1_sampled"].isna().all()
+    ready = analysis_ready(STUDY, answered(), measured(DecodingConfig(temperature=0, top_p=1)))
+    assert set(ready["sampled_prob_target"]) == {0, 1}
+    assert (ready["response_1_sampled"] == ready["sampled_prob_target"]).all()
     assert (ready["response_1_exp2"] == ready["prob_target"]).all()
 
 

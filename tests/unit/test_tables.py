@@ -23,6 +23,8 @@ from grace.results.tables import (
     structured_rows,
     write_rows,
 )
+from grace.scoring.tempering import sampled
+from grace.settings.output_configs import DecodingConfig
 
 STUDY2 = STUDIES["study2"]
 
@@ -86,6 +88,26 @@ def test_probability_tables_hold_the_owners_68_columns_and_ours_after():
         "Participant_ID", "Domain", "Goal_simplified", "State_number", "model_name", "prob_was",
         "prob_wasnt",
     )  # fmt: skip
+
+
+def test_what_is_sampled_stands_beside_what_is_measured():
+    run = run_of("study2", "exp2")
+    records = list(run_scoring(run, items_of(run, 8), CharacterTokenizer(), ScriptedEngine()))
+
+    def rows(**decoding):
+        return pd.DataFrame(probability_rows(records, STUDY2, 0.5, DecodingConfig(**decoding)))
+
+    columns = STUDY2.sampled_columns()
+    assert columns["prob_wasnt_bad"] == "sampled_prob_wasnt_bad"
+    measured = rows(temperature=1, top_p=1)
+    assert (measured[list(columns)].to_numpy() == measured[list(columns.values())]).all(axis=None)
+    assert (measured["sampled_bound"] == 0).all()
+    sharper = rows(temperature=0.5, top_p=1)
+    first = sampled(records[0]["queries"][0], 0.5, 1)
+    assert sharper.loc[0, "sampled_prob_was_terrible"] == first.probabilities["It was terrible"]
+    assert sharper.loc[0, "sampled_bound"] == first.bound
+    unsampled = pd.DataFrame(probability_rows(records, STUDY2, 0.5))
+    assert unsampled[list(columns.values())].isna().all(axis=None)
 
 
 def test_unparsable_answers_keep_their_row(tmp_path):

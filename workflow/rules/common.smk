@@ -3,6 +3,7 @@
 
 from snakemake.exceptions import WorkflowError
 
+import grace
 from grace.cluster.run.storage import plain_name
 from grace.errors import GraceError
 from grace.models.weights import announced
@@ -120,7 +121,8 @@ def commit_archived(wildcards):
 
 def versions_now(wildcards, threads):
     """Versions of the software that writes the report; not recorded either."""
-    return {name: version for name, version in versions().items() if version}
+    found = {name: version for name, version in versions().items() if version}
+    return {"grace": grace.__version__, **found}
 
 
 def what_is_fetched(wildcards):

@@ -86,7 +86,7 @@ def report_code():
     shared = [
         f"lib/{name}"
         for name in (
-            *("common.R", "html.R", "report.R", "sections.R", "generic_section.R"),
+            *("common.R", "html.R", "report.R", "sections.R", "methods.R", "generic_section.R"),
             "report_page.html",
         )
     ]

@@ -17,7 +17,10 @@ from grace.errors import RecordError
 from grace.foreign_text import writable
 from grace.results.records import replacing
 from grace.scoring.records import BOUNDS, distribution
+from grace.scoring.tempering import Sampled, sampled
+from grace.settings.output_configs import DecodingConfig
 from grace.studies.study import Study
+from grace.studies.trials import Trial
 
 Row = dict[str, Any]
 RESPONSE_COLUMNS = ("model_name", "model_response", "response_timestamp", "processing_time_ms")
@@ -41,6 +44,16 @@ def mass_columns(study: Study) -> tuple[str, ...]:
     names = study.query_names
     prefixes = [f"{name}_" for name in names] if len(names) > 1 else [""]
     return tuple(f"{prefix}{kind}" for kind in ("option_mass", "residual") for prefix in prefixes)
+
+
+def bound_columns(study: Study) -> dict[str, str]:
+    """By closed query, the column of how far its distribution as sampled may be off."""
+    several = len(study.query_names) > 1
+    return {
+        name: f"sampled_{name}_bound" if several else "sampled_bound"
+        for name in study.query_names
+        if name in study.closed_queries
+    }
 
 
 def raw_columns(study: Study) -> tuple[str, ...]:
@@ -70,6 +83,8 @@ def probability_columns(study: Study) -> tuple[str, ...]:
         "status",
         *REPORTED,
         "quality_flags",
+        *study.sampled_columns().values(),
+        *bound_columns(study).values(),
     )
 
 
@@ -124,9 +139,16 @@ def structured_rows(
 
 
 def probability_rows(
-    records: Iterable[Mapping[str, Any]], study: Study, min_option_mass: float
+    records: Iterable[Mapping[str, Any]],
+    study: Study,
+    min_option_mass: float,
+    decoding: DecodingConfig | None = None,
 ) -> Iterator[Row]:
-    """One row an experiment-2 record: distributions, summaries, option mass, residual."""
+    """One row an experiment-2 record: distributions, summaries, option mass, residual.
+
+    And the distributions as `decoding` samples answers; empty where none are sampled.
+    """
+    as_sampled = _AsSampled(study, decoding)
     for record in records:
         queries = {query["name"]: query for query in record["queries"]}
         trial = study.trial(record["trial"])
@@ -166,10 +188,41 @@ def probability_rows(
                 trial,
             ),
             **masses,
+            **as_sampled.columns(queries, trial),
             **{name: _distinct(queries.values(), name) for name in REPORTED},
             "quality_flags": ";".join(flags),
         }
         yield {name: row[name] for name in probability_columns(study)}
+
+
+class _AsSampled:
+    """The columns of experiment 2's distributions as experiment 1 samples."""
+
+    def __init__(self, study: Study, decoding: DecodingConfig | None) -> None:
+        self._study = study
+        self._decoding = decoding
+        self._bounds = bound_columns(study)
+        #: Trials share prompts.
+        self._known: dict[str, Sampled | None] = {}
+
+    def columns(self, queries: Mapping[str, dict[str, Any]], trial: Trial) -> Row:
+        """Of one trial's queries."""
+        found = {name: self._sampled(queries[name]) for name in self._bounds if name in queries}
+        bounds = {
+            column: found[name].bound if found.get(name) else None  # type: ignore[union-attr]
+            for name, column in self._bounds.items()
+        }
+        distributions = {name: each and each.probabilities for name, each in found.items()}
+        return {**self._study.sampled_probabilities(distributions, trial), **bounds}
+
+    def _sampled(self, query: dict[str, Any]) -> Sampled | None:
+        if self._decoding is None:
+            return None
+        key = digest([query["status"], query["options"], query["terminated"]])
+        if key not in self._known:
+            temperature, top_p = self._decoding.temperature, self._decoding.top_p
+            self._known[key] = sampled(query, temperature, top_p)
+        return self._known[key]
 
 
 def _distinct(queries: Iterable[Mapping[str, Any]], name: str) -> str | None:
@@ -216,12 +269,25 @@ def _responses(study: Study, experiment: str, part: pd.DataFrame) -> pd.DataFram
     names = [name for name in study.responses.names() if name.endswith(f"_{experiment}")]
     if not names:
         return pd.DataFrame(index=part.index)
-    rows = part.astype(object).where(part.notna(), None).to_dict("records")
+    rows = [
+        {str(name): value for name, value in row.items()}
+        for row in part.astype(object).where(part.notna(), None).to_dict("records")
+    ]
+    values = [study.responses.values(experiment, row) for row in rows]
+    found = pd.DataFrame(values, columns=names, index=part.index, dtype="float64")
+    if experiment == "exp1":
+        return found
+    # The same of the distributions as sampled; what has none, such as a log-probability, is empty.
+    of = study.sampled_columns()
     values = [
-        study.responses.values(experiment, {str(name): value for name, value in row.items()})
+        study.responses.values(
+            experiment,
+            row | {name: row.get(of.get(name, "")) for name in study.probability_columns()},
+        )
         for row in rows
     ]
-    return pd.DataFrame(values, columns=names, index=part.index, dtype="float64")
+    as_sampled = pd.DataFrame(values, columns=names, index=part.index, dtype="float64")
+    return found.join(as_sampled.rename(columns=lambda name: name.replace("_exp2", "_sampled")))
 
 
 def analysis_ready(
@@ -257,8 +323,14 @@ def analysis_ready(
         ]
         for prefix in ("exp1", "exp2")
     ]
-    merged["quality_flags"] = [";".join(filter(None, pair)) for pair in zip(*flags, strict=True)]
-    merged = merged.drop(columns=["exp1_quality_flags", "exp2_quality_flags"])
+    joined = [";".join(filter(None, pair)) for pair in zip(*flags, strict=True)]
+    merged = pd.concat(
+        [
+            merged.drop(columns=["exp1_quality_flags", "exp2_quality_flags"]),
+            pd.Series(joined, index=merged.index, name="quality_flags", dtype=object),
+        ],
+        axis=1,
+    )
     first = ["model_key", "model_name", "replication", *ROW_KEY]
     order = [*first, *[name for name in inputs if name in merged and name not in first]]
     rest = [name for name in merged.columns if name not in order]

@@ -78,10 +78,21 @@ class StructureConfig(TableConfig):
     percentage_tolerance: float
 
 
+class DecodingConfig(_OutputConfig):
+    """How experiment 1 draws a token."""
+
+    temperature: float
+    top_p: float
+
+
 class ProbabilitiesConfig(TableConfig):
-    """What the probability tables depend on, the records apart."""
+    """What the probability tables depend on, the records apart.
+
+    `decoding` is None where no answers are sampled.
+    """
 
     min_option_mass: float
+    decoding: DecodingConfig | None
 
 
 class ValidationConfig(_OutputConfig):

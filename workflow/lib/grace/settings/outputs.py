@@ -17,6 +17,7 @@ from grace.prompts.variants import PromptSet
 from grace.settings.config import GenerationConfig
 from grace.settings.output_configs import (
     AnalysisConfig,
+    DecodingConfig,
     ExperimentConfig,
     MeasurementConfig,
     MergeConfig,
@@ -94,8 +95,12 @@ class Outputs:
 
     def probabilities(self, study: str) -> ProbabilitiesConfig:
         """Of the probability tables."""
+        decoding = self._decoding()
         return ProbabilitiesConfig(
-            reads=self._reads(study), min_option_mass=self._config.thresholds.min_option_mass
+            reads=self._reads(study),
+            min_option_mass=self._config.thresholds.min_option_mass,
+            decoding=decoding
+            and DecodingConfig(temperature=decoding.temperature, top_p=decoding.top_p),
         )
 
     def validation(self, model: str) -> ValidationConfig:

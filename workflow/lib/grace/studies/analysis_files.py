@@ -20,7 +20,7 @@ from grace.studies.study import Study
 #: What a generic analysis makes.
 GENERIC = Analysis(
     script="lib/generic_analysis.R",
-    sources=[f"lib/generic_{name}.R" for name in ("measures", "models", "figures")],
+    sources=[f"lib/generic_{name}.R" for name in ("measures", "models", "figures", "agreement")],
     tables=["cells", "contrasts", "models", "agreement", "distances", "quality"],
     figures={
         "distributions": Figure(file="distributions", label="Distributions"),
@@ -32,7 +32,10 @@ GENERIC = Analysis(
 #: What every analysis sources before the study's own files.
 SHARED = tuple(
     f"lib/{name}.R"
-    for name in ("common", "statistics", "inference", "item_tests", "mixed_models", "figures")
+    for name in (
+        *("common", "statistics", "inference", "item_tests", "mixed_models", "figures"),
+        "agreement",
+    )
 )
 #: A study's section of the report where it has none of its own.
 SECTION = ("lib/generic_section.R", "lib/generic_section.Rmd")

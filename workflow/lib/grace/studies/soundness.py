@@ -313,7 +313,7 @@ def _columns(study: Study) -> Iterator[Finding]:
         ("stimuli.columns", study.input_columns()),
         ("stimuli.derived", study.derived_names),
         ("generate.read", tuple(name for name in study.answer_columns() if name not in COMMON)),
-        ("score", study.probability_columns()),
+        ("score", (*study.probability_columns(), *study.sampled_columns().values())),
     ]
     seen: dict[str, str] = {}
     for place, names in groups:

@@ -39,6 +39,8 @@ class Study(StudyDesign):
             else None
         )
         self.distributions = DistributionColumns(self.query_forms)
+        closed = (form for form in self.query_forms if form.name in self.closed_queries)
+        self._closed_distributions = DistributionColumns(tuple(closed))
         patterns = self.trial_reader.patterns
         self.labels = (
             OptionLabels(declaration.labels, patterns, f"{source}: labels")
@@ -170,6 +172,22 @@ class Study(StudyDesign):
         if self.labels is not None:
             values |= self.labels.sums(distributions, trial.all() if trial else {})
         return values
+
+    def sampled_columns(self) -> dict[str, str]:
+        """Columns of the distributions as experiment 1 samples, by those of what was measured."""
+        labels = tuple(self.labels.columns.values()) if self.labels else ()
+        return {name: f"sampled_{name}" for name in (*self._closed_distributions.names(), *labels)}
+
+    def sampled_probabilities(
+        self, distributions: Mapping[str, Mapping[str, float] | None], trial: Trial | None = None
+    ) -> dict[str, float | None]:
+        """The values of `sampled_columns`, from distributions as `probabilities` takes them."""
+        closed = {name: distributions.get(name) for name in self.closed_queries}
+        values = self._closed_distributions.values(closed, {})
+        if self.labels is not None:
+            asked = {name: each for name, each in closed.items() if name in distributions}
+            values |= self.labels.sums(asked, trial.all() if trial else {})
+        return {name: values[measured] for measured, name in self.sampled_columns().items()}
 
     def probability_groups(self) -> Mapping[str, tuple[str, ...]]:
         """Columns that each form one distribution, by the distribution's name."""
