@@ -7,8 +7,10 @@ derivatives by differences, on a scale without bounds; what is said of the estim
 identified, their intervals) is reckoned on the parameters' own scale, where a bound is a point
 like others.
 
-Intervals: items are the random units. The covariance is that of the items' scores (a sandwich,
-CR1), with Student's t for items - 1 degrees of freedom; `coverage` in docs/studies.md.
+Intervals: items are the random units. A parameter's standard error is the larger of that of the
+items' scores (a sandwich, CR1) and that of leaving out an item at a time (jackknife), with
+Student's t for items - 1 degrees of freedom, on the logit scale of its range except near a bound.
+How often such intervals hold the truth is in docs/studies.md.
 """
 
 from __future__ import annotations
@@ -37,8 +39,12 @@ _SAME = 1e-6
 #: A probability of 0 costs what one of this costs.
 _LEAST = 1e-12
 _STEP = 1e-5
-#: As a share of the range: closer than this to a bound is at it.
+#: As a share of the range: closer than this to a bound is at it; and near it.
 _AT_BOUND = 1e-3
+_NEAR_BOUND = 0.05
+#: Steps of a fit without an item, from that with all; and how far from the bounds it begins.
+_JACKKNIFE_STEPS = 4
+_INSIDE = 6.0
 #: Information of one answer on a parameter, in units of its range: below this there is none.
 _NO_INFORMATION = 1e-6
 #: Of the parameters' scaled information: directions below this are not identified.
@@ -210,7 +216,7 @@ def most_likely(predict: Predict, answers: Array, space: Space, *, drawn: bool =
             break
     if not ended:
         return _without(space, "the fit did not converge")
-    return _described(function, answers, space.values(found), drawn)
+    return _described(function, answers, found, drawn)
 
 
 def _without(space: Space, note: str) -> Fitted:
@@ -234,18 +240,12 @@ def _climb(function: _Distribution, total: Array, start: Array) -> tuple[Array, 
     """Fisher scoring with Marquardt's damping: where it ends, the log-likelihood, whether it ended
     by itself.
     """
-    space_values = function.space.values
     counts, sizes = total.ravel(), total.sum(axis=1).repeat(total.shape[1])
     whole = float(counts.sum())
-    at, chance = start, function(space_values(start))
+    at, chance = start, function(function.space.values(start))
     likelihood, damping = float(counts @ np.log(chance)), 1e-3
     for _ in range(_MOST_STEPS):
-        slopes = np.array(
-            [
-                (function(space_values(at + _STEP * unit)) - chance) / _STEP
-                for unit in np.eye(len(at))
-            ]
-        )
+        slopes = _slopes(function, at, chance)
         score = slopes @ (counts / chance)
         information = (slopes * (sizes / chance)) @ slopes.T
         own = np.maximum(np.diag(information), 1e-8 * whole)
@@ -254,7 +254,7 @@ def _climb(function: _Distribution, total: Array, start: Array) -> tuple[Array, 
             there = np.clip(
                 at + np.clip(step, -_LONGEST_STEP, _LONGEST_STEP), -_FARTHEST, _FARTHEST
             )
-            then = function(space_values(there))
+            then = function(function.space.values(there))
             gain = float(counts @ np.log(then)) - likelihood
             if gain >= 0:
                 break
@@ -268,9 +268,61 @@ def _climb(function: _Distribution, total: Array, start: Array) -> tuple[Array, 
     return at, likelihood, False
 
 
-def _described(function: _Distribution, answers: Array, values: Array, drawn: bool) -> Fitted:
+def _slopes(function: _Distribution, at: Array, chance: Array) -> Array:
+    """Derivatives of all probabilities, unbounded numbers by probabilities."""
+    values = function.space.values
+    units = _STEP * np.eye(len(at))
+    return np.array([(function(values(at + unit)) - chance) / _STEP for unit in units])
+
+
+def _left_out(function: _Distribution, answers: Array, at: Array) -> Array:
+    """The parameters without each item, by a few steps from those with all: items by parameters."""
+    space, total = function.space, answers.sum(axis=0)
+    found = []
+    for own in answers:
+        rest = total - own
+        counts, sizes = rest.ravel(), rest.sum(axis=1).repeat(rest.shape[1])
+        there = np.clip(at, -_INSIDE, _INSIDE)
+        chance = function(space.values(there))
+        likelihood = float(counts @ np.log(chance))
+        for _ in range(_JACKKNIFE_STEPS):
+            slopes = _slopes(function, there, chance)
+            information = (slopes * (sizes / chance)) @ slopes.T
+            information += np.diag(1e-6 * np.diag(information) + 1e-9 * counts.sum())
+            step = np.linalg.solve(information, slopes @ (counts / chance))
+            step = np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+            for share in (1.0, 0.3, 0.1):
+                then = np.clip(there + share * step, -_FARTHEST, _FARTHEST)
+                chances = function(space.values(then))
+                more = float(counts @ np.log(chances))
+                if more >= likelihood:
+                    break
+            else:
+                break
+            ended = more - likelihood <= 1e-9 * counts.sum()
+            there, chance, likelihood = then, chances, more
+            if ended:
+                break
+        found.append(space.values(there))
+    return np.array(found)
+
+
+def _interval(estimate: float, error: float, width: float, one: Range) -> tuple[float, float]:
+    """Within the range: on its logit scale, but near a bound, where that has no end, as it is."""
+    span = one.high - one.low
+    share = (estimate - one.low) / span
+    if _NEAR_BOUND < share < 1 - _NEAR_BOUND:
+        middle = np.log(share / (1 - share))
+        half = width * error / span / (share * (1 - share))
+        low, high = ((1 + np.tanh((middle + side * half) / 2)) / 2 for side in (-1, 1))
+        return float(one.low + span * low), float(one.low + span * high)
+    return max(one.low, estimate - width * error), min(one.high, estimate + width * error)
+
+
+def _described(function: _Distribution, answers: Array, at: Array, drawn: bool) -> Fitted:
     """Intervals, and which parameters the answers determine."""
     space = function.space
+    values = space.values(at)
     items, _, outcomes = answers.shape
     sizes = answers.sum(axis=2).repeat(outcomes, axis=1)
     counts = answers.reshape(items, -1)
@@ -282,12 +334,15 @@ def _described(function: _Distribution, answers: Array, values: Array, drawn: bo
     known = directions[determined]
     inverse = np.linalg.inv(information[np.ix_(determined, determined)])
     note, covariance, width = "", None, 0.0
+    spread = np.zeros(len(values))
     if items > 1:
         scores = ((counts - sizes * chance) / chance) @ slopes[determined].T
         scores -= scores.mean(axis=0)
         if np.abs(scores).max(initial=0.0) > 1e-9 * counts.sum():
             covariance = inverse @ (scores.T @ scores) @ inverse * items / (items - 1)
             width = student(items - 1)
+            moved = _left_out(function, answers, at) - values
+            spread = np.sqrt((items - 1) / items * (moved**2).sum(axis=0))
         else:
             note = "items do not differ: no interval"
     elif drawn:
@@ -304,8 +359,7 @@ def _described(function: _Distribution, answers: Array, values: Array, drawn: bo
         estimate, low, high = float(values[place]), None, None
         if covariance is not None:
             error = float(np.sqrt(max(known[:, place] @ covariance @ known[:, place], 0.0)))
-            low = max(one.low, estimate - width * error)
-            high = min(one.high, estimate + width * error)
+            low, high = _interval(estimate, max(error, float(spread[place])), width, one)
         near = _AT_BOUND * (one.high - one.low)
         bound = next((end for end in (one.low, one.high) if abs(estimate - end) < near), None)
         said = [note] if note else []
