@@ -159,11 +159,12 @@ show_fits <- function(fits, origins, condition, about) {
   own <- fits$kind == "parameter" & nzchar(fits$condition)
   if (any(own)) {
     show_table(fit_parameters(fits[own, , drop = FALSE], condition), paste(
-      about, "Parameters by", sprintf("%s,", condition), "with 95% intervals by item."
+      about, "Parameters by", sprintf("%s,", condition), "with 95% intervals, by item and by",
+      "condition."
     ))
   }
   show_table(fit_summary(fits[!own, , drop = FALSE]), paste(
-    about, "Further parameters, and how well the model describes the answers: r\u00b2 and RMSE",
+    about, "Further parameters (intervals by item and by condition), and how well the model describes the answers: r\u00b2 and RMSE",
     "over cells and outcomes; deviance from the saturated model and AIC only for answers that were",
     "drawn one by one. Checks: posterior predictive p that answers drawn from the fitted model",
     "deviate as much, over the conditions and over the items; small where it does not describe",
@@ -176,7 +177,7 @@ fit_parameters <- function(rows, condition) {
   names <- unique(rows$parameter)
   wide <- fits_by_model(rows, "condition", function(piece) {
     at <- match(names, piece$parameter)
-    cells <- as.list(show_interval(piece$estimate[at], piece$low[at], piece$high[at]))
+    cells <- as.list(show_parameter(piece[at, , drop = FALSE]))
     cbind(
       as.data.frame(stats::setNames(cells, names), check.names = FALSE),
       Note = show_text(fit_note(piece))
@@ -197,9 +198,7 @@ fit_summary <- function(rows) {
       piece$p[piece$kind == "check" & piece$parameter %in% parameter & piece$condition == "all"][1L]
     }
     parameters <- lapply(names, function(name) {
-      show_interval(
-        pick("parameter", name), pick("parameter", name, "low"), pick("parameter", name, "high")
-      )
+      show_parameter(piece[match(name, piece$parameter), , drop = FALSE])
     })
     cbind(
       as.data.frame(stats::setNames(parameters, names), check.names = FALSE),
@@ -220,6 +219,17 @@ fit_summary <- function(rows) {
       )
     )
   })
+}
+
+#' "0.34 [0.30, 0.38], [0.25, 0.44]": by item, then by condition; a dash for what there is not.
+show_parameter <- function(rows) {
+  bracket <- function(low, high) {
+    ifelse(is.na(low), "[\u2013]", sprintf("[%s, %s]", show_number(low), show_number(high)))
+  }
+  ifelse(is.na(rows$estimate), "\u2013", sprintf(
+    "%s %s, %s", show_number(rows$estimate), bracket(rows$low, rows$high),
+    bracket(rows$low_by_condition, rows$high_by_condition)
+  ))
 }
 
 #' What is to be known of some parameters, each thing once, with their names unless of all.

@@ -17,7 +17,7 @@ from grace.studies.catalogue import bundled
 from grace.studies.fit_findings import fit_findings
 from grace.studies.theory_checks import goodness
 from grace.studies.theory_fit import Range
-from grace.studies.theory_likelihood import Space, most_likely, student
+from grace.studies.theory_likelihood import Space, most_likely, search, student
 from grace.studies.theory_of_models import COLUMNS, FittedTheory, people_answers, write_fits
 
 ROOT = Path(__file__).parents[2]
@@ -81,9 +81,10 @@ def recovered(space: Space, runs: int) -> np.ndarray:
     chances = polite().predict(TRUTH)
     gaps = []
     for _ in range(runs):
-        answers = rng.multinomial(404, chances).astype(float)[None]
-        found = most_likely(polite().predict, answers, space).values
-        gaps.append(found - np.array([TRUTH[name] for name in space.names]))
+        answers = rng.multinomial(404, chances).astype(float)
+        at, ended = search(polite().predict, answers, space)
+        assert ended
+        gaps.append(space.values(at) - np.array([TRUTH[name] for name in space.names]))
     return np.array(gaps)
 
 
@@ -116,14 +117,13 @@ def test_known_parameters_of_the_listener_come_back_from_its_beliefs():
     assert fitted.values == pytest.approx(list(truth.values()), rel=0.1)
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.7])
-def test_intervals_by_item_hold_the_truth_as_often_as_they_say(spread):
+def test_intervals_by_item_hold_the_truth_as_often_as_they_say():
     """Items that differ: an interval of draws as if independent would hold it in half of them."""
-    rng = np.random.default_rng(5)
+    rng, spread = np.random.default_rng(5), 0.7
     logits = np.log(0.7 / 0.3) + spread * np.random.default_rng(6).normal(size=20000)
     truth = float((1 / (1 + np.exp(-logits))).mean())
     held = 0
-    for _ in range(200):
+    for _ in range(150):
         chance = 1 / (1 + np.exp(-(np.log(0.7 / 0.3) + spread * rng.normal(size=12))))
         heads = rng.binomial(30, chance)
         answers = np.array([[[h, 30 - h]] for h in heads], dtype=float)
@@ -133,7 +133,21 @@ def test_intervals_by_item_hold_the_truth_as_often_as_they_say(spread):
             Space({"a": Range(0, 1)}, [], {}),
         ).parameters
         held += one.low <= truth <= one.high
-    assert 0.92 <= held / 200 <= 0.98
+    assert 0.91 <= held / 150 <= 0.99
+
+
+def test_a_model_that_is_only_about_right_gives_its_parameters_back_by_condition():
+    """Errors that all items share, as a trained network has them, are in no spread of items."""
+    rng = np.random.default_rng(8)
+    chances = polite().predict(TRUTH) * np.exp(0.1 * rng.normal(size=(12, 8)))
+    items = chances * np.exp(0.001 * rng.normal(size=(12, 1, 8)))
+    answers = items / items.sum(axis=2, keepdims=True)
+    fitted = most_likely(polite().predict, answers, polite().space(), drawn=False)
+    both = [one.by_condition for one in fitted.parameters]
+    names = [one.name for one in fitted.parameters]
+    held = [pair[0] <= TRUTH[name] <= pair[1] for pair, name in zip(both, names, strict=True)]
+    assert sum(held) >= 13
+    assert sum(one.low <= TRUTH[one.name] <= one.high for one in fitted.parameters) < 7
 
 
 def test_students_t_is_that_of_tables():
@@ -172,8 +186,8 @@ def test_always_the_same_answer_is_no_crash():
     assert any("at its bound" in one.note for one in fitted.parameters)
 
 
-def ready(folder: Path, **changes) -> Path:
-    """A model's table of study 2: each prompt asked twice, alike."""
+def ready(folder: Path, changes=({},)) -> Path:
+    """A table of study 2, a model for each of the changes: each prompt asked twice, alike."""
     chances = polite().predict(TRUTH)
     columns = [
         f"prob_{one['frame']}_{one['assessment']}".replace("'", "") for one in polite().outcomes
@@ -192,7 +206,11 @@ def ready(folder: Path, **changes) -> Path:
                 }
             ] * 2  # fmt: skip
     path = folder / "study2.parquet"
-    pd.DataFrame(rows).assign(**changes).to_parquet(path)
+    tables = [
+        pd.DataFrame(rows).assign(**{"model_key": f"m{place}", **change})
+        for place, change in enumerate(changes)
+    ]
+    pd.concat(tables).to_parquet(path)
     return path
 
 
@@ -206,7 +224,7 @@ def test_the_table_is_long_and_counts_copies_once(tmp_path):
     write_fits(STUDIES["study2"], ready(tmp_path), out, temperature=0)
     rows = rows_of(out)
     assert tuple(rows[0]) == COLUMNS
-    assert {row["label"] for row in rows} == {"human", "m"}
+    assert {row["label"] for row in rows} == {"human", "m0"}
     scored = [row for row in rows if row["experiment"] == "exp2" and row["kind"] == "parameter"]
     found = {f"{row['parameter']} {row['condition']}": float(row["estimate"]) for row in scored}
     assert found == pytest.approx(TRUTH, abs=1e-3)
@@ -226,22 +244,27 @@ def test_the_table_is_long_and_counts_copies_once(tmp_path):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+def test_bad_answers_give_rows_without_numbers_and_with_notes(tmp_path):
+    out = tmp_path / "study2_fits.csv"
+    bad = [
         {"exp1_status": None, "exp2_status": "error"},
         {"Was_Wasnt": None, "prob_was_good": None},
         {"Domain": "d0"},
         {"Goal_simplified": "both"},
         {"quality_flags": "exp1_out_of_range;exp2_out_of_range"},
-    ],
-)
-def test_bad_answers_give_rows_without_numbers_and_with_notes(changes, tmp_path):
-    out = tmp_path / "study2_fits.csv"
-    write_fits(STUDIES["study2"], ready(tmp_path, **changes), out, temperature=0.7)
-    rows = [row for row in rows_of(out) if row["label"] == "m" and row["kind"] == "parameter"]
-    assert len(rows) in {14, 28}
+    ]
+    write_fits(STUDIES["study2"], ready(tmp_path, bad), out, temperature=0.7)
+    rows = [row for row in rows_of(out) if row["label"] != "human" and row["kind"] == "parameter"]
+    assert len(rows) == 14 * (1 + 4 * 2)
     assert all(row["note"] for row in rows if row["low"] == "")
+    first = [row for row in rows if row["label"] in {"m0", "m1", "m4"}]
+    assert {(row["estimate"], row["note"]) for row in first} == {
+        ("", "12 of 12 cells have no usable answer; no answers")
+    }
+    assert any("one item: no interval" in row["note"] for row in rows if row["label"] == "m2")
+    other_goals = [row for row in rows if row["label"] == "m3" and row["condition"] == "social"]
+    assert other_goals
+    assert {row["estimate"] for row in other_goals} == {""}
 
 
 def test_a_study_without_fits_has_a_table_without_rows(tmp_path):

@@ -10,7 +10,9 @@ like others.
 Intervals: items are the random units. A parameter's standard error is the larger of that of the
 items' scores (a sandwich, CR1) and that of leaving out an item at a time (jackknife), with
 Student's t for items - 1 degrees of freedom, on the logit scale of its range except near a bound.
-How often such intervals hold the truth is in docs/studies.md.
+How often such intervals hold the truth is in docs/studies.md. They say what other items would give;
+how far an estimate hangs on the theory's being right is another question, which a second interval
+answers by leaving out a condition at a time.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ Predict = Callable[[Mapping[str, float]], Array]
 #: Unbounded values beyond which a parameter is at its bound for all that numbers can tell.
 _FARTHEST = 15.0
 _LONGEST_STEP = 2.0
-_MOST_STEPS = 200
+_MOST_STEPS = 100
 #: Gain of log-likelihood, as a share of the answers, that still counts.
 _GAIN = 1e-10
 #: Likelihoods that differ by less, as a share of the answers, are of one top.
@@ -141,13 +143,19 @@ class Space:
 
 @dataclass(frozen=True)
 class Parameter:
-    """An estimate; no numbers where the answers do not determine it."""
+    """An estimate; no numbers where the answers do not determine it.
+
+    Attributes:
+        low, high: Interval by item.
+        by_condition: Interval by condition, of a theory that is only about right.
+    """
 
     name: str
     estimate: float | None
     low: float | None
     high: float | None
     note: str = ""
+    by_condition: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -203,9 +211,18 @@ def most_likely(predict: Predict, answers: Array, space: Space, *, drawn: bool =
         return _without(space, "no answers")
     if int((total.sum(axis=1) > 0).sum()) * (total.shape[1] - 1) < space.free:
         return _without(space, "fewer cells with answers than parameters")
+    at, ended = search(predict, total, space)
+    if not ended:
+        return _without(space, "the fit did not converge")
+    return _described(_Distribution(predict, space), answers, at, drawn)
+
+
+def search(predict: Predict, total: Array, space: Space) -> tuple[Array, bool]:
+    """The unbounded numbers under which answers by cell and outcome are most likely, and whether
+    the search for them ended by itself.
+    """
     function = _Distribution(predict, space)
-    best, found = -np.inf, np.zeros(space.free)
-    ended = False
+    best, found, ended = -np.inf, np.zeros(space.free), False
     for start in space.first_points():
         reached, likelihood, converged = _climb(function, total, start)
         # Two starts that end alike are taken for the only top.
@@ -214,9 +231,7 @@ def most_likely(predict: Predict, answers: Array, space: Space, *, drawn: bool =
             best, found, ended = likelihood, reached, converged
         if alike:
             break
-    if not ended:
-        return _without(space, "the fit did not converge")
-    return _described(function, answers, found, drawn)
+    return found, ended
 
 
 def _without(space: Space, note: str) -> Fitted:
@@ -307,6 +322,26 @@ def _left_out(function: _Distribution, answers: Array, at: Array) -> Array:
     return np.array(found)
 
 
+def _by_condition(
+    function: _Distribution, total: Array, at: Array, slopes: Array, directions: Array
+) -> Array:
+    """Standard errors by leaving out a condition at a time; NaN for a parameter on which fewer than
+    three conditions bear.
+    """
+    cells, outcomes = total.shape
+    asked = total.sum(axis=1) > 0
+    if asked.sum() < 3:
+        return np.full(directions.shape[1], np.nan)
+    alone = np.eye(cells)[:, :, None] * total
+    moved = _left_out(function, alone, at) - function.space.values(at)
+    error: Array = np.sqrt((cells - 1) / cells * (moved**2).sum(axis=0))
+    bearing = (np.abs(slopes.reshape(-1, cells, outcomes)).max(axis=2) > 1e-6) & asked
+    for row, direction in zip(bearing, directions, strict=True):
+        if row.sum() < 3:
+            error[np.abs(direction) > 0] = np.nan
+    return error
+
+
 def _interval(estimate: float, error: float, width: float, one: Range) -> tuple[float, float]:
     """Within the range: on its logit scale, but near a bound, where that has no end, as it is."""
     span = one.high - one.low
@@ -351,6 +386,7 @@ def _described(function: _Distribution, answers: Array, at: Array, drawn: bool) 
     else:
         note = "one item: no interval"
     covered = np.abs(directions[~determined]).sum(axis=0) > 0
+    by_condition = _by_condition(function, answers.sum(axis=0), at, slopes, directions)
     found = []
     for place, (name, one) in enumerate(space.ranges.items()):
         if covered[place]:
@@ -365,7 +401,10 @@ def _described(function: _Distribution, answers: Array, at: Array, drawn: bool) 
         said = [note] if note else []
         if bound is not None:
             said.append(f"at its bound, {bound:g}")
-        found.append(Parameter(name, estimate, low, high, "; ".join(said)))
+        other, error = None, float(by_condition[place])
+        if np.isfinite(error):
+            other = _interval(estimate, error, student(answers.shape[1] - 1), one)
+        found.append(Parameter(name, estimate, low, high, "; ".join(said), other))
     full = None
     if covariance is not None:
         full = np.zeros((len(directions), len(directions)))

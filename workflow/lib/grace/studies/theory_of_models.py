@@ -28,7 +28,8 @@ from grace.studies.theory_likelihood import Array, Fitted, Predict, Space, most_
 
 COLUMNS = (
     "label", "model_key", "model_name", "variant", "experiment", "source", "kind", "condition",
-    "parameter", "estimate", "low", "high", "n", "p", "note",
+    "parameter", "estimate", "low", "high", "low_by_condition", "high_by_condition", "n", "p",
+    "note",
 )  # fmt: skip
 EXPERIMENTS = ("exp1", "exp2")
 Row = dict[str, Any]
@@ -268,9 +269,11 @@ def fit_rows(one: FittedTheory, answers: Answers) -> Iterator[Row]:
     n = round(float(answers.weights.sum()))
     for parameter in fitted.parameters:
         name, condition = one.named(parameter.name)
+        low, high = parameter.by_condition or (None, None)
         yield {
             **fixed, "kind": "parameter", "condition": condition, "parameter": name,
-            "estimate": parameter.estimate, "low": parameter.low, "high": parameter.high, "n": n,
+            "estimate": parameter.estimate, "low": parameter.low, "high": parameter.high,
+            "low_by_condition": low, "high_by_condition": high, "n": n,
             "note": "; ".join(filter(None, [answers.note, parameter.note])),
         }  # fmt: skip
     note = "; ".join(filter(None, [fitted.note, "" if answers.drawn else NOT_DRAWN]))
