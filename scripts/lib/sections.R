@@ -164,11 +164,13 @@ show_fits <- function(fits, origins, condition, about) {
     ))
   }
   show_table(fit_summary(fits[!own, , drop = FALSE]), paste(
-    about, "Further parameters (intervals by item and by condition), and how well the model",
-    "describes the answers: r\u00b2 and RMSE over cells and outcomes; deviance from the saturated",
-    "model and AIC only for answers that were drawn one by one. Checks: posterior predictive p that",
-    "answers drawn from the fitted model deviate as much, over the conditions and over the items;",
-    "small where it does not describe them. Each condition's and item's own is in the table of fits."
+    about,
+    "Further parameters (intervals by item and by condition), and how well the model",
+    "describes the answers: r\u00b2 and RMSE over cells and outcomes; deviance from the",
+    "saturated model and AIC only for answers that were drawn one by one. Checks: posterior",
+    "predictive p that answers drawn from the fitted model deviate as much, over the",
+    "conditions and over the items; small where it does not describe them. Each condition's",
+    "and item's own is in the table of fits."
   ))
 }
 

@@ -75,6 +75,21 @@ def test_the_published_speaker_is_the_reference_and_the_fitted_one_is_closer_to_
     assert "independent" in by_name["alpha "].note
 
 
+def test_the_reference_game_gives_what_is_published_of_its_people_by_likelihood_too():
+    """Franke, Tsvilodub & Carcassi (2024): alpha 3.14 [2.62, 3.70] and .678 [.268, 1.13]."""
+    study = bundled(ROOT, "refgame")["refgame"]
+    game = FittedTheory(study, study.declaration.theory[0], "theory.0")
+    (people,) = people_answers(game)
+    fitted = most_likely(game.predict, people.weights, game.space())
+    found = {one.name: one for one in fitted.parameters}
+    produced, heard = found["alpha production"], found["alpha interpretation"]
+    assert (produced.estimate, produced.low, produced.high) == pytest.approx(
+        (3.14, 2.62, 3.70), abs=0.02
+    )
+    assert heard.estimate == pytest.approx(0.678, abs=0.01)
+    assert found["error production"].estimate == pytest.approx(0.121, abs=0.005)
+
+
 def recovered(space: Space, runs: int) -> np.ndarray:
     """Estimates minus truth of simulated answers, 404 a cell: runs by parameters."""
     rng = np.random.default_rng(3)

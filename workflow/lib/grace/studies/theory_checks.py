@@ -110,7 +110,7 @@ def _deviances(counts: Array, chances: Array) -> Array:
     sizes = np.maximum(counts.sum(axis=-1, keepdims=True), 1e-300)
     expected = np.maximum(sizes * chances, 1e-300)
     safe = np.where(counts > 0, counts, expected)
-    found: Array = 2 * (counts * np.log(safe / expected)).sum(axis=-1)
+    found: Array = np.maximum(2 * (counts * np.log(safe / expected)).sum(axis=-1), 0)
     return found
 
 

@@ -276,7 +276,7 @@ def fit_rows(one: FittedTheory, answers: Answers) -> Iterator[Row]:
             "low_by_condition": low, "high_by_condition": high, "n": n,
             "note": "; ".join(filter(None, [answers.note, parameter.note])),
         }  # fmt: skip
-    note = "; ".join(filter(None, [fitted.note, "" if answers.drawn else NOT_DRAWN]))
+    note = fitted.note if fitted.predicted is None else NOT_DRAWN
     for name, value in goodness(fitted, answers.weights, drawn=answers.drawn).items():
         yield {
             **fixed, "kind": "fit", "condition": "", "parameter": name, "estimate": value, "n": n,
