@@ -1,8 +1,8 @@
 # The commands a person types. `make` alone lists them. Set-up lives in scripts/setup/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-cluster lint bench soak sbom setup setup-dev serve-env crate-env \
-	sbom-env \
+.PHONY: help run test test-long test-statistics test-cluster lint bench soak sbom setup setup-dev \
+	serve-env crate-env sbom-env \
 	clean cluster-up cluster-prefetch cluster-run cluster-status cluster-fetch cluster-down
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
@@ -28,6 +28,11 @@ test: setup-dev lint serve-env crate-env sbom-env ## Set up what is missing, lin
 
 test-long: setup-dev ## Property tests with 100,000 generated inputs each module (50 minutes)
 	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/unit/test_journal_crashes.py tests/properties $(ARGS)
+
+test-statistics: setup ## 500 simulated runs of intervals and tests: docs/statistics.md's table
+	Rscript --vanilla tests/statistics/run.R --write
+	set -e; for script in $(filter-out %/run.R tests/statistics/simulate_%,$(wildcard \
+		tests/statistics/*.R)); do Rscript --vanilla "$$script"; done
 
 soak: setup-dev ## 200 times kill -9 at random moments, at most 20 minutes: results/soak.json
 	$(IN_VENV) PYTHONPATH=workflow/lib:tests/support python tests/support/soak.py $(ARGS)

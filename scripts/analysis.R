@@ -7,8 +7,9 @@ analysis_files <- function(params) setdiff(unlist(params[["sources"]][["scripts"
 
 if (exists("snakemake")) {
   library(ggplot2)
-  files <- c("lib/provenance.R", analysis_files(snakemake@params))
-  for (name in files) source(file.path(snakemake@scriptdir, name))
+  source(file.path(snakemake@scriptdir, "lib", "provenance.R"))
+  snakemake@params <- decoded_params(snakemake@params)
+  for (name in analysis_files(snakemake@params)) source(file.path(snakemake@scriptdir, name))
   run_job(
     snakemake, "analysis.R",
     analyse(snakemake@input, snakemake@output, snakemake@params[["output_config"]])

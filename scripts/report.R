@@ -40,6 +40,7 @@ if (exists("snakemake")) {
   for (name in c("common.R", "provenance.R")) {
     source(file.path(snakemake@scriptdir, "lib", name))
   }
+  snakemake@params <- decoded_params(snakemake@params)
   run_job(snakemake, "report.R", {
     write_report(snakemake@scriptdir, snakemake@output[[1L]])
     message(sprintf(

@@ -14,13 +14,15 @@ read_declaration <- function(json) {
 #' @param path CSV file.
 #' @param text Columns kept as text (ids would otherwise turn into numbers).
 #' @param numbers Columns read as numbers, NA where an experiment was not run.
-read_ready <- function(path, text, numbers) {
+#' @param optional Columns of text that are read where the table has them.
+read_ready <- function(path, text, numbers, optional = character(0)) {
   if (!file.exists(path)) stop(sprintf("%s: no such file", path), call. = FALSE)
   header <- names(read_csv(path, nrows = 0L))
   missing <- setdiff(c(text, numbers), header)
   if (length(missing) > 0L) {
     stop(sprintf("%s: missing column(s): %s", path, paste(missing, collapse = ", ")), call. = FALSE)
   }
+  text <- c(text, intersect(optional, header))
   table <- read_csv(path, select = c(text, numbers), colClasses = list(character = text))
   for (name in numbers) table[[name]] <- as_number(table[[name]], name, path)
   table
@@ -123,6 +125,23 @@ format_settings <- function(values) {
   vapply(values, function(value) {
     if (is.null(value)) "none" else paste(format(unlist(value), digits = 15), collapse = " ")
   }, character(1L))
+}
+
+#' How many decided contrasts agree with people's, and how many would by chance.
+#'
+#' Chance is what outcomes dealt out at random give, each side's as often as it has them.
+#'
+#' @param same TRUE or FALSE of decided contrasts, NA of others.
+#' @param holds,theirs Whether each contrast holds, in the model and in people.
+decided_agreement <- function(same, holds, theirs) {
+  decided <- !is.na(same)
+  count <- sum(decided)
+  mine <- mean(holds[decided])
+  people <- mean(theirs[decided])
+  list(
+    agree = sum(same[decided]), decided = count,
+    chance = if (count == 0L) NA_real_ else count * (mine * people + (1 - mine) * (1 - people))
+  )
 }
 
 #' What a figure or table of these rows must say beside them.

@@ -6,6 +6,7 @@
 stack_measures <- function(table, found, factors, item, usable) {
   keep <- unique(c(model_keys, "replication", "prompt_id", factors))
   base <- cbind(table[keep], item = table[[item]])
+  base$request_seed <- table[[request_seeds]]
   bind(lapply(seq_along(found), function(i) {
     one <- found[[i]]
     bind(lapply(c("exp1", "exp2"), function(experiment) {
@@ -47,35 +48,32 @@ has_measurement <- function(found, rows) {
   some & !wrong
 }
 
-cell_seed <- function(seed, piece, ...) {
-  key_seed(seed, piece$label[1L], piece$experiment[1L], piece$response[1L], ...)
-}
-
 cell_text <- function(rows, factors) {
   if (length(factors) == 0L) return(rep("all trials", nrow(rows)))
   do.call(paste, c(unname(lapply(rows[factors], as.character)), sep = " / "))
 }
 
-#' Mean of each measure by cell: Wilson intervals for counts, bootstrap intervals over prompts for
-#' other numbers; then the rows of people and of theory.
-generic_cells <- function(stacked, reference, factors, draws, seed) {
+#' Mean of each measure by cell with its interval by item, then the rows of people and of theory.
+generic_cells <- function(stacked, reference, factors, found, item) {
   keys <- c(model_keys, "experiment", "measure", factors)
+  rates <- rate_measures(stacked)
   models <- by_group(stacked, keys, function(piece) {
-    counts <- piece$experiment[1L] == "exp1" && is_rate(stacked, piece$measure[1L])
-    if (counts) {
-      limits <- unlist(wilson(sum(piece$value), nrow(piece)))
+    measure <- piece$measure[1L]
+    counts <- piece$experiment[1L] == "exp1" && measure %in% rates
+    tested <- if (counts) {
+      share_by_item(piece$value, piece$item, TRUE, item)
     } else {
-      cell <- cell_text(piece[1L, , drop = FALSE], factors)
-      means <- bootstrap_means(piece$value, piece$prompt_id, draws, cell_seed(seed, piece, cell))
-      limits <- interval_or_na(means[, 1L], piece$prompt_id)
+      mean_by_item(piece$value, piece$item, found[[measure]]$range, item)
     }
+    means <- item_means(piece$value, piece$item)[, 1L]
     data.frame(
       response = piece$response[1L], distribution = piece$distribution[1L],
-      outcome = piece$outcome[1L], n_prompts = length(unique(piece$prompt_id)),
+      outcome = piece$outcome[1L], n_items = tested$items,
+      n_prompts = length(unique(piece$prompt_id)),
       n = if (counts) sum(piece$value) else NA_real_, total = nrow(piece),
-      value = mean(piece$value), ci_low = limits[[1L]], ci_high = limits[[2L]],
-      sd = if (nrow(piece) > 1L) stats::sd(piece$value) else NA_real_,
-      note = if (counts) "" else sample_note(piece$prompt_id)
+      value = tested$estimate, ci_low = tested$low, ci_high = tested$high,
+      sd = if (length(means) > 1L) stats::sd(means) else NA_real_,
+      note = notes(tested$note, copies_note(piece))
     )
   })
   bind(list(models, reference_cells(reference, factors)))
@@ -100,9 +98,10 @@ with_responses <- function(cells, declaration) {
   })))
 }
 
-#' Whether a measure counts answers: all its generated numbers are 0 or 1.
-is_rate <- function(stacked, measure) {
-  all(stacked$value[stacked$measure == measure & stacked$experiment == "exp1"] %in% c(0, 1))
+#' The measures that count answers: all their generated numbers are 0 or 1.
+rate_measures <- function(stacked) {
+  generated <- stacked[stacked$experiment == "exp1", , drop = FALSE]
+  setdiff(generated$measure, generated$measure[!generated$value %in% c(0, 1)])
 }
 
 #' Reference rows as `generic_cells` shows them: Wilson intervals where people were counted.
@@ -184,13 +183,13 @@ query_of <- function(rows, outcome_names, distributions) {
 }
 
 #' The distribution of each cell, over outcomes in order: a list by cell of `mean`, and for models
-#' `n` answers and `boot` (draws x outcomes); NULL for a cell that lacks an outcome.
-cell_distributions <- function(rows, factors, outcomes, draws = 0L, seed = 1L) {
+#' `n` answers and `means`, items x outcomes; NULL for a cell that lacks an outcome.
+cell_distributions <- function(rows, factors, outcomes, items = NULL) {
   if (nrow(rows) == 0L) return(list())
   cells <- split(rows, cell_text(rows, factors))
   Filter(Negate(is.null), lapply(cells, function(cell) {
     if (!all(outcomes %in% cell$outcome)) return(NULL)
-    if (draws == 0L) {
+    if (is.null(items)) {
       at <- match(outcomes, cell$outcome)
       return(list(mean = cell$value[at], n = cell$total[at[1L]]))
     }
@@ -198,13 +197,10 @@ cell_distributions <- function(rows, factors, outcomes, draws = 0L, seed = 1L) {
     whole <- Reduce(intersect, lapply(by_outcome, function(one) one$row))
     if (length(whole) == 0L) return(NULL)
     values <- do.call(cbind, lapply(by_outcome, function(one) one$value[match(whole, one$row)]))
-    prompt <- by_outcome[[1L]]$prompt_id[match(whole, by_outcome[[1L]]$row)]
-    text <- cell_text(cell[1L, , drop = FALSE], factors)
+    means <- item_means(values, by_outcome[[1L]]$item[match(whole, by_outcome[[1L]]$row)])
     list(
-      mean = colMeans(values), n = nrow(values),
-      boot = bootstrap_means(
-        values, prompt, draws, key_seed(seed, cell$label[1L], cell$experiment[1L], text)
-      )
+      mean = colMeans(means), n = nrow(values),
+      means = means[match(items, rownames(means)), , drop = FALSE]
     )
   }))
 }
@@ -237,7 +233,7 @@ fitted_theory <- function(reference, declaration) {
 
 #' Distance of each model's distributions from those of people and of theory, over the cells that
 #' both have.
-generic_distances <- function(stacked, cells, factors, distributions, draws, seed) {
+generic_distances <- function(stacked, cells, factors, distributions, seed, item) {
   sources <- unique(cells$label[cells$experiment == "reference"])
   bind(lapply(distributions, function(one) {
     mine <- stacked[stacked$distribution %in% one$name, , drop = FALSE]
@@ -247,26 +243,28 @@ generic_distances <- function(stacked, cells, factors, distributions, draws, see
       cell_distributions(rows, factors, one$outcomes)
     })
     by_group(mine, c(model_keys, "experiment"), function(piece) {
-      observed <- cell_distributions(piece, factors, one$outcomes, draws, seed)
+      items <- sort(unique(as.character(piece$item)))
+      observed <- cell_distributions(piece, factors, one$outcomes, items)
       bind(lapply(names(theirs), function(source) {
         if (length(theirs[[source]]) == 0L) return(NULL)
         sampled <- piece$experiment[1L] == "exp1"
         cbind(
-          data.frame(distribution = one$name, reference = source),
-          distance_row(observed, theirs[[source]], sampled, seed)
+          data.frame(
+            distribution = one$name, reference = source, n_items = length(items)
+          ),
+          distance_row(observed, theirs[[source]], sampled, seed, item)
         )
       }))
     })
   }))
 }
 
-distance_row <- function(observed, theirs, sampled, seed) {
+distance_row <- function(observed, theirs, sampled, seed, item) {
   both <- intersect(names(theirs), names(observed))
   out <- data.frame(
     n_cells = length(both), n_answers = sum(vapply(observed[both], function(x) x$n, numeric(1L))),
-    jsd_bits = NA_real_, jsd_low = NA_real_, jsd_high = NA_real_, jsd_floor_bits = NA_real_,
-    rmse = NA_real_, rmse_low = NA_real_, rmse_high = NA_real_, r = NA_real_, r_low = NA_real_,
-    r_high = NA_real_, same_favourite = NA_real_,
+    jsd_bits = NA_real_, jsd_floor_bits = NA_real_, jsd_above_floor = NA_real_, rmse = NA_real_,
+    r = NA_real_, same_favourite = NA_real_,
     note = if (length(both) == 0L) {
       "no cell to compare"
     } else if (length(both) < length(theirs)) {
@@ -278,23 +276,22 @@ distance_row <- function(observed, theirs, sampled, seed) {
   if (length(both) == 0L) return(out)
   target <- lapply(theirs[both], function(cell) cell$mean)
   means <- lapply(observed[both], function(cell) cell$mean)
-  flat <- unlist(target, use.names = FALSE)
+  distances <- distance_functions(do.call(rbind, target))
   mine <- unlist(means, use.names = FALSE)
   out$jsd_bits <- mean(mapply(jsd_bits, means, target))
-  out$rmse <- sqrt(mean((mine - flat)^2))
-  out$r <- correlation(mine, flat)
-  out$same_favourite <- mean(mapply(function(x, y) which.max(x) == which.max(y), means, target))
+  out$rmse <- distances$rmse(mine)
+  out$r <- distances$r(mine)
+  out$same_favourite <- mean_or_na(mapply(same_favourite, means, target))
   out$jsd_floor_bits <- mean(vapply(both, function(cell) {
     size <- if (sampled) observed[[cell]]$n else Inf
     jsd_floor(target[[cell]], size, theirs[[cell]]$n, 400L, key_seed(seed, "floor", cell))
   }, numeric(1L)))
-  boot <- do.call(cbind, lapply(observed[both], function(cell) cell$boot))
-  jsd <- rowMeans(do.call(cbind, Map(function(cell, row) jsd_rows(cell$boot, row),
-    observed[both], target)))
-  gaps <- boot - matrix(flat, nrow(boot), length(flat), byrow = TRUE)
-  out[c("jsd_low", "jsd_high")] <- percentile_interval(jsd)
-  out[c("rmse_low", "rmse_high")] <- percentile_interval(sqrt(rowMeans(gaps^2)))
-  out[c("r_low", "r_high")] <- percentile_interval(apply(boot, 1L, correlation, flat))
+  out$jsd_above_floor <- out$jsd_bits - out$jsd_floor_bits
+  by_item <- do.call(cbind, lapply(observed[both], function(cell) cell$means))
+  corrected <- corrected_distances(by_item, distances, unit = item)
+  out$note <- notes(out$note, corrected$note)
+  corrected$note <- NULL
+  out[names(corrected)] <- corrected
   out
 }
 
@@ -321,7 +318,7 @@ generic_agreement <- function(stacked, factors, distributions) {
         jsd_bits(means$exp1[[cell]], means$exp2[[cell]])
       }, numeric(1L))
       same <- vapply(both, function(cell) {
-        identical(which.max(means$exp1[[cell]]), which.max(means$exp2[[cell]]))
+        same_favourite(means$exp1[[cell]], means$exp2[[cell]])
       }, logical(1L))
       bind(list(
         agreement_row(sprintf("%s: JSD of the distributions (bits, mean over cells)", one$name),
@@ -357,8 +354,8 @@ agreement_row <- function(measure, values, why) {
 generic_columns <- function(factors) {
   list(
     cells = c(
-      model_keys, "experiment", factors, "response", "distribution", "outcome", "n_prompts", "n",
-      "total", "value", "ci_low", "ci_high", "sd", "note"
+      model_keys, "experiment", factors, "response", "distribution", "outcome", "n_items",
+      "n_prompts", "n", "total", "value", "ci_low", "ci_high", "sd", "note"
     ),
     contrasts = c(
       model_keys, "experiment", "contrast", "response", "higher", "lower", "unit", "n_higher",
@@ -371,9 +368,10 @@ generic_columns <- function(factors) {
     ),
     agreement = c(model_keys, "measure", "n", "value", "note"),
     distances = c(
-      model_keys, "experiment", "distribution", "reference", "n_cells", "n_answers", "jsd_bits",
-      "jsd_low", "jsd_high", "jsd_floor_bits", "rmse", "rmse_low", "rmse_high", "r", "r_low",
-      "r_high", "same_favourite", "note"
+      model_keys, "experiment", "distribution", "reference", "n_cells", "n_items", "n_answers",
+      "jsd_bits", "jsd_floor_bits", "jsd_above_floor", "jsd_corrected", "jsd_low", "jsd_high",
+      "rmse", "rmse_corrected", "rmse_low", "rmse_high", "r", "r_corrected", "r_low", "r_high",
+      "same_favourite", "note"
     ),
     quality = quality_columns
   )
@@ -382,7 +380,9 @@ generic_columns <- function(factors) {
 #' A factor cannot have the name of another column of the tables.
 refuse_reserved <- function(factors) {
   columns <- unlist(lapply(generic_columns(NULL), identity), use.names = FALSE)
-  taken <- intersect(factors, c(columns, "item", "row", "measure", "prompt_id", "replication"))
+  taken <- intersect(factors, c(
+    columns, "item", "row", "measure", "prompt_id", "replication", "copies", "request_seed"
+  ))
   if (length(taken) > 0L) {
     stop(sprintf(
       "factors: %s: tables of the analysis have columns of that name; give the stimuli's another",
@@ -392,23 +392,29 @@ refuse_reserved <- function(factors) {
 }
 
 #' All tables of a study as a named list.
-generic_tables <- function(table, reference, declaration, draws, seed, margin) {
+generic_tables <- function(table, reference, declaration, seed, margin, greedy = FALSE) {
   table <- add_label(table)
   factors <- unlist(declaration$factors)
   found <- measures(declaration, table)
   usable <- usable_answers(table, found)
   distributions <- declared_distributions(declaration)
-  stacked <- stack_measures(table, found, factors, item_column(declaration), usable)
-  message(sprintf("%d rows, %d measures, %d numbers", nrow(table), length(found), nrow(stacked)))
+  item <- item_column(declaration)
+  every <- stack_measures(table, found, factors, item, usable)
+  # An answer's measures are alike in what they are copies of, so that all keep the same rows.
+  stacked <- collapse_copies(every, "value", greedy, c("measure", factors))
+  message(sprintf(
+    "%d rows, %d measures, %d numbers, %d of them distinct", nrow(table), length(found),
+    nrow(every), nrow(stacked)
+  ))
   masses <- table[grep("(^|_)option_mass$", names(table))]
-  cells <- generic_cells(stacked, reference, factors, draws, seed)
+  cells <- generic_cells(stacked, reference, factors, found, item)
   cells <- with_responses(cells, declaration)
   list(
     cells = cells,
     contrasts = generic_contrasts(stacked, cells, found, declaration, margin),
     models = generic_models(stacked, declaration),
-    agreement = generic_agreement(stacked, factors, distributions),
-    distances = generic_distances(stacked, cells, factors, distributions, draws, seed),
+    agreement = generic_agreement(every, factors, distributions),
+    distances = generic_distances(stacked, cells, factors, distributions, seed, item),
     quality = quality_table(table, usable, if (length(masses) > 0L) {
       do.call(pmin, c(as.list(masses), na.rm = TRUE))
     } else {
@@ -426,8 +432,7 @@ analyse <- function(input, output, params) {
   reference <- read_reference_rows(input[["reference"]], declaration)
   tables <- generic_tables(
     table, reference, declaration,
-    draws = params[["bootstrap_draws"]], seed = params[["seed"]],
-    margin = params[["equivalence_margin"]]
+    seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params)
   )
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- generic_columns(factors)

@@ -38,7 +38,7 @@ grey_caption <- function(sources) {
       sprintf("Grey bars or points: %s, with 95%% Wilson intervals.", toString(sources$people))
     },
     if (length(sources$theory) > 0L) sprintf("Diamonds: %s.", toString(sources$theory)),
-    "Lines: 95% intervals, Wilson's for shares of answers, bootstrap over prompts for others."
+    "Lines: 95% intervals by item."
   ), collapse = "\n")
 }
 

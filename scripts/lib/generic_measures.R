@@ -204,7 +204,8 @@ measured_columns <- function(declaration, header) {
 read_declared <- function(path, declaration) {
   header <- if (file.exists(path)) names(read_csv(path, nrows = 0L)) else character(0)
   optional <- c(
-    "exp1_status", "exp2_status", "response_timestamp", "quality_flags", "extraction_errors"
+    "exp1_status", "exp2_status", "response_timestamp", "quality_flags", "extraction_errors",
+    request_seeds
   )
   text <- unique(c(
     setdiff(model_keys, "label"), "prompt_id", unlist(declaration$factors),

@@ -27,13 +27,15 @@ generic_contrasts <- function(stacked, cells, found, declaration, margin) {
   names(ranges) <- vapply(found, function(one) one$response, character(1L))
   item <- item_column(declaration)
   models <- by_group(stacked, c(model_keys, "experiment"), function(piece) {
-    rows <- bind(lapply(planned, function(plan) {
+    margins <- vapply(planned, function(plan) {
       range <- ranges[[plan$response]]
-      scaled <- if (length(range) == 2L) margin * diff(range) / 100 else NA_real_
+      if (length(range) == 2L) margin * diff(range) / 100 else NA_real_
+    }, numeric(1L))
+    rows <- bind(Map(function(plan, scaled) {
       contrast_row(measure_of(piece, plan$response), plan, item, scaled)
-    }))
+    }, planned, margins))
     rows$p_bh <- stats::p.adjust(rows$p, "BH")
-    rows$pattern <- contrast_pattern(rows)
+    rows$pattern <- contrast_pattern(rows, margins)
     rows
   })
   theirs <- cells[cells$experiment == "reference", , drop = FALSE]
@@ -73,8 +75,7 @@ contrast_row <- function(rows, plan, item, margin) {
   both <- intersect(names(means[[1L]]), names(means[[2L]]))
   if (length(both) > 1L || all(lengths(means) < 2L)) {
     difference <- as.numeric(means[[1L]][both] - means[[2L]][both])
-    tested <- test_differences(difference, both, margin)
-    tested$note <- sub("prompt", item, tested$note, fixed = TRUE)
+    tested <- test_differences(difference, both, margin, item)
     if (length(both) == 0L && all(lengths(means) > 0L)) {
       tested$difference <- mean(means[[1L]]) - mean(means[[2L]])
       tested$note <- sprintf("one %s a cell: no test", item)
@@ -84,8 +85,9 @@ contrast_row <- function(rows, plan, item, margin) {
     tested <- test_between(means[[1L]], means[[2L]], margin)
     unit <- item
   }
-  tested <- tested[setdiff(names(tested), c("n_prompts", "n_answers"))]
-  if (is.na(margin)) tested$p_equivalence <- NA_real_
+  tested <- tested[setdiff(names(tested), c("n_items", "n_answers"))]
+  sides <- rbind(in_cell(rows, plan$higher), in_cell(rows, plan$lower))
+  tested$note <- notes(tested$note, copies_note(sides))
   paired <- grepl("^pairs", unit) && length(both) > 0L
   counts <- if (paired) rep(length(both), 2L) else lengths(means)
   cbind(plan_columns(plan, unit), n_higher = counts[1L], n_lower = counts[2L], tested)
@@ -111,26 +113,18 @@ test_between <- function(high, low, margin) {
     out[c("t", "df", "p")] <- c(welch$statistic, welch$parameter, welch$p.value)
     out[c("ci_low", "ci_high")] <- as.list(welch$conf.int)
     out$sd <- sqrt((stats::var(high) + stats::var(low)) / 2)
-    if (!is.na(margin)) {
-      out$p_equivalence <- max(
-        stats::pt((out$difference + margin) / error, out$df, lower.tail = FALSE),
-        stats::pt((out$difference - margin) / error, out$df)
-      )
-    }
+    out$p_equivalence <- equivalence_p(out$difference, error, out$df, margin)
   }
   out
 }
 
-#' "higher" as planned, "lower", "no difference" (equivalent to none) or "undecided"; for constant
-#' data the sign alone decides; NA without a test.
-contrast_pattern <- function(rows) {
-  constant <- !is.na(rows$sd) & rows$sd == 0
-  sign <- c("lower", "no difference", "higher")[sign(rows$difference) + 2]
-  tested <- ifelse(
-    rows$p_bh < 0.05, sign,
-    ifelse(!is.na(rows$p_equivalence) & rows$p_equivalence < 0.05, "no difference", "undecided")
+#' "higher" as planned, "lower", "no difference" (equivalent to none) or "undecided"; NA without a
+#' test. As `contrast_outcome` has it.
+contrast_pattern <- function(rows, margins) {
+  named <- c(
+    holds = "higher", reversed = "lower", equivalent = "no difference", undecided = "undecided"
   )
-  ifelse(constant, sign, ifelse(is.na(rows$p), NA_character_, tested))
+  unname(named[contrast_outcome(rows$difference, rows$p_bh, rows$p_equivalence, rows$sd, margins)])
 }
 
 # Mixed models ------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ section <- list(
   label = study$name,
   heading = study$declaration$title %or% study$name,
   about = sprintf("%s (%s)", study$declaration$title %or% "a study", study$name),
-  tested_over = if (length(study$declaration$contrasts) > 0L) "items",
   compared = !(is.null(study$declaration$people) && length(study$declaration$theory) == 0L),
   agreement = stats::setNames(
     list(figure_caption(study, "calibration", sprintf(

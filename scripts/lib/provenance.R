@@ -131,6 +131,25 @@ from_root <- function(file) {
 # Params that are recorded elsewhere, or say where this machine has files.
 not_settings <- c("code", "sources", "sections", "commit", "versions")
 
+#' A rule's params as they were before grace.r_params encoded their texts.
+decoded_params <- function(params) {
+  text <- function(values) {
+    decode <- function(value) if (is.na(value)) value else utils::URLdecode(value)
+    values[] <- vapply(values, decode, character(1L))
+    Encoding(values) <- "UTF-8"
+    values
+  }
+  if (is.list(params)) {
+    params[] <- lapply(params, decoded_params)
+    if (!is.null(names(params))) names(params) <- text(names(params))
+    params
+  } else if (is.character(params)) {
+    text(params)
+  } else {
+    params
+  }
+}
+
 #' Run a job's work: logged, on inputs that are whole, and with its outputs recorded.
 #'
 #' @param script Name of the file in scripts/ that the rule runs.

@@ -85,13 +85,6 @@ people_text <- function(studies) {
   if (nzchar(said)) paste0("\n- **People.**", said) else ""
 }
 
-#' " and the tests of <label>, <label>", or "" where no study's tests are over these units.
-tests_over <- function(studies, unit) {
-  mine <- Filter(function(own) identical(own$section$tested_over, unit), studies)
-  if (length(mine) == 0L) return("")
-  paste(" and the tests of", toString(study_labels(mine)))
-}
-
 study_labels <- function(studies) vapply(studies, function(own) own$section$label, character(1L))
 
 #' "a, b and c".

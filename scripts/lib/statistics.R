@@ -17,12 +17,14 @@ jsd_bits <- function(p, q) {
   max(0, (part(p) + part(q)) / 2)
 }
 
-#' The same for every row of `p` (draws x options) against one distribution.
-jsd_rows <- function(p, q) {
-  if (anyNA(q) || sum(q) <= 0) return(rep(NA_real_, nrow(p)))
-  total <- rowSums(p)
-  p <- p / ifelse(total > 0, total, NA_real_)
-  q <- matrix(q / sum(q), nrow(p), length(q), byrow = TRUE)
+#' The same for each row of two matrices.
+jsd_pairs <- function(p, q) {
+  scaled <- function(x) {
+    total <- rowSums(x)
+    x / ifelse(!is.na(total) & total > 0, total, NA_real_)
+  }
+  p <- scaled(p)
+  q <- scaled(q)
   middle <- (p + q) / 2
   part <- function(x) rowSums(ifelse(x > 0, x * log2(x / middle), 0))
   pmax(0, (part(p) + part(q)) / 2)
@@ -33,8 +35,6 @@ emd <- function(p, q) {
   if (anyNA(p) || anyNA(q) || sum(p) <= 0 || sum(q) <= 0) return(NA_real_)
   sum(abs(cumsum(p / sum(p)) - cumsum(q / sum(q))))
 }
-
-emd_rows <- function(p, q) apply(p, 1L, emd, q = q)
 
 #' Expected JSD (bits) between two samples from one distribution: what sampling alone produces.
 #'
@@ -48,12 +48,33 @@ jsd_floor <- function(target, size, people, simulations, seed) {
   } else {
     matrix(target, length(target), simulations)
   }
-  mean(vapply(seq_len(simulations), function(i) jsd_bits(model[, i], human[, i]), numeric(1L)))
+  mean(jsd_pairs(t(model), t(human)))
 }
 
 #' Pearson correlation; NA where a side does not vary.
 correlation <- function(x, y) {
   if (length(x) < 3L || is_constant(x) || is_constant(y)) NA_real_ else stats::cor(x, y)
+}
+
+#' The distances of cells' distributions, row by row of `target`, as functions of all their numbers
+#' one after the other.
+distance_functions <- function(target) {
+  flat <- as.vector(t(target))
+  list(
+    jsd = function(x) mean(jsd_pairs(matrix(x, nrow(target), byrow = TRUE), target)),
+    rmse = function(x) sqrt(mean((x - flat)^2)),
+    r = function(x) if (all(is.finite(x))) correlation(x, flat) else NA_real_
+  )
+}
+
+#' Whether both have the same favourite; NA where one of them has a tie for it.
+same_favourite <- function(first, second) {
+  favourite <- function(x) {
+    if (anyNA(x)) return(NA_integer_)
+    best <- which(x >= max(x) - 1e-9 * max(1, abs(x)))
+    if (length(best) == 1L) best else NA_integer_
+  }
+  favourite(first) == favourite(second)
 }
 
 #' Wilson interval of `n` out of `total`; a count of zero has a lower limit of exactly zero.
@@ -69,109 +90,9 @@ wilson <- function(n, total, level = 0.95) {
   data.frame(low = ifelse(empty, NA_real_, low), high = ifelse(empty, NA_real_, high))
 }
 
-#' Bootstrap means: prompts are resampled, then draws within each prompt drawn.
-#'
-#' Draws within a prompt that was chosen k times are one multinomial sample of size k * n, which has
-#' the distribution of k independent resamples.
-#'
-#' @param values Numeric matrix, one row an answer, one column a measure.
-#' @param prompt Prompt id of each row; identical prompts share one.
-#' @return Matrix draws x measures.
-bootstrap_means <- function(values, prompt, draws, seed) {
-  set.seed(seed)
-  values <- as.matrix(values)
-  groups <- split(seq_len(nrow(values)), prompt)
-  count <- length(groups)
-  times <- matrix(stats::rmultinom(draws, count, rep(1, count)), nrow = count)
-  sums <- matrix(0, draws, ncol(values), dimnames = list(NULL, colnames(values)))
-  sizes <- numeric(draws)
-  for (g in seq_len(count)) {
-    mine <- values[groups[[g]], , drop = FALSE]
-    size <- nrow(mine)
-    constant <- size == 1L || all(mine == rep(mine[1L, ], each = size))
-    for (k in setdiff(unique(times[g, ]), 0)) {
-      where <- which(times[g, ] == k)
-      add <- if (constant) {
-        matrix(mine[1L, ] * k * size, length(where), ncol(values), byrow = TRUE)
-      } else {
-        crossprod(stats::rmultinom(length(where), k * size, rep(1, size)), mine)
-      }
-      sums[where, ] <- sums[where, , drop = FALSE] + add
-      sizes[where] <- sizes[where] + k * size
-    }
-  }
-  sums / sizes
-}
-
-#' Percentile interval of bootstrap draws; NA where a draw is undefined throughout.
-percentile_interval <- function(draws, level = 0.95) {
-  draws <- draws[is.finite(draws)]
-  if (length(draws) == 0L) return(c(NA_real_, NA_real_))
-  stats::quantile(draws, c((1 - level) / 2, 1 - (1 - level) / 2), names = FALSE)
-}
-
-#' What a reader must know about an interval from this few prompts.
-sample_note <- function(prompt) {
-  if (length(prompt) <= 1L) {
-    "one observation: no interval"
-  } else if (length(unique(prompt)) == 1L) {
-    "one prompt: the interval covers its draws only"
-  } else {
-    ""
-  }
-}
-
-#' Interval limits, NA where there is a single observation.
-interval_or_na <- function(draws, prompt) {
-  if (length(prompt) <= 1L) c(NA_real_, NA_real_) else percentile_interval(draws)
-}
-
 #' Is this spread only rounding error?
 is_constant <- function(values, tolerance = 1e-9) {
   length(values) == 0L || max(values) - min(values) <= tolerance * max(1, max(abs(values)))
-}
-
-#' Two-sided t test of differences against 0 over prompts, with an equivalence test (TOST).
-#'
-#' Differences of answers to one prompt are averaged first: prompts are the independent units.
-#'
-#' @param margin Equivalence margin, in the unit of the differences.
-test_differences <- function(difference, prompt, margin) {
-  if (length(difference) == 0L) {
-    means <- numeric(0)
-  } else {
-    means <- as.numeric(tapply(difference, as.character(prompt), mean))
-  }
-  count <- length(means)
-  out <- data.frame(
-    n_prompts = count, n_answers = length(difference),
-    difference = if (count > 0L) mean(means) else NA_real_,
-    sd = if (count > 1L) stats::sd(means) else NA_real_,
-    ci_low = NA_real_, ci_high = NA_real_, t = NA_real_, df = NA_real_, p = NA_real_,
-    cohen_dz = NA_real_, p_equivalence = NA_real_, note = ""
-  )
-  if (count == 0L) {
-    out$note <- "no usable answer"
-  } else if (count == 1L) {
-    out$note <- "one prompt only: no test"
-  } else if (is_constant(means)) {
-    out$sd <- 0
-    out$note <- "constant: the difference is the same for every prompt, so no t test exists"
-  } else {
-    out$df <- count - 1
-    error <- out$sd / sqrt(count)
-    out$t <- out$difference / error
-    out$p <- 2 * stats::pt(-abs(out$t), out$df)
-    out$cohen_dz <- out$difference / out$sd
-    half <- stats::qt(0.975, out$df) * error
-    out$ci_low <- out$difference - half
-    out$ci_high <- out$difference + half
-    out$p_equivalence <- max(
-      stats::pt((out$difference + margin) / error, out$df, lower.tail = FALSE),
-      stats::pt((out$difference - margin) / error, out$df)
-    )
-  }
-  out
 }
 
 #' The random intercepts of a mixed model that were estimated at zero.

@@ -37,6 +37,7 @@ stack_bets <- function(table) {
       "observe"
     )]
     rows$experiment <- rep(experiment, nrow(rows))
+    rows$request_seed <- table[[request_seeds]]
     rows[paste0("b", states)] <- table[columns]
     rows$knows <- knows
     rows$usable <- usable_bets(table, experiment)
@@ -58,30 +59,24 @@ reference_row <- function(reference, source, access, observe) {
   rows$probability[match(states, rows$state)]
 }
 
-group_seed <- function(seed, piece, what) {
-  key_seed(
-    seed, what, piece$label[1L], piece$experiment[1L], piece$access[1L], piece$observe[1L]
-  )
-}
-
-#' Mean bet on each state per cell, with a bootstrap interval over prompts.
-cell_means <- function(bets, reference, draws, seed) {
+#' Mean bet on each state per cell, by story.
+cell_means <- function(bets, reference) {
   models <- by_group(bets, c(model_keys, "experiment", "access", "observe"), function(piece) {
-    means <- bootstrap_means(
-      bet_matrix(piece), piece$prompt_id, draws, group_seed(seed, piece, "cells")
-    )
-    limits <- vapply(seq_along(states), function(i) {
-      interval_or_na(means[, i], piece$prompt_id)
-    }, numeric(2L))
-    mean_bets <- colMeans(bet_matrix(piece))
+    by_state <- lapply(seq_along(states), function(i) {
+      mean_by_item(bet_matrix(piece)[, i], piece$story_shortname, c(0, 100), "story")
+    })
+    number <- function(part) vapply(by_state, function(one) one[[part]], numeric(1L))
+    mean_bets <- number("estimate")
     data.frame(
-      state = states, n_prompts = length(unique(piece$prompt_id)), n_answers = nrow(piece),
-      bet = mean_bets, ci_low = limits[1L, ], ci_high = limits[2L, ],
-      sd = apply(bet_matrix(piece), 2L, stats::sd),
+      state = states, n_items = by_state[[1L]]$items,
+      n_prompts = length(unique(piece$prompt_id)), n_answers = nrow(piece),
+      bet = mean_bets, ci_low = number("low"), ci_high = number("high"), sd = number("sd"),
       bet_normalised = 100 * mean_bets / sum(mean_bets),
-      note = sample_note(piece$prompt_id), row.names = NULL
+      note = vapply(by_state, function(one) notes(one$note, copies_note(piece)), character(1L)),
+      row.names = NULL
     )
   })
+  if (nrow(reference) == 0L) return(models)
   people <- data.frame(
     label = reference$source, model_key = reference$source,
     model_name = unname(reference_names[reference$source]), variant = NA, experiment = "reference",
@@ -96,28 +91,33 @@ reference_names <- c(
   rsa = "RSA listener (Goodman & Stuhlmueller 2013)", exact_report = "listener to an exact report"
 )
 
-#' Distance of each cell's mean bets (normalised) from the two reference listeners.
-cell_distances <- function(bets, reference, draws, seed) {
+#' Distance of each cell's mean bets (normalised) from the two reference listeners, by story.
+cell_distances <- function(bets, reference) {
   by_group(bets, c(model_keys, "experiment", "access", "observe"), function(piece) {
-    means <- bootstrap_means(
-      bet_matrix(piece), piece$prompt_id, draws, group_seed(seed, piece, "cells")
-    )
+    means <- item_means(bet_matrix(piece), piece$story_shortname)
+    mean_bets <- colMeans(means)
     bind(lapply(names(reference_names), function(source) {
       target <- reference_row(reference, source, piece$access[1L], piece$observe[1L])
-      mean_bets <- colMeans(bet_matrix(piece))
-      jsd <- interval_or_na(jsd_rows(means, target), piece$prompt_id)
-      moved <- interval_or_na(emd_rows(means, target), piece$prompt_id)
-      data.frame(
-        reference = source, n_prompts = length(unique(piece$prompt_id)), n_answers = nrow(piece),
-        jsd_bits = jsd_bits(mean_bets, target), jsd_low = jsd[1L], jsd_high = jsd[2L],
-        emd_states = emd(mean_bets, target), emd_low = moved[1L], emd_high = moved[2L],
-        same_favourite = which.max(mean_bets) == which.max(target),
-        note = notes(
-          sample_note(piece$prompt_id),
-          if (anyNA(target)) "no reference row for this cell",
-          if (sum(mean_bets) <= 0) "all bets are zero"
-        )
+      distances <- list(
+        jsd = function(x) jsd_bits(x, target), emd = function(x) emd(x, target)
       )
+      corrected <- if (anyNA(target)) {
+        list(note = "no reference row for this cell")
+      } else if (sum(mean_bets) <= 0) {
+        list(note = "all bets are zero")
+      } else {
+        corrected_distances(means, distances, unit = "story")
+      }
+      note <- notes(corrected$note, copies_note(piece))
+      corrected$note <- NULL
+      row <- data.frame(
+        reference = source, n_items = nrow(means), n_prompts = length(unique(piece$prompt_id)),
+        n_answers = nrow(piece), jsd_bits = jsd_bits(mean_bets, target),
+        emd_states = emd(mean_bets, target), same_favourite = same_favourite(mean_bets, target),
+        note = note
+      )
+      row[names(corrected)] <- corrected
+      row
     }))
   })
 }
@@ -136,8 +136,9 @@ planned_contrasts <- function(bets, published, reference, margin) {
           access = plan$access, observe = plan$observe, state_a = plan$state_a,
           state_b = plan$state_b
         ),
-        test_differences(difference, cell$prompt_id, margin),
+        test_differences(difference, cell$story_shortname, margin, "story"),
         data.frame(
+          copies = copies_note(cell),
           rsa_difference = 100 * (target[plan$state_a + 1L] - target[plan$state_b + 1L]),
           human_t = plan$t_signed_a_minus_b, human_df = plan$df,
           human_p_one_tailed_published = as.character(plan$p_one_tailed_published),
@@ -149,36 +150,34 @@ planned_contrasts <- function(bets, published, reference, margin) {
       )
     }))
     rows$p_bh <- stats::p.adjust(rows$p, "BH")
-    rows$model_pattern <- model_pattern(rows$difference, rows$p_bh, rows$sd)
-    rows$same_pattern <- rows$model_pattern == rows$human_pattern
-    rows$p_equivalence[rows$human_pattern != "cancelled"] <- NA_real_
+    rows$note <- mapply(notes, rows$note, rows$copies, USE.NAMES = FALSE)
+    rows$model_pattern <- contrast_outcome(
+      rows$difference, rows$p_bh, rows$p_equivalence, rows$sd, margin
+    )
+    rows$same_pattern <- same_pattern(rows$model_pattern, rows$human_pattern)
     rows
   })
   groups
 }
 
-#' "holds" if the first state is bet on reliably more than the second, else "cancelled"; for
-#' constant data the sign alone decides; NA without a test.
-model_pattern <- function(difference, p, sd) {
-  constant <- !is.na(sd) & sd == 0
-  pattern <- ifelse(difference > 0 & (constant | p < 0.05), "holds", "cancelled")
-  ifelse(constant | !is.na(p), pattern, NA_character_)
+#' Whether a decided contrast is as in people; NA where it is undecided or has no test.
+same_pattern <- function(mine, theirs) {
+  decided <- mine %in% c("holds", "equivalent", "reversed")
+  ifelse(decided, (mine == "holds") == (theirs == "holds"), NA)
 }
 
 #' Share (generated) or probability (scored) of "the speaker knows exactly", by access.
-knowledge_by_access <- function(bets, draws, seed) {
+knowledge_by_access <- function(bets) {
   if (nrow(bets) == 0L) return(data.frame())
   known <- bets[!is.na(bets$knows), , drop = FALSE]
   by_group(known, c(model_keys, "experiment", "access"), function(piece) {
-    means <- bootstrap_means(
-      piece["knows"], piece$prompt_id, draws, group_seed(seed, piece, "knowledge")
-    )
-    limits <- interval_or_na(means[, 1L], piece$prompt_id)
+    generated <- piece$experiment[1L] == "exp1"
+    share <- share_by_item(piece$knows, piece$story_shortname, generated, "story")
     data.frame(
-      n_prompts = length(unique(piece$prompt_id)), n_answers = nrow(piece),
-      p_knows = mean(piece$knows), ci_low = limits[1L], ci_high = limits[2L],
+      n_items = share$items, n_prompts = length(unique(piece$prompt_id)), n_answers = nrow(piece),
+      p_knows = share$estimate, ci_low = share$low, ci_high = share$high,
       expected = if (piece$access[1L] == 3) "yes" else "no",
-      note = sample_note(piece$prompt_id)
+      note = notes(share$note, copies_note(piece))
     )
   })
 }
@@ -191,33 +190,30 @@ cancellation_plan <- data.frame(
   observe = c(2, 1, 1, 1, 1), partial_access = c(2, 2, 2, 1, 1)
 )
 
-cancellation <- function(bets, reference, draws, seed) {
+cancellation <- function(bets, reference, margin) {
   if (nrow(bets) == 0L) return(data.frame())
   right <- !is.na(bets$knows) & (bets$knows > 0.5) == (bets$access == 3)
   filtered <- list("all answers" = bets, "knowledge answered right" = bets[right, , drop = FALSE])
   groups <- unique(bets[c(model_keys, "experiment")])
+  row.names(groups) <- NULL
   bind(lapply(names(filtered), function(filter) {
     by_group(groups, c(model_keys, "experiment"), function(group) {
       rows <- filtered[[filter]]
       rows <- rows[rows$label == group$label & rows$experiment == group$experiment, , drop = FALSE]
       bind(lapply(seq_len(nrow(cancellation_plan)), function(i) {
-        row <- cancellation_row(rows, cancellation_plan[i, ], reference, draws, seed)
+        row <- cancellation_row(rows, cancellation_plan[i, ], reference, margin)
         cbind(filter = filter, row)
       }))
     })
   }))
 }
 
-cancellation_row <- function(rows, plan, reference, draws, seed) {
+#' Paired by story: a story's difference with full access minus that with partial access.
+cancellation_row <- function(rows, plan, reference, margin) {
   side <- function(access) {
     cell <- rows[rows$access == access & rows$observe == plan$observe, , drop = FALSE]
-    if (nrow(cell) == 0L) return(NULL)
     difference <- cell[[paste0("b", plan$state_a)]] - cell[[paste0("b", plan$state_b)]]
-    what <- paste("cancellation", plan$state_a, plan$state_b, nrow(cell))
-    list(
-      mean = mean(difference), prompt = cell$prompt_id,
-      boot = bootstrap_means(difference, cell$prompt_id, draws, group_seed(seed, cell, what))[, 1L]
-    )
+    list(difference = difference, story = cell$story_shortname, cell = cell)
   }
   full <- side(3)
   partial <- side(plan$partial_access)
@@ -229,21 +225,28 @@ cancellation_row <- function(rows, plan, reference, draws, seed) {
     word = plan$word, state_a = plan$state_a, state_b = plan$state_b,
     full_cell = sprintf("3/%d", plan$observe),
     partial_cell = sprintf("%d/%d", plan$partial_access, plan$observe),
-    n_full = length(full$prompt), n_partial = length(partial$prompt),
+    n_full = length(full$story), n_partial = length(partial$story), n_items = 0L,
     index = NA_real_, ci_low = NA_real_, ci_high = NA_real_,
+    t = NA_real_, df = NA_real_, p = NA_real_, p_equivalence = NA_real_, outcome = NA_character_,
     rsa = expected(3) - expected(plan$partial_access), note = ""
   )
-  if (is.null(full) || is.null(partial)) {
+  if (min(out$n_full, out$n_partial) == 0L) {
     out$note <- "a cell has no usable answer"
     return(out)
   }
-  out$index <- full$mean - partial$mean
-  if (min(out$n_full, out$n_partial) > 1L) {
-    limits <- percentile_interval(full$boot - partial$boot)
-    out$ci_low <- limits[1L]
-    out$ci_high <- limits[2L]
-  }
-  out$note <- notes(unique(c(sample_note(full$prompt), sample_note(partial$prompt))))
+  pairs <- paired_differences(full$difference, full$story, partial$difference, partial$story)
+  tested <- test_differences(pairs, names(pairs), margin, "story")
+  out$n_items <- length(pairs)
+  out$index <- tested$difference
+  same <- c("ci_low", "ci_high", "t", "df", "p", "p_equivalence")
+  out[same] <- tested[same]
+  out$outcome <- contrast_outcome(
+    tested$difference, tested$p, tested$p_equivalence, tested$sd, margin
+  )
+  out$note <- notes(
+    if (length(pairs) == 0L) "no story is in both cells" else tested$note,
+    copies_note(rbind(full$cell, partial$cell))
+  )
   out
 }
 
@@ -323,16 +326,16 @@ sum_rows <- function(piece) {
 study1_columns <- function() {
   list(
     cells = c(
-      model_keys, "experiment", "access", "observe", "state", "n_prompts", "n_answers", "bet",
-      "ci_low", "ci_high", "sd", "bet_normalised", "note"
+      model_keys, "experiment", "access", "observe", "state", "n_items", "n_prompts", "n_answers",
+      "bet", "ci_low", "ci_high", "sd", "bet_normalised", "note"
     ),
     distances = c(
-      model_keys, "experiment", "access", "observe", "reference", "n_prompts", "n_answers",
-      "jsd_bits", "jsd_low", "jsd_high", "emd_states", "emd_low", "emd_high",
-      "same_favourite", "note"
+      model_keys, "experiment", "access", "observe", "reference", "n_items", "n_prompts",
+      "n_answers", "jsd_bits", "jsd_corrected", "jsd_low", "jsd_high", "emd_states",
+      "emd_corrected", "emd_low", "emd_high", "same_favourite", "note"
     ),
     contrasts = c(
-      model_keys, "experiment", "access", "observe", "state_a", "state_b", "n_prompts", "n_answers",
+      model_keys, "experiment", "access", "observe", "state_a", "state_b", "n_items", "n_answers",
       "difference", "sd", "ci_low", "ci_high", "t", "df", "p", "p_bh", "cohen_dz", "p_equivalence",
       "model_pattern", "rsa_difference", "human_t", "human_df", "human_p_one_tailed_published",
       "human_p_two_sided", "human_pattern", "same_pattern", "note"
@@ -342,12 +345,13 @@ study1_columns <- function() {
       "formula", "singular", "note"
     ),
     knowledge = c(
-      model_keys, "experiment", "access", "n_prompts", "n_answers", "p_knows", "ci_low", "ci_high",
-      "expected", "note"
+      model_keys, "experiment", "access", "n_items", "n_prompts", "n_answers", "p_knows", "ci_low",
+      "ci_high", "expected", "note"
     ),
     cancellation = c(
       model_keys, "experiment", "filter", "word", "state_a", "state_b", "full_cell", "partial_cell",
-      "n_full", "n_partial", "index", "ci_low", "ci_high", "rsa", "note"
+      "n_items", "n_full", "n_partial", "index", "ci_low", "ci_high", "t", "df", "p",
+      "p_equivalence", "outcome", "rsa", "note"
     ),
     agreement = c(model_keys, "measure", "n", "value", "note"),
     quality = quality_columns
@@ -355,22 +359,26 @@ study1_columns <- function() {
 }
 
 #' All tables of study 1 as a named list.
-study1_tables <- function(table, reference, published, draws, seed, margin) {
+study1_tables <- function(table, reference, published, margin, greedy = FALSE) {
   table <- add_label(table)
   readable <- stack_bets(table)
-  bets <- readable[readable$usable, , drop = FALSE]
-  message(sprintf("study 1: %d rows, %d usable answers", nrow(table), nrow(bets)))
+  every <- readable[readable$usable, , drop = FALSE]
+  bets <- collapse_copies(every, c(paste0("b", states), "knows"), greedy)
+  message(sprintf(
+    "study 1: %d rows, %d usable answers, %d of them distinct", nrow(table), nrow(every),
+    nrow(bets)
+  ))
   masses <- do.call(pmin, c(
     as.list(table[c(paste0("state", states, "_option_mass"), "knowledge_option_mass")]),
     na.rm = TRUE
   ))
   list(
-    cells = cell_means(bets, reference, draws, seed),
-    distances = cell_distances(bets, reference, draws, seed),
+    cells = cell_means(bets, reference),
+    distances = cell_distances(bets, reference),
     contrasts = planned_contrasts(bets, published, reference, margin),
     anova = state3_anova(bets),
-    knowledge = knowledge_by_access(bets, draws, seed),
-    cancellation = cancellation(bets, reference, draws, seed),
+    knowledge = knowledge_by_access(bets),
+    cancellation = cancellation(bets, reference, margin),
     agreement = experiment_agreement(readable),
     quality = quality_table(
       table,
@@ -382,11 +390,10 @@ study1_tables <- function(table, reference, published, draws, seed, margin) {
 
 #' What scripts/analysis.R calls: read, analyse, write.
 analyse <- function(input, output, params) {
-  table <- read_ready(input[["ready"]], study1_text, study1_numbers)
+  table <- read_ready(input[["ready"]], study1_text, study1_numbers, request_seeds)
   tables <- study1_tables(
     table, read_reference(input[["reference"]]), read_reference(input[["published"]]),
-    draws = params[["bootstrap_draws"]], seed = params[["seed"]],
-    margin = params[["equivalence_margin"]]
+    margin = params[["equivalence_margin"]], greedy = is_greedy(params)
   )
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study1_columns()

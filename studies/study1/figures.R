@@ -27,7 +27,7 @@ plot_bets <- function(cells) {
     coord_cartesian(ylim = c(0, 100)) +
     labs(
       title = title, x = "State: how many of the 3 have the property", y = "Mean bet (%)",
-      caption = "Grey bars: the RSA listener. Lines: 95% bootstrap interval over prompts."
+      caption = "Grey bars: the RSA listener. Lines: 95% interval by story."
     ) +
     theme_grace()
 }
@@ -74,7 +74,7 @@ plot_state3 <- function(cells) {
     labs(
       title = title, x = "Access: items the speaker looked at (of 3)",
       y = "Mean bet that all 3 have it (%)",
-      caption = "Grey diamonds: the RSA listener. Lines: 95% bootstrap interval over prompts."
+      caption = "Grey diamonds: the RSA listener. Lines: 95% interval by story."
     ) +
     theme_grace()
 }
@@ -116,7 +116,7 @@ plot_contrasts <- function(contrasts) {
       title = title, x = "Difference of bets (percentage points)", y = NULL,
       caption = paste(
         "People: sign and t of the published paired test (0: not different).",
-        "Grey diamonds: RSA. Lines: 95% interval over prompts."
+        "Grey diamonds: RSA. Lines: 95% interval by story."
       )
     ) +
     theme_grace()
@@ -144,7 +144,7 @@ plot_knowledge <- function(knowledge) {
       y = "Probability of \"yes\"",
       caption = paste(
         "Right answers: no for 1 and 2, yes for 3.",
-        "Lines: 95% bootstrap interval over prompts."
+        "Lines: 95% interval by story."
       )
     ) +
     theme_grace()

@@ -6,7 +6,6 @@ section <- list(
   heading = "Study 1, knowledge attribution",
   about = "a study of what listeners infer about a speaker's knowledge (study 1)",
   kind = "pragmatics",
-  tested_over = "prompts",
   glossary = c(
     paste(
       "- A **cell** of study 1 is written access/said: 3/2 means that the speaker looked at 3 of",
@@ -22,15 +21,17 @@ section <- list(
   distances = paste(
     "**EMD**, the earth mover's distance, counts by how many states the bets would have to move."
   ),
-  intervals = paste(
-    "With the six stories of study 1, intervals rest on six prompts a cell and are wide on purpose."
-  ),
+  intervals = "The items of study 1 are its six stories; so few make wide intervals.",
   methods = c(
     paste(
-      "- **Study 1, contrasts.** Paired t tests on the mean difference of each prompt; the degrees",
-      "of freedom are the prompts minus one. A contrast that is the same for every prompt has no t",
-      "test and is judged by its sign. \"Holds\" means positive with p (BH) below .05; everything",
-      "else is \"cancelled\", also where few prompts leave the test weak."
+      "- **Study 1, contrasts.** Paired t tests and equivalence tests on the mean difference of",
+      "each story. A contrast is *equivalent* if it is within the margin by the equivalence test,",
+      "else it *holds* or is *reversed* with p (BH) below .05, else it is *undecided*: that a test",
+      "finds nothing does not show that nothing is there. One that is the same for every story has",
+      "no test and is judged by its size. People's *cancelled* is as published, from one-tailed",
+      "tests; their bets are not public, so that equivalence cannot be tested. A decided contrast",
+      "agrees if it holds where people's does and not where theirs is cancelled; chance is what",
+      "outcomes dealt out at random would give. Cancellation is paired by story."
     ),
     paste(
       "- **Study 1, analysis of variance.** Only cells with said \u2264 access exist, so the",
@@ -76,7 +77,7 @@ findings <- function(tables) {
       sprintf("%s: ", in_experiment[[groups$experiment[i]]]),
       sprintf(
         "the favourite state is that of the RSA listener in %d of %d cells (mean JSD %s bits)",
-        sum(rsa$same_favourite), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
+        sum(rsa$same_favourite, na.rm = TRUE), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
       ),
       sentence_cancellation(mine(tables$cancellation)), sentence_contrasts(mine(tables$contrasts)),
       sentence_knowledge(mine(tables$knowledge)), "."
@@ -106,11 +107,15 @@ sentence_cancellation <- function(rows) {
 }
 
 sentence_contrasts <- function(rows) {
-  tested <- rows[!is.na(rows$same_pattern), , drop = FALSE]
-  if (nrow(tested) == 0L) return("; none of the planned contrasts can be tested")
+  found <- decided_agreement(
+    rows$same_pattern, rows$model_pattern == "holds", rows$human_pattern == "holds"
+  )
+  undecided <- nrow(rows) - found$decided
+  if (found$decided == 0L) return(sprintf("; all %d planned contrasts are undecided", undecided))
   sprintf(
-    "; %d of the %d planned contrasts that could be judged come out as in people",
-    sum(tested$same_pattern), nrow(tested)
+    "; %d of %d decided contrasts are as in people (by chance %s)%s", found$agree, found$decided,
+    show_number(found$chance, 1),
+    if (undecided > 0L) sprintf(", %d are undecided", undecided) else ""
   )
 }
 

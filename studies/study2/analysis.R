@@ -56,6 +56,7 @@ stack_choices <- function(table) {
   part <- function(experiment, choice) {
     rows <- base
     rows$experiment <- rep(experiment, nrow(rows))
+    rows$request_seed <- table[[request_seeds]]
     rows[chosen] <- as.data.frame(as.matrix(choice))
     rows[usable_choices(table, experiment), , drop = FALSE]
   }
@@ -64,8 +65,9 @@ stack_choices <- function(table) {
 
 choice_matrix <- function(rows) as.matrix(rows[chosen])
 
-choice_seed <- function(seed, piece) {
-  key_seed(seed, piece$label[1L], piece$experiment[1L], piece$goal[1L], piece$state[1L])
+#' Rows of one goal and state.
+in_goal_state <- function(rows, i) {
+  rows[rows$goal == goal_states$goal[i] & rows$state == goal_states$state[i], , drop = FALSE]
 }
 
 #' The eight reference probabilities of a goal and state, or NA.
@@ -93,27 +95,18 @@ people_total <- function(reference, source, goal, state) {
   if (nrow(rows) == 0L) NA_real_ else rows$total[1L]
 }
 
-#' Proportion of each of the eight utterances, per goal and state: Wilson intervals for counts,
-#' bootstrap intervals over prompts for scored probabilities.
-utterance_cells <- function(choices, reference, draws, seed) {
+#' Proportion of each of the eight utterances, per goal and state, by domain.
+utterance_cells <- function(choices, reference) {
   models <- by_group(choices, c(model_keys, "experiment", "goal", "state"), function(piece) {
     values <- choice_matrix(piece)
-    total <- nrow(values)
     generated <- piece$experiment[1L] == "exp1"
-    if (generated) {
-      limits <- wilson(colSums(values), total)
-    } else {
-      means <- bootstrap_means(values, piece$prompt_id, draws, choice_seed(seed, piece))
-      limits <- as.data.frame(t(vapply(seq_along(chosen), function(i) {
-        interval_or_na(means[, i], piece$prompt_id)
-      }, numeric(2L))))
-      names(limits) <- c("low", "high")
-    }
-    data.frame(
-      frame = utterances$frame, assessment = utterances$assessment,
-      n_prompts = length(unique(piece$prompt_id)), n = if (generated) colSums(values) else NA_real_,
-      total = total, proportion = colMeans(values), ci_low = limits$low, ci_high = limits$high,
-      note = if (generated) "" else sample_note(piece$prompt_id), row.names = NULL
+    shares <- lapply(seq_along(chosen), function(i) {
+      share_by_item(values[, i], piece$item, generated, "domain")
+    })
+    cbind(
+      data.frame(frame = utterances$frame, assessment = utterances$assessment),
+      share_columns(shares, piece, if (generated) colSums(values) else NA_real_, "proportion"),
+      row.names = NULL
     )
   })
   people <- lapply(names(people_names), people_cells, reference = reference)
@@ -139,21 +132,27 @@ people_cells <- function(source, reference) {
   ))
 }
 
-#' Rate of negated utterances ("wasn't ...") per goal and state.
-negation_rates <- function(choices, reference, draws, seed) {
+#' Columns of shares of these answers, one row a share.
+share_columns <- function(shares, piece, n, name) {
+  number <- function(part) vapply(shares, function(one) as.numeric(one[[part]]), numeric(1L))
+  out <- data.frame(
+    n_items = number("items"), n_prompts = length(unique(piece$prompt_id)), n = n,
+    total = nrow(piece), value = number("estimate"), ci_low = number("low"),
+    ci_high = number("high"),
+    note = vapply(shares, function(one) notes(one$note, copies_note(piece)), character(1L))
+  )
+  names(out)[names(out) == "value"] <- name
+  out
+}
+
+#' Rate of negated utterances ("wasn't ...") per goal and state, by domain.
+negation_rates <- function(choices, reference) {
   models <- by_group(choices, c(model_keys, "experiment", "goal", "state"), function(piece) {
-    rate <- rowSums(choice_matrix(piece)[, negated, drop = FALSE])
+    rate <- negation_of(piece)
     generated <- piece$experiment[1L] == "exp1"
-    if (generated) {
-      limits <- unlist(wilson(sum(rate), length(rate)))
-    } else {
-      means <- bootstrap_means(rate, piece$prompt_id, draws, choice_seed(seed, piece))
-      limits <- interval_or_na(means[, 1L], piece$prompt_id)
-    }
-    data.frame(
-      n_prompts = length(unique(piece$prompt_id)), n = if (generated) sum(rate) else NA_real_,
-      total = length(rate), negation = mean(rate), ci_low = limits[[1L]], ci_high = limits[[2L]],
-      note = if (generated) "" else sample_note(piece$prompt_id)
+    share_columns(
+      list(share_by_item(rate, piece$item, generated, "domain")), piece,
+      if (generated) sum(rate) else NA_real_, "negation"
     )
   })
   people <- bind(lapply(names(people_names), function(source) {
@@ -172,6 +171,8 @@ negation_rates <- function(choices, reference, draws, seed) {
   bind(list(models, people))
 }
 
+negation_of <- function(rows) rowSums(choice_matrix(rows)[, negated, drop = FALSE])
+
 binomial_plan <- data.frame(
   test = c(
     "\"wasn't terrible\" at 0 hearts, goal both (primary)",
@@ -186,25 +187,21 @@ wanted_options <- function(plan) {
   utterances$assessment == plan$assessment & (is.na(plan$frame) | utterances$frame == plan$frame)
 }
 
-#' The three binomial tests on single cells.
-binomial_tests <- function(choices, reference, draws, seed) {
+#' The three tests on single cells: of models by domain, of people's counts exact.
+share_tests <- function(choices, reference) {
   models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
     rows <- bind(lapply(seq_len(nrow(binomial_plan)), function(i) {
       plan <- binomial_plan[i, ]
       cell <- piece[piece$goal == "both" & piece$state == plan$state, , drop = FALSE]
-      hits <- rowSums(choice_matrix(cell)[, wanted_options(plan), drop = FALSE])
       if (nrow(cell) == 0L) return(binomial_row(plan, NA, 0, "no usable answer in this cell"))
-      if (piece$experiment[1L] == "exp1") return(binomial_row(plan, sum(hits), length(hits), ""))
-      means <- bootstrap_means(hits, cell$prompt_id, draws, choice_seed(seed, cell))
-      limits <- interval_or_na(means[, 1L], cell$prompt_id)
-      row <- binomial_row(
-        plan, NA, length(hits),
-        notes("scored probability: an interval in place of a test", sample_note(cell$prompt_id))
+      hits <- rowSums(choice_matrix(cell)[, wanted_options(plan), drop = FALSE])
+      generated <- piece$experiment[1L] == "exp1"
+      share <- share_by_item(hits, cell$item, generated, "domain")
+      cbind(
+        data.frame(test = plan$test, null = plan$null),
+        share_columns(list(share), cell, if (generated) sum(hits) else NA_real_, "proportion"),
+        p = test_share(share, plan$null)
       )
-      row$proportion <- mean(hits)
-      row$ci_low <- limits[1L]
-      row$ci_high <- limits[2L]
-      row
     }))
     rows$p_bh <- stats::p.adjust(rows$p, "BH")
     rows
@@ -239,28 +236,29 @@ binomial_row <- function(plan, n, total, note) {
 }
 
 #' Distance from the human proportions over goal x state x utterance, and indirectness per goal.
-human_comparison <- function(choices, reference, draws, seed) {
+human_comparison <- function(choices, reference, seed) {
   models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
+    items <- sort(unique(as.character(piece$item)))
     observed <- lapply(seq_len(nrow(goal_states)), function(i) {
-      cell <- piece[piece$goal == goal_states$goal[i] & piece$state == goal_states$state[i], ]
+      cell <- in_goal_state(piece, i)
       if (nrow(cell) == 0L) return(NULL)
-      list(
-        mean = colMeans(choice_matrix(cell)), n = nrow(cell),
-        boot = bootstrap_means(
-          choice_matrix(cell), cell$prompt_id, draws, choice_seed(seed, cell)
-        )
-      )
+      means <- item_means(choice_matrix(cell), cell$item)
+      list(mean = colMeans(means), n = nrow(cell), means = means[match(items, rownames(means)), ,
+        drop = FALSE])
     })
-    compare_cells(observed, reference, piece$experiment[1L] == "exp1", draws, seed)
+    row <- compare_cells(observed, reference, piece$experiment[1L] == "exp1", seed)
+    row$n_items <- length(items)
+    row$note <- notes(row$note, copies_note(piece))
+    cbind(row, indirectness_intervals(observed))
   })
   people <- lapply(names(people_names), function(source) {
     observed <- lapply(seq_len(nrow(goal_states)), function(i) {
       row <- utterance_reference(reference, source, goal_states$goal[i], goal_states$state[i])
-      if (anyNA(row)) NULL else list(mean = row, n = NA, boot = NULL)
+      if (anyNA(row)) NULL else list(mean = row, n = NA)
     })
-    row <- compare_cells(observed, reference, FALSE, draws, seed)
+    row <- compare_cells(observed, reference, FALSE, seed)
     if (source == "human") {
-      row[c("jsd_bits", "jsd_floor_bits", "rmse", "r")] <- NA_real_
+      row[c("jsd_bits", "jsd_floor_bits", "jsd_above_floor", "rmse", "r")] <- NA_real_
       row$note <- "the people themselves: indirectness only"
     } else {
       row$note <- notes(row$note, "a cognitive model fitted to these people")
@@ -270,7 +268,7 @@ human_comparison <- function(choices, reference, draws, seed) {
   bind(c(list(models), people))
 }
 
-compare_cells <- function(observed, reference, sampled, draws, seed) {
+compare_cells <- function(observed, reference, sampled, seed) {
   target <- lapply(seq_len(nrow(goal_states)), function(i) {
     utterance_reference(reference, "human", goal_states$goal[i], goal_states$state[i])
   })
@@ -278,9 +276,8 @@ compare_cells <- function(observed, reference, sampled, draws, seed) {
   out <- data.frame(
     n_cells = 8 * length(both),
     n_answers = sum(vapply(observed[both], function(cell) as.numeric(cell$n), numeric(1L))),
-    jsd_bits = NA_real_, jsd_low = NA_real_, jsd_high = NA_real_, jsd_floor_bits = NA_real_,
-    rmse = NA_real_, rmse_low = NA_real_, rmse_high = NA_real_,
-    r = NA_real_, r_low = NA_real_, r_high = NA_real_
+    jsd_bits = NA_real_, jsd_floor_bits = NA_real_, jsd_above_floor = NA_real_, rmse = NA_real_,
+    r = NA_real_
   )
   for (goal in goals) out[[paste0("indirectness_", goal)]] <- indirectness(observed, goal)
   out$note <- ""
@@ -288,12 +285,11 @@ compare_cells <- function(observed, reference, sampled, draws, seed) {
     out$note <- "no cell to compare"
     return(out)
   }
-  human <- unlist(target[both])
+  distances <- distance_functions(do.call(rbind, target[both]))
   flat <- unlist(lapply(observed[both], function(cell) unname(cell$mean)))
-  out$jsd_bits <- mean(mapply(function(cell, row) jsd_bits(cell$mean, row), observed[both],
-    target[both]))
-  out$rmse <- sqrt(mean((flat - human)^2))
-  out$r <- correlation(flat, human)
+  out$jsd_bits <- distances$jsd(flat)
+  out$rmse <- distances$rmse(flat)
+  out$r <- distances$r(flat)
   out$jsd_floor_bits <- mean(vapply(both, function(i) {
     goal <- goal_states$goal[i]
     state <- goal_states$state[i]
@@ -301,19 +297,36 @@ compare_cells <- function(observed, reference, sampled, draws, seed) {
     people <- people_total(reference, "human", goal, state)
     jsd_floor(target[[i]], size, people, 400L, key_seed(seed, "floor", goal, state))
   }, numeric(1L)))
-  if (!is.null(observed[[both[1L]]]$boot)) {
-    boot <- do.call(cbind, lapply(observed[both], function(cell) cell$boot))
-    jsd <- rowMeans(do.call(cbind, Map(function(cell, row) jsd_rows(cell$boot, row),
-      observed[both], target[both])))
-    gaps <- boot - matrix(human, draws, length(human), byrow = TRUE)
-    out[c("jsd_low", "jsd_high")] <- percentile_interval(jsd)
-    out[c("rmse_low", "rmse_high")] <- percentile_interval(sqrt(rowMeans(gaps^2)))
-    out[c("r_low", "r_high")] <- percentile_interval(apply(boot, 1L, correlation, human))
-  }
+  out$jsd_above_floor <- out$jsd_bits - out$jsd_floor_bits
   if (length(both) < nrow(goal_states)) {
     out$note <- sprintf("only %d of the 96 cells have answers", 8L * length(both))
   }
+  if (!is.null(observed[[both[1L]]]$means)) {
+    means <- do.call(cbind, lapply(observed[both], function(cell) cell$means))
+    corrected <- corrected_distances(means, distances, unit = "domain")
+    out$note <- notes(out$note, corrected$note)
+    corrected$note <- NULL
+    out[names(corrected)] <- corrected
+  }
   out
+}
+
+#' Intervals of indirectness over the domains that have all four states.
+indirectness_intervals <- function(observed) {
+  limits <- lapply(goals, function(goal) {
+    by_state <- lapply(0:3, function(state) {
+      cell <- observed[[which(goal_states$goal == goal & goal_states$state == state)]]
+      if (!is.null(cell)) rowSums(cell$means[, negated, drop = FALSE])
+    })
+    if (any(vapply(by_state, is.null, logical(1L)))) return(c(NA_real_, NA_real_))
+    rates <- do.call(cbind, by_state)
+    value <- (rates[, 1L] + rates[, 2L] - rates[, 3L] - rates[, 4L]) / 2
+    unlist(mean_by_item(value, seq_along(value), c(-1, 1), "domain")[c("low", "high")])
+  })
+  names <- as.vector(outer(c("low", "high"), goals, function(limit, goal) {
+    sprintf("indirectness_%s_%s", goal, limit)
+  }))
+  as.data.frame(as.list(stats::setNames(unlist(limits), names)))
 }
 
 #' Negation rate at 0 and 1 hearts minus that at 2 and 3; NA unless both halves have answers.
@@ -379,25 +392,28 @@ experiment_agreement <- function(choices) {
 study2_columns <- function() {
   list(
     cells = c(
-      model_keys, "experiment", "goal", "state", "frame", "assessment", "n_prompts", "n", "total",
-      "proportion", "ci_low", "ci_high", "chance", "human", "polite_rsa", "note"
+      model_keys, "experiment", "goal", "state", "frame", "assessment", "n_items", "n_prompts",
+      "n", "total", "proportion", "ci_low", "ci_high", "chance", "human", "polite_rsa", "note"
     ),
     negation = c(
-      model_keys, "experiment", "goal", "state", "n_prompts", "n", "total", "negation", "ci_low",
-      "ci_high", "note"
+      model_keys, "experiment", "goal", "state", "n_items", "n_prompts", "n", "total", "negation",
+      "ci_low", "ci_high", "note"
     ),
     glmer = c(
       model_keys, "kind", "term", "estimate", "se", "statistic", "df", "p", "n", "formula",
       "singular", "converged", "note"
     ),
     tests = c(
-      model_keys, "experiment", "test", "null", "n", "total", "proportion", "ci_low", "ci_high",
-      "p", "p_bh", "note"
+      model_keys, "experiment", "test", "null", "n_items", "n", "total", "proportion", "ci_low",
+      "ci_high", "p", "p_bh", "note"
     ),
     human_comparison = c(
-      model_keys, "experiment", "n_cells", "n_answers", "jsd_bits", "jsd_low", "jsd_high",
-      "jsd_floor_bits", "rmse", "rmse_low", "rmse_high", "r", "r_low", "r_high",
-      "indirectness_informative", "indirectness_social", "indirectness_both", "note"
+      model_keys, "experiment", "n_cells", "n_items", "n_answers", "jsd_bits", "jsd_floor_bits",
+      "jsd_above_floor", "jsd_corrected", "jsd_low", "jsd_high", "rmse", "rmse_corrected",
+      "rmse_low", "rmse_high", "r", "r_corrected", "r_low", "r_high",
+      as.vector(outer(c("", "_low", "_high"), goals, function(limit, goal) {
+        paste0("indirectness_", goal, limit)
+      })), "note"
     ),
     agreement = c(model_keys, "measure", "n", "value", "note"),
     quality = quality_columns
@@ -405,17 +421,21 @@ study2_columns <- function() {
 }
 
 #' All tables of study 2 as a named list.
-study2_tables <- function(table, reference, draws, seed) {
+study2_tables <- function(table, reference, seed, greedy = FALSE) {
   table <- add_label(table)
-  choices <- stack_choices(table)
-  message(sprintf("study 2: %d rows, %d usable answers", nrow(table), nrow(choices)))
+  every <- stack_choices(table)
+  choices <- collapse_copies(every, chosen, greedy)
+  message(sprintf(
+    "study 2: %d rows, %d usable answers, %d of them distinct", nrow(table), nrow(every),
+    nrow(choices)
+  ))
   list(
-    cells = utterance_cells(choices, reference, draws, seed),
-    negation = negation_rates(choices, reference, draws, seed),
+    cells = utterance_cells(choices, reference),
+    negation = negation_rates(choices, reference),
     glmer = negation_models(choices),
-    tests = binomial_tests(choices, reference, draws, seed),
-    human_comparison = human_comparison(choices, reference, draws, seed),
-    agreement = experiment_agreement(choices),
+    tests = share_tests(choices, reference),
+    human_comparison = human_comparison(choices, reference, seed),
+    agreement = experiment_agreement(every),
     quality = quality_table(
       table,
       list(exp1 = usable_choices(table, "exp1"), exp2 = usable_choices(table, "exp2")),
@@ -426,12 +446,12 @@ study2_tables <- function(table, reference, draws, seed) {
 
 #' What scripts/analysis.R calls: read, analyse, write.
 analyse <- function(input, output, params) {
-  table <- read_ready(input[["ready"]], study2_text, study2_numbers)
+  table <- read_ready(input[["ready"]], study2_text, study2_numbers, request_seeds)
   reference <- read_reference(input[["reference"]])
   reference$frame <- plain_frame(reference$frame)
   tables <- study2_tables(
     table, reference,
-    draws = params[["bootstrap_draws"]], seed = params[["seed"]]
+    seed = params[["seed"]], greedy = is_greedy(params)
   )
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study2_columns()

@@ -43,8 +43,8 @@ plot_utterances <- function(cells) {
     labs(
       title = title, x = "\"It ...\"", y = "Proportion or probability",
       caption = paste(
-        "Grey band: people, 95% Wilson interval. Dotted: chance, 1/8. Model intervals: Wilson",
-        "(generated), bootstrap over prompts (scored)."
+        "Grey band: people, 95% Wilson interval. Dotted: chance, 1/8.",
+        "Lines: 95% interval by domain."
       )
     ) +
     theme_grace() +
@@ -142,7 +142,7 @@ plot_agreement <- function(cells) {
       title = title, x = "Experiment 2: mean scored probability",
       y = "Experiment 1: proportion of generated answers",
       caption = paste(
-        "One point a cell of goal, state and utterance, with its 95% Wilson interval.",
+        "One point a cell of goal, state and utterance, with its 95% interval by domain.",
         "On the diagonal both experiments agree.", sep = "\n"
       )
     ) +

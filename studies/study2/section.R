@@ -6,10 +6,9 @@ section <- list(
   heading = "Study 2, politeness",
   about = "a study of polite speech (study 2)",
   kind = "pragmatics",
-  tested_over = "answers",
   intervals = paste(
-    "Counts in study 2 have Wilson intervals, which treat answers as independent, as do its",
-    "binomial tests."
+    "The items of study 2 are its twelve domains: names changed in a domain make no new item.",
+    "Shares are tested by domain, those of people over participants."
   ),
   methods = paste(
     "- **Study 2, mixed models.** Logistic, with random intercepts for the item and for the",
@@ -63,12 +62,12 @@ sentence_distance <- function(row) {
   if (is.na(row$jsd_bits)) return("no cell to compare with people")
   sprintf(
     paste(
-      "over %d of 96 cells (%s answers), r = %s and RMSE = %s to people, mean JSD %s bits",
-      "(sampling alone gives %s)"
+      "over %d of 96 cells (%s different answers, %d domains), r = %s and RMSE = %s to people,",
+      "mean JSD %s bits (sampling alone gives %s)"
     ),
-    as.integer(row$n_cells), show_number(row$n_answers, 0), show_number(row$r),
-    show_number(row$rmse, 3),
-    show_number(row$jsd_bits, 3), show_number(row$jsd_floor_bits, 3)
+    as.integer(row$n_cells), show_number(row$n_answers, 0), as.integer(row$n_items),
+    show_number(row$r), show_number(row$rmse, 3), show_number(row$jsd_bits, 3),
+    show_number(row$jsd_floor_bits, 3)
   )
 }
 

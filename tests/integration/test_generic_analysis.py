@@ -15,7 +15,7 @@ import pytest
 import test_r_analysis
 from recipes import blocks, write
 from scipy import stats
-from test_r_analysis import ROOT, benjamini_hochberg, jsd, one, rscript, wilson
+from test_r_analysis import ROOT, benjamini_hochberg, jsd, one, rscript, share_interval, wilson
 from test_report import DRIVER as REPORT
 from test_report import GENERATION, HOSTILE, TAGS, page
 
@@ -69,7 +69,7 @@ DECLARATION = {
     ],
     "people": {"file": "people.csv"},
 }  # fmt: skip
-LIBRARIES = ("common", "statistics", "figures", *(
+LIBRARIES = ("common", "statistics", "inference", "figures", *(
     f"generic_{name}" for name in ("measures", "models", "figures", "analysis")
 ))  # fmt: skip
 SOURCED = "\n".join(f'source("scripts/lib/{name}.R")' for name in LIBRARIES)
@@ -137,7 +137,7 @@ def prepare(folder: Path, rows, declaration=DECLARATION, reference=None, **param
         "input": {key: str(folder / f"{key}.csv") for key in ("ready", "reference")},
         "output": output,
         "params": {
-            "bootstrap_draws": 400, "seed": 7, "equivalence_margin": 10,
+            "seed": 7, "equivalence_margin": 10,
             "declaration": json.dumps(declaration), **params,
         },
     }  # fmt: skip
@@ -180,11 +180,14 @@ def test_cells_hold_models_people_and_theory_with_their_intervals(game, rows):
             n = (mine["choice_label"] == label).sum()
             row = one(found, experiment="exp1", outcome=label, **where)
             assert (row["n"], row["total"]) == (n, len(mine))
-            assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(n, len(mine)))
+            hits = (mine["choice_label"] == label).to_numpy()
+            limits = share_interval(hits, mine["item"])
+            assert (row["ci_low"], row["ci_high"]) == pytest.approx(limits)
             row = one(found, experiment="exp2", outcome=label, **where)
             assert row["value"] == pytest.approx(mine[f"prob_{label}"].mean())
             assert row["ci_low"] < row["value"] < row["ci_high"]
-            assert row["n_prompts"] == 12
+            assert row["n_prompts"] == row["n_items"] == row["total"] == 12
+            assert row["note"] == "108 copies not counted"
             row = one(found, label="human", outcome=label, **where)
             assert (row["ci_low"], row["ci_high"]) == pytest.approx(wilson(row["n"], 100))
             row = one(found, label="rsa", outcome=label, **where)
@@ -267,7 +270,7 @@ def test_mixed_models_recover_what_the_answers_were_drawn_with(game):
 def test_contrast_between_items_keeps_its_level_and_equivalence_its_margin():
     """Items nested in cells: of 2000 simulated runs without a difference 5 % reject."""
     code = """
-    for (name in c("common", "statistics", "generic_measures", "generic_models")) {
+    for (name in c("common", "statistics", "inference", "generic_measures", "generic_models")) {
       source(sprintf("scripts/lib/%s.R", name))
     }
     set.seed(4)
@@ -353,7 +356,7 @@ def test_what_is_no_formula_or_column_is_refused_and_never_run(tmp_path, rows):
     jobs = []
     for number, (change, _) in enumerate(refused):
         folder = tmp_path / str(number)
-        prepare(folder, rows[:80], DECLARATION | change, [], bootstrap_draws=20)
+        prepare(folder, rows[:80], DECLARATION | change, [])
         jobs.append(str(folder / "job.json"))
     code = DRIVER.replace("job <- jsonlite::read_json(commandArgs(TRUE)[1])", "").replace(
         "analyse(job$input, job$output, job$params)",
@@ -442,7 +445,7 @@ def report(folder: Path, studies: dict[str, tuple[Path, dict]]) -> Path:
         "input": given,
         "params": {
             "output_config": {
-                "bootstrap_draws": 400, "seed": 7, "equivalence_margin": 10,
+                "seed": 7, "equivalence_margin": 10,
                 "generation": GENERATION, "origins": {},
                 "studies": {name: json.dumps(said) for name, (_, said) in studies.items()},
             },
@@ -489,7 +492,7 @@ def test_a_study_without_a_section_of_its_own_is_in_the_report_and_its_text_is_i
         for row in people_rows()
         if (row["source"], row["role"]) == ("human", "production")
     ]
-    analyse(tmp_path / "hostile", rows, hostile, reference, bootstrap_draws=50)
+    analyse(tmp_path / "hostile", rows, hostile, reference)
     minimal(tmp_path / "pairs")
     nobody = [row | {"exp1_status": None, "exp2_status": None} for row in game_rows(draws=1)]
     analyse(tmp_path / "nobody", nobody, reference=[])

@@ -17,6 +17,7 @@ from kube_project import KubeProject
 from kube_standin import Cluster
 from stub_environment import stub_environment
 from waiting import PATIENCE_S, wait_until
+from warm_python import warm
 from workflow_project import Project
 
 CONFIG = (
@@ -38,7 +39,14 @@ def grace(tmp_path):
     node.mkdir()
     (node / "nvidia-smi").write_text(NVIDIA_SMI)
     (node / "nvidia-smi").chmod(0o755)
-    path = os.pathsep.join([str(node), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join(
+        [
+            str(node),
+            str(warm().command.parent),
+            str(Path(sys.executable).parent),
+            os.environ["PATH"],
+        ]
+    )
     with Cluster(gpus={"nvidia.com/gpu": 1}, environment={"PATH": path}) as cluster:
         grace = KubeProject.of_grace(cluster, tmp_path)
         grace.config = CONFIG

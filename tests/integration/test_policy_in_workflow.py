@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from kube_project import KubeProject, Noting, sent_as_planned
 from kube_standin import Cluster
+from warm_python import warm
 from workflow_project import Project
 
 
@@ -91,7 +90,7 @@ def test_pods_of_an_indexed_job_make_what_a_run_makes(tmp_path):
     job = yaml.safe_load((project.folder / "out/manifests/pico.yaml").read_text())
     assert (job["spec"]["completionMode"], job["spec"]["completions"]) == ("Indexed", 2)
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(warm().command.parent), os.environ["PATH"]])
     pods = [
         subprocess.Popen(
             container["command"],

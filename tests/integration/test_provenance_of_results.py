@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from warm_python import warm
 from workflow_project import ROOT, Project
 
 SMALL = ("--config", "limit=3", "replications=1", "on_invalid=warn", "studies=study1")
@@ -46,7 +46,7 @@ def python(project: Project, *arguments: str | Path) -> subprocess.CompletedProc
     library = str(project.folder / "workflow" / "lib")
     path = os.pathsep.join([library, os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)], cwd=project.folder, text=True, check=False,
+        [warm().command, "-m", *map(str, arguments)], cwd=project.folder, text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
 

@@ -187,7 +187,7 @@ def render(
             (folder / f"{kind}-{i}.json").write_text(json.dumps(record), encoding="utf-8")
             given[kind].append(folder / f"{kind}-{i}.json")
     cell = {
-        "bootstrap_draws": 50, "seed": 7, "equivalence_margin": 10,
+        "seed": 7, "equivalence_margin": 10,
         "generation": GENERATION, "origins": origins or {},
     }  # fmt: skip
     sections = [
@@ -220,7 +220,7 @@ def render(
 
 
 def analysed(folder: Path, rows1, rows2, **params) -> dict[int, Path]:
-    params = {"bootstrap_draws": 50, "generation": GENERATION, **params}
+    params = {"generation": GENERATION, **params}
     analyse(folder / "1", 1, rows1, **params)
     analyse(folder / "2", 2, rows2, **params)
     return {1: folder / "1", 2: folder / "2"}

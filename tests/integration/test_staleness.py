@@ -433,7 +433,7 @@ ROWS = {
     "`scripts/report.Rmd`": Row(
         change("scripts/report.Rmd", "# Provenance", "# Where it comes from"), jobs("report")
     ),
-    "the seed of the bootstrap": Row(
+    "the seed of the sampling floors": Row(
         change(f"{LIBRARY}/settings/output_configs.py", "seed: int = 1000", "seed: int = 10"),
         ANALYSES,
     ),

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 from kube_standin import Cluster, Json
+from warm_python import warm
 from workflow_project import ROOT, Project
 
 import grace.settings.project
@@ -91,7 +91,7 @@ class KubeProject:
             begin = output.tell()
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "snakemake", "--executor", "kubernetes", *arguments),
+                    *(warm().command, "-m", "snakemake", "--executor", "kubernetes", *arguments),
                     *("--config", *self.config, *config),
                 ],
                 cwd=self.folder,

@@ -33,6 +33,7 @@ from urllib.parse import parse_qs, urlparse
 import kubernetes_validate
 import yaml
 from manifest_rules import problems
+from warm_python import warm
 
 #: Whose schemas new objects are held to.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
@@ -478,12 +479,15 @@ class Cluster:
         values = {name: mapped(value) for name, value in environment.items()}
         node = dict(self.environment)
         path = [values.pop("PYTHONPATH", ""), node.pop("PYTHONPATH", "")]
+        path_of_python = [
+            warm().command.parent, Path(sys.executable).parent, os.environ["PATH"],
+        ]  # fmt: skip
         with log.open("wb") as output:
             return subprocess.Popen(
                 [*PID_1, *(mapped(word) for word in container["command"])],
                 cwd=mapped(container.get("workingDir", str(folder))),
                 env={
-                    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                    "PATH": os.pathsep.join(map(str, path_of_python)),
                     "HOME": str(folder),
                     "LANG": "C.UTF-8",
                     "PYTHONPATH": os.pathsep.join(one for one in path if one),

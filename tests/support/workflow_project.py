@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import json
-import os
 import shutil
 import subprocess
-import sys
-import tempfile
-import threading
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+
+from warm_python import warm
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "scripts", "studies", "resources")
@@ -54,10 +50,19 @@ class Project:
     ) -> subprocess.CompletedProcess[str]:
         """Run Snakemake; standard error and output together, as a terminal shows them.
 
-        It runs in a fork of a process that has imported it. `Started` is a command of its own.
+        It and its scripts run in forks of a process that has imported what they do; see
+        warm_python.py. `Started` is a command of its own.
         """
-        status, output = warm().snakemake(self.folder, arguments, timeout_s)
-        return subprocess.CompletedProcess(["snakemake", *arguments], status, output)
+        return subprocess.run(
+            [warm().command, "-m", "snakemake", *arguments],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
 
     def run(self, *arguments: str, timeout_s: float = 900) -> str:
         """Run Snakemake, which must succeed; its output."""
@@ -97,47 +102,3 @@ class Project:
         text = path.read_text(encoding="utf-8")
         assert old in text, f"{old!r} is not in {name}"
         path.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-class Warm:
-    """Snakemake without the seconds that its imports take; it sees this process's environment."""
-
-    def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("warm_snakemake.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def snakemake(
-        self, folder: Path, arguments: tuple[str, ...], timeout_s: float
-    ) -> tuple[int, str]:
-        """Exit status and output of a run in a folder."""
-        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as output:
-            request = {
-                "folder": str(folder),
-                "arguments": arguments,
-                "output": output.name,
-                "environment": dict(os.environ),
-                "timeout_s": timeout_s,
-            }
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            with self._turn:
-                print(json.dumps(request), file=self._process.stdin, flush=True)
-                status = int(self._process.stdout.readline())
-            return status, output.read()
-
-    def close(self) -> None:
-        """End the process, which reads its last line now."""
-        self._process.communicate()
-
-
-@cache
-def warm() -> Warm:
-    """That of this process, which ends with it."""
-    made = Warm()
-    atexit.register(made.close)
-    return made

@@ -26,10 +26,10 @@ for study in PROJECT.studies:
             mem_mb=memory("analysis"),
             runtime=STEPS["analysis"].minutes,
         params:
-            output_config=analysis_config(study),
+            output_config=r_params(analysis_config(study)),
             inputs=analysis_input_digests(study),
             code=code_digest(analysis_code(study)),
-            sources=code_files(analysis_code(study)),
+            sources=code_files(r_params(analysis_code(study))),
         message:
             f"Analyse {study}"
         script:

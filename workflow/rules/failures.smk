@@ -161,7 +161,7 @@ def forced_still(jobs, failed):
 
 def failed_before(wildcards):
     """What the report says is not in it, as JSON."""
-    return continuation.encoded(PROJECT.failed)
+    return r_params(continuation.encoded(PROJECT.failed))
 
 
 def go_on_or_tell():

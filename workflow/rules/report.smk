@@ -21,10 +21,10 @@ rule report:
         mem_mb=memory("report"),
         runtime=STEPS["report"].minutes,
     params:
-        output_config=report_config(),
+        output_config=r_params(report_config()),
         failed=failed_before,
         code=code_digest(report_code()),
-        sources=code_files(report_code()),
+        sources=code_files(r_params(report_code())),
         sections=report_sections,
         commit=commit_now,
         versions=versions_now,

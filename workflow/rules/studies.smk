@@ -2,6 +2,7 @@
 
 from grace.digests import file_digest
 from grace.places import rule_input
+from grace.r_params import r_params
 from grace.studies import analysis_files as declared
 
 
@@ -81,10 +82,11 @@ def report_sections(wildcards, threads):
 
     Not recorded: the files' digests are in `code`.
     """
-    return [
+    sections = [
         {"name": name, "sources": sources, "section": section}
         for name, (sources, section) in SECTIONS.items()
     ]
+    return r_params(sections)
 
 
 def report_code():

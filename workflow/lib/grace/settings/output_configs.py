@@ -141,7 +141,6 @@ class AnalysisConfig(_OutputConfig):
     `origins` is `Project.origins`; `generation` is empty where no answers are sampled.
     """
 
-    bootstrap_draws: int = 1000
     seed: int = 1000
     equivalence_margin: int = 10
     origins: dict[str, str]

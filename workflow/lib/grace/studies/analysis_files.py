@@ -30,7 +30,7 @@ GENERIC = Analysis(
     },
 )
 #: What every analysis sources before the study's own files.
-SHARED = ("lib/common.R", "lib/statistics.R", "lib/figures.R")
+SHARED = ("lib/common.R", "lib/statistics.R", "lib/inference.R", "lib/figures.R")
 #: A study's section of the report where it has none of its own.
 SECTION = ("lib/generic_section.R", "lib/generic_section.Rmd")
 #: The parts of a declaration that a generic analysis reads, and those that the report does.

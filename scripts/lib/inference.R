@@ -1,0 +1,303 @@
+# The one frame of inference: items are the units, draws count only within them, copies not at all.
+# docs/statistics.md says why and how well each interval covers. Base R only; source after common.R.
+
+# Answers and items --------------------------------------------------------------------------------
+
+#' The column that tells one request for an answer to a prompt from another.
+request_seeds <- "exp1_request_seed"
+
+#' Whether answers are sampled so that a prompt always has the same one.
+is_greedy <- function(params) isTRUE(params[["generation"]][["temperature"]] == 0)
+
+#' One row for each distinct answer: the others are copies, which hold nothing new.
+#'
+#' Measurements of a prompt (experiment 2) are copies of one another, and so are its greedy answers;
+#' sampled answers are where prompt and seed of the request are the same. Numbers of copies are
+#' averaged.
+#'
+#' @param rows Rows of models, with `experiment`, `prompt_id` and perhaps `request_seed`.
+#' @param values Columns of numbers.
+#' @param by Further columns that tell answers apart.
+#' @return The rows that are left, with `copies`: how many more rows each stands for.
+collapse_copies <- function(rows, values, greedy = FALSE, by = character(0)) {
+  rows$copies <- rep(0L, nrow(rows))
+  if (nrow(rows) == 0L) return(rows)
+  drawn <- rows$experiment == "exp1" & !greedy
+  seed <- if (is.null(rows$request_seed)) rep(NA, nrow(rows)) else rows$request_seed
+  draw <- ifelse(drawn, ifelse(is.na(seed), paste0("row ", seq_len(nrow(rows))), seed), "")
+  named <- c("label", "model_key", "variant", "experiment", "prompt_id")
+  keys <- c(intersect(named, names(rows)), by)
+  key <- do.call(paste, c(unname(as.list(rows[keys])), list(draw), sep = "\r"))
+  group <- match(key, unique(key))
+  if (!anyDuplicated(group)) return(rows)
+  kept <- rows[!duplicated(group), , drop = FALSE]
+  for (name in values) {
+    known <- !is.na(rows[[name]])
+    sums <- rowsum(ifelse(known, rows[[name]], 0), group)
+    counts <- rowsum(as.numeric(known), group)
+    kept[[name]] <- ifelse(counts[, 1L] > 0, sums[, 1L] / counts[, 1L], NA_real_)
+  }
+  kept$copies <- tabulate(group) - 1L
+  row.names(kept) <- NULL
+  kept
+}
+
+#' Names the copies among these answers.
+copies_note <- function(rows) {
+  copies <- sum(rows$copies)
+  if (copies == 0L) return("")
+  sprintf("%d %s not counted", copies, if (copies == 1L) "copy" else "copies")
+}
+
+#' Mean of each column by item, every answer of an item with the same weight: items x columns. NaN
+#' where an item has no number.
+item_means <- function(values, item) {
+  values <- as.matrix(values)
+  item <- as.character(item)
+  known <- !is.na(values)
+  values[!known] <- 0
+  rowsum(values, item) / rowsum(known + 0, item)
+}
+
+# Means --------------------------------------------------------------------------------------------
+
+#' Mean of item means with its t interval: every item weighs the same.
+#'
+#' @param range Limits of the scale: then the mean is a share of it, as skewed near them as shares
+#'   are, and has the interval of `share_by_item`. NULL if there are none.
+mean_by_item <- function(values, item, range = NULL, unit = "item") {
+  means <- item_means(values, item)[, 1L]
+  means <- means[is.finite(means)]
+  out <- list(
+    items = length(means), estimate = if (length(means) > 0L) mean(means) else NA_real_,
+    sd = if (length(means) > 1L) stats::sd(means) else NA_real_, low = NA_real_, high = NA_real_,
+    note = few_items(means, unit)
+  )
+  if (nzchar(out$note)) return(out)
+  limits <- if (length(range) == 2L) {
+    share <- share_by_item((means - range[1L]) / diff(range), names(means), FALSE, unit)
+    range[1L] + c(share$low, share$high) * diff(range)
+  } else {
+    half <- stats::qt(0.975, out$items - 1) * out$sd / sqrt(out$items)
+    out$estimate + c(-half, half)
+  }
+  out[c("low", "high")] <- as.list(limits)
+  out
+}
+
+#' Why these item means give no interval, or "".
+few_items <- function(means, unit = "item") {
+  if (length(means) == 0L) {
+    "no usable answer"
+  } else if (length(means) == 1L) {
+    sprintf("one %s only: no interval", unit)
+  } else if (is_constant(means)) {
+    sprintf("the same for every %s: no spread to tell an interval from", unit)
+  } else {
+    ""
+  }
+}
+
+# Proportions --------------------------------------------------------------------------------------
+
+#' A proportion by item, with Wilson's interval of as many independent answers as would be as sure
+#' of it (the effective sample size), and t for z.
+#'
+#' The error is that of the item means, so that answers of an item may be as alike as they are. Rare
+#' and frequent answers have skewed item means, whose error a few items understate; there the spread
+#' of log odds between items takes its place, with weight (1 - 2p)^2, as in Cox's interval for the
+#' mean of a log-normal variable.
+#'
+#' @param values 0/1 of counted answers, probabilities of measured ones.
+#' @param counted Whether the values are counts: then items that agree may do so by chance.
+share_by_item <- function(values, item, counted, unit = "item") {
+  known <- !is.na(values)
+  values <- values[known]
+  item <- as.character(item[known])
+  means <- item_means(values, item)[, 1L]
+  sizes <- rowsum(rep(1, length(values)), item)[, 1L]
+  out <- list(
+    items = length(means), answers = length(values),
+    estimate = if (length(means) > 0L) mean(means) else NA_real_,
+    effective = NA_real_, low = NA_real_, high = NA_real_, note = ""
+  )
+  out$note <- few_items(means, unit)
+  same <- length(means) > 1L && is_constant(means)
+  if (nzchar(out$note) && !(same && counted)) return(out)
+  out$note <- ""
+  out$effective <- if (same) sum(sizes) else effective_answers(means, sizes, counted)
+  limits <- wilson_share(out$estimate, out$effective, length(means) - 1)
+  out[c("low", "high")] <- as.list(limits)
+  out
+}
+
+#' How many independent answers would have the error of these item means.
+effective_answers <- function(means, sizes, counted) {
+  items <- length(means)
+  share <- mean(means)
+  error <- stats::var(means) / items / (share * (1 - share))^2
+  odds <- if (counted) {
+    log((means * sizes + 0.5) / ((1 - means) * sizes + 0.5))
+  } else if (all(means > 0 & means < 1)) {
+    stats::qlogis(means)
+  } else {
+    rep(0, items)
+  }
+  noise <- if (counted) mean(1 / (means * sizes + 0.5) + 1 / ((1 - means) * sizes + 0.5)) else 0
+  between <- max(0, stats::var(odds) - noise)
+  drawn <- if (counted) mean(1 / sizes) / items / (share * (1 - share)) else 0
+  skewed <- between / items + (1 - 2 * share)^2 / 2 * between^2 / (items - 1) + drawn
+  error <- error + (1 - 2 * share)^2 * max(0, skewed - error)
+  1 / (share * (1 - share) * error)
+}
+
+#' Wilson's interval with a t quantile. A share of zero has a lower limit of exactly zero.
+wilson_share <- function(share, size, df, level = 0.95) {
+  q <- stats::qt(1 - (1 - level) / 2, df)
+  middle <- (share + q^2 / (2 * size)) / (1 + q^2 / size)
+  half <- q * sqrt(share * (1 - share) / size + q^2 / (4 * size^2)) / (1 + q^2 / size)
+  c(if (share <= 0) 0 else middle - half, if (share >= 1) 1 else middle + half)
+}
+
+#' Two-sided p of a share against `null`, the test whose acceptance is the interval of
+#' `share_by_item`; NA where there is none.
+test_share <- function(tested, null) {
+  if (is.na(tested$low) || tested$items < 2L) return(NA_real_)
+  statistic <- (tested$estimate - null) / sqrt(null * (1 - null) / tested$effective)
+  2 * stats::pt(-abs(statistic), tested$items - 1)
+}
+
+# Differences --------------------------------------------------------------------------------------
+
+#' Two-sided t test of differences against 0 by item, with an equivalence test (TOST).
+#'
+#' Differences within an item are averaged first: items are the independent units.
+#'
+#' @param margin Equivalence margin, in the unit of the differences.
+test_differences <- function(difference, item, margin, unit = "item") {
+  known <- !is.na(difference)
+  difference <- difference[known]
+  means <- if (length(difference) == 0L) {
+    numeric(0)
+  } else {
+    item_means(difference, item[known])[, 1L]
+  }
+  count <- length(means)
+  out <- data.frame(
+    n_items = count, n_answers = length(difference),
+    difference = if (count > 0L) mean(means) else NA_real_,
+    sd = if (count > 1L) stats::sd(means) else NA_real_,
+    ci_low = NA_real_, ci_high = NA_real_, t = NA_real_, df = NA_real_, p = NA_real_,
+    cohen_dz = NA_real_, p_equivalence = NA_real_, note = ""
+  )
+  if (count == 0L) {
+    out$note <- "no usable answer"
+  } else if (count == 1L) {
+    out$note <- sprintf("one %s only: no test", unit)
+  } else if (is_constant(means)) {
+    out$sd <- 0
+    out$note <- sprintf(
+      "constant: the difference is the same for every %s, so no t test exists", unit
+    )
+  } else {
+    out$df <- count - 1
+    error <- out$sd / sqrt(count)
+    out$t <- out$difference / error
+    out$p <- 2 * stats::pt(-abs(out$t), out$df)
+    out$cohen_dz <- out$difference / out$sd
+    half <- stats::qt(0.975, out$df) * error
+    out$ci_low <- out$difference - half
+    out$ci_high <- out$difference + half
+    out$p_equivalence <- equivalence_p(out$difference, error, out$df, margin)
+  }
+  out
+}
+
+#' The larger p of the two one-sided tests against the margins; NA without a margin.
+equivalence_p <- function(difference, error, df, margin) {
+  if (is.na(margin)) return(NA_real_)
+  max(
+    stats::pt((difference + margin) / error, df, lower.tail = FALSE),
+    stats::pt((difference - margin) / error, df)
+  )
+}
+
+#' Differences of two conditions, paired by the items that both have.
+#'
+#' @return Named by item; empty where no item has both.
+paired_differences <- function(high, high_item, low, low_item) {
+  first <- item_means(high, high_item)[, 1L]
+  second <- item_means(low, low_item)[, 1L]
+  both <- intersect(names(first), names(second))
+  first[both] - second[both]
+}
+
+#' What tests say of planned differences: "equivalent" if within the margin by the equivalence test,
+#' else "holds" or "reversed" by the t test, else "undecided". Differences that are the same for
+#' every item have no test, and are judged by their size. NA where nothing can be said.
+contrast_outcome <- function(difference, p, p_equivalence, sd, margin) {
+  constant <- !is.na(sd) & sd == 0
+  sign <- ifelse(difference > 0, "holds", "reversed")
+  tested <- ifelse(
+    !is.na(p_equivalence) & p_equivalence < 0.05, "equivalent", ifelse(p < 0.05, sign, "undecided")
+  )
+  within <- abs(difference) < ifelse(is.na(margin), 0, margin) | difference == 0
+  ifelse(constant, ifelse(within, "equivalent", sign), ifelse(is.na(p), NA_character_, tested))
+}
+
+# Distances ----------------------------------------------------------------------------------------
+
+#' A number that follows from item means, corrected for the bias that few items and answers give it,
+#' with an interval by item: the jackknife. Each item's pseudo-value is what it adds to the number;
+#' their mean is the corrected number, their t interval its interval.
+#'
+#' @param means Items x columns, NaN where an item has no answer.
+#' @param statistic Of a vector of column means.
+#' @param range Limits of the statistic, beyond which neither number nor interval goes.
+jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item") {
+  items <- nrow(means)
+  known <- is.finite(means)
+  means[!known] <- 0
+  sums <- colSums(means)
+  counts <- colSums(known)
+  out <- list(items = items, estimate = NA_real_, low = NA_real_, high = NA_real_, note = "")
+  if (items < 2L) {
+    out$note <- few_items(rep(0, items), unit)
+    return(out)
+  }
+  without <- vapply(seq_len(items), function(i) {
+    statistic((sums - means[i, ]) / (counts - known[i, ]))
+  }, numeric(1L))
+  pseudo <- items * statistic(sums / counts) - (items - 1) * without
+  if (!all(is.finite(pseudo))) {
+    out$note <- sprintf("no interval: without one of the %ss the number does not exist", unit)
+    return(out)
+  }
+  inside <- function(value) min(max(value, range[1L]), range[2L])
+  out$estimate <- inside(mean(pseudo))
+  out$note <- few_items(pseudo, unit)
+  if (nzchar(out$note)) return(out)
+  half <- stats::qt(0.975, items - 1) * stats::sd(pseudo) / sqrt(items)
+  out$low <- inside(mean(pseudo) - half)
+  out$high <- inside(mean(pseudo) + half)
+  out
+}
+
+#' Several such numbers of the same means: `<name>_corrected`, `<name>_low`, `<name>_high` each.
+#'
+#' @param statistics Named list of functions.
+#' @param ranges Limits of each, by name.
+corrected_distances <- function(means, statistics, ranges = distance_ranges, unit = "item") {
+  found <- lapply(stats::setNames(nm = names(statistics)), function(name) {
+    jackknife(means, statistics[[name]], ranges[[name]], unit)
+  })
+  numbers <- lapply(names(found), function(name) {
+    stats::setNames(
+      found[[name]][c("estimate", "low", "high")], paste0(name, c("_corrected", "_low", "_high"))
+    )
+  })
+  said <- unique(vapply(found, function(one) one$note, character(1L)))
+  c(unlist(numbers, recursive = FALSE), list(note = notes(said)))
+}
+
+distance_ranges <- list(jsd = c(0, 1), emd = c(0, Inf), rmse = c(0, Inf), r = c(-1, 1))
