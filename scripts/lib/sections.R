@@ -151,10 +151,11 @@ show_fits <- function(fits, origins, condition, about) {
   fits$condition <- ifelse(is.na(fits$condition), "", fits$condition)
   own <- fits$kind == "parameter" & nzchar(fits$condition)
   if (any(own)) {
-    show_table(fit_parameters(fits[own, , drop = FALSE], condition), paste(
+    # Of two tables in a chunk knitr shows the last alone.
+    cat(show_table(fit_parameters(fits[own, , drop = FALSE], condition), paste(
       about, "Parameters by", sprintf("%s,", condition), "with 95% intervals, by item and by",
       "condition."
-    ))
+    )))
   }
   show_table(fit_summary(fits[!own, , drop = FALSE]), paste(
     about,
