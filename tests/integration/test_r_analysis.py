@@ -866,4 +866,3 @@ def test_tables_are_read_whole_and_as_they_are(tmp_path):
     assert [row.get("n") for row in rows] == [1, None, 3, 4, 5]
     assert done.returncode != 0
     assert str(path) in done.stderr
-

@@ -33,8 +33,11 @@ from typing import Any
 
 #: Beginnings of variables that libraries read when they are imported.
 AT_IMPORT = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH", "LD_", "MALLOC", "PYTHON")
-#: Snakemake sets them to a job's threads; Grace tells torch its threads itself.
-THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+#: Snakemake sets them to a job's threads; Grace tells torch its threads itself. Waiting threads
+#: sleep, as in jobs.
+THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")} | {
+    "OMP_WAIT_POLICY": "PASSIVE"
+}
 COMMAND = """#!{python} -IS
 import json, os, signal, socket, struct, sys
 
