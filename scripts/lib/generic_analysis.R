@@ -208,7 +208,8 @@ cell_distributions <- function(rows, factors, outcomes, items = NULL) {
 #' The parameters of theories that people's answers gave, beside what was published of them. They
 #' stand behind each of a theory's rows.
 fitted_theory <- function(reference, declaration) {
-  fits <- Filter(function(one) !is.null(one$fit), declaration$theory)
+  to_people <- function(fit) !is.null(fit) && "people" %in% unlist(fit$to %or% "people")
+  fits <- Filter(function(one) to_people(one$fit), declaration$theory)
   bind(lapply(fits, function(one) {
     groups <- unlist(one$fit$by)
     own <- reference[reference$source == one$source, , drop = FALSE]

@@ -157,3 +157,124 @@ item_tests_method <- paste(
   "in Lecoutre's correction of Huynh and Feldt. In simulations of known truth these tests reject a",
   "true null in about 5% of runs with 6 or 12 items. An effect that no item varies in has no test."
 )
+
+# Cognitive models fitted to each model ------------------------------------------------------------
+
+#' Two tables of a study's fits: parameters that a condition has of its own, and all else. Shows
+#' nothing where none was fitted.
+#'
+#' @param fits The table `<study>_fits.csv`, or NULL.
+#' @param origins As `mark_labels` takes them.
+#' @param condition What the conditions are, for a heading.
+#' @param about What was fitted, for the captions.
+show_fits <- function(fits, origins, condition, about) {
+  if (!isTRUE(nrow(fits) > 0L)) return(invisible(NULL))
+  fits <- mark_labels(fits, origins)
+  fits$condition <- ifelse(is.na(fits$condition), "", fits$condition)
+  own <- fits$kind == "parameter" & nzchar(fits$condition)
+  if (any(own)) {
+    # Of two tables in a chunk knitr shows the last alone.
+    cat(show_table(fit_parameters(fits[own, , drop = FALSE], condition), paste(
+      about, "Parameters by", sprintf("%s,", condition), "with 95% intervals, by item and by",
+      "condition."
+    )))
+  }
+  show_table(fit_summary(fits[!own, , drop = FALSE]), paste(
+    about,
+    "Further parameters (intervals by item and by condition), and how well the model",
+    "describes the answers: r\u00b2 and RMSE over cells and outcomes; deviance from the",
+    "saturated model and AIC only for answers that were drawn one by one. Checks: posterior",
+    "predictive p that answers drawn from the fitted model deviate as much, over the",
+    "conditions and over the items; small where it does not describe them. Each condition's",
+    "and item's own is in the table of fits."
+  ))
+}
+
+#' A row for each model, experiment and condition, a column for each parameter.
+fit_parameters <- function(rows, condition) {
+  names <- unique(rows$parameter)
+  wide <- fits_by_model(rows, "condition", function(piece) {
+    at <- match(names, piece$parameter)
+    cells <- as.list(show_parameter(piece[at, , drop = FALSE]))
+    cbind(
+      as.data.frame(stats::setNames(cells, names), check.names = FALSE),
+      Note = show_text(fit_note(piece))
+    )
+  })
+  names(wide)[3L] <- paste0(toupper(substring(condition, 1L, 1L)), substring(condition, 2L))
+  wide
+}
+
+#' A row for each model and experiment.
+fit_summary <- function(rows) {
+  names <- unique(rows$parameter[rows$kind == "parameter"])
+  fits_by_model(rows, NULL, function(piece) {
+    pick <- function(kind, parameter, column = "estimate") {
+      piece[[column]][piece$kind == kind & piece$parameter %in% parameter][1L]
+    }
+    check <- function(parameter) {
+      piece$p[piece$kind == "check" & piece$parameter %in% parameter & piece$condition == "all"][1L]
+    }
+    parameters <- lapply(names, function(name) {
+      show_parameter(piece[match(name, piece$parameter), , drop = FALSE])
+    })
+    cbind(
+      as.data.frame(stats::setNames(parameters, names), check.names = FALSE),
+      data.frame(
+        Answers = show_number(pick("fit", "r2", "n"), 0),
+        "r\u00b2" = show_number(pick("fit", "r2"), 3), RMSE = show_number(pick("fit", "rmse"), 3),
+        "Deviance (df)" = ifelse(
+          is.na(pick("fit", "deviance")), "\u2013",
+          sprintf(
+            "%s (%s)", show_number(pick("fit", "deviance"), 1),
+            show_number(pick("fit", "deviance_df"), 0)
+          )
+        ),
+        AIC = show_number(pick("fit", "aic"), 1),
+        "p (conditions)" = show_p(check("by condition")), "p (items)" = show_p(check("by item")),
+        Note = show_text(fit_note(piece[piece$kind == "parameter", , drop = FALSE])),
+        check.names = FALSE
+      )
+    )
+  })
+}
+
+#' "0.34 [0.30, 0.38], [0.25, 0.44]": by item, then by condition; a dash for what there is not.
+show_parameter <- function(rows) {
+  bracket <- function(low, high) {
+    ifelse(is.na(low), "[\u2013]", sprintf("[%s, %s]", show_number(low), show_number(high)))
+  }
+  ifelse(is.na(rows$estimate), "\u2013", sprintf(
+    "%s %s, %s", show_number(rows$estimate), bracket(rows$low, rows$high),
+    bracket(rows$low_by_condition, rows$high_by_condition)
+  ))
+}
+
+#' What is to be known of some parameters, each thing once, with their names unless of all.
+fit_note <- function(piece) {
+  said <- strsplit(piece$note, "; ", fixed = TRUE)
+  names <- rep(piece$parameter, lengths(said))
+  said <- unlist(said)
+  notes(vapply(unique(said), function(one) {
+    whose <- unique(names[said == one])
+    of_all <- length(whose) == length(unique(piece$parameter))
+    if (of_all) one else sprintf("%s: %s", toString(whose), one)
+  }, character(1L)))
+}
+
+#' Rows of `fn` by theory, model and experiment, in the table's order, models before people.
+fits_by_model <- function(rows, keys, fn) {
+  keys <- c("label", "experiment", keys)
+  if (length(unique(rows$source)) > 1L) keys <- c(keys, "source")
+  id <- do.call(paste, c(unname(as.list(rows[keys])), sep = "\r"))
+  pieces <- split(rows, factor(id, levels = unique(id)))
+  people <- vapply(pieces, function(piece) piece$experiment[1L] == "reference", logical(1L))
+  bind(lapply(pieces[order(people)], function(piece) {
+    first <- piece[1L, keys, drop = FALSE]
+    first$experiment <- show_experiment(first$experiment)
+    names(first) <- c(
+      "Model", "Experiment", sub("^source$", "Theory", keys[-(1:2)])
+    )
+    cbind(first, fn(piece), row.names = NULL)
+  }))
+}

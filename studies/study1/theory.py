@@ -45,19 +45,25 @@ def prior(base_rate: float = BASE_RATE) -> Array:
 
 
 def listener(
-    access: int, observe: int, *, alpha: float = ALPHA, base_rate: float = BASE_RATE
+    access: int,
+    observe: int,
+    *,
+    alpha: float = ALPHA,
+    base_rate: float = BASE_RATE,
+    error: float = 0.0,
 ) -> Array:
     """L1(s | w, a): the listener's belief in 0, 1, 2 and 3 after the utterance. Shape (4,).
 
-    Raises `ValueError` where `observe` or `access` is outside 1 to 3 or `observe` exceeds
-    `access`, and where `base_rate` is not strictly between 0 and 1.
+    A share `error` of the belief is spread evenly, for answers that put some on states that cannot
+    be; the model of the paper has none. Raises `ValueError` where `observe` or `access` is outside
+    1 to 3 or `observe` exceeds `access`, and where `base_rate` is not strictly between 0 and 1.
     """
     _check(access, observe)
     states = prior(base_rate)
     says = np.zeros(THINGS + 1)
     for observed in range(access + 1):
         says += _speaker(access, observed, alpha, states)[observe] * _seen(access, observed)
-    return _normalised(states * says)
+    return (1 - error) * _normalised(states * says) + error / len(STATES)
 
 
 def exact_report(access: int, observe: int, *, base_rate: float = BASE_RATE) -> Array:

@@ -27,6 +27,19 @@ section <- list(
   limits = paste(
     "Models are compared with people, and with each other only in the analysis of negation."
   ),
+  fitted = paste(
+    "Weights of the three utilities (they sum to 1), and the phi that the speaker wants to be",
+    "seen with, for each goal; alpha and the cost of negation for all. Published, for people,",
+    "are alpha 4.47 and a cost of 2.64. Generated answers are those of the temperature that",
+    "they were sampled at: below 1 it sharpens all choices, which the fit takes for a higher",
+    "alpha and cost and for other weights, so that only answers at temperature 1 and scored",
+    "probabilities give back what a model itself weighs. The interval by item says what other",
+    "domains would give; that by condition, from fits without one goal and state each, how far",
+    "it reaches that the speaker is only about right: where domains agree, as those of scored",
+    "probabilities may, it is the one that counts. Where the deviance is far above its degrees",
+    "of freedom, or the p values of the checks are small, the speaker does not describe the",
+    "answers and its parameters mean little."
+  ),
   agreement = list(study2_agreement = paste(
     "Study 2: shares of generated utterances against scored probabilities."
   ))

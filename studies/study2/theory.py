@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import astuple, dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -98,17 +98,43 @@ def speaker(
     `lexicon` and `weights` are what `read_lexicon` and `read_weights` return; `costs` is -ln c by
     frame. Raises `KeyError` for a goal without weights.
     """
-    weight = weights[goal]
-    log_cost = np.array([[-costs[frame]] for frame, _ in UTTERANCES])
+    log_cost = _log_costs(costs)
+    return _choosing(weights[goal], alpha, log_cost, _heard(lexicon, alpha, log_cost))
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What a listener makes of each utterance, whatever the speaker's goal.
+
+    Attributes:
+        literal: L0(s | w), shape (8, 4).
+        state: L1(s | w), shape (8, 4).
+        total: What S1 sums to over states and phi, shape (8,).
+    """
+
+    literal: Array
+    state: Array
+    total: Array
+
+
+def _log_costs(costs: Mapping[str, float]) -> Array:
+    return np.array([[-costs[frame]] for frame, _ in UTTERANCES])
+
+
+def _heard(lexicon: Array, alpha: float, log_cost: Array) -> _Heard:
     literal = lexicon / lexicon.sum(axis=1, keepdims=True)
-    grid = np.array([_first_speaker(phi, literal, alpha, log_cost) for phi in _PHI])
+    grid = _first_speaker(_PHI, literal, alpha, log_cost)
     total = grid.sum(axis=(0, 2))
-    heard = grid.sum(axis=0) / total[:, None]  # L1(s | w)
+    return _Heard(literal, grid.sum(axis=0) / total[:, None], total)
+
+
+def _choosing(weight: Weights, alpha: float, log_cost: Array, heard: _Heard) -> Array:
     # L1 is a density over phi: read it at the goal's own phi, wherever that falls on the grid.
-    ascribed = _first_speaker(weight.phi, literal, alpha, log_cost).sum(axis=1) / total
+    own = _first_speaker(np.array([weight.phi]), heard.literal, alpha, log_cost)[0]
+    ascribed = own.sum(axis=1) / heard.total
     utility = (
-        weight.informational * np.log(heard)
-        + weight.social * (heard @ np.array(STATES))[:, None]
+        weight.informational * np.log(heard.state)
+        + weight.social * (heard.state @ np.array(STATES))[:, None]
         + weight.presentational * np.log(ascribed)[:, None]
     )
     return _softmax(alpha * utility + log_cost).T
@@ -127,25 +153,72 @@ def cells(
 
 
 def choices(
-    goal: str, state: int, *, lexicon: Path, weights: Path, alpha: float = ALPHA
+    goal: str,
+    state: int,
+    *,
+    lexicon: Path,
+    weights: Path,
+    alpha: float = ALPHA,
+    negation_cost: float = COSTS["wasn't"],
+    w_informational: float | None = None,
+    w_social: float | None = None,
+    w_presentational: float | None = None,
+    phi: float | None = None,
 ) -> list[float]:
-    """The speaker's probabilities of `UTTERANCES`, from the files of lexicon and weights."""
-    return [float(p) for p in _table(goal, lexicon, weights, alpha)[state]]
+    """The speaker's probabilities of `UTTERANCES`, from the files of lexicon and weights.
+
+    Weights and phi that are given take the place of the file's.
+    """
+    own = (w_informational, w_social, w_presentational, phi)
+    table = _table(goal, lexicon, weights, alpha, negation_cost, own)
+    return [float(p) for p in table[state]]
+
+
+#: Fits ask for the same goal's four states, and change one goal's parameters at a time.
+@lru_cache(maxsize=64)
+def _table(
+    goal: str,
+    lexicon: Path,
+    weights: Path,
+    alpha: float,
+    negation_cost: float,
+    own: tuple[float | None, ...],
+) -> Array:
+    published = _weights(weights)[goal]
+    given = [
+        theirs if mine is None else mine
+        for mine, theirs in zip(own, astuple(published), strict=True)
+    ]
+    log_cost = _log_costs({**COSTS, "wasn't": negation_cost})
+    return _choosing(Weights(*given), alpha, log_cost, _heard_of(lexicon, alpha, negation_cost))
+
+
+@lru_cache(maxsize=16)
+def _heard_of(lexicon: Path, alpha: float, negation_cost: float) -> _Heard:
+    return _heard(_lexicon(lexicon), alpha, _log_costs({**COSTS, "wasn't": negation_cost}))
 
 
 @cache
-def _table(goal: str, lexicon: Path, weights: Path, alpha: float) -> Array:
-    return speaker(goal, lexicon=read_lexicon(lexicon), weights=read_weights(weights), alpha=alpha)
+def _lexicon(path: Path) -> Array:
+    return read_lexicon(path)
 
 
-def _first_speaker(phi: float, literal: Array, alpha: float, log_cost: Array) -> Array:
-    """S1(w | s, phi). Shape (8, 4); columns sum to 1."""
+@cache
+def _weights(path: Path) -> dict[str, Weights]:
+    return read_weights(path)
+
+
+def _first_speaker(phi: Array, literal: Array, alpha: float, log_cost: Array) -> Array:
+    """S1(w | s, phi), for each phi. Shape (phis, 8, 4); sums to 1 over the utterances."""
     pleasing = (literal @ np.array(STATES))[:, None]
-    return _softmax(alpha * (phi * np.log(literal) + (1 - phi) * pleasing) + log_cost)
+    informed = phi[:, None, None]
+    return _softmax(
+        alpha * (informed * np.log(literal) + (1 - informed) * pleasing) + log_cost, axis=1
+    )
 
 
-def _softmax(scores: Array) -> Array:
-    """Over the first axis, the utterances."""
-    weights = np.exp(scores - scores.max(axis=0))
-    normalised: Array = weights / weights.sum(axis=0)
+def _softmax(scores: Array, axis: int = 0) -> Array:
+    """Over the axis of the utterances."""
+    weights = np.exp(scores - scores.max(axis=axis, keepdims=True))
+    normalised: Array = weights / weights.sum(axis=axis, keepdims=True)
     return normalised

@@ -52,14 +52,14 @@ def rules(experiment: str | None, *groups: str) -> str:
 
 
 ANALYSES = jobs(f"{' '.join(STEPS['analysis'].rules(STUDIES))} report")
-END = jobs("merge") | ANALYSES
+END = jobs("merge fit") | ANALYSES
 CHECKS = jobs("validate") | END
 
 
 def end_of(studies) -> set[str]:
     """What is made of the tables of some studies alone."""
     analyses = " ".join(STEPS["analysis"].rules(studies))
-    return jobs("merge", studies=studies) | jobs(f"{analyses} report")
+    return jobs("merge fit", studies=studies) | jobs(f"{analyses} report")
 
 
 EXP1, EXP2 = rules("exp1", "inference", "tables"), rules("exp2", "inference", "tables")
@@ -414,7 +414,7 @@ ROWS = {
     ),
     "a cognitive model": Row(
         change("studies/study1/study.yaml", "alpha: 3.4", "alpha: 3.5"),
-        jobs("reference", studies=["study1"]) | jobs("analysis_study1 report"),
+        jobs("reference fit", studies=["study1"]) | jobs("analysis_study1 report"),
     ),
     # Statistics, figures, report
     "what all figures share": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),
@@ -440,7 +440,7 @@ ROWS = {
     ),
     "a table of `resources/reference`": Row(
         change("resources/reference/study2_human_cells.csv", "informative", "both"),
-        jobs("reference analysis_study2 report", studies=["study2"]),
+        jobs("reference fit analysis_study2 report", studies=["study2"]),
     ),
     # Machine and bookkeeping
     "`--cores`": Row(both(), NOTHING, ("--cores", "1")),

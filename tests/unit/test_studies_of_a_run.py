@@ -40,6 +40,7 @@ def everything(of: Project, study: str) -> dict[str, object]:
         "probabilities": outputs.probabilities(study),
         "merge": outputs.merge(study),
         "reference": outputs.reference(study),
+        "fit": outputs.fit(study),
         "analysis": outputs.analysis(study),
     }
 
@@ -57,9 +58,9 @@ def test_a_users_study_is_in_the_forecast_and_in_the_pods_of_a_run(toy):
     alone = {pod.name: pod.runtime_min for pod in pod_plan.pods(project("study1"))}
     both = {pod.name: pod.runtime_min for pod in pod_plan.pods(run)}
     assert alone.keys() == both.keys()
-    # Three tables of the toy; its `merge`, `reference` and analysis.
+    # Three tables of the toy; its `merge`, `reference`, `fit` and analysis.
     assert both["grace-tables-pico-0"] - alone["grace-tables-pico-0"] == 3 * 15
-    assert both["grace-report-all"] - alone["grace-report-all"] == 3 * 30
+    assert both["grace-report-all"] - alone["grace-report-all"] == 4 * 30
     assert "report" in policy_report.text(run)
 
 

@@ -4,7 +4,7 @@
 
 rule report:
     input:
-        **made_by_analyses("tables", ".csv"),
+        **tables_of_report(),
         **made_by_analyses("figures", ".png"),
         metadata=per_run("metadata.json"),
         validation=per_run("validation.json"),

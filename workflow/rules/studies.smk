@@ -65,6 +65,14 @@ def made_by_analyses(kind, suffix):
     }
 
 
+def tables_of_report():
+    """Tables of each study's analysis, and its fits, by `tables_<study>`."""
+    return {
+        name: [*files, f"<results>/analysis/{name.removeprefix('tables_')}_fits.csv"]
+        for name, files in made_by_analyses("tables", ".csv").items()
+    }
+
+
 def report_config():
     return OUTPUTS.report().model_dump()
 

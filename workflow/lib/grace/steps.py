@@ -75,6 +75,7 @@ _TABLE = (
     Step("validate", "tables", REPLICATION, mem_mb=2000, minutes=15),
     Step("merge", "report", ("study",), mem_mb=4000, minutes=30),
     Step("reference", "report", ("study",), mem_mb=4000, minutes=30),
+    Step("fit", "report", ("study",), mem_mb=4000, minutes=30),
     Step("analysis", "report", rule_per_study=True, mem_mb=4000, minutes=30),
     Step("report", "report", mem_mb=4000, minutes=30),
     # On request; `all` asks for what the others make.

@@ -136,6 +136,15 @@ class ReferenceConfig(_OutputConfig):
     code: str | None
 
 
+class FitConfig(ReferenceConfig):
+    """What fits of cognitive models to language models depend on, the tables apart.
+
+    `temperature` is experiment 1's, None where no answers are sampled.
+    """
+
+    temperature: float | None
+
+
 class AnalysisConfig(_OutputConfig):
     """What analyses and report depend on: how they compute, and what they say beside the numbers.
 

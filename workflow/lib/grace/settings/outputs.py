@@ -19,6 +19,7 @@ from grace.settings.output_configs import (
     AnalysisConfig,
     DecodingConfig,
     ExperimentConfig,
+    FitConfig,
     MeasurementConfig,
     MergeConfig,
     PicoConfig,
@@ -134,6 +135,14 @@ class Outputs:
     def reference(self, study: str) -> ReferenceConfig:
         """Of a study's rows of people and models of people."""
         return ReferenceConfig(**reference_depends_on(self._project.studies[study]))
+
+    def fit(self, study: str) -> FitConfig:
+        """Of the parameters of a study's models of people, fitted to each language model."""
+        decoding = self._decoding()
+        return FitConfig(
+            **reference_depends_on(self._project.studies[study]),
+            temperature=decoding.temperature if decoding else None,
+        )
 
     def analysis(self, study: str) -> AnalysisConfig:
         """Of one study's analysis; a generic one depends on the declaration."""

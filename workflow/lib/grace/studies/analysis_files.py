@@ -81,7 +81,9 @@ def analysis_files(study: Study, root: Path) -> AnalysisFiles:
     generic = declared.analysis == "generic"
     own = GENERIC if isinstance(declared.analysis, str) else declared.analysis
     files = [*own.sources, own.script]
-    fitted = generic and any(theory.fit for theory in declared.theory)
+    fitted = generic and any(
+        theory.fit is not None and "people" in theory.fit.to for theory in declared.theory
+    )
     return AnalysisFiles(
         tables={
             name: f"{study.name}_{name}.csv"

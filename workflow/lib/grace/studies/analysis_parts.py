@@ -122,13 +122,55 @@ class ParameterRange(DeclarationPart):
         return self
 
 
-class Fit(DeclarationPart):
-    """How a theory is fitted to people's counts: posterior means, and 95% intervals."""
+class FittedParameter(ParameterRange):
+    """A parameter that answers give."""
 
-    by: list[str] = Field([], description="Columns of the cell; fitted apart for each value.")
-    parameters: dict[str, ParameterRange] = Field(
-        min_length=1, max_length=3, description="Passed to the function by name."
+    by: list[str] = Field([], description="Columns of the cell; it has a value for each.")
+    start: float | None = Field(None, description="Where the search for the best value begins.")
+
+    @model_validator(mode="after")
+    def _starts_inside(self) -> FittedParameter:
+        if self.start is not None and not self.low <= self.start <= self.high:
+            raise ValueError("`start` must lie between `low` and `high`")
+        return self
+
+
+class ModelAnswers(DeclarationPart):
+    """Where the answers of language models stand that a theory is fitted to."""
+
+    item: str = Field(description="Column of the items, which intervals are made by.")
+    cells: dict[str, str] = Field(
+        {}, description="Columns of the cell, if the table calls them otherwise."
     )
+    exp1: str | dict[str, str] | None = Field(
+        None,
+        description="Column of each outcome's share, such as 'bet_{state}', or the columns that"
+        " hold the outcome chosen.",
+    )
+    exp2: str | None = Field(None, description="Column of each outcome's probability.")
+
+    def of(self, experiment: str) -> str | dict[str, str] | None:
+        """What is declared of an experiment, `exp1` or `exp2`."""
+        return self.exp1 if experiment == "exp1" else self.exp2
+
+
+class Fit(DeclarationPart):
+    """How a theory is fitted: to people, by posterior means; to each model, by maximum likelihood.
+
+    Both with 95% intervals.
+    """
+
+    to: list[Literal["people", "models"]] = Field(
+        ["people"], min_length=1, description="Whose answers give the parameters."
+    )
+    by: list[str] = Field([], description="Columns of the cell; fitted apart for each value.")
+    parameters: dict[str, FittedParameter] = Field(
+        min_length=1,
+        max_length=12,
+        description="Passed to the function by name; at most 3 where people's answers give them.",
+    )
+    simplex: list[list[str]] = Field([], description="Parameters that sum to 1 with each other.")
+    answers: ModelAnswers | None = Field(None, description="Models' answers.")
 
 
 class Theory(DeclarationPart):

@@ -28,20 +28,20 @@ class QueryColumns:
         self._combinations = combinations(entry.options.product) if entry.options.product else None
         #: Column of each option, in order.
         self.options = tuple(
-            _column(entry.columns, {**form.factors, **self._named(fixed, position)})
+            column_name(entry.columns, {**form.factors, **self._named(fixed, position)})
             for position in range(self.count)
         )
         #: Column of each option's log-probability; none but for continuations.
         self.logprobs: tuple[str, ...] = ()
         if isinstance(entry, Continuation) and entry.logprobs is not None:
             self.logprobs = tuple(
-                _column(entry.logprobs, self._named(fixed, position))
+                column_name(entry.logprobs, self._named(fixed, position))
                 for position in range(self.count)
             )
         #: By factor of a product: {level: column}.
         self.marginals = {
             factor: {
-                level: _column(named, {**form.factors, factor: level})
+                level: column_name(named, {**form.factors, factor: level})
                 for level in (entry.options.product or {}).get(factor, ())
             }
             for factor, named in entry.marginals.items()
@@ -64,12 +64,12 @@ class QueryColumns:
         for name in ("mean", "std"):
             column = getattr(entry.summaries, name)
             if column is not None:
-                found[name, "joint"] = _column(column, self.form.factors)
+                found[name, "joint"] = column_name(column, self.form.factors)
         entropies = entry.summaries.entropy
         if isinstance(entropies, str):
             entropies = {"joint": entropies}
         for of, column in (entropies or {}).items():
-            found["entropy", of] = _column(column, self.form.factors)
+            found["entropy", of] = column_name(column, self.form.factors)
         return found
 
     def distribution_columns(self) -> tuple[str, ...]:
@@ -161,6 +161,6 @@ class DistributionColumns:
         return found
 
 
-def _column(form: str, values: Mapping[str, Any]) -> str:
+def column_name(form: str, values: Mapping[str, Any]) -> str:
     """A column's name; apostrophes are left out."""
     return filled(form, values).replace("'", "")

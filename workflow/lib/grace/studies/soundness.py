@@ -13,7 +13,6 @@ from typing import Any
 
 from grace.errors import ConfigError
 from grace.prompts.plain_text import is_blank, shortened
-from grace.settings.explain import nearest
 from grace.studies.answers import COMMON
 from grace.studies.asking import combinations, fixed_options
 from grace.studies.declaration import (
@@ -24,12 +23,12 @@ from grace.studies.declaration import (
     ScoreQuery,
 )
 from grace.studies.expressions import Expression, Patterns
+from grace.studies.fit_findings import Finding, fit_findings, unknown
 from grace.studies.study import Study
 from grace.studies.theory import FILE as THEORY_FILE
 from grace.studies.theory import defined_functions, theory_file
 from grace.studies.trials import ConditionCheck, TrialError
 
-Finding = tuple[str, str]
 #: What checks of answers may use beside fields.
 SETTINGS = {"percentage_tolerance"}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -48,15 +47,6 @@ def findings(study: Study) -> Iterator[Finding]:
     yield from _analysis(study)
     yield from _theory(study)
     yield from _files(study)
-
-
-def unknown(name: str, known: Iterable[str], what: str = "column") -> str:
-    """A message on a name that leads nowhere."""
-    known = list(known)
-    return (
-        f"there is no {what} '{name[:60]}'.{nearest(name, known)} Allowed:"
-        f" {', '.join(known) or 'none'}"
-    )
 
 
 def _known(
@@ -411,13 +401,8 @@ def _theory(study: Study) -> Iterator[Finding]:
             yield from _known(where, theory.cells, Patterns({}, place), f"{place}.where")
         people = study.declaration.people
         if theory.fit is not None:
-            for name in theory.fit.by:
-                if name not in theory.cells:
-                    yield f"{place}.fit.by", unknown(name, theory.cells)
-            for name in theory.fit.parameters.keys() & (theory.parameters.keys() | theory.files):
-                yield f"{place}.fit.parameters.{name}", "is given in `parameters` or `files`, too"
-            if people is None:
-                yield f"{place}.fit", "there is no `people`, whose answers it could be fitted to"
+            for below, text in fit_findings(theory, theory.fit, people is not None):
+                yield f"{place}.fit{below}", text
         if theory.source in sources or (people and people.source == theory.source):
             yield f"{place}.source", f"'{theory.source}' is another source's name already"
         sources.append(theory.source)

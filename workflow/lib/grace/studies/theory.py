@@ -109,15 +109,8 @@ def theory_rows(study: Study) -> Iterator[Row]:
     module = load_theory(study)
     for number, theory in enumerate(study.declaration.theory):
         place = f"{study.source}: theory.{number}"
-        function = getattr(module, theory.function, None)
-        if not callable(function):
-            known = defined_functions(theory_file(study))
-            raise ConfigError(
-                f"{place}.function: {theory_file(study)} has no function '{theory.function}'."
-                f"{nearest(theory.function, known)} It has {', '.join(known) or 'none'}."
-            )
+        predict = predictor(study, theory, place, module)
         outcomes = combinations(theory.outcome)
-        predict = _Predictor(study, theory, function, place)
         cells = cells_of(theory, place)
         fits = fitted(study, theory, predict, cells, place)
         for cell in cells:
@@ -135,12 +128,24 @@ def theory_rows(study: Study) -> Iterator[Row]:
                 }  # fmt: skip
 
 
-class _Predictor:
+def predictor(
+    study: Study, theory: Theory, place: str, module: ModuleType | None = None
+) -> Predictor:
+    """A theory's function, of the study's loaded module. Raises `ConfigError`."""
+    function = getattr(module or load_theory(study), theory.function, None)
+    if not callable(function):
+        known = defined_functions(theory_file(study))
+        raise ConfigError(
+            f"{place}.function: {theory_file(study)} has no function '{theory.function}'."
+            f"{nearest(theory.function, known)} It has {', '.join(known) or 'none'}."
+        )
+    return Predictor(study, theory, function)
+
+
+class Predictor:
     """A theory's function, called for a cell and checked. Raises `ConfigError`."""
 
-    def __init__(
-        self, study: Study, theory: Theory, function: Callable[..., Any], place: str
-    ) -> None:
+    def __init__(self, study: Study, theory: Theory, function: Callable[..., Any]) -> None:
         self._theory, self._function, self._path = theory, function, theory_file(study)
         self._named = {
             **theory.parameters, **{name: study.beside(path) for name, path in theory.files.items()}
@@ -150,8 +155,9 @@ class _Predictor:
     def __call__(self, cell: Mapping[str, Any], parameters: Mapping[str, float]) -> list[float]:
         theory = self._theory
         arguments = [cell[name] for name in theory.arguments or theory.cells]
+        named = {**self._named, **parameters}
         try:
-            found = [float(p) for p in self._function(*arguments, **self._named, **parameters)]
+            found = [float(p) for p in self._function(*arguments, **named)]
         except Exception as error:  # anything that a user's function can do
             raise ConfigError(
                 f"{self._path}: {theory.function}({', '.join(map(repr, arguments))})"
@@ -173,7 +179,7 @@ def fitted(
 
     Raises `ConfigError` where people did not answer in a group, or cannot have answered so.
     """
-    if theory.fit is None:
+    if theory.fit is None or "people" not in theory.fit.to:
         return {}
     outcomes = combinations(theory.outcome)
     names = [*theory.cells, *theory.outcome]
@@ -308,7 +314,7 @@ def fitted_columns(study: Study) -> list[str]:
     return [
         f"{name}{suffix}"
         for theory in study.declaration.theory
-        for name in (theory.fit.parameters if theory.fit else ())
+        for name in (theory.fit.parameters if theory.fit and "people" in theory.fit.to else ())
         for suffix in ("", "_low", "_high")
     ]
 

@@ -1,0 +1,65 @@
+"""What is wrong in a theory's `fit`, and how an unknown name is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from grace.settings.explain import nearest
+from grace.studies.analysis_parts import Fit, Theory
+
+Finding = tuple[str, str]
+
+
+def unknown(name: str, known: Iterable[str], what: str = "column") -> str:
+    """A message on a name that leads nowhere."""
+    known = list(known)
+    return (
+        f"there is no {what} '{name[:60]}'.{nearest(name, known)} Allowed:"
+        f" {', '.join(known) or 'none'}"
+    )
+
+
+def fit_findings(theory: Theory, fit: Fit, people: bool) -> Iterator[Finding]:
+    """What is wrong in a theory's `fit`; places are below it."""
+    for where, names in {
+        ".by": fit.by,
+        **{f".parameters.{name}.by": one.by for name, one in fit.parameters.items()},
+        ".answers.cells": fit.answers.cells if fit.answers else [],
+    }.items():
+        for name in names:
+            if name not in theory.cells:
+                yield where, unknown(name, theory.cells)
+    for name in fit.parameters.keys() & (theory.parameters.keys() | theory.files):
+        # The declared value is that of the reference rows, which people's fit would be, too.
+        if "people" in fit.to or name in theory.files:
+            yield f".parameters.{name}", "is given in `parameters` or `files`, too"
+    if "people" in fit.to:
+        if not people:
+            yield "", "there is no `people`, whose answers it could be fitted to"
+        if len(fit.parameters) > 3 or fit.simplex or any(p.by for p in fit.parameters.values()):
+            yield (
+                ".parameters",
+                "to people, at most 3 parameters are fitted on a grid, without `simplex` and"
+                " without a `by` of their own (that of `fit` is one)",
+            )
+    if ("models" in fit.to) != (fit.answers is not None):
+        yield ".answers", "must be given if `to` has models, and only then"
+    if fit.answers is not None and fit.answers.exp1 is None and fit.answers.exp2 is None:
+        yield ".answers", "names no columns: give exp1, exp2, or both"
+    chosen = fit.answers.exp1 if fit.answers else None
+    if isinstance(chosen, dict) and chosen.keys() != theory.outcome.keys():
+        yield ".answers.exp1", f"must name a column for each of {', '.join(theory.outcome)}"
+    seen: set[str] = set()
+    for number, group in enumerate(fit.simplex):
+        for name in group:
+            if name not in fit.parameters:
+                yield f".simplex.{number}", unknown(name, fit.parameters, "parameter")
+            elif name in seen:
+                yield f".simplex.{number}", f"'{name}' is in a simplex already"
+            seen.add(name)
+        own = [fit.parameters[name] for name in group if name in fit.parameters]
+        if len(group) < 2 or any((p.low, p.high) != (0, 1) or p.by != own[0].by for p in own):
+            yield (
+                f".simplex.{number}",
+                "must hold 2 parameters or more, all from 0 to 1 and with the same `by`",
+            )
