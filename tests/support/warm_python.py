@@ -4,8 +4,8 @@ A run of the workflow is some twenty Python processes that do little but import.
 this module imports what they need but Grace itself, which tests edit, and then serves forks over a
 socket. `Warm` starts it and writes the command that tests give in place of `python`; that command
 sends its arguments, folder, environment, standard streams and signals, and ends as its fork does.
-Within a module (`-m`), `sys.executable` is that command, too.
-What it cannot hand over, such as `-c` or variables that count at import, it leaves to Python.
+Within a module (`-m`) or code (`-P -c`), `sys.executable` is that command, too.
+What it cannot hand over, such as variables that count at import, it leaves to Python.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ import sys
 import tempfile
 import threading
 import traceback
+import types
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 #: Beginnings of variables that libraries read when they are imported.
-AT_IMPORT = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH", "LD_", "MALLOC", "PYTHON")
+AT_IMPORT = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_")
 #: Snakemake sets them to a job's threads; Grace tells torch its threads itself. Waiting threads
 #: sleep, as in jobs.
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")} | {
@@ -45,10 +46,12 @@ PYTHON, SOCKET, AT_IMPORT, IMPORTED = {values}
 found = {{
     name: value
     for name, value in os.environ.items()
-    if name.startswith(tuple(AT_IMPORT)) and name != "PYTHONPATH"
+    if name.startswith(tuple(AT_IMPORT))
 }}
 arguments = sys.argv[1:]
-known = arguments[:1] == ["-m"] or (arguments and not arguments[0].startswith("-"))
+# Templates are rendered within a limit of memory, which would hold the fork's imports, too.
+code = arguments[:2] == ["-P", "-c"] and "grace.models.rendering" not in arguments[2]
+known = code or arguments[:1] == ["-m"] or (arguments and not arguments[0].startswith("-"))
 if found != IMPORTED or not known:
     os.execv(PYTHON, [PYTHON, *arguments])
 server = socket.socket(socket.AF_UNIX)
@@ -86,11 +89,7 @@ class Warm:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="warm-"))
         place = self._folder / "socket"
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith(AT_IMPORT) and name != "PYTHONPATH"
-        }
+        kept = {name: value for name, value in os.environ.items() if name.startswith(AT_IMPORT)}
         values = (sys.executable, str(place), list(AT_IMPORT), kept)
         self.command = self._folder / "bin" / "python"
         self.command.parent.mkdir()
@@ -236,9 +235,15 @@ def run(arguments: list[str], folder: str, environment: dict[str, str], command:
     os.environ.update(environment)
     own = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:0] = own
-    if arguments[0] == "-m":
+    if arguments[0].startswith("-"):
         # Its jobs' scripts are forks, too.
         sys.executable = command
+    if arguments[0] == "-P":
+        main = types.ModuleType("__main__")
+        sys.modules["__main__"] = main
+        sys.argv = arguments[1:2] + arguments[3:]
+        exec(arguments[2], main.__dict__)
+    elif arguments[0] == "-m":
         sys.path.insert(0, folder)
         sys.argv = ["-m", *arguments[2:]]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
