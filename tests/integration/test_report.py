@@ -392,7 +392,9 @@ def test_settings_of_generation_stand_by_each_comparison_of_experiments(two_mode
         if block not in matched:
             assert message in block, block[:300]
             assert "measured at temperature 1" in block
-    (table,) = [block for block in blocks(two_models) if "By sampling alone" in block]
+    (table,) = [
+        block for block in blocks(two_models) if "Agreement of the two experiments" in block
+    ]
     for block in (*matched, table):
         assert "Both experiments at experiment 1" in block
         assert "temperature 0.7, top p 1" in block
