@@ -218,8 +218,11 @@ fit_summary <- function(rows) {
     parameters <- lapply(names, function(name) {
       show_parameter(piece[match(name, piece$parameter), , drop = FALSE])
     })
+    # Every parameter may be one of the conditions'.
+    own <- data.frame(row.names = 1L)
+    own[names] <- parameters
     cbind(
-      as.data.frame(stats::setNames(parameters, names), check.names = FALSE),
+      own,
       data.frame(
         Answers = show_number(pick("fit", "r2", "n"), 0),
         "r\u00b2" = show_number(pick("fit", "r2"), 3), RMSE = show_number(pick("fit", "rmse"), 3),
@@ -252,6 +255,7 @@ show_parameter <- function(rows) {
 
 #' What is to be known of some parameters, each thing once, with their names unless of all.
 fit_note <- function(piece) {
+  if (nrow(piece) == 0L) return("")
   said <- strsplit(piece$note, "; ", fixed = TRUE)
   names <- rep(piece$parameter, lengths(said))
   said <- unlist(said)

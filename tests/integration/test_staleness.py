@@ -424,7 +424,7 @@ ROWS = {
     ),
     "a statistic in R": Row(append("scripts/lib/statistics.R", "\nedited <- TRUE\n"), ANALYSES),
     "one study's analysis in R": Row(
-        change("studies/study2/analysis.R", "draws = params", "draws = 2 * params"),
+        change("studies/study2/analysis.R", "people, 400L", "people, 500L"),
         jobs("analysis_study2 report"),
     ),
     "the text of a study's section": Row(

@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Answers:
+class ItemAnswers:
     """What one model answered in one experiment, by item.
 
     Attributes:
@@ -123,7 +123,7 @@ def write_fits(study: Study, ready: Path, path: Path, *, temperature: float | No
                     writer.writerows(fit_rows(one, answers))
 
 
-def people_answers(one: FittedTheory) -> Iterator[Answers]:
+def people_answers(one: FittedTheory) -> Iterator[ItemAnswers]:
     """People's counts, if their cells are the theory's."""
     wanted = [*one.theory.cells, *one.theory.outcome]
     counts = {
@@ -145,10 +145,12 @@ def people_answers(one: FittedTheory) -> Iterator[Answers]:
         dtype=float,
     )
     keys = dict.fromkeys(("label", "model_key"), people.source)
-    yield Answers({**keys, "experiment": "reference"}, [], weights[None], drawn=True)
+    yield ItemAnswers({**keys, "experiment": "reference"}, [], weights[None], drawn=True)
 
 
-def model_answers(one: FittedTheory, ready: Path, temperature: float | None) -> Iterator[Answers]:
+def model_answers(
+    one: FittedTheory, ready: Path, temperature: float | None
+) -> Iterator[ItemAnswers]:
     """Each model's usable answers. Raises `GraceError` for columns that are not there."""
     declared = one.fit.answers
     assert declared is not None
@@ -210,7 +212,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _answers(one: FittedTheory, part: pd.DataFrame, keys: Row, *, sampled: bool) -> Answers:
+def _answers(one: FittedTheory, part: pd.DataFrame, keys: Row, *, sampled: bool) -> ItemAnswers:
     """The usable rows of one model and experiment. Copies count once: what is measured or asked
     at temperature 0 is the same whenever its prompt is.
     """
@@ -240,7 +242,7 @@ def _answers(one: FittedTheory, part: pd.DataFrame, keys: Row, *, sampled: bool)
     empty = int((weights.sum(axis=(0, 2)) == 0).sum())
     note = f"{empty} of {len(one.cells)} cells have no usable answer" if empty else ""
     choices = isinstance(declared.of(experiment), dict)
-    return Answers(keys, items, weights, drawn=sampled and choices, note=note)
+    return ItemAnswers(keys, items, weights, drawn=sampled and choices, note=note)
 
 
 def _distributions(
@@ -262,7 +264,7 @@ def _distributions(
     return shares
 
 
-def fit_rows(one: FittedTheory, answers: Answers) -> Iterator[Row]:
+def fit_rows(one: FittedTheory, answers: ItemAnswers) -> Iterator[Row]:
     """All rows of one fit."""
     fixed = {**answers.keys, "source": one.theory.source}
     fitted = _fitted(one, answers)
@@ -297,7 +299,7 @@ def fit_rows(one: FittedTheory, answers: Answers) -> Iterator[Row]:
         yield {**fixed, "kind": "check", **check}
 
 
-def _fitted(one: FittedTheory, answers: Answers) -> Fitted:
+def _fitted(one: FittedTheory, answers: ItemAnswers) -> Fitted:
     space = one.space()
     try:
         return most_likely(one.predict, answers.weights, space, drawn=answers.drawn)
