@@ -60,7 +60,12 @@ def study2_rows():
         st.sampled_from(["If she wanted to be informative", "If they wanted to be kind to him"]),
     )
     states = st.sampled_from(["0 hearts", "1 heart", "2 hearts", "3 hearts"])
-    return st.tuples(*[TEXT] * 5, goals, states, TEXT, TEXT)
+    # Two people: the names of one are refused.
+    names = st.tuples(TEXT, TEXT).filter(
+        lambda two: stripped(two[0]).lower() != stripped(two[1]).lower()
+    )
+    row = st.tuples(*[TEXT] * 5, goals, states, names)
+    return row.map(lambda made: (*made[:-1], *made[-1]))
 
 
 ROWS = {"study1": study1_rows(), "study2": study2_rows()}

@@ -72,7 +72,7 @@ def test_two_results_folders_are_compared_file_by_file(tmp_path, capsys):
         whole = {
             "plan_json": f'{{"seeds": {{"base_seed": 1}}, "created": "{name}"}}',
             "a_csv": f"run_timestamp,answer\r\n{name},yes\r\n",
-            "s_anova_csv": "p\n0.1234567\n",
+            "s_glmer_csv": "p\n0.1234567\n",
             "report_html": f"at 2026-01-0{len(name)}T10:00, commit {len(name) * 'abcdef12'}\n0.5",
             "figure_png": "dots",
             **files,
@@ -84,18 +84,18 @@ def test_two_results_folders_are_compared_file_by_file(tmp_path, capsys):
 
     old = results("old")
     # Another time and commit, and a fit that ended a hair elsewhere.
-    assert compare_results.main([old, results("same", s_anova_csv="p\n0.1234568\n")]) == 0
+    assert compare_results.main([old, results("same", s_glmer_csv="p\n0.1234568\n")]) == 0
     assert "5 results are the same" in capsys.readouterr().out
     other = results(
         "other", plan_json='{"seeds": {}}', a_csv="run_timestamp,answer\r\nx,no\r\n",
-        s_anova_csv="p\n0.13\n", report_html="at 2026, commit 1\n0.6", figure_png="lines",
+        s_glmer_csv="p\n0.13\n", report_html="at 2026, commit 1\n0.6", figure_png="lines",
         new_csv="x\n1\n",
     )  # fmt: skip
     assert compare_results.main([old, other]) == 1
     told = capsys.readouterr().out
     for line in (
         "new.csv: only in", "a.csv: row 2, answer: 'yes' and 'no'", "figure.png: other bytes",
-        "s_anova.csv: row 2, p: '0.1234567' and '0.13'", "plan.json: seeds", "report.html: line 2",
+        "s_glmer.csv: row 2, p: '0.1234567' and '0.13'", "plan.json: seeds", "report.html: line 2",
     ):  # fmt: skip
         assert line in told
     compare_results.main([old, other, "--moved", "plan.json:seeds"])
