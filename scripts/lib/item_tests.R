@@ -311,6 +311,22 @@ with_counts <- function(tests, rows) {
   cbind(tests, n_answers = nrow(rows), n_prompts = length(prompts))
 }
 
+#' The analysis of variance of a study: per model and experiment, and with the model as a factor.
+#'
+#' @param rows As for `item_tests`, with the model's keys and `experiment`.
+#' @param response,item What is analysed and what an item is called, for the formula.
+item_anova <- function(rows, terms, response, item, nouns) {
+  factors <- unique(unlist(terms))
+  formula <- function(factors) {
+    effects <- paste(factors, collapse = " * ")
+    sprintf("%s ~ %s + Error(%s / (%s))", response, effects, item, effects)
+  }
+  each <- by_group(rows, c(model_keys, "experiment"), function(piece) {
+    cbind(with_counts(item_tests(piece, terms, nouns = nouns), piece), formula = formula(factors))
+  })
+  bind(list(each, across_models(rows, terms, nouns, formula(c("model", factors)))))
+}
+
 #' `model_tests` per experiment and variant, as rows about all models.
 #'
 #' @param rows As for `model_tests`, with the model's keys and `experiment`.

@@ -5,24 +5,8 @@ negation_terms <- list("state", "goal", c("state", "goal"))
 
 #' ANOVA of the rate of negation with state and goal, per model and experiment, and one with the
 #' model as a factor. State is a factor: negation neither rises nor falls throughout with it.
-#'
-#' Domains are the units: each effect is tested against its own spread over the domains.
 negation_anova <- function(choices) {
-  each <- by_group(negation_rows(choices), c(model_keys, "experiment"), function(piece) {
-    cbind(
-      with_counts(item_tests(piece, negation_terms, nouns = "domains"), piece),
-      formula = "negation ~ state * goal + Error(domain / (state * goal))"
-    )
-  })
-  bind(list(each, negation_by_model(choices)))
-}
-
-#' Does negation, and how it depends on state and goal, differ between models?
-negation_by_model <- function(choices) {
-  across_models(
-    negation_rows(choices), negation_terms, "domains",
-    "negation ~ model * state * goal + Error(domain / (model * state * goal))"
-  )
+  item_anova(negation_rows(choices), negation_terms, "negation", "domain", "domains")
 }
 
 negation_rows <- function(choices) {

@@ -52,7 +52,7 @@ bets_of <- function(number, access = c(0, 0, 0), observe = c(0, 0, 0), both = 0,
 
 study1 <- function(bets, greedy = FALSE) {
   bets <- collapse_copies(bets, "b3", greedy)
-  tested <- if (length(unique(bets$label)) > 1L) state3_models(bets) else state3_anova(bets)
+  tested <- if (length(unique(bets$label)) > 1L) across_models(state3_rows(bets), state3_terms, "stories", "") else state3_anova(bets)
   stats::setNames(tested$p, tested$term)
 }
 
@@ -99,7 +99,7 @@ choices_of <- function(number, state = c(0, 0, 0, 0), goal = c(0, 0, 0), items =
 study2 <- function(choices, greedy = FALSE) {
   choices <- collapse_copies(choices, chosen, greedy)
   several <- length(unique(choices$label)) > 1L
-  tested <- if (several) negation_by_model(choices) else negation_anova(choices)
+  tested <- if (several) across_models(negation_rows(choices), negation_terms, "domains", "") else negation_anova(choices)
   stats::setNames(tested$p, tested$term)
 }
 

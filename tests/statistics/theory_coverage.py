@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from grace.studies.catalogue import bundled
+from grace.studies.theory import load_theory
+from grace.studies.theory_likelihood import most_likely, search
+from grace.studies.theory_of_models import FittedTheory
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-
-from grace.studies.catalogue import bundled  # noqa: E402
-from grace.studies.theory import load_theory  # noqa: E402
-from grace.studies.theory_likelihood import most_likely, search  # noqa: E402
-from grace.studies.theory_of_models import FittedTheory  # noqa: E402
-
 ITEMS, ANSWERS = 12, 34
 
 

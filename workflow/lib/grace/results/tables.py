@@ -209,7 +209,7 @@ class _AsSampled:
         """Of one trial's queries."""
         found = {name: self._sampled(queries[name]) for name in self._bounds if name in queries}
         bounds = {
-            column: found[name].bound if found.get(name) else None  # type: ignore[union-attr]
+            column: known.bound if (known := found.get(name)) else None
             for name, column in self._bounds.items()
         }
         distributions = {name: each and each.probabilities for name, each in found.items()}

@@ -192,7 +192,7 @@ def _read(one: FittedTheory, declared: ModelAnswers, ready: Path) -> pd.DataFram
     ]  # fmt: skip
     try:
         table = pd.read_parquet(ready, columns=list(dict.fromkeys(columns)))
-    except Exception as error:  # pyarrow's and pandas' own differ by version
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's own are kinds of these
         raise GraceError(
             f"{ready}: cannot be read for the fit of '{one.theory.source}' ({one.study.source}:"
             f" fit.answers): {type(error).__name__}: {str(error)[:300]}"
