@@ -17,7 +17,6 @@ from kube_project import KubeProject
 from kube_standin import Cluster
 from stub_environment import stub_environment
 from waiting import PATIENCE_S, wait_until
-from warm_python import warm
 from workflow_project import Project
 
 CONFIG = (
@@ -34,19 +33,15 @@ NVIDIA_SMI = """#!/bin/sh
 
 @pytest.fixture
 def grace(tmp_path):
-    """The project, with pico as a model that needs a GPU of some kind; nodes have one."""
+    """The project, with pico as a model that needs a GPU of some kind; nodes have one.
+
+    A server ends with the Snakemake among its ancestors, so these pods run a real one.
+    """
     node = tmp_path / "node"
     node.mkdir()
     (node / "nvidia-smi").write_text(NVIDIA_SMI)
     (node / "nvidia-smi").chmod(0o755)
-    path = os.pathsep.join(
-        [
-            str(node),
-            str(warm().command.parent),
-            str(Path(sys.executable).parent),
-            os.environ["PATH"],
-        ]
-    )
+    path = os.pathsep.join([str(node), str(Path(sys.executable).parent), os.environ["PATH"]])
     with Cluster(gpus={"nvidia.com/gpu": 1}, environment={"PATH": path}) as cluster:
         grace = KubeProject.of_grace(cluster, tmp_path)
         grace.config = CONFIG

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -523,14 +523,19 @@ class Cluster:
         pod["status"]["containerStatuses"] = [
             {
                 "name": pod["spec"]["containers"][0]["name"],
-                "state": {"terminated": {"exitCode": code, "reason": reason}},
+                "state": {"terminated": {"exitCode": code, "reason": reason, "finishedAt": _now()}},
             }
         ]
 
     def _end(self, namespace: str, pod: Json) -> None:
         """SIGTERM now and SIGKILL later, as a kubelet does."""
         key = (namespace, pod["metadata"]["name"])
-        if pod["metadata"].setdefault("deletionTimestamp", _now()) and key in self._processes:
+        if "deletionTimestamp" not in pod["metadata"]:
+            pod["metadata"] |= {
+                "deletionTimestamp": _now(TERMINATION_S),
+                "deletionGracePeriodSeconds": int(TERMINATION_S),
+            }
+        if key in self._processes:
             self._kill_at.setdefault(key, time.monotonic() + TERMINATION_S)
             with suppress(ProcessLookupError):
                 os.kill(self._processes[key].pid, signal.SIGTERM)
@@ -664,8 +669,9 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def _now(later_s: float = 0.0) -> str:
+    moment = datetime.now(UTC) + timedelta(seconds=later_s)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def calls_per_second(calls: list[Call], window_s: float = 10.0) -> float:

@@ -5,7 +5,9 @@ this module imports what they need but Grace itself, which tests edit, and then 
 socket. `Warm` starts it and writes the command that tests give in place of `python`; that command
 sends its arguments, folder, environment, standard streams and signals, and ends as its fork does.
 Within a module (`-m`) or code (`-P -c`), `sys.executable` is that command, too.
-What it cannot hand over, such as variables that count at import, it leaves to Python.
+What it cannot hand over, such as variables that count at import, it leaves to Python. Forks have
+other ancestors than processes: what looks for Snakemake among them, as the lease of a server does,
+is tested with real ones.
 """
 
 from __future__ import annotations

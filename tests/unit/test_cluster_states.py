@@ -69,6 +69,32 @@ def test_what_ran_failed():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("code", [1, 137, 143])
+@pytest.mark.parametrize("finished", [None, "2026-11-20T10:00:00Z", "2026-11-20T10:00:29Z"])
+def test_what_ends_because_its_pod_is_deleted_is_lost(code, finished):
+    deleted = ended(code)
+    deleted["metadata"] |= {
+        "deletionTimestamp": "2026-11-20T10:00:30Z",
+        "deletionGracePeriodSeconds": 30,
+    }
+    (container,) = deleted["status"]["containerStatuses"]
+    container["state"]["terminated"]["finishedAt"] = finished
+    found = after(0, job(), deleted)
+    assert (found.kind, found.again) == ("failed", True)
+    assert found.reason == f"the pod was deleted (exit code {code})"
+
+
+def test_what_failed_before_its_pod_is_deleted_failed():
+    failed = ended(3)
+    failed["metadata"] |= {
+        "deletionTimestamp": "2026-11-20T10:00:30Z",
+        "deletionGracePeriodSeconds": 30,
+    }
+    (container,) = failed["status"]["containerStatuses"]
+    container["state"]["terminated"]["finishedAt"] = "2026-11-20T09:59:59Z"
+    assert not after(0, job(FAILED), failed).again
+
+
 def test_out_of_memory():
     found = after(0, job(FAILED), ended(137, "OOMKilled"))
     assert found.kind == "failed"

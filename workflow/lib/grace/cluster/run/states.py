@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from grace.cluster.plan.settings import Cluster
@@ -146,7 +147,7 @@ def _of_pod(pod: Json, container: str) -> JobState:
     if ended is not None and ended["exitCode"] == 0:
         return JobState("succeeded", pod=name, exit_code=0)
     if ended is not None:
-        return _of_ended(name, status, ended, disrupted)
+        return _of_ended(pod, ended, disrupted)
     if status.get("reason") == "DeadlineExceeded":
         return _too_long(_words(status), name)
     if status.get("phase") == "Failed":
@@ -162,8 +163,8 @@ def _of_pod(pod: Json, container: str) -> JobState:
     return JobState("starting", _words(waiting) or "its container is being created", name)
 
 
-def _of_ended(name: str, status: Json, ended: Json, disrupted: Json | None) -> JobState:
-    code = ended["exitCode"]
+def _of_ended(pod: Json, ended: Json, disrupted: Json | None) -> JobState:
+    name, status, code = pod["metadata"]["name"], pod["status"], ended["exitCode"]
     if ended.get("reason") == "OOMKilled":
         return JobState("failed", "OOMKilled: it needs more memory", name, code, oom=True)
     if status.get("reason") == "DeadlineExceeded":
@@ -171,9 +172,26 @@ def _of_ended(name: str, status: Json, ended: Json, disrupted: Json | None) -> J
     if disrupted is not None or status.get("reason"):
         words = _words(status) or _words(disrupted or {})
         return JobState("lost", f"{words} (exit code {code})", name, code)
+    if _deleted_before(pod["metadata"], ended):
+        return JobState("lost", f"the pod was deleted (exit code {code})", name, code)
     words = _words(ended)
     plain = "" if words in ("", "Error") else f" ({words})"
     return JobState("failed", f"exit code {code}{plain}", name, code)
+
+
+def _deleted_before(metadata: Json, ended: Json) -> bool:
+    """Whether a pod's container ended because the pod was being deleted.
+
+    `deletionTimestamp` is the end of the time that the container is given, not of the request.
+    """
+    if not metadata.get("deletionTimestamp"):
+        return False
+    if not ended.get("finishedAt"):
+        return True
+    given = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    asked = datetime.fromisoformat(metadata["deletionTimestamp"]) - given
+    # Times in the cluster are whole seconds.
+    return datetime.fromisoformat(ended["finishedAt"]) >= asked.replace(microsecond=0)
 
 
 def _container(status: Json, container: str) -> Json:
