@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import compileall
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,21 @@ settings.register_profile("grace", deadline=None)
 settings.load_profile("grace")
 
 
+LIBRARY = Path(__file__).parents[1] / "workflow" / "lib"
+UNDERSTAND = """
+from grace.source_code import LIBRARY, closure
+
+closure(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.py"))
+"""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the library, once: a run of the workflow begins some twenty processes with it."""
+    """Compile the library, once: a run of the workflow begins some twenty processes with it.
+
+    Copies of the project have what this leaves, and keep more of their own, whatever the
+    environment says of bytecode.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if not hasattr(config, "workerinput"):
-        compileall.compile_dir(Path(__file__).parents[1] / "workflow" / "lib", quiet=2)
+        compileall.compile_dir(LIBRARY, quiet=2)
+        subprocess.run([sys.executable, "-c", UNDERSTAND], cwd=LIBRARY, check=True)

@@ -6,7 +6,7 @@ from workflow_project import Project
 
 
 def test_the_target_and_the_dry_run_say_what_would_be_asked(tmp_path):
-    project = Project.copied_to(tmp_path / "project")
+    project = Project.copied_to(tmp_path / "project", whole=True)
     settings = ("--config", "models=[pico, gemma-2b]", "limit=24", "replications=2")
     shown = project.run("forecast", *settings)
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in shown.splitlines() if line}

@@ -21,7 +21,7 @@ LEAST_P = 0.001
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    project = Project.copied_to(tmp_path_factory.mktemp("recovery") / "project")
+    project = Project.copied_to(tmp_path_factory.mktemp("recovery") / "project", whole=True)
     files = [
         f"results/pico/replication-0/{study}_{experiment}.json"
         for study in ("study1", "study2")

@@ -12,6 +12,8 @@ from warm_python import warm
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "scripts", "studies", "resources")
+#: Study 2 has 2,424 trials, which every run reads and checks; few tests ask more than this.
+TRIALS = 120
 #: Tells which jobs Snakemake found to be needed, from its own graph.
 TELL_JOBS = """
 
@@ -35,7 +37,8 @@ class Project:
     folder: Path
 
     @classmethod
-    def copied_to(cls, folder: Path) -> Project:
+    def copied_to(cls, folder: Path, *, whole: bool = False) -> Project:
+        """A copy whose study 2 has its first `TRIALS` trials, or all that it has."""
         folder.mkdir(parents=True)
         for part in PARTS:
             source = ROOT / part
@@ -43,6 +46,10 @@ class Project:
                 shutil.copytree(source, folder / part)
             else:
                 shutil.copy2(source, folder / part)
+        if not whole:
+            stimuli = folder / "resources/stimuli/study2.csv"
+            lines = stimuli.read_text(encoding="utf-8").splitlines(keepends=True)
+            stimuli.write_text("".join(lines[: TRIALS + 1]), encoding="utf-8")
         return cls(folder)
 
     def snakemake(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from grace.digests import digest, file_digest
+from grace.source_cache import SourceCache
 
 LIBRARY = Path(__file__).parent
 #: Where the library lies in a project.
@@ -39,6 +40,21 @@ class SourceFile:
     uses: tuple[tuple[str, frozenset[str]], ...] = ()
     empty: bool = False
 
+    def written(self) -> list[Any]:
+        """As JSON holds it; `read` takes it back."""
+        uses = [[name, sorted(files)] for name, files in self.uses]
+        return [self.digest, sorted(self.imports), uses, self.empty]
+
+    @classmethod
+    def read(cls, written: Any) -> SourceFile | None:
+        """What was written; None for anything else."""
+        try:
+            found, imports, uses, empty = written
+            pairs = tuple((name, frozenset(files)) for name, files in uses)
+            return cls(found, frozenset(imports), pairs, empty)
+        except (TypeError, ValueError):
+            return None
+
 
 def read_source(path: Path, library: Path | None = None) -> SourceFile:
     """A source file of a project whose library is in `library`, by default the one that runs.
@@ -58,6 +74,23 @@ def _understood(text: str, folder: tuple[str, ...] | None, library: Path) -> Sou
 
     `folder` is the file's below the library, which relative imports start from.
     """
+    if library != LIBRARY:
+        return _understand(text, folder, library)
+    cache = _source_cache()
+    key = cache.key(text, folder)
+    known = SourceFile.read(cache.get(key))
+    if known is None:
+        known = _understand(text, folder, library)
+        cache.keep(key, known.written())
+    return known
+
+
+@cache
+def _source_cache() -> SourceCache:
+    return SourceCache(LIBRARY)
+
+
+def _understand(text: str, folder: tuple[str, ...] | None, library: Path) -> SourceFile:
     tree = _without_docstrings(ast.parse(text))
     names = _Names(library, folder)
     names.find(tree)
