@@ -43,8 +43,8 @@ show_model_pairs <- function(pairs, study, origins) {
     Equivalent = groups$equivalent, Undecided = groups$undecided, "No test" = groups$none,
     "SD over items (median)" = show_number(groups$sd, 3), check.names = FALSE
   ), paste(
-    "Pairs of models: in how many the two differ (p after BH over all pairs of a row below .05), are",
-    "equivalent, or neither is shown."
+    "Pairs of models: in how many the two differ (p after BH over all pairs of a row below .05),",
+    "are equivalent, or neither is shown."
   ))
   many <- max(groups$pairs) > most_pairs
   shown <- by_group(pairs, keys, function(piece) {
@@ -124,8 +124,8 @@ show_components <- function(components) {
   ), paste(
     "Where the variance of one pass through an item's conditions lies: standard deviation of each",
     "component, in the measure's unit, and its share of the variance (ICC). A component below zero",
-    "is shown as 0. Replications apart: the farthest mean of a replication from the mean of all, of",
-    "what 5% of the scale allows. Intervals are in variance_components.csv."
+    "is shown as 0. Replications apart: the farthest mean of a replication from the mean of all,",
+    "of what 5% of the scale allows. Intervals are in variance_components.csv."
   ), fold = nrow(wide) > 12L), "\n\n")
 }
 
@@ -169,7 +169,8 @@ show_precision <- function(precision, study) {
   })
   show_table(data.frame(
     Model = wide$label, Experiment = show_experiment(wide$experiment),
-    Measure = wide$measure, Wordings = wide$wordings, Replications = wide$replications, "This run's items" = wide$own,
+    Measure = wide$measure, Wordings = wide$wordings, Replications = wide$replications,
+    "This run's items" = wide$own,
     "12 items" = wide$at_12, "24" = wide$at_24, "48" = wide$at_48, "96" = wide$at_96,
     "Items for \u00b1 5%" = wide$needed, "Found with power .8" = wide$detectable,
     "Power (difference)" = wide$power, "SD of other wordings" = wide$moved,
@@ -177,8 +178,8 @@ show_precision <- function(precision, study) {
   ), paste0(
     "Planned from these components: half-width of the 95% interval by item with other numbers of",
     " wordings, replications and items (in brackets, how far the few items of this run may mistake",
-    " it); items for a half-width of 5% of the scale; the true value that this run's items find with",
-    " power .8, and the power for the equivalence margin. The rest is in ", study, "_precision.csv."
+    " it); items for a half-width of 5% of the scale; the true value that this run's items find",
+    " with power .8, and the power for the equivalence margin. The rest is in ", study, "_precision.csv."
   ), fold = nrow(wide) > 12L)
 }
 
@@ -186,10 +187,10 @@ show_precision <- function(precision, study) {
 comparison_method <- paste(
   "- **Models compared, components, precision.** Models are compared in pairs, paired by item: the",
   "difference of their means of an item's conditions, with t over items, which is Miller's (2024)",
-  "paired difference with errors clustered by item. McNemar's exact test stands where items are the",
-  "pairs, each with one distinct answer, yes or no, of either model. BH is over all pairs of one",
-  "measure, experiment and variant. Components of variance are those of the analysis of variance of",
-  "one pass through an item's conditions, by the method of moments, copies collapsed; their",
+  "paired difference with errors clustered by item. McNemar's exact test stands where items are",
+  "the pairs, each with one distinct answer, yes or no, of either model. BH is over all pairs of one",
+  "measure, experiment and variant. Components of variance are those of the analysis of variance",
+  "of one pass through an item's conditions, by the method of moments, copies collapsed; their",
   "intervals are Williams's and Tukey's. Precision of another design follows from them."
 )
 

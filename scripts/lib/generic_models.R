@@ -127,7 +127,7 @@ contrast_pattern <- function(rows, margins) {
   unname(named[contrast_outcome(rows$difference, rows$p_bh, rows$p_equivalence, rows$sd, margins)])
 }
 
-# Mixed models ------------------------------------------------------------------------------------
+# Mixed models -------------------------------------------------------------------------------------
 
 #' What a formula may consist of beside the names of columns.
 formula_signs <- c("~", "+", "-", "*", ":", "|", "||", "(", "^", "/")
@@ -292,7 +292,7 @@ unfit <- function(rows, family, experiment, formula, factors) {
   )
 }
 
-# Models compared -----------------------------------------------------------------------------------
+# Models compared ----------------------------------------------------------------------------------
 
 #' What models are compared by and runs planned with: every declared response and planned contrast,
 #' else the probability of every answer.

@@ -38,7 +38,8 @@ compare_pairs <- function(rows, measure, margin, item) {
   differences <- scores[, a, drop = FALSE] - scores[, b, drop = FALSE]
   tested <- test_columns(differences, margin / 100 * measure$scale)
   values <- bind(lapply(seq_len(ncol(scores)), function(i) {
-    model_value(scores[, i], rows[rows$label == design$units$label[i], , drop = FALSE], measure, item)
+    own <- rows[rows$label == design$units$label[i], , drop = FALSE]
+    model_value(scores[, i], own, measure, item)
   }))
   exact <- exact_tests(design, scores, a, b)
   labels <- as.character(design$units$label)

@@ -1,6 +1,6 @@
-# How much of a measure's variance lies between items, wordings, replications, prompts and draws, and
-# how precise another number of them would be. Base R only; source after common.R, inference.R and
-# item_tests.R.
+# How much of a measure's variance lies between items, wordings, replications, prompts and draws,
+# and how precise another number of them would be. Base R only; source after common.R, inference.R
+# and item_tests.R.
 #
 # A *measure* is one number of a pass through an item's conditions: the mean of its cells, or a
 # contrast of them. It is a list of `name`; `scale`, the width of its scale (NA if it has no ends);
@@ -8,8 +8,8 @@
 # `rows`, of distinct answers, and `every`, with copies: the model's keys, `experiment`, `item`,
 # `cell`, `prompt`, `replication`, `value`.
 
-#' The target for replications: their share of the variance (ICC), and how far the mean of one may be
-#' from that of all, as a share of the scale.
+#' The target for replications: their share of the variance (ICC), and how far the mean of one may
+#' be from that of all, as a share of the scale.
 replication_targets <- c(icc = 0.1, deviation = 0.05)
 
 #' Half-width of a 95 % interval to plan for, as a share of the scale.
@@ -23,8 +23,8 @@ half_width_target <- 0.05
 #' @param rows A measure's rows.
 #' @param columns The columns that tell units apart.
 #' @param weights By cell; NULL for the mean of the cells that any unit's item has.
-#' @return A list of `scores`, items x units, the `units`, a row each, and by item and cell (`places`)
-#'   the `weight`, the `item`'s number, and `counts` of answers, places x units.
+#' @return A list of `scores`, items x units, the `units`, a row each, and by item and cell
+#'   (`places`) the `weight`, the `item`'s number, and `counts` of answers, places x units.
 score_table <- function(rows, columns, weights = NULL) {
   if (!is.null(weights)) rows <- rows[rows$cell %in% names(weights), , drop = FALSE]
   unit <- row_numbers(rows, columns)
@@ -282,7 +282,8 @@ moments <- function(scores, noise) {
     }, df = df[["rest"]]),
     row("prompt", noise$prompt),
     row(
-      "draw", if (told) noise$draw else if (runs > 1L) ms[["rest"]] else NA_real_, df = noise$draw_df
+      "draw", if (told) noise$draw else if (runs > 1L) ms[["rest"]] else NA_real_,
+      df = noise$draw_df
     )
   )
   known <- stats::setNames(table$variance, table$component)
@@ -368,8 +369,8 @@ against_limit <- function(low, high, limit) {
   ))
 }
 
-#' How far replications' means are from their wording's mean: the largest distance, over all answers,
-#' copies among them. NA with one replication.
+#' How far replications' means are from their wording's mean: the largest distance, over all
+#' answers, copies among them. NA with one replication.
 replication_deviation <- function(every, weights) {
   table <- score_table(every, c("variant", "replication"), weights)
   whole <- rowSums(is.na(table$scores)) == 0L
@@ -485,7 +486,9 @@ component_tables <- function(measures, greedy, margin) {
     lapply(seq_len(nrow(groups)), function(i) {
       own <- id(groups[i, ])
       sampled <- groups$experiment[i] == "exp1" && !greedy
-      pilot <- components_of(measure$rows[distinct[[own]], , drop = FALSE], measure$weights, sampled)
+      pilot <- components_of(
+        measure$rows[distinct[[own]], , drop = FALSE], measure$weights, sampled
+      )
       deviation <- replication_deviation(
         measure$every[all[[own]], , drop = FALSE], measure$weights
       )

@@ -69,7 +69,8 @@ study2_measures <- function(choices) {
   rows$prompt <- choices$prompt_id
   rows$value <- rowSums(choice_matrix(choices)[, negated, drop = FALSE])
   amazing <- rows
-  amazing$value <- rowSums(choice_matrix(choices)[, utterances$assessment == "amazing", drop = FALSE])
+  said <- utterances$assessment == "amazing"
+  amazing$value <- rowSums(choice_matrix(choices)[, said, drop = FALSE])
   list(
     list(name = "negation", scale = 1, range = c(0, 1), rows = rows),
     list(name = "indirectness, goal both", scale = 1, rows = rows, weights = c(

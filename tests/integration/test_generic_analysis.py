@@ -523,5 +523,6 @@ def test_a_study_without_a_section_of_its_own_is_in_the_report_and_its_text_is_i
     assert "Which sentence?" in found.shown
     numbers = [int(x) for x in re.findall(r"(?<=Figure )[0-9]+(?=[.])", found.shown)]
     assert numbers == list(range(1, len(numbers) + 1))
-    # By cell, models against people, and at the end generated against scored: of `pairs` no people.
-    assert len(numbers) == 2 + 2 + 2
+    # By cell, models against people, precision, and at the end generated against scored: of `pairs`
+    # no people.
+    assert len(numbers) == 2 + 2 + 2 + 2
