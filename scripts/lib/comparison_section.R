@@ -179,7 +179,8 @@ show_precision <- function(precision, study) {
     "Planned from these components: half-width of the 95% interval by item with other numbers of",
     " wordings, replications and items (in brackets, how far the few items of this run may mistake",
     " it); items for a half-width of 5% of the scale; the true value that this run's items find",
-    " with power .8, and the power for the equivalence margin. The rest is in ", study, "_precision.csv."
+    " with power .8, and the power for the equivalence margin. The rest is in ", study,
+    "_precision.csv."
   ), fold = nrow(wide) > 12L)
 }
 
@@ -188,8 +189,8 @@ comparison_method <- paste(
   "- **Models compared, components, precision.** Models are compared in pairs, paired by item: the",
   "difference of their means of an item's conditions, with t over items, which is Miller's (2024)",
   "paired difference with errors clustered by item. McNemar's exact test stands where items are",
-  "the pairs, each with one distinct answer, yes or no, of either model. BH is over all pairs of one",
-  "measure, experiment and variant. Components of variance are those of the analysis of variance",
+  "the pairs, each with one distinct answer, yes or no, of either model. BH is over all pairs of",
+  "one measure, experiment and variant. Components of variance are those of the analysis of variance",
   "of one pass through an item's conditions, by the method of moments, copies collapsed; their",
   "intervals are Williams's and Tukey's. Precision of another design follows from them."
 )

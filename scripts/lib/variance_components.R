@@ -193,21 +193,28 @@ score_noise <- function(rows, design, whole, used, sampled, replications) {
     mean(colSums((squared * variance / counts)[kept, , drop = FALSE])) / items
   }
   counts <- design$counts[, used, drop = FALSE]
-  draw <- found$draw[at]
-  prompt <- found$prompt[at]
-  told <- sampled && !anyNA(draw)
-  # Of one answer a prompt, the spread of prompts is part of that of draws.
-  mixed <- sampled && !told && replications == 1L && !anyNA(prompt)
-  if (mixed) draw <- prompt
-  asked <- !mixed && !anyNA(prompt)
-  prompts <- prompt_counts(rows, design)
+  variance <- told_apart(found$draw[at], found$prompt[at], sampled, replications)
+  prompts <- prompt_counts(rows, design)[, used, drop = FALSE]
+  draw <- variance$draw
+  prompt <- variance$prompt
   list(
-    draw = if (told || mixed) of_score(draw) else NA_real_,
-    draw_in_score = if (told || mixed) in_scores(draw, counts) else 0,
-    draw_df = if (told) sum(found$df) else NA_real_, mixed = mixed,
-    prompt = if (asked) of_score(prompt) else NA_real_,
-    prompt_in_score = if (asked) in_scores(prompt, prompts[, used, drop = FALSE]) else 0,
+    draw = if (is.null(draw)) NA_real_ else of_score(draw),
+    draw_in_score = if (is.null(draw)) 0 else in_scores(draw, counts),
+    draw_df = if (is.null(draw) || variance$mixed) NA_real_ else sum(found$df),
+    mixed = variance$mixed, prompt = if (is.null(prompt)) NA_real_ else of_score(prompt),
+    prompt_in_score = if (is.null(prompt)) 0 else in_scores(prompt, prompts),
     answers = mean(counts[kept, ])
+  )
+}
+
+#' Which of the variances of draws and of prompts are known, NULL where one is not. Of one answer a
+#' prompt (`mixed`), the spread of prompts is part of that of draws.
+told_apart <- function(draw, prompt, sampled, replications) {
+  told <- sampled && !anyNA(draw)
+  mixed <- sampled && !told && replications == 1L && !anyNA(prompt)
+  list(
+    draw = if (told) draw else if (mixed) prompt,
+    prompt = if (!mixed && !anyNA(prompt)) prompt, mixed = mixed
   )
 }
 
@@ -219,8 +226,8 @@ prompt_counts <- function(rows, design) {
   score_table(own, c("variant", "replication"), NULL)$counts
 }
 
-#' Mean squares of scores (items x replications x wordings), and the components that they give.
-moments <- function(scores, noise) {
+#' Mean squares of scores, items x replications x wordings, NA where there are no degrees of freedom.
+mean_squares <- function(scores) {
   items <- dim(scores)[1L]
   runs <- dim(scores)[2L]
   wordings <- dim(scores)[3L]
@@ -234,64 +241,64 @@ moments <- function(scores, noise) {
     run = wordings * (runs - 1), rest = wordings * (items - 1) * (runs - 1)
   )
   squares <- c(
-    item = runs * wordings * sum((item - grand)^2),
-    wording = items * runs * sum((wording - grand)^2),
-    both = runs * sum((both - outer(item, wording, "+") + grand)^2),
-    run = items * sum((run - rep(wording, each = runs))^2),
-    rest = sum((as.vector(scores) - both[slot(items, runs, wordings)] -
+    runs * wordings * sum((item - grand)^2), items * runs * sum((wording - grand)^2),
+    runs * sum((both - outer(item, wording, "+") + grand)^2),
+    items * sum((run - rep(wording, each = runs))^2),
+    sum((as.vector(scores) - both[slot(items, runs, wordings)] -
       rep(run, each = items) + rep(wording, each = items * runs))^2)
   )
-  ms <- ifelse(df > 0, squares / pmax(df, 1), NA_real_)
-  if (runs == 1L) ms[["rest"]] <- noise$draw_in_score
-  df_rest <- if (runs > 1L) df[["rest"]] else if (is.na(noise$draw_df)) Inf else noise$draw_df
-  row <- function(component, variance, interval = c(NA_real_, NA_real_), df = NA_real_) {
-    data.frame(
-      component = component, variance = variance, low = interval[1L], high = interval[2L], df = df,
-      note = ""
-    )
+  list(ms = ifelse(df > 0, squares / pmax(df, 1), NA_real_), df = df)
+}
+
+#' The components that the mean squares of scores give.
+moments <- function(scores, noise) {
+  items <- dim(scores)[1L]
+  runs <- dim(scores)[2L]
+  wordings <- dim(scores)[3L]
+  found <- mean_squares(scores)
+  ms <- found$ms
+  df <- found$df
+  if (runs == 1L) {
+    ms[["rest"]] <- noise$draw_in_score
+    df[["rest"]] <- if (is.na(noise$draw_df)) Inf else noise$draw_df
   }
   prompts <- noise$prompt_in_score
-  below <- if (wordings > 1L) ms[["both"]] else ms[["rest"]] + runs * prompts
-  df_below <- if (wordings > 1L) df[["both"]] else df_rest
+  narrow <- ms[["rest"]] + runs * prompts
+  below <- if (wordings > 1L) ms[["both"]] else narrow
   shared <- if (runs > 1L) ms[["run"]] - ms[["rest"]] else 0
+  # Without draws told apart, what is left over is theirs.
+  left <- if (runs > 1L) ms[["rest"]] else NA_real_
   told <- !is.na(noise$draw)
-  table <- rbind(
-    row(
-      "item", (ms[["item"]] - below) / (wordings * runs),
-      component_interval(ms[["item"]], df[["item"]], below, df_below, wordings * runs), df[["item"]]
+  variance <- c(
+    (ms[["item"]] - below) / (wordings * runs),
+    (ms[["wording"]] - ms[["both"]] - shared) / (items * runs),
+    (ms[["both"]] - ms[["rest"]]) / runs - prompts,
+    (ms[["run"]] - ms[["rest"]]) / items, if (told) left - noise$draw_in_score else NA_real_,
+    noise$prompt, if (told) noise$draw else left
+  )
+  ends <- cbind(
+    component_interval(
+      ms[["item"]], df[["item"]], below, df[[if (wordings > 1L) "both" else "rest"]],
+      wordings * runs
     ),
-    row(
-      "wording", (ms[["wording"]] - ms[["both"]] - shared) / (items * runs), df = df[["wording"]]
+    NA_real_, component_interval(ms[["both"]], df[["both"]], narrow, df[["rest"]], runs),
+    component_interval(ms[["run"]], df[["run"]], ms[["rest"]], df[["rest"]], items),
+    NA_real_, NA_real_, NA_real_
+  )
+  known <- stats::setNames(variance, component_names)
+  list(
+    table = data.frame(
+      component = component_names, variance = variance, low = ends[1L, ], high = ends[2L, ],
+      df = c(df[["item"]], df[["wording"]], df[["both"]], df[["run"]], found$df[["rest"]], NA,
+        noise$draw_df),
+      note = ""
     ),
-    row("item x wording", (ms[["both"]] - ms[["rest"]]) / runs - prompts,
-      if (wordings > 1L) {
-        component_interval(ms[["both"]], df[["both"]], ms[["rest"]] + runs * prompts, df_rest, runs)
-      } else {
-        c(NA_real_, NA_real_)
-      }, df[["both"]]),
-    row("replication", if (runs > 1L) (ms[["run"]] - ms[["rest"]]) / items else NA_real_,
-      if (runs > 1L) {
-        component_interval(ms[["run"]], df[["run"]], ms[["rest"]], df[["rest"]], items)
-      } else {
-        c(NA_real_, NA_real_)
-      }, df[["run"]]),
-    row("item x replication", if (runs > 1L && told) {
-      ms[["rest"]] - noise$draw_in_score
-    } else {
-      NA_real_
-    }, df = df[["rest"]]),
-    row("prompt", noise$prompt),
-    row(
-      "draw", if (told) noise$draw else if (runs > 1L) ms[["rest"]] else NA_real_,
-      df = noise$draw_df
+    variance = c(
+      known[c("item", "wording", "item x wording", "replication", "item x replication")],
+      "prompt in score" = prompts,
+      "draw in score" = if (told) noise$draw_in_score else max(0, left, na.rm = TRUE)
     )
   )
-  known <- stats::setNames(table$variance, table$component)
-  list(table = table, variance = c(
-    known[c("item", "wording", "item x wording", "replication", "item x replication")],
-    "prompt in score" = prompts,
-    "draw in score" = if (told) noise$draw_in_score else if (runs > 1L) ms[["rest"]] else 0
-  ))
 }
 
 #' Where in items x wordings each entry of an array of items x replications x wordings is.
@@ -299,34 +306,24 @@ slot <- function(items, runs, wordings) {
   rep(seq_len(items), runs * wordings) + items * (rep(seq_len(wordings), each = items * runs) - 1L)
 }
 
-#' Why a component is not there, or what it holds beside itself.
+copies_have_none <- "measured or at temperature 0: replications are copies and draws do not vary"
+
+#' Why a component is not there, or what it holds beside itself, by component.
 component_notes <- function(size, noise, sampled) {
   one_wording <- size[["wordings"]] == 1L
   one_run <- size[["replications"]] == 1L
-  copies <- "measured or at temperature 0: replications are copies and draws do not vary"
+  hidden <- if (sampled && one_run && is.na(noise$draw)) "holds the noise of draws, too" else ""
   c(
-    item = notes(
-      if (one_wording) "one wording: holds item x wording, too",
-      if (sampled && one_run && is.na(noise$draw)) "holds the noise of draws, too"
-    ),
-    wording = notes(
-      if (one_wording) "one wording only",
-      if (!one_wording && sampled && one_run) "one replication: holds that of replications, too"
-    ),
-    "item x wording" = notes(
-      if (one_wording) "one wording only",
-      if (!one_wording && sampled && one_run && is.na(noise$draw)) "holds the noise of draws, too"
-    ),
-    replication = if (!sampled) copies else if (one_run) "one replication only" else "",
-    "item x replication" = if (!sampled) {
-      copies
-    } else if (one_run) {
-      "one replication only"
-    } else if (is.na(noise$draw)) {
-      "one answer an item, condition and replication: within draws"
+    item = notes(if (one_wording) "one wording: holds item x wording, too", hidden),
+    wording = if (one_wording) {
+      "one wording only"
+    } else if (sampled && one_run) {
+      "one replication: holds that of replications, too"
     } else {
       ""
     },
+    "item x wording" = if (one_wording) "one wording only" else hidden,
+    run_notes(one_run, noise, sampled),
     prompt = if (noise$mixed) {
       "every prompt has one answer: within draws"
     } else if (is.na(noise$prompt)) {
@@ -334,18 +331,26 @@ component_notes <- function(size, noise, sampled) {
     } else {
       ""
     },
-    draw = if (!sampled) {
-      copies
-    } else if (noise$mixed) {
-      "every prompt has one answer: holds the spread of prompts, too"
-    } else if (is.na(noise$draw) && one_run) {
-      "one answer an item and condition: not told from items"
-    } else if (is.na(noise$draw)) {
-      "one answer an item, condition and replication: holds item x replication, too"
-    } else {
-      ""
-    }
+    draw = draw_note(one_run, noise, sampled)
   )
+}
+
+run_notes <- function(one_run, noise, sampled) {
+  both <- if (!sampled) copies_have_none else if (one_run) "one replication only" else ""
+  crossed <- if (!nzchar(both) && is.na(noise$draw)) {
+    "one answer an item, condition and replication: within draws"
+  } else {
+    both
+  }
+  c(replication = both, "item x replication" = crossed)
+}
+
+draw_note <- function(one_run, noise, sampled) {
+  if (!sampled) return(copies_have_none)
+  if (noise$mixed) return("every prompt has one answer: holds the spread of prompts, too")
+  if (!is.na(noise$draw)) return("")
+  if (one_run) return("one answer an item and condition: not told from items")
+  "one answer an item, condition and replication: holds item x replication, too"
 }
 
 #' Shares of the variance of one pass (ICC), with those of the ends of a component's interval, the
