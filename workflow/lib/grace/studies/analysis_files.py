@@ -21,12 +21,16 @@ from grace.studies.study import Study
 GENERIC = Analysis(
     script="lib/generic_analysis.R",
     sources=[f"lib/generic_{name}.R" for name in ("measures", "models", "figures", "agreement")],
-    tables=["cells", "contrasts", "models", "agreement", "distances", "quality"],
+    tables=[
+        *("cells", "contrasts", "models", "agreement", "distances", "quality"),
+        *("model_pairs", "variance_components", "precision"),
+    ],
     figures={
         "distributions": Figure(file="distributions", label="Distributions"),
         "by_factor": Figure(file="responses", label="Responses"),
         "people": Figure(file="people", label="Models and people"),
         "calibration": Figure(file="agreement", label="Experiment 1 against 2"),
+        "planned": Figure(file="precision", label="Precision of other designs"),
     },
 )
 #: What every analysis sources before the study's own files.
@@ -34,7 +38,7 @@ SHARED = tuple(
     f"lib/{name}.R"
     for name in (
         *("common", "statistics", "inference", "item_tests", "mixed_models", "figures"),
-        "agreement",
+        *("agreement", "variance_components", "model_comparison"),
     )
 )
 #: A study's section of the report where it has none of its own.
