@@ -405,4 +405,5 @@ analyse <- function(input, output, params) {
     plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
+  if (!is.null(output[["scoring_methods"]])) study2_scoring(input, output, params, table, reference)
 }
