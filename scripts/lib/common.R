@@ -181,6 +181,12 @@ notes_below <- function(rows, params) {
   )
 }
 
+#' The ways of scoring, as readers know them, the default first. `exp1` are sampled answers.
+scoring_names <- c(
+  whole = "whole string", terminated = "whole string and its end", mean_token = "mean per token",
+  first_token = "first token", pmi = "PMI to the mean prompt", exp1 = "sampled"
+)
+
 #' Split a table by key columns in sorted order, apply `fn`, and put the keys before the result.
 by_group <- function(table, keys, fn) {
   if (nrow(table) == 0L) return(data.frame())

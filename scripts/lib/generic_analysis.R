@@ -392,6 +392,9 @@ analyse <- function(input, output, params) {
     seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params),
     generation = params[["generation"]]
   )
+  if (!is.null(output[["scoring_methods"]])) {
+    generic_scoring(input, output, params, table, tables$cells, declaration)
+  }
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- generic_columns(factors)
   for (name in names(columns)) write_result(tables[[name]], output[[name]], columns[[name]])

@@ -347,4 +347,5 @@ analyse <- function(input, output, params) {
     notes_compared(tables$calibration, params)
   )
   save_precision(tables$precision, output[["planned"]])
+  if (!is.null(output[["scoring_methods"]])) study1_scoring(input, output, params, table, reference)
 }
