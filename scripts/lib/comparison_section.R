@@ -38,7 +38,7 @@ show_model_pairs <- function(pairs, study, origins) {
     )
   })
   overview <- show_table(data.frame(
-    Measure = groups$measure, Experiment = show_experiment(groups$experiment),
+    Quantity = groups$measure, Experiment = show_experiment(groups$experiment),
     Variant = show_text(groups$variant), Pairs = groups$pairs, Differ = groups$differ,
     Equivalent = groups$equivalent, Undecided = groups$undecided, "No test" = groups$none,
     "SD over items (median)" = show_number(groups$sd, 3), check.names = FALSE
@@ -66,7 +66,7 @@ show_model_pairs <- function(pairs, study, origins) {
     )
   }
   list <- show_table(data.frame(
-    Measure = shown$measure, Experiment = show_experiment(shown$experiment),
+    Quantity = shown$measure, Experiment = show_experiment(shown$experiment),
     Model = signed(shown, "a"), "Less model" = signed(shown, "b"), Items = shown$n_items,
     "First" = one("a"), "Second" = one("b"),
     Difference = show_interval(shown$difference, shown$ci_low, shown$ci_high),
@@ -115,7 +115,7 @@ show_components <- function(components) {
   })
   paste0(show_table(data.frame(
     Model = mark_keys(wide$model_key), Experiment = show_experiment(wide$experiment),
-    Measure = wide$measure, Items = wide$Item, Wordings = wide$Wording,
+    Quantity = wide$measure, Items = wide$Item, Wordings = wide$Wording,
     "Items x wordings" = wide$both, Replications = wide$Replication,
     "Items x replications" = wide$by_run, Prompts = wide$Prompt, Draws = wide$Draw,
     "ICC of replications (target < .10)" = wide$icc,
@@ -169,7 +169,7 @@ show_precision <- function(precision, study) {
   })
   show_table(data.frame(
     Model = wide$label, Experiment = show_experiment(wide$experiment),
-    Measure = wide$measure, Wordings = wide$wordings, Replications = wide$replications,
+    Quantity = wide$measure, Wordings = wide$wordings, Replications = wide$replications,
     "This run's items" = wide$own,
     "12 items" = wide$at_12, "24" = wide$at_24, "48" = wide$at_48, "96" = wide$at_96,
     "Items for \u00b1 5%" = wide$needed, "Found with power .8" = wide$detectable,
@@ -190,9 +190,9 @@ comparison_method <- paste(
   "difference of their means of an item's conditions, with t over items, which is Miller's (2024)",
   "paired difference with errors clustered by item. McNemar's exact test stands where items are",
   "the pairs, each with one distinct answer, yes or no, of either model. BH is over all pairs of",
-  "one measure, experiment and variant. Components of variance are those of the analysis of variance",
-  "of one pass through an item's conditions, by the method of moments, copies collapsed; their",
-  "intervals are Williams's and Tukey's. Precision of another design follows from them."
+  "one measure, experiment and variant. Components of variance are those of the analysis of",
+  "variance of one pass through an item's conditions, by the method of moments, copies collapsed;",
+  "their intervals are Williams's and Tukey's. Precision of another design follows from them."
 )
 
 #' What studies say of their limits, as a point of a list; nothing where none does.

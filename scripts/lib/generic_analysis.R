@@ -409,5 +409,5 @@ analyse <- function(input, output, params) {
     notes <- (if (compared) notes_compared else notes_below)(tables$cells, params)
     save_figure(one$plot, output[[name]], one$width, one$height, notes)
   }
-  save_precision(tables$precision, output[["planned"]])
+  save_precision(tables$precision, output[["planned"]], params)
 }

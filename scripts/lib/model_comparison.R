@@ -186,8 +186,7 @@ plot_precision <- function(precision) {
 
 panel <- function(rows) paste(rows$measure, rows$experiment)
 
-save_precision <- function(precision, path) {
-  save_figure(
-    plot_precision(precision), path, 8.5, 1.8 + 1.7 * max(1L, length(unique(precision$measure)))
-  )
+save_precision <- function(precision, path, params) {
+  height <- 1.8 + 1.7 * max(1L, length(unique(precision$measure)))
+  save_figure(plot_precision(precision), path, 8.5, height, notes_below(precision, params))
 }

@@ -101,7 +101,8 @@ table_notes <- function(table) {
   if ("Measure" %in% names(table)) {
     return(notes_compared(list(label = table[["Model"]]), report_notes))
   }
-  notes_below(list(experiment = experiments, label = table[["Model"]]), report_notes)
+  labels <- c(table[["Model"]], table[["Less model"]])
+  notes_below(list(experiment = experiments, label = labels), report_notes)
 }
 
 looks_numeric <- function(column) {

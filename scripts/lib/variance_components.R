@@ -226,7 +226,8 @@ prompt_counts <- function(rows, design) {
   score_table(own, c("variant", "replication"), NULL)$counts
 }
 
-#' Mean squares of scores, items x replications x wordings, NA where there are no degrees of freedom.
+#' Mean squares of scores, items x replications x wordings; NA where there are no degrees of
+#' freedom.
 mean_squares <- function(scores) {
   items <- dim(scores)[1L]
   runs <- dim(scores)[2L]

@@ -346,6 +346,6 @@ analyse <- function(input, output, params) {
     plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
-  save_precision(tables$precision, output[["planned"]])
+  save_precision(tables$precision, output[["planned"]], params)
   if (!is.null(output[["scoring_methods"]])) study1_scoring(input, output, params, table, reference)
 }
