@@ -26,6 +26,7 @@ GENERIC = Analysis(
     ],
     tables=[
         *("cells", "contrasts", "models", "agreement", "distances", "quality"),
+        *("model_pairs", "variance_components", "precision"),
         *("scoring_methods", "scoring_agreement"),
     ],
     figures={
@@ -33,6 +34,7 @@ GENERIC = Analysis(
         "by_factor": Figure(file="responses", label="Responses"),
         "people": Figure(file="people", label="Models and people"),
         "calibration": Figure(file="agreement", label="Experiment 1 against 2"),
+        "planned": Figure(file="precision", label="Precision of other designs"),
         "scoring": Figure(file="scoring_methods", label="Ways of scoring"),
     },
 )
@@ -41,7 +43,7 @@ SHARED = tuple(
     f"lib/{name}.R"
     for name in (
         *("common", "statistics", "inference", "item_tests", "mixed_models", "figures"),
-        *("agreement", "scoring_methods"),
+        *("agreement", "scoring_methods", "variance_components", "model_comparison"),
     )
 )
 #: A study's section of the report where it has none of its own.
