@@ -202,12 +202,11 @@ same_outcome <- function(mine, theirs) {
 plot_scoring_methods <- function(conclusions, title) {
   rows <- conclusions[!is.na(conclusions$outcome), , drop = FALSE]
   if (nrow(rows) == 0L) return(empty_figure(title, "No planned test under any way of scoring"))
-  rows$way <- factor(
-    scoring_names[rows$method], scoring_names[intersect(names(scoring_names), rows$method)]
-  )
+  blind <- unique(rows$method[!is.na(rows$alike) & rows$alike > 1])
+  known <- intersect(names(scoring_names), rows$method)
+  shown <- paste0(scoring_names[known], ifelse(known %in% blind, " *", ""))
+  rows$way <- factor(shown[match(rows$method, known)], shown)
   rows$conclusion <- factor(rows$conclusion, rev(unique(rows$conclusion)))
-  shown <- c(holds = "holds", reversed = "reversed", equivalent = "equivalent",
-    undecided = "undecided")
   ggplot(rows, aes(.data$way, .data$conclusion, fill = .data$outcome)) +
     geom_tile(colour = "white", linewidth = 0.8) +
     geom_text(aes(label = scoring_signs[.data$outcome]), size = 4) +
@@ -217,12 +216,14 @@ plot_scoring_methods <- function(conclusions, title) {
       values = c(
         holds = "#56B4E9", reversed = "#E69F00", equivalent = "#B8B8B8", undecided = "#F2F2F2"
       ),
-      limits = names(shown),
-      labels = sprintf("%s (%s)", shown, scoring_signs[names(shown)])
+      limits = names(scoring_signs),
+      labels = sprintf("%s (%s)", names(scoring_signs), scoring_signs),
+      guide = guide_legend(nrow = 2L, byrow = TRUE)
     ) +
     labs(
       x = NULL, y = NULL, title = title,
-      subtitle = "Each row is a planned test; a row of one colour does not depend on the scoring."
+      subtitle = "Each row is a planned test; a row of one colour does not depend on the scoring.",
+      caption = if (length(blind) > 0L) "* cannot tell some options apart."
     ) +
     theme_grace() +
     theme(

@@ -53,7 +53,9 @@ def test_every_named_output_is_there(project):
     for name in ("study1.csv", "study1.parquet", "study2.csv", "study2.parquet"):
         assert (results / "analysis-ready" / name).stat().st_size > 0
     assert len(list((results / "analysis" / "figures").glob("*.png"))) >= 4
-    assert "</html>" in (results / "report.html").read_text(encoding="utf-8")
+    report = (results / "report.html").read_text(encoding="utf-8")
+    assert "</html>" in report
+    assert report.count('id="which-conclusions-depend-on-the-way-of-scoring') == 2
 
 
 @pytest.mark.parametrize("study", ["study1", "study2"])

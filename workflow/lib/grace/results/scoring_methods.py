@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from grace.digests import digest
-from grace.results.tables import analysis_ready
+from grace.results.tables import ROW_KEY, analysis_ready, bound_columns
 from grace.scoring.methods import METHODS, scored
 from grace.scoring.records import distribution
 from grace.studies.study import Study
@@ -82,7 +82,8 @@ def method_rows(
         if asked in seen:
             continue
         seen.add(asked)
-        trial = study.trial(record["trial"])
+        # Only labels depend on the trial, and computing it takes time.
+        trial = study.trial(record["trial"]) if study.labels else None
         for method in METHODS:
             found = {
                 query["name"]: scored(
@@ -130,24 +131,24 @@ def methods_ready(
     known: set[tuple[str, ...]] = set()
     parts: list[pd.DataFrame] = []
     values = list(study.probability_columns())
+    as_sampled = [*study.sampled_columns().values(), *bound_columns(study).values()]
     for scores, measured in zip(methods, probabilities, strict=True):
         new = scores[scores[values].notna().any(axis=1)]
         keys = list(zip(*(new[name].astype(str) for name in _COPIES), strict=True))
         unseen = [key not in known for key in keys]
         new = new[pd.Series(unseen, index=new.index, dtype=bool)]
         known |= set(keys)
-        at = measured.set_index(["variant", "trial_index"])
         for method, rows in new.groupby("scoring_method", sort=False):
-            place = list(zip(rows["variant"], rows["trial_index"], strict=True))
-            part = at.loc[place].reset_index()
+            place = rows[[*ROW_KEY, "options_alike"]]
+            part = place.merge(measured, on=list(ROW_KEY), how="left", validate="1:1")
             part[values] = rows[values].to_numpy()
-            part[list(study.sampled_columns().values())] = None
-            ready = analysis_ready(study, None, part).copy()
-            order = rows.set_index(["variant", "trial_index"])["options_alike"]
-            there = list(zip(ready["variant"], ready["trial_index"], strict=True))
-            parts.append(
-                ready.assign(scoring_method=method, options_alike=order.loc[there].to_numpy())
+            part[as_sampled] = None
+            ready = analysis_ready(study, None, part)
+            alike = ready[list(ROW_KEY)].merge(place, on=list(ROW_KEY), how="left")
+            added = pd.DataFrame(
+                {"scoring_method": method, "options_alike": alike["options_alike"]}
             )
+            parts.append(pd.concat([ready, added], axis=1))
     if parts:
         return pd.concat(parts, ignore_index=True)
     return pd.DataFrame(columns=["scoring_method", "options_alike"])
