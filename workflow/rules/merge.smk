@@ -8,6 +8,7 @@ rule merge:
     input:
         structured=tables("exp1", "structured.csv"),
         probabilities=tables("exp2", "probabilities.csv"),
+        stimuli=ancient(stimuli_of_people),
     output:
         csv="<results>/analysis-ready/{study}.csv",
         parquet="<results>/analysis-ready/{study}.parquet",
