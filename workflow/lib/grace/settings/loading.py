@@ -54,7 +54,7 @@ def load_models(path: Path) -> dict[str, ModelEntry]:
 
 
 def select_models(
-    config: Config, entries: Mapping[str, ModelEntry], people: str = "none"
+    config: Config, entries: Mapping[str, ModelEntry], people: str = ""
 ) -> dict[str, ModelEntry]:
     """The entries of the configured models, with the config's `engine` applied.
 
@@ -67,7 +67,7 @@ def select_models(
             raise ConfigError(
                 f"config: unknown model '{key}' in `models`.{nearest(key, entries)}"
                 f" config/models.yaml holds: {', '.join(sorted(entries))}."
-                f" People and models of people of this run's studies: {people}."
+                f"{people and f' People and models of people of its studies: {people}.'}"
             )
         entry = entries[key]
         if config.engine is not None and config.engine != entry.engine:

@@ -8,7 +8,7 @@ names it, with `-` or `_`.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from grace.digests import digest
@@ -58,12 +58,12 @@ def sources_named(
 
 
 def listed_sources(studies: Mapping[str, Study]) -> str:
-    """What people and models of people the studies have, in words."""
+    """What people and models of people the studies have, in words; "" where they have none."""
     found: dict[str, list[str]] = {}
     for name, study in studies.items():
         for source in sources(study):
             found.setdefault(plain(source), []).append(name)
-    return ", ".join(f"{source} ({', '.join(of)})" for source, of in found.items()) or "none"
+    return ", ".join(f"{source} ({', '.join(of)})" for source, of in found.items())
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class PeopleModel:
             for name, column in theory.fit.answers.cells.items()
         }
         self._known: dict[tuple[str, ...], dict[tuple[str, ...], float]] | None = None
+        #: Replications and experiments ask the same trials.
+        self._asked: dict[int, tuple[Trial, dict[str, Distribution | None]]] = {}
 
     def _declaration(self) -> _Declared:
         declared = self.study.declaration
@@ -150,6 +152,11 @@ class PeopleModel:
 
         None for queries that the source does not answer, and where it has nothing of the cell.
         """
+        if id(trial) not in self._asked:
+            self._asked[id(trial)] = trial, self._distributions(trial)
+        return self._asked[id(trial)][1]
+
+    def _distributions(self, trial: Trial) -> dict[str, Distribution | None]:
         cell = tuple(str(trial.all()[self._column(name, trial) or name])
                      for name in self.declared.cells)  # fmt: skip
         shares = self._cells().get(cell)
@@ -159,7 +166,9 @@ class PeopleModel:
             found[form.name] = way(shares) if way and shares else None
         return found
 
-    def _ways(self, form: QueryForm, trial: Trial):  # type: ignore[no-untyped-def]
+    def _ways(
+        self, form: QueryForm, trial: Trial
+    ) -> Callable[[Mapping[tuple[str, ...], float]], Distribution] | None:
         """How a query's distribution follows from the outcomes' shares; None where it does not."""
         names, study = list(self.declared.outcome), self.study
         options = study.options(form, trial)
