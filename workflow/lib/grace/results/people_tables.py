@@ -62,7 +62,7 @@ def as_structured(
     such an answer.
     """
     study, rows = model.study, []
-    for row in like.to_dict("records"):
+    for row in _rows(like):
         trial = trials[int(row["trial_index"])]
         seed = seeds.request_seed(
             int(row["experiment_seed"]), int(row["trial_index"]), str(row["variant"])
@@ -97,7 +97,7 @@ def as_probabilities(
     Their distributions know no temperature: as sampled, they are the same.
     """
     study, rows = model.study, []
-    for row in like.to_dict("records"):
+    for row in _rows(like):
         trial = trials[int(row["trial_index"])]
         found = model.distributions(trial)
         there = any(one is not None for one in found.values())
@@ -118,6 +118,10 @@ def as_probabilities(
             }
         )
     return pd.DataFrame(rows, columns=list(probability_columns(study)))
+
+
+def _rows(table: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _who(model: PeopleModel, name: str) -> Row:
