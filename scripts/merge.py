@@ -12,6 +12,7 @@ import pandas as pd
 from grace.errors import RecordError
 from grace.results.people_tables import people_tables
 from grace.results.records import replacing
+from grace.results.scoring_methods import methods_ready
 from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
 from grace.results.validation import (
     NAMED,
@@ -181,9 +182,31 @@ def merge(
     if people and stimuli is not None:
         pairs += list(people_tables(pairs, study, people, read_trials(stimuli, study)))
     merged = pd.concat([analysis_ready(study, *pair) for pair in pairs], ignore_index=True)
-    with replacing(csv) as file:
-        merged.to_csv(cast("IO[str]", CsvLines(file)), index=False, lineterminator="\r\n")
+    _write_csv(merged, csv)
     merged.to_parquet(parquet, index=False)
+
+
+def merge_methods(
+    methods: list[Path], probabilities: list[Path], study: Study, table: Path
+) -> None:
+    """Write the study's analysis-ready table under every way of scoring.
+
+    The lists run over the same models and replications; both are empty where experiment 2 was not
+    asked.
+    """
+    _write_csv(
+        methods_ready(
+            study,
+            (read_table(path, study) for path in methods),
+            (read_table(path, study) for path in probabilities),
+        ),
+        table,
+    )
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as file:
+        table.to_csv(cast("IO[str]", CsvLines(file)), index=False, lineterminator="\r\n")
 
 
 if __name__ == "__main__":
@@ -210,4 +233,10 @@ if __name__ == "__main__":
             Path(snakemake.output.parquet),
             config.people_models.get("sources", {}),
             Path(str(snakemake.input.stimuli)) if snakemake.input.get("stimuli") else None,
+        )
+        merge_methods(
+            [Path(path) for path in snakemake.input.get("scoring_methods", [])],
+            probabilities,
+            study,
+            Path(snakemake.output.scoring_methods),
         )

@@ -435,12 +435,15 @@ study2_columns <- function() {
       paste0("indirectness_", rep(goals, each = 3L), c("", "_low", "_high")), "note"
     ),
     agreement = agreement_columns,
-    quality = quality_columns
+    quality = quality_columns,
+    model_pairs = comparison_columns$model_pairs,
+    variance_components = comparison_columns$variance_components,
+    precision = comparison_columns$precision
   )
 }
 
 #' All tables of study 2 as a named list.
-study2_tables <- function(table, reference, seed, greedy = FALSE, generation = list(),
+study2_tables <- function(table, reference, seed, margin, greedy = FALSE, generation = list(),
                           participants = NULL) {
   table <- add_label(table)
   every <- stack_choices(table)
@@ -449,7 +452,8 @@ study2_tables <- function(table, reference, seed, greedy = FALSE, generation = l
     "study 2: %d rows, %d usable answers, %d of them distinct", nrow(table), nrow(every),
     nrow(choices)
   ))
-  list(
+  compared <- comparison_tables(choices, every, study2_measures, greedy, margin, "domain")
+  c(compared, list(
     cells = utterance_cells(choices, reference, participants),
     negation = negation_rates(choices, reference, participants),
     anova = negation_anova(choices),
@@ -462,7 +466,7 @@ study2_tables <- function(table, reference, seed, greedy = FALSE, generation = l
       list(exp1 = usable_choices(table, "exp1"), exp2 = usable_choices(table, "exp2")),
       table$option_mass
     )
-  )
+  ))
 }
 
 #' What scripts/analysis.R calls: read, analyse, write.
@@ -474,8 +478,8 @@ analyse <- function(input, output, params) {
   if (!is.null(participants)) participants$frame <- plain_frame(participants$frame)
   tables <- study2_tables(
     table, reference,
-    seed = params[["seed"]], greedy = is_greedy(params), generation = params[["generation"]],
-    participants = participants
+    seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params),
+    generation = params[["generation"]], participants = participants
   )
   tables$calibration <- calibration_cells(tables$cells, add_label(table), reference)
   tables$quality <- language_models(tables$quality, params)
@@ -497,4 +501,6 @@ analyse <- function(input, output, params) {
     plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
+  save_precision(tables$precision, output[["planned"]])
+  if (!is.null(output[["scoring_methods"]])) study2_scoring(input, output, params, table, reference)
 }

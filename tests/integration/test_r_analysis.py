@@ -31,6 +31,7 @@ RSA = {
     (3, 2): [0, 0, 0.98, 0.02],
     (3, 3): [0, 0, 0, 1],
 }
+COMPARISON = ["model_pairs", "variance_components", "precision"]
 TABLES = {
     1: [
         "cells",
@@ -41,12 +42,17 @@ TABLES = {
         "cancellation",
         "agreement",
         "quality",
+        *COMPARISON,
     ],
-    2: ["cells", "negation", "anova", "glmer", "tests", "human_comparison", "agreement", "quality"],
+    2: [
+        *("cells", "negation", "anova", "glmer", "tests", "human_comparison", "agreement"),
+        "quality",
+        *COMPARISON,
+    ],
 }
 FIGURES = {
-    1: ["bets", "state3", "forest", "knows", "calibration"],
-    2: ["utterances", "negated", "scatter", "calibration"],
+    1: ["bets", "state3", "forest", "knows", "calibration", "planned"],
+    2: ["utterances", "negated", "scatter", "calibration", "planned"],
 }
 DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
@@ -55,7 +61,7 @@ own <- sprintf("../studies/study%d/%s.R", job$study, parts)
 library(ggplot2)
 shared <- sprintf("lib/%s.R", c(
   "common", "statistics", "inference", "people", "item_tests", "mixed_models", "figures",
-  "agreement"
+  "agreement", "variance_components", "model_comparison"
 ))
 for (name in c(shared, own)) {
   source(file.path(job$scripts, name))
