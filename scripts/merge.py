@@ -2,13 +2,15 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, cast
 
 import pandas as pd
 
 from grace.errors import RecordError
+from grace.results.people_tables import people_tables
 from grace.results.records import replacing
 from grace.results.scoring_methods import methods_ready
 from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
@@ -24,6 +26,7 @@ from grace.runs.continuation import Failure, invalid, refusal_line
 from grace.settings.config import GenerationConfig
 from grace.settings.output_configs import MergeConfig
 from grace.studies.catalogue import study_of_job
+from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
 
 
@@ -160,22 +163,25 @@ def _whole_model(
 
 
 def merge(
-    structured: list[Path], probabilities: list[Path], study: Study, csv: Path, parquet: Path
-) -> None:
+    structured: list[Path], probabilities: list[Path], study: Study, csv: Path, parquet: Path,
+    people: Mapping[str, str] = MappingProxyType({}), stimuli: Path | None = None,
+) -> None:  # fmt: skip
     """Write the study's analysis-ready table as CSV and Parquet.
 
     The lists run over the same models and replications, in the same order; one may be empty.
+    `people` are sources of the study that stand among language models, by name, and answer the
+    trials of `stimuli`.
     """
-    pairs = max(len(structured), len(probabilities))
-    tables = [
-        analysis_ready(
-            study,
+    pairs = [
+        (
             read_table(structured[index], study) if structured else None,
             read_table(probabilities[index], study) if probabilities else None,
         )
-        for index in range(pairs)
+        for index in range(max(len(structured), len(probabilities)))
     ]
-    merged = pd.concat(tables, ignore_index=True)
+    if people and stimuli is not None:
+        pairs += list(people_tables(pairs, study, people, read_trials(stimuli, study)))
+    merged = pd.concat([analysis_ready(study, *pair) for pair in pairs], ignore_index=True)
     _write_csv(merged, csv)
     merged.to_parquet(parquet, index=False)
 
@@ -225,6 +231,8 @@ if __name__ == "__main__":
             study,
             Path(snakemake.output.csv),
             Path(snakemake.output.parquet),
+            config.people_models.get("sources", {}),
+            Path(str(snakemake.input.stimuli)) if snakemake.input.get("stimuli") else None,
         )
         merge_methods(
             [Path(path) for path in snakemake.input.get("scoring_methods", [])],

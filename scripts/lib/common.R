@@ -60,10 +60,24 @@ as_number <- function(values, name, path) {
   numbers
 }
 
-#' Read a small reference table.
+#' Read a small reference table: people as a whole and models of people.
 read_reference <- function(path) {
   if (!file.exists(path)) stop(sprintf("%s: no such file", path), call. = FALSE)
-  read_csv(path)
+  table <- read_csv(path)
+  if (is.null(table$participant)) return(table)
+  table <- table[is.na(table$participant), , drop = FALSE]
+  table$participant <- NULL
+  row.names(table) <- NULL
+  table
+}
+
+#' The rows of a reference table that hold each participant's own answers: `n` of an outcome that
+#' the participant chose, in a cell. NULL where people's file does not say who answered.
+read_participants <- function(path) {
+  table <- read_csv(path)
+  if (is.null(table$participant)) return(NULL)
+  table <- table[!is.na(table$participant), , drop = FALSE]
+  if (nrow(table) == 0L) NULL else table
 }
 
 #' Add `label`, what figures and sentences call a model: its key, with the prompt variant
@@ -203,8 +217,35 @@ by_group <- function(table, keys, fn) {
 #' What tells one model's rows from another's.
 model_keys <- c("label", "model_key", "model_name", "variant")
 
+#' What tables of distances call the row of people's own halves.
+ceiling_label <- "human: half against half"
+
 #' Which rows are a language model's, not those of people or of a cognitive model.
 is_model <- function(rows) rows$experiment %in% c("exp1", "exp2")
+
+#' A table without the rows of people and models of people that stand among language models
+#' (`people_models` of the settings); what they are compared with stays.
+language_models <- function(table, settings) {
+  if (is.null(table$model_key)) return(table)
+  people <- table$model_key %in% names(settings[["people_models"]])
+  if (!is.null(table$experiment)) people <- people & !table$experiment %in% "reference"
+  table[!people, , drop = FALSE]
+}
+
+#' Distances of people and models of people that stand among language models from themselves: none,
+#' since they are 0 by construction, and a note.
+#'
+#' @param source What each row is compared with; the table's `reference`, if it has one.
+without_own_distances <- function(table, settings, source = table$reference) {
+  sources <- unlist(settings[["people_models"]])
+  if (length(sources) == 0L || nrow(table) == 0L) return(table)
+  theirs <- unname(sources[table$model_key])
+  own <- which(!table$experiment %in% "reference" & theirs == rep_len(source, nrow(table)))
+  distance <- grepl("^(jsd|emd|rmse|r|same_favourite)(_|$)", names(table))
+  table[own, distance] <- NA
+  table$note[own] <- "its own source, from which its distance is 0 by construction"
+  table
+}
 
 #' The rows of people or of a cognitive model; a language model may have the same name.
 reference_rows <- function(table, label) {

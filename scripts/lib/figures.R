@@ -55,6 +55,14 @@ empty_figure <- function(title, reason) {
     theme(plot.title = element_text(face = "bold"))
 }
 
+#' The noise band of a distance, for a text in a figure: " (0.98 to 1.00)"; "" where there is none.
+band_text <- function(distances, name) {
+  low <- distances[[paste0(name, "_noise_low")]]
+  high <- distances[[paste0(name, "_noise_high")]]
+  if (is.null(low)) return(rep("", nrow(distances)))
+  ifelse(is.na(low), "", sprintf(" (%.3f to %.3f)", low, high))
+}
+
 #' Height in inches for a plot whose legend and rows grow with the number of models.
 grown <- function(base, labels, each = 0.12) {
   base + each * max(0, length(unique(labels)) - 2L)

@@ -54,7 +54,7 @@ cell_text <- function(rows, factors) {
 }
 
 #' Mean of each measure by cell with its interval by item, then the rows of people and of theory.
-generic_cells <- function(stacked, reference, factors, found, item) {
+generic_cells <- function(stacked, reference, factors, found, item, participants = NULL) {
   keys <- c(model_keys, "experiment", "measure", factors)
   rates <- rate_measures(stacked)
   models <- by_group(stacked, keys, function(piece) {
@@ -76,7 +76,7 @@ generic_cells <- function(stacked, reference, factors, found, item) {
       note = notes(tested$note, copies_note(piece))
     )
   })
-  bind(list(models, reference_cells(reference, factors)))
+  bind(list(models, reference_cells(reference, factors, participants)))
 }
 
 #' The same rows under the name of each response that is an option's probability, so that people and
@@ -104,11 +104,16 @@ rate_measures <- function(stacked) {
   setdiff(generated$measure, generated$measure[!generated$value %in% c(0, 1)])
 }
 
-#' Reference rows as `generic_cells` shows them: Wilson intervals where people were counted.
-reference_cells <- function(reference, factors) {
+#' Reference rows as `generic_cells` shows them: where people were counted, with intervals by
+#' participant or, where it is not known who answered, Wilson's.
+reference_cells <- function(reference, factors, participants = NULL) {
   if (nrow(reference) == 0L) return(NULL)
   counted <- !is.na(reference$n) & !is.na(reference$total)
   limits <- wilson(ifelse(counted, reference$n, 0), ifelse(counted, reference$total, NA))
+  for (i in which(counted & reference$source %in% participants$source)) {
+    own <- participant_share(participants, reference[i, , drop = FALSE], factors)
+    limits[i, ] <- share_by_participant(own$hits, own$answers)[c("low", "high")]
+  }
   cbind(
     reference_keys(reference$source), reference[factors],
     data.frame(
@@ -119,6 +124,18 @@ reference_cells <- function(reference, factors) {
       note = ""
     ),
     row.names = NULL
+  )
+}
+
+#' What each participant said in the cell of a reference row: `hits` of `answers`.
+participant_share <- function(participants, row, factors) {
+  here <- cell_text(participants, factors) == cell_text(row, factors) &
+    participants$query %in% row$query
+  own <- participants[here, , drop = FALSE]
+  if (nrow(own) == 0L) return(list(hits = numeric(0), answers = numeric(0)))
+  list(
+    hits = rowsum(own$n * (own$outcome == row$outcome), own$participant)[, 1L],
+    answers = rowsum(own$n, own$participant)[, 1L]
   )
 }
 
@@ -133,8 +150,32 @@ reference_keys <- function(source) {
 #' `people` and `theory` declare, or in `outcome`; cells finer than the factors are added up.
 read_reference_rows <- function(path, declaration) {
   factors <- unlist(declaration$factors)
+  rows <- plain_reference(read_reference(path), path, declaration)
+  if (nrow(rows) == 0L) return(data.frame())
+  by_group(rows, c("source", factors, "query", "outcome"), function(piece) {
+    counted <- !anyNA(piece$n) && !anyNA(piece$total)
+    n <- if (counted) sum(piece$n) else NA_real_
+    total <- if (counted) sum(piece$total) else NA_real_
+    data.frame(
+      n = n, total = total, probability = if (counted) n / total else mean(piece$probability)
+    )
+  })
+}
+
+#' Each participant's own answers in these cells: `participant` and `n`. NULL where the file does
+#' not say who answered.
+read_participant_rows <- function(path, declaration) {
+  rows <- read_participants(path)
+  if (is.null(rows)) return(NULL)
+  rows <- plain_reference(rows, path, declaration)
+  keys <- c("source", "participant", unlist(declaration$factors), "query", "outcome")
+  by_group(rows, keys, function(piece) data.frame(n = sum(piece$n)))
+}
+
+#' Rows of the reference table with what was answered as one `outcome` of a `query`.
+plain_reference <- function(rows, path, declaration) {
+  factors <- unlist(declaration$factors)
   distributions <- declared_distributions(declaration)
-  rows <- read_reference(path)
   if (nrow(rows) == 0L) return(data.frame())
   outcome_names <- outcome_columns(rows, declaration)
   missing <- c(
@@ -153,14 +194,7 @@ read_reference_rows <- function(path, declaration) {
     paste(values[!is.na(values)], collapse = " ")
   })
   rows$query <- query_of(rows, outcome_names, distributions)
-  by_group(rows, c("source", factors, "query", "outcome"), function(piece) {
-    counted <- !anyNA(piece$n) && !anyNA(piece$total)
-    n <- if (counted) sum(piece$n) else NA_real_
-    total <- if (counted) sum(piece$total) else NA_real_
-    data.frame(
-      n = n, total = total, probability = if (counted) n / total else mean(piece$probability)
-    )
-  })
+  rows
 }
 
 outcome_columns <- function(rows, declaration) {
@@ -233,7 +267,8 @@ fitted_theory <- function(reference, declaration) {
 
 #' Distance of each model's distributions from those of people and of theory, over the cells that
 #' both have.
-generic_distances <- function(stacked, cells, factors, distributions, seed, item) {
+generic_distances <- function(stacked, cells, factors, distributions, seed, item,
+                              participants = NULL) {
   sources <- unique(cells$label[cells$experiment == "reference"])
   bind(lapply(distributions, function(one) {
     mine <- stacked[stacked$distribution %in% one$name, , drop = FALSE]
@@ -242,7 +277,18 @@ generic_distances <- function(stacked, cells, factors, distributions, seed, item
       rows <- rows[rows$distribution %in% one$name, , drop = FALSE]
       cell_distributions(rows, factors, one$outcomes)
     })
-    by_group(mine, c(model_keys, "experiment"), function(piece) {
+    own <- lapply(stats::setNames(nm = sources), function(source) {
+      sample_of_cells(
+        theirs[[source]], one$outcomes,
+        participants[participants$source %in% source & participants$query %in% one$name, ,
+          drop = FALSE],
+        factors
+      )
+    })
+    halves <- bind(lapply(sources, function(source) {
+      ceiling_row(own[[source]], one$name, source, seed)
+    }))
+    bind(list(by_group(mine, c(model_keys, "experiment"), function(piece) {
       items <- sort(unique(as.character(piece$item)))
       observed <- cell_distributions(piece, factors, one$outcomes, items)
       bind(lapply(names(theirs), function(source) {
@@ -252,14 +298,44 @@ generic_distances <- function(stacked, cells, factors, distributions, seed, item
           data.frame(
             distribution = one$name, reference = source, n_items = length(items)
           ),
-          distance_row(observed, theirs[[source]], sampled, seed, item)
+          distance_row(observed, theirs[[source]], sampled, seed, item, own[[source]])
         )
       }))
-    })
+    }), if (nrow(mine) > 0L) halves))
   }))
 }
 
-distance_row <- function(observed, theirs, sampled, seed, item) {
+#' People's answers in these cells as a sample; NULL for a model of people.
+#'
+#' @param theirs As `cell_distributions` gives it: `mean` and `n` by cell.
+sample_of_cells <- function(theirs, outcomes, participants, factors) {
+  if (length(theirs) == 0L || anyNA(vapply(theirs, function(cell) cell$n, numeric(1L)))) {
+    return(NULL)
+  }
+  keys <- outer(names(theirs), outcomes, paste, sep = "\r")
+  totals <- data.frame(
+    key = as.vector(t(keys)), n = unlist(lapply(theirs, function(cell) cell$mean * cell$n))
+  )
+  people_sample(keys, totals, if (NROW(participants) > 0L) data.frame(
+    participant = participants$participant, n = participants$n,
+    key = paste(cell_text(participants, factors), participants$outcome, sep = "\r")
+  ))
+}
+
+#' How far one half of the people is from the other: no model need be closer.
+ceiling_row <- function(people, distribution, source, seed) {
+  if (is.null(people)) return(NULL)
+  cbind(
+    data.frame(
+      label = ceiling_label, model_key = ceiling_label, model_name = NA_character_,
+      variant = NA_character_, experiment = "reference", distribution = distribution,
+      reference = source, n_cells = nrow(people$counts)
+    ),
+    people_ceiling(people, key_seed(seed, "halves", distribution, source))
+  )
+}
+
+distance_row <- function(observed, theirs, sampled, seed, item, people = NULL) {
   both <- intersect(names(theirs), names(observed))
   out <- data.frame(
     n_cells = length(both), n_answers = sum(vapply(observed[both], function(x) x$n, numeric(1L))),
@@ -287,6 +363,11 @@ distance_row <- function(observed, theirs, sampled, seed, item) {
     jsd_floor(target[[cell]], size, theirs[[cell]]$n, 400L, key_seed(seed, "floor", cell))
   }, numeric(1L)))
   out$jsd_above_floor <- out$jsd_bits - out$jsd_floor_bits
+  if (!is.null(people)) {
+    sizes <- vapply(observed[both], function(cell) if (sampled) cell$n else Inf, numeric(1L))
+    band <- noise_band(of_cells(people, match(both, names(theirs))), sizes, key_seed(seed, "noise"))
+    out <- cbind(out, band)
+  }
   by_item <- do.call(cbind, lapply(observed[both], function(cell) cell$means))
   corrected <- corrected_distances(by_item, distances, unit = item)
   out$note <- notes(out$note, corrected$note)
@@ -314,7 +395,9 @@ generic_columns <- function(factors) {
     distances = c(
       model_keys, "experiment", "distribution", "reference", "n_cells", "n_items", "n_answers",
       "jsd_bits", "jsd_floor_bits", "jsd_above_floor", "jsd_corrected", "jsd_low", "jsd_high",
-      "rmse", "rmse_corrected", "rmse_low", "rmse_high", "r", "r_corrected", "r_low", "r_high",
+      "jsd_noise_low", "jsd_noise_high",
+      "rmse", "rmse_corrected", "rmse_low", "rmse_high", "rmse_noise_low", "rmse_noise_high",
+      "r", "r_corrected", "r_low", "r_high", "r_noise_low", "r_noise_high",
       "same_favourite", "note"
     ),
     quality = quality_columns,
@@ -343,7 +426,7 @@ refuse_reserved <- function(factors) {
 
 #' All tables of a study as a named list.
 generic_tables <- function(table, reference, declaration, seed, margin, greedy = FALSE,
-                           generation = list()) {
+                           generation = list(), participants = NULL) {
   table <- add_label(table)
   factors <- unlist(declaration$factors)
   found <- measures(declaration, table)
@@ -359,7 +442,7 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
   ))
   sampled <- stacked_as_sampled(table, declaration, factors)
   masses <- table[grep("(^|_)option_mass$", names(table))]
-  cells <- generic_cells(stacked, reference, factors, found, item)
+  cells <- generic_cells(stacked, reference, factors, found, item, participants)
   cells <- with_responses(cells, declaration)
   define <- function(rows) generic_measure_list(rows, declaration, found)
   compared <- comparison_tables(stacked, every, define, greedy, margin, item)
@@ -371,7 +454,9 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
       generic_agreement(sampled, table, factors, distributions, seed), generation
     ),
     calibration = generic_calibration(cells, sampled, factors, found, item),
-    distances = generic_distances(stacked, cells, factors, distributions, seed, item),
+    distances = generic_distances(
+      stacked, cells, factors, distributions, seed, item, participants
+    ),
     quality = quality_table(table, usable, if (length(masses) > 0L) {
       do.call(pmin, c(as.list(masses), na.rm = TRUE))
     } else {
@@ -390,8 +475,11 @@ analyse <- function(input, output, params) {
   tables <- generic_tables(
     table, reference, declaration,
     seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params),
-    generation = params[["generation"]]
+    generation = params[["generation"]],
+    participants = read_participant_rows(input[["reference"]], declaration)
   )
+  tables$quality <- language_models(tables$quality, params)
+  tables$distances <- without_own_distances(tables$distances, params)
   if (!is.null(output[["scoring_methods"]])) {
     generic_scoring(input, output, params, table, tables$cells, declaration)
   }

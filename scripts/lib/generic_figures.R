@@ -35,7 +35,7 @@ panel_names <- function(rows, factors, levels) {
 grey_caption <- function(sources) {
   paste(c(
     if (length(sources$people) > 0L) {
-      sprintf("Grey bars or points: %s, with 95%% Wilson intervals.", toString(sources$people))
+      sprintf("Grey bars or points: %s, with 95%% intervals.", toString(sources$people))
     },
     if (length(sources$theory) > 0L) sprintf("Diamonds: %s.", toString(sources$theory)),
     "Lines: 95% intervals by item."
@@ -256,9 +256,10 @@ plot_against <- function(cells, distances, factors, title) {
   ]
   said <- said[!duplicated(said[c("label", "experiment", "reference")]), , drop = FALSE]
   number <- function(value, form) ifelse(is.na(value), "n/a", sprintf(form, value))
+  band <- function(name) band_text(said, name)
   said$text <- sprintf(
-    "r = %s\nRMSE = %s\nJSD = %s bits", number(said$r, "%.2f"), number(said$rmse, "%.3f"),
-    number(said$jsd_bits, "%.3f")
+    "r = %s%s\nRMSE = %s%s\nJSD = %s%s bits", number(said$r, "%.3f"), band("r"),
+    number(said$rmse, "%.3f"), band("rmse"), number(said$jsd_bits, "%.3f"), band("jsd")
   )
   options <- unique(rows$outcome)
   rows$option <- in_order(rows$outcome, options)
@@ -278,7 +279,12 @@ plot_against <- function(cells, distances, factors, title) {
     labs(
       title = title, x = "Share of people, or their model's probability",
       y = "Language model: share or probability",
-      caption = "One point a cell and answer. On the diagonal both agree."
+      caption = paste(c(
+        "One point a cell and answer. On the diagonal both agree.",
+        if (!all(band("r") == "")) paste(
+          "In brackets: the noise band, where 95% of models would be that choose exactly as people."
+        )
+      ), collapse = "\n")
     ) +
     theme_grace()
 }

@@ -23,6 +23,19 @@ show_interval <- function(value, low, high, digits = 2) {
   paste0(show_number(value, digits), ifelse(is.na(low) | is.na(high), "", bracket))
 }
 
+#' A noise band; a dash where there is none.
+show_band <- function(low, high, digits = 3) {
+  text <- sprintf("%s to %s", show_number(low, digits), show_number(high, digits))
+  ifelse(is.na(low), "\u2013", text)
+}
+
+#' What is said of noise bands and of people's halves.
+noise_band_caption <- paste(
+  "Noise band: where 95 of 100 models would be that choose exactly as people do, with as many",
+  "answers, were the people drawn anew. Half against half: how far people are from each other, the",
+  "mean of random halves and the middle 95% of them."
+)
+
 #' "0.002 to 0.004", a dash where nothing is left open.
 show_range <- function(low, high, digits) {
   text <- sprintf("%s to %s", show_number(low, digits), show_number(high, digits))

@@ -329,6 +329,8 @@ analyse <- function(input, output, params) {
     generation = params[["generation"]]
   )
   tables$calibration <- calibration_cells(tables$cells, add_label(table), reference)
+  tables$quality <- language_models(tables$quality, params)
+  tables$distances <- without_own_distances(tables$distances, params)
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study1_columns()
   for (name in names(columns)) {

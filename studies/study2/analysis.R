@@ -93,8 +93,43 @@ people_total <- function(reference, source, goal, state) {
   if (nrow(rows) == 0L) NA_real_ else rows$total[1L]
 }
 
+#' What each participant said in a cell: `hits` of `answers`, those of the wanted utterances.
+participant_hits <- function(participants, goal, state, wanted) {
+  rows <- participants[participants$goal == goal & participants$state == state, , drop = FALSE]
+  if (nrow(rows) == 0L) return(list(hits = numeric(0), answers = numeric(0)))
+  said <- match(paste(rows$frame, rows$assessment), utterances$text) %in% which(wanted)
+  list(
+    hits = rowsum(rows$n * said, rows$participant)[, 1L],
+    answers = rowsum(rows$n, rows$participant)[, 1L]
+  )
+}
+
+#' The interval of a share of people's answers in a cell: by participant where it is known who
+#' answered, else Wilson's of the answers.
+people_limits <- function(participants, goal, state, wanted, n, total) {
+  if (is.null(participants)) return(wilson(n, total))
+  own <- participant_hits(participants, goal, state, wanted)
+  as.data.frame(share_by_participant(own$hits, own$answers)[c("low", "high")])
+}
+
+#' People's answers as a sample, over `goal_states` and `utterances`; NULL where there are none.
+people_of_cells <- function(reference, participants) {
+  key <- function(rows) paste(rows$goal, rows$state, rows$frame, rows$assessment)
+  human <- reference[reference$source == "human", , drop = FALSE]
+  if (nrow(human) == 0L) return(NULL)
+  keys <- outer(
+    paste(goal_states$goal, goal_states$state), utterances$text, paste
+  )
+  people_sample(
+    keys, data.frame(key = key(human), n = human$n),
+    if (!is.null(participants)) data.frame(
+      participant = participants$participant, key = key(participants), n = participants$n
+    )
+  )
+}
+
 #' Proportion of each of the eight utterances, per goal and state, by domain.
-utterance_cells <- function(choices, reference) {
+utterance_cells <- function(choices, reference, participants = NULL) {
   models <- by_group(choices, c(model_keys, "experiment", "goal", "state"), function(piece) {
     values <- choice_matrix(piece)
     generated <- piece$experiment[1L] == "exp1"
@@ -107,7 +142,7 @@ utterance_cells <- function(choices, reference) {
       row.names = NULL
     )
   })
-  people <- lapply(names(people_names), people_cells, reference = reference)
+  people <- lapply(names(people_names), people_cells, reference, participants)
   cells <- bind(c(list(models), people))
   cells$chance <- 1 / nrow(utterances)
   for (source in names(people_names)) {
@@ -119,10 +154,17 @@ utterance_cells <- function(choices, reference) {
   cells
 }
 
-people_cells <- function(source, reference) {
+people_cells <- function(source, reference, participants) {
   rows <- reference[reference$source == source, , drop = FALSE]
   if (nrow(rows) == 0L) return(NULL)
-  limits <- wilson(rows$n, rows$total)
+  limits <- if (source == "human" && !is.null(participants)) {
+    bind(lapply(seq_len(nrow(rows)), function(i) {
+      wanted <- utterances$text == paste(rows$frame[i], rows$assessment[i])
+      people_limits(participants, rows$goal[i], rows$state[i], wanted)
+    }))
+  } else {
+    wilson(rows$n, rows$total)
+  }
   cbind(people_keys(source, nrow(rows)), data.frame(
     goal = rows$goal, state = rows$state, frame = rows$frame, assessment = rows$assessment,
     n = rows$n, total = rows$total, proportion = rows$probability, ci_low = limits$low,
@@ -131,7 +173,7 @@ people_cells <- function(source, reference) {
 }
 
 #' Rate of negated utterances ("wasn't ...") per goal and state, by domain.
-negation_rates <- function(choices, reference) {
+negation_rates <- function(choices, reference, participants = NULL) {
   models <- by_group(choices, c(model_keys, "experiment", "goal", "state"), function(piece) {
     rate <- negation_of(piece)
     generated <- piece$experiment[1L] == "exp1"
@@ -146,7 +188,8 @@ negation_rates <- function(choices, reference) {
       state <- goal_states$state[i]
       rate <- sum(utterance_reference(reference, source, goal, state)[negated])
       total <- people_total(reference, source, goal, state)
-      limits <- wilson(rate * total, total)
+      own <- if (source == "human") participants
+      limits <- people_limits(own, goal, state, negated, rate * total, total)
       cbind(people_keys(source, 1L), data.frame(
         goal = goal, state = state, n = round(rate * total), total = total, negation = rate,
         ci_low = limits$low, ci_high = limits$high, note = ""
@@ -172,8 +215,9 @@ wanted_options <- function(plan) {
   utterances$assessment == plan$assessment & (is.na(plan$frame) | utterances$frame == plan$frame)
 }
 
-#' The three tests on single cells: of models by domain, of people's counts exact.
-share_tests <- function(choices, reference) {
+#' The three tests on single cells: of models by domain, of people by participant, or exact where
+#' it is not known who answered.
+share_tests <- function(choices, reference, participants = NULL) {
   models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
     rows <- bind(lapply(seq_len(nrow(binomial_plan)), function(i) {
       plan <- binomial_plan[i, ]
@@ -196,7 +240,12 @@ share_tests <- function(choices, reference) {
     total <- people_total(reference, "human", "both", plan$state)
     if (is.na(total)) return(NULL)
     share <- sum(utterance_reference(reference, "human", "both", plan$state)[wanted_options(plan)])
-    binomial_row(plan, round(share * total), total, "")
+    row <- binomial_row(plan, round(share * total), total, "")
+    if (is.null(participants)) return(row)
+    own <- participant_hits(participants, "both", plan$state, wanted_options(plan))
+    tested <- share_by_participant(own$hits, own$answers, plan$null)
+    row[c("ci_low", "ci_high", "p")] <- tested[c("low", "high", "p")]
+    row
   }))
   if (nrow(people) > 0L) {
     people$p_bh <- stats::p.adjust(people$p, "BH")
@@ -221,7 +270,8 @@ binomial_row <- function(plan, n, total, note) {
 }
 
 #' Distance from the human proportions over goal x state x utterance, and indirectness per goal.
-human_comparison <- function(choices, reference, seed) {
+human_comparison <- function(choices, reference, seed, participants = NULL) {
+  sample <- people_of_cells(reference, participants)
   models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
     items <- sort(unique(as.character(piece$item)))
     observed <- lapply(seq_len(nrow(goal_states)), function(i) {
@@ -231,7 +281,7 @@ human_comparison <- function(choices, reference, seed) {
       list(mean = colMeans(means), n = nrow(cell), means = means[match(items, rownames(means)), ,
         drop = FALSE])
     })
-    row <- compare_cells(observed, reference, piece$experiment[1L] == "exp1", seed)
+    row <- compare_cells(observed, reference, piece$experiment[1L] == "exp1", seed, sample)
     row$n_items <- length(items)
     row$note <- notes(row$note, copies_note(piece))
     cbind(row, indirectness_intervals(observed))
@@ -241,19 +291,48 @@ human_comparison <- function(choices, reference, seed) {
       row <- utterance_reference(reference, source, goal_states$goal[i], goal_states$state[i])
       if (anyNA(row)) NULL else list(mean = row, n = NA)
     })
-    row <- compare_cells(observed, reference, FALSE, seed)
+    row <- compare_cells(observed, reference, FALSE, seed, sample)
     if (source == "human") {
-      row[c("jsd_bits", "jsd_floor_bits", "jsd_above_floor", "rmse", "r")] <- NA_real_
+      none <- c("jsd_bits", "jsd_floor_bits", "jsd_above_floor", "rmse", "r")
+      row[c(none, grep("_noise_", names(row), value = TRUE))] <- NA_real_
       row$note <- "the people themselves: indirectness only"
+      if (!is.null(sample)) row <- cbind(row, people_indirectness(sample, seed))
     } else {
       row$note <- notes(row$note, "a cognitive model fitted to these people")
     }
     cbind(people_keys(source, 1L), row)
   })
-  bind(c(list(models), people))
+  bind(c(list(models), people, list(halves_row(sample, seed))))
 }
 
-compare_cells <- function(observed, reference, sampled, seed) {
+#' How far one half of the people is from the other: no model need be closer.
+halves_row <- function(sample, seed) {
+  if (is.null(sample)) return(NULL)
+  keys <- people_keys("human", 1L)
+  keys[c("label", "model_key")] <- ceiling_label
+  asked <- which(rowSums(sample$counts) > 0)
+  cbind(
+    keys, n_cells = 8 * length(asked),
+    people_ceiling(of_cells(sample, asked), key_seed(seed, "halves"))
+  )
+}
+
+#' Intervals of people's own indirectness, by participant.
+people_indirectness <- function(sample, seed) {
+  limits <- lapply(goals, function(goal) {
+    people_interval(sample, function(shares) {
+      rate <- function(state) {
+        cell <- which(goal_states$goal == goal & goal_states$state == state)
+        rowSums(shares[, (cell - 1L) * nrow(utterances) + which(negated), drop = FALSE])
+      }
+      (rate(0) + rate(1) - rate(2) - rate(3)) / 2
+    }, key_seed(seed, "indirectness", goal))
+  })
+  names <- paste0("indirectness_", rep(goals, each = 2L), c("_low", "_high"))
+  as.data.frame(as.list(stats::setNames(unlist(limits), names)))
+}
+
+compare_cells <- function(observed, reference, sampled, seed, people = NULL) {
   target <- lapply(seq_len(nrow(goal_states)), function(i) {
     utterance_reference(reference, "human", goal_states$goal[i], goal_states$state[i])
   })
@@ -283,6 +362,12 @@ compare_cells <- function(observed, reference, sampled, seed) {
     jsd_floor(target[[i]], size, people, 400L, key_seed(seed, "floor", goal, state))
   }, numeric(1L)))
   out$jsd_above_floor <- out$jsd_bits - out$jsd_floor_bits
+  if (!is.null(people)) {
+    sizes <- vapply(observed[both], function(cell) {
+      if (sampled) as.numeric(cell$n) else Inf
+    }, numeric(1L))
+    out <- cbind(out, noise_band(of_cells(people, both), sizes, key_seed(seed, "noise")))
+  }
   if (length(both) < nrow(goal_states)) {
     out$note <- sprintf("only %d of the 96 cells have answers", 8L * length(both))
   }
@@ -344,8 +429,9 @@ study2_columns <- function() {
     ),
     human_comparison = c(
       model_keys, "experiment", "n_cells", "n_items", "n_answers", "jsd_bits", "jsd_floor_bits",
-      "jsd_above_floor", "jsd_corrected", "jsd_low", "jsd_high", "rmse", "rmse_corrected",
-      "rmse_low", "rmse_high", "r", "r_corrected", "r_low", "r_high",
+      "jsd_above_floor", "jsd_corrected", "jsd_low", "jsd_high", "jsd_noise_low",
+      "jsd_noise_high", "rmse", "rmse_corrected", "rmse_low", "rmse_high", "rmse_noise_low",
+      "rmse_noise_high", "r", "r_corrected", "r_low", "r_high", "r_noise_low", "r_noise_high",
       paste0("indirectness_", rep(goals, each = 3L), c("", "_low", "_high")), "note"
     ),
     agreement = agreement_columns,
@@ -357,7 +443,8 @@ study2_columns <- function() {
 }
 
 #' All tables of study 2 as a named list.
-study2_tables <- function(table, reference, seed, margin, greedy = FALSE, generation = list()) {
+study2_tables <- function(table, reference, seed, margin, greedy = FALSE, generation = list(),
+                          participants = NULL) {
   table <- add_label(table)
   every <- stack_choices(table)
   choices <- collapse_copies(every, chosen, greedy)
@@ -367,12 +454,12 @@ study2_tables <- function(table, reference, seed, margin, greedy = FALSE, genera
   ))
   compared <- comparison_tables(choices, every, study2_measures, greedy, margin, "domain")
   c(compared, list(
-    cells = utterance_cells(choices, reference),
-    negation = negation_rates(choices, reference),
+    cells = utterance_cells(choices, reference, participants),
+    negation = negation_rates(choices, reference, participants),
     anova = negation_anova(choices),
     glmer = negation_models(choices),
-    tests = share_tests(choices, reference),
-    human_comparison = human_comparison(choices, reference, seed),
+    tests = share_tests(choices, reference, participants),
+    human_comparison = human_comparison(choices, reference, seed, participants),
     agreement = experiment_agreement(table, generation, seed),
     quality = quality_table(
       table,
@@ -387,12 +474,16 @@ analyse <- function(input, output, params) {
   table <- read_ready(input[["ready"]], study2_text, study2_numbers, request_seeds)
   reference <- read_reference(input[["reference"]])
   reference$frame <- plain_frame(reference$frame)
+  participants <- read_participants(input[["reference"]])
+  if (!is.null(participants)) participants$frame <- plain_frame(participants$frame)
   tables <- study2_tables(
     table, reference,
     seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params),
-    generation = params[["generation"]]
+    generation = params[["generation"]], participants = participants
   )
   tables$calibration <- calibration_cells(tables$cells, add_label(table), reference)
+  tables$quality <- language_models(tables$quality, params)
+  tables$human_comparison <- without_own_distances(tables$human_comparison, params, "human")
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study2_columns()
   for (name in names(columns)) {

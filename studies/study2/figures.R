@@ -43,7 +43,7 @@ plot_utterances <- function(cells) {
     labs(
       title = title, x = "\"It ...\"", y = "Proportion or probability",
       caption = paste(
-        "Grey band: people, 95% Wilson interval. Dotted: chance, 1/8.",
+        "Grey band: people, 95% interval. Dotted: chance, 1/8.",
         "Lines: 95% interval by domain."
       )
     ) +
@@ -84,7 +84,7 @@ plot_negation <- function(negation) {
     coord_cartesian(ylim = c(0, 1)) +
     labs(
       title = title, x = "State: hearts the performance was worth (0 to 3)",
-      y = "Share of negated utterances", caption = "Grey band: people, 95% Wilson interval."
+      y = "Share of negated utterances", caption = "Grey band: people, 95% interval."
     ) +
     theme_grace()
 }
@@ -103,9 +103,12 @@ plot_scatter <- function(cells, comparison) {
   }
   said <- comparison[is_model(comparison), , drop = FALSE]
   number <- function(value, digits) ifelse(is.na(value), "n/a", sprintf(digits, value))
+  band <- function(name) band_text(said, name)
   said$text <- sprintf(
-    "r = %s\nRMSE = %s\nJSD = %s bits", number(said$r, "%.2f"), number(said$rmse, "%.3f"),
-    number(said$jsd_bits, "%.3f")
+    "r = %s%s\nRMSE = %s%s\nJSD = %s%s bits",
+    number(said$r, "%.3f"), band("r"),
+    number(said$rmse, "%.3f"), band("rmse"),
+    number(said$jsd_bits, "%.3f"), band("jsd")
   )
   ggplot(panel(models), aes(x = .data$human, y = .data$proportion)) +
     geom_abline(colour = "grey60") +
@@ -121,7 +124,10 @@ plot_scatter <- function(cells, comparison) {
     labs(
       title = title, x = "Proportion of people who said it",
       y = "Model: proportion or probability",
-      caption = "On the diagonal, model and people agree."
+      caption = paste(
+        "On the diagonal, model and people agree. In brackets: the noise band, where 95% of",
+        "models would be\nthat choose exactly as people do, with as many answers and people."
+      )
     ) +
     theme_grace()
 }

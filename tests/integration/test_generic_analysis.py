@@ -74,8 +74,8 @@ DECLARATION = {
     "people": {"file": "people.csv"},
 }  # fmt: skip
 LIBRARIES = (
-    "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement",
-    "variance_components", "model_comparison", *(
+    "common", "statistics", "inference", "people", "item_tests", "mixed_models", "figures",
+    "agreement", "variance_components", "model_comparison", *(
     f"generic_{name}" for name in ("measures", "models", "figures", "agreement", "analysis")
 ))  # fmt: skip
 SOURCED = "\n".join(f'source("scripts/lib/{name}.R")' for name in LIBRARIES)

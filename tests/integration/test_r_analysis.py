@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import math
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -59,8 +60,8 @@ parts <- c("models", "figures", "agreement", "analysis")
 own <- sprintf("../studies/study%d/%s.R", job$study, parts)
 library(ggplot2)
 shared <- sprintf("lib/%s.R", c(
-  "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement",
-  "variance_components", "model_comparison"
+  "common", "statistics", "inference", "people", "item_tests", "mixed_models", "figures",
+  "agreement", "variance_components", "model_comparison"
 ))
 for (name in c(shared, own)) {
   source(file.path(job$scripts, name))
@@ -76,12 +77,12 @@ def rscript(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def launch(
-    folder: Path, study: int, rows: list[dict], **params
+    folder: Path, study: int, rows: list[dict], participants: list[dict] = (), **params
 ) -> subprocess.CompletedProcess[str]:
     """Write the study's inputs, run its analysis, and leave its outputs in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([as_sampled(study, row) for row in rows]).to_csv(folder / "ready.csv", index=False)
-    write_references(folder)
+    write_references(folder, participants)
     output = {name: str(folder / f"{name}.csv") for name in TABLES[study]}
     output |= {name: str(folder / f"{name}.png") for name in FIGURES[study]}
     job = {
@@ -123,7 +124,7 @@ def analyse(folder: Path, study: int, rows: list[dict], **params) -> dict[str, p
     return {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES[study]}
 
 
-def write_references(folder: Path) -> None:
+def write_references(folder: Path, participants: list[dict] = ()) -> None:
     first = [
         {"source": source, "access": a, "observe": o, "state": s, "probability": p}
         for (a, o), row in RSA.items()
@@ -136,6 +137,7 @@ def write_references(folder: Path) -> None:
         row = dict(zip(("goal", "state", "frame", "assessment"), key, strict=True))
         second.append(row | {"source": "human", "n": n, "total": total, "probability": n / total})
         second.append(row | {"source": "polite_rsa", "probability": polite_rsa()[key]})
+    second.extend(participants)
     pd.DataFrame(second).to_csv(folder / "reference_study2.csv", index=False)
 
 
@@ -843,6 +845,103 @@ def test_human_comparison(study2, choices):
     row = one(study2["human_comparison"], model_key="human")
     published = [row[f"indirectness_{goal}"] for goal in ("both", "informative", "social")]
     assert published == pytest.approx([0.70, 0.36, 0.43], abs=0.006)
+
+
+def participants_of(seed=1, people=203):
+    """What each of the people said, one answer a cell; who said what is not published."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for goal in GOALS:
+        for state in range(4):
+            said = [
+                each for each in UTTERANCES for _ in range(human_counts()[goal, state, *each][0])
+            ]
+            for person, place in enumerate(rng.permutation(len(said))[:people]):
+                frame, assessment = said[place]
+                rows.append(
+                    {"source": "human", "participant": f"p{person}", "goal": goal, "state": state,
+                     "frame": frame, "assessment": assessment, "n": 1, "total": 1,
+                     "probability": 1}
+                )  # fmt: skip
+    return rows
+
+
+def test_people_by_participant_have_a_ceiling_and_models_a_noise_band(tmp_path):
+    cells = [(goal, state) for goal in GOALS for state in range(4)]
+    exact = {c: np.array([human_counts()[(*c, *u)][0] for u in UTTERANCES]) / 203 for c in cells}
+    rng = np.random.default_rng(3)
+    # Another 203 people of the same kind, and answers as theirs.
+    others = {c: rng.multinomial(203, exact[c]) / 203 for c in cells}
+    drawn = {c: [int(x) for x in rng.choice(8, 240, p=others[c])] for c in cells}
+    found = analyse(tmp_path, 2, study2_rows(drawn, exact), participants=participants_of())
+    comparison = found["human_comparison"]
+    halves = one(comparison, model_key="human: half against half")
+    assert halves["r"] == pytest.approx(0.9877, abs=0.002)
+    assert halves["rmse"] == pytest.approx(0.0345, abs=0.001)
+    assert halves["jsd_bits"] == pytest.approx(0.0231, abs=0.001)
+    assert "203 participants" in halves["note"]
+    spearman_brown = re.search(r"r would be (0\.\d{4}) \(Spearman-Brown\)", halves["note"])
+    assert float(spearman_brown[1]) == pytest.approx(2 * halves["r"] / (1 + halves["r"]), abs=1e-4)
+    # A model that chooses as such people do lies in the band, a copy of these people below it.
+    sampled, copied = (one(comparison, model_key="m", experiment=e) for e in ("exp1", "exp2"))
+    for name, column in (("jsd", "jsd_bits"), ("rmse", "rmse"), ("r", "r")):
+        assert sampled[f"{name}_noise_low"] <= sampled[column] <= sampled[f"{name}_noise_high"]
+    assert copied["rmse"] == pytest.approx(0, abs=1e-12)
+    target = np.concatenate([exact[c] for c in cells])
+    again = np.hstack([rng.multinomial(203, exact[c], 2000) for c in cells]) / 203
+    errors = np.sqrt(np.mean((again - target) ** 2, axis=1))
+    limits = np.quantile(errors, [0.025, 0.975])
+    assert [copied["rmse_noise_low"], copied["rmse_noise_high"]] == pytest.approx(limits, rel=0.05)
+    # Each answered each cell once, so that answers are as independent as people.
+    row = one(found["cells"], label="human", experiment="reference", goal="both", state=0,
+              frame="wasn't", assessment="terrible")  # fmt: skip
+    q, p, size = stats.t.ppf(0.975, 202), 73 / 203, 202
+    half = q * math.sqrt(p * (1 - p) / size + q**2 / (4 * size**2)) / (1 + q**2 / size)
+    middle = (p + q**2 / (2 * size)) / (1 + q**2 / size)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((middle - half, middle + half))
+    people = one(comparison, model_key="human")
+    assert (
+        people["indirectness_both_low"]
+        < people["indirectness_both"]
+        < people["indirectness_both_high"]
+    )
+    assert math.isnan(people["rmse"])
+
+
+def test_people_who_answer_alike_are_the_units_of_their_interval():
+    """Ten answers of each of 30 people, who always say the same: 30 answers, not 300."""
+    code = """
+    for (name in c("common", "statistics", "inference", "people")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    hits <- rep(c(10, 0), c(12, 18))
+    limits <- share_by_participant(hits, rep(10, 30), 0.4)
+    keys <- matrix(c("a yes", "b yes", "a no", "b no"), 2)
+    own <- data.frame(
+      participant = rep(1:30, each = 2), key = paste(c("a", "b"), rep(c("yes", "no"), c(24, 36))),
+      n = 10
+    )
+    people <- people_sample(keys, data.frame(key = c(keys), n = c(120, 120, 180, 180)), own)
+    alone <- people_sample(keys, data.frame(key = c(keys), n = c(120, 120, 180, 180)))
+    bands <- lapply(list(people, alone), noise_band, c(Inf, Inf), 1)
+    few <- people_ceiling(of_cells(people_sample(keys, own[1:2, ], own[1:2, ]), 1:2), 1)
+    cat(
+      limits$low, limits$high, limits$p, bands[[1]]$rmse_noise_high, bands[[2]]$rmse_noise_high,
+      is.na(few$r), few$note
+    )
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    low, high, p, by_person, by_answer, missing, *note = done.stdout.split()
+    q, size = stats.t.ppf(0.975, 29), 29
+    half = q * math.sqrt(0.24 / size + q**2 / (4 * size**2)) / (1 + q**2 / size)
+    middle = (0.4 + q**2 / (2 * size)) / (1 + q**2 / size)
+    assert [float(low), float(high)] == pytest.approx([middle - half, middle + half], abs=1e-5)
+    assert float(p) == pytest.approx(1)
+    # Shares of 30 people, all of whose cells go up and down together, or of 300 answers.
+    assert float(by_person) == pytest.approx(1.96 * math.sqrt(0.24 / 30), rel=0.15)
+    assert float(by_answer) < 0.5 * float(by_person)
+    assert (missing, " ".join(note)) == ("TRUE", "too few participants to part into halves")
 
 
 def test_sampling_floor_of_the_divergence():

@@ -409,5 +409,5 @@ def test_check_study_names_what_does_not_fit(tmp_path: Path) -> None:
         tmp_path / "toy", {**DECLARED, "people": people}, people_csv="size,answer\n2,big\n"
     )
     trials = read_trials(study.stimuli_file, study)
-    with pytest.raises(ConfigError, match=r"people\.csv: people answered in the cell size 2"):
+    with pytest.raises(ConfigError, match=r"row 2, column size: people .* the cell size 2"):
         check_study(study, trials, {"seed": study.variant("seed")}, {}, ["{}"])

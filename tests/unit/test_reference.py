@@ -14,8 +14,9 @@ from declared import DECLARED, study_of
 
 from grace.errors import GraceError
 from grace.studies.reading import read_study
+from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
-from grace.studies.theory import write_reference
+from grace.studies.theory import check_people, write_reference
 
 
 def _tables(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -108,11 +109,57 @@ def test_people_are_counted_by_cell_and_stand_before_theories(tmp_path: Path) ->
     ]
 
 
+def test_each_participant_stands_behind_the_people(tmp_path: Path) -> None:
+    study = study_of(
+        tmp_path / "toy",
+        {**DECLARED, "people": {**PEOPLE, "participant": "who"}, "theory": []},
+        people_csv="who,size,said\nann,1,S\nann,1,S\nbob,1,B\nbob,9,B\n",
+    )
+    write_reference(study, tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text().splitlines() == [
+        "source,participant,size,query,outcome,n,total,probability",
+        "human,,1,answer,big,1,3,0.3333333333333333",
+        "human,,1,answer,small,2,3,0.6666666666666666",
+        "human,,9,answer,big,1,1,1.0",
+        "human,,9,answer,small,0,1,0.0",
+        "human,ann,1,answer,small,2,2,1.0",
+        "human,bob,1,answer,big,1,1,1.0",
+        "human,bob,9,answer,big,1,1,1.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("people", "text", "message"),
+    [
+        ({}, "who,size,said\n,1,S\n", r"people\.csv, row 2, column who: is empty"),
+        ({}, "who,size,said\nann,1,S\nann,9,\n", r"row 3, column said: is empty"),
+        ({}, "who,size,said\nann,1\n", r"row 2, column said: is empty"),
+        ({}, "size,said\n1,S\n", r"row 1: has no column 'who', which `people` of"),
+        ({}, "who,size,said\n", r"people\.csv: holds no answers"),
+        ({}, "who,size,said\nann,1,X\n", r"row 2, column said: answer is 'X', which is none of"),
+        ({}, "who,size,said\nann,7,S\n", r"row 2, column size: people answered in the cell size 7"),
+        ({"kind": "cells"}, "", r"`participant` needs one answer a row"),
+        ({"participant": "said"}, "", r"`participant` names a column that holds who answered"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_participants_is_named_when_the_run_starts(
+    tmp_path: Path, people: dict[str, str], text: str, message: str
+) -> None:
+    declared = {**PEOPLE, "participant": "who", **people}
+
+    def check() -> None:
+        study = study_of(tmp_path / "toy", {**DECLARED, "people": declared}, people_csv=text)
+        check_people(study, read_trials(study.stimuli_file, study))
+
+    with pytest.raises(GraceError, match=message):
+        check()
+
+
 @pytest.mark.parametrize(
     ("people", "code", "message"),
     [
         ("size,word\n1,S\n", "", r"people\.csv, row 1: has no column 'said'"),
-        ("size,said\n1,X\n", "", r"people\.csv, row 2: answer is 'X', which is none of big, small"),
+        ("size,said\n1,X\n", "", r"row 2, column said: answer is 'X', which is none of big, small"),
         (
             "",
             "def gess(): pass",
@@ -146,6 +193,6 @@ def test_an_unknown_human_utterance_is_refused(tmp_path: Path) -> None:
     declared = declared.replace("../..", root)
     (folder / "study.yaml").write_text(declared)
     with pytest.raises(
-        GraceError, match=r"people\.csv, row 2: assessment is 'okay', which is none"
+        GraceError, match=r"people\.csv, row 2, column adjective: assessment is 'okay'"
     ):
         write_reference(read_study(folder, "study2"), tmp_path / "table.csv")

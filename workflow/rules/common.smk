@@ -104,6 +104,11 @@ def stimuli(wildcards):
     return PROJECT.stimuli_path(wildcards.study)
 
 
+def stimuli_of_people(wildcards):
+    """The stimuli, where people or models of people stand among the language models."""
+    return stimuli(wildcards) if PROJECT.people_models_of(wildcards.study) else []
+
+
 def resource(name):
     """A file that comes with the workflow, as rules read it."""
     return input_name(f"resources/{name}", ROOT)

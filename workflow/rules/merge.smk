@@ -9,6 +9,7 @@ rule merge:
     input:
         structured=tables("exp1", "structured.csv"),
         probabilities=tables("exp2", "probabilities.csv"),
+        stimuli=ancient(stimuli_of_people),
         scoring_methods=tables("exp2", "scoring_methods.csv"),
     output:
         csv="<results>/analysis-ready/{study}.csv",

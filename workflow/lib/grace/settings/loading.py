@@ -53,9 +53,12 @@ def load_models(path: Path) -> dict[str, ModelEntry]:
         raise explain(str(path), error, Models, wrapped=True) from None
 
 
-def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
+def select_models(
+    config: Config, entries: Mapping[str, ModelEntry], people: str = ""
+) -> dict[str, ModelEntry]:
     """The entries of the configured models, with the config's `engine` applied.
 
+    `people` says what people and models of people the studies have that might have been meant.
     Raises `ConfigError` for a key that models.yaml does not hold.
     """
     chosen = {}
@@ -64,6 +67,7 @@ def select_models(config: Config, entries: Mapping[str, ModelEntry]) -> dict[str
             raise ConfigError(
                 f"config: unknown model '{key}' in `models`.{nearest(key, entries)}"
                 f" config/models.yaml holds: {', '.join(sorted(entries))}."
+                f"{people and f' People and models of people of its studies: {people}.'}"
             )
         entry = entries[key]
         if config.engine is not None and config.engine != entry.engine:

@@ -113,8 +113,11 @@ class ValidationConfig(_OutputConfig):
 class MergeConfig(TableConfig):
     """What merging depends on, the tables apart: what checks a study alone, too.
 
-    `answers_as` is by model, `trials` the study's.
+    `answers_as` is by model, `trials` the study's. `people_models` holds, where people or models of
+    people stand among language models, their sources by name, and what their answers depend on.
     """
+
+    people_models: dict[str, Any] = {}
 
     on_invalid: Literal["fail", "warn"]
     decoding: GenerationConfig | None
@@ -149,13 +152,15 @@ class AnalysisConfig(_OutputConfig):
     """What analyses and report depend on: how they compute, and what they say beside the numbers.
 
     The margin is in percentage points, within which a contrast counts as equivalent to none.
-    `origins` is `Project.origins`; `generation` is empty where no answers are sampled.
+    `origins` is `Project.origins`; `generation` is empty where no answers are sampled;
+    `people_models` are the sources of people and models of people among language models, by name.
     """
 
     seed: int = 1000
     equivalence_margin: int = 10
     origins: dict[str, str]
     generation: dict[str, Any]
+    people_models: dict[str, str] = {}
 
 
 class StudyAnalysisConfig(AnalysisConfig):

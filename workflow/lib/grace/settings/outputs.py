@@ -130,7 +130,19 @@ class Outputs:
             thresholds=self._config.thresholds,
             trials=len(project.trials[study]),
             variants=list(self._config.variants),
+            people_models=self._people_models(study),
         )
+
+    def _people_models(self, study: str) -> dict[str, Any]:
+        """What the rows of people and models of people among language models depend on."""
+        found = self._project.people_models_of(study)
+        if not found:
+            return {}
+        return {
+            "sources": found,
+            "reference": reference_depends_on(self._project.studies[study]),
+            "trials": self._project.stimuli_digests[study],
+        }
 
     def reference(self, study: str) -> ReferenceConfig:
         """Of a study's rows of people and models of people."""
@@ -147,14 +159,14 @@ class Outputs:
     def analysis(self, study: str) -> AnalysisConfig:
         """Of one study's analysis; a generic one depends on the declaration."""
         settings = analysis_settings(self._project.studies[study])
-        if not settings:
-            return AnalysisConfig(**self._analysis())
-        return StudyAnalysisConfig(**self._analysis(), **settings)
+        shared = {**self._analysis(), "people_models": self._project.people_models_of(study)}
+        return StudyAnalysisConfig(**shared, **settings) if settings else AnalysisConfig(**shared)
 
     def report(self) -> ReportConfig:
         """Of the report."""
         studies = {name: report_settings(study) for name, study in self._project.studies.items()}
-        return ReportConfig(**self._analysis(), studies=studies)
+        people = {name: name for name in self._project.people_models}
+        return ReportConfig(**self._analysis(), people_models=people, studies=studies)
 
     def _analysis(self) -> dict[str, Any]:
         decoding = self._decoding()

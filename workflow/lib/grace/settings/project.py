@@ -30,6 +30,7 @@ from grace.settings.fields import folder
 from grace.settings.folders import check_places
 from grace.settings.loading import check_lengths, load_config, load_models, select_models
 from grace.studies.catalogue import check_run, load_studies
+from grace.studies.people_models import PeopleModel, listed_sources, sources_named
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
 from grace.studies.theory import (
@@ -41,6 +42,11 @@ from grace.studies.trials import Trial
 #: Settings of the config that cannot, either; a tag can where it changes a model's entry.
 MACHINE = {"requests", "serving", "journal_dir", "journal_timeout_s", "gpus", "cluster", "name"}
 
+#: What is said of people and of models of people that stand among language models.
+PEOPLE = "people's own answers, no language model: every trial has the shares of its cell"
+MODEL_OF_PEOPLE = (
+    "a model of people, no language model: every trial has the probabilities of its cell"
+)
 #: What a pod gets: the tag of its GPUs, and the folder of the journal.
 TAG_VARIABLE, JOURNAL_VARIABLE = "GRACE_GPU_TAG", "GRACE_JOURNAL_DIR"
 
@@ -58,19 +64,22 @@ class Project:
         config = load_config(values, "config")
         if environment.get(JOURNAL_VARIABLE):
             config = config.model_copy(update={"journal_dir": _journal(environment)})
+        known = load_models(located("config/models.yaml", root))
+        #: The configured studies by name, in the config's order.
+        self.studies: dict[str, Study] = load_studies(config.studies, root, Path.cwd())
+        #: People and models of people among `models`: by name their source in each study.
+        self.people_models = sources_named(config.models, known, self.studies)
+        self._named_models = list(config.models)
+        config = _language_models(config, self.people_models)
         self.config: Config = config
         #: What failed before the run went on without it.
         self.failed: list[Failure] = from_environment(environment)
         #: As they stand in models.yaml, before a GPU is chosen.
         self.entries: dict[str, ModelEntry] = {
             key: with_plain_folders(key, entry, root)
-            for key, entry in select_models(
-                config, load_models(located("config/models.yaml", root))
-            ).items()
+            for key, entry in select_models(config, known, listed_sources(self.studies)).items()
         }
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
-        #: The configured studies by name, in the config's order.
-        self.studies: dict[str, Study] = load_studies(config.studies, root, Path.cwd())
         check_run(self.studies, config, root)
         #: By study and variant.
         self.variants: dict[str, dict[str, PromptSet]] = {
@@ -179,6 +188,9 @@ class Project:
         check_continuations(self.studies, self.config.experiments, self.models)
         if "exp1" in self.config.experiments:
             check_lengths(self.config, self.models)
+        for of in self.people_models.values():
+            for study, source in of.items():
+                PeopleModel(self.studies[study], source).check(self.trials[study])
         for study, trials in self.trials.items():
             check_people(self.studies[study], trials)
             check_prompts(
@@ -254,6 +266,7 @@ class Project:
         """
         dumped = self.config.model_dump(exclude=MACHINE)
         values = {key: value for key, value in dumped.items() if value != {}}
+        values["models"] = self._named_models
         if any(
             entry.model_dump(exclude=PLACEMENT) != self.entries[model].model_dump(exclude=PLACEMENT)
             for model, entry in self.models.items()
@@ -268,7 +281,20 @@ class Project:
             key: origin(located(entry.name, self.root), self.root)
             for key, entry in self.models.items()
         }
-        return {key: text for key, text in found.items() if text}
+        said = {
+            name: PEOPLE if any(self._is_people(study, source) for study, source in of.items())
+            else MODEL_OF_PEOPLE
+            for name, of in self.people_models.items()
+        }  # fmt: skip
+        return {**{key: text for key, text in found.items() if text}, **said}
+
+    def _is_people(self, study: str, source: str) -> bool:
+        people = self.studies[study].declaration.people
+        return people is not None and people.source == source
+
+    def people_models_of(self, study: str) -> dict[str, str]:
+        """The sources of a study that stand beside its language models, by name."""
+        return {name: of[study] for name, of in self.people_models.items() if study in of}
 
     def reference_files(self, study: str) -> list[str]:
         """The files that these rows are made from, from here where they lie below."""
@@ -277,6 +303,17 @@ class Project:
         return [
             str(path.relative_to(here) if path.is_relative_to(here) else path) for path in files
         ]
+
+
+def _language_models(config: Config, people: Mapping[str, Any]) -> Config:
+    """The config with language models alone. Raises `ConfigError` where there is none."""
+    models = [model for model in config.models if model not in people]
+    if not models:
+        raise ConfigError(
+            f"config: `models` names people and models of people alone ({', '.join(people)}), which"
+            " are shown beside language models. Add one, such as pico."
+        )
+    return config.model_copy(update={"models": models})
 
 
 def _journal(environment: Mapping[str, str]) -> str:

@@ -42,7 +42,7 @@ GENERIC = Analysis(
 SHARED = tuple(
     f"lib/{name}.R"
     for name in (
-        *("common", "statistics", "inference", "item_tests", "mixed_models", "figures"),
+        *("common", "statistics", "inference", "people", "item_tests", "mixed_models", "figures"),
         *("agreement", "scoring_methods", "variance_components", "model_comparison"),
     )
 )

@@ -18,6 +18,8 @@ from pydantic import (
 Value = StrictInt | StrictFloat | StrictStr
 #: A cell or part of one: values by factor.
 Cell = dict[str, Value]
+#: The column of tables that says who of the people answered.
+PARTICIPANT = "participant"
 #: Values by column; every combination is meant.
 Cells = dict[str, list[Value]]
 
@@ -95,6 +97,11 @@ class People(DeclarationPart):
     kind: Literal["trials", "cells"] = Field(
         "trials", description="One answer a row, or `n` of `total` answers."
     )
+    participant: str | None = Field(
+        None,
+        description="Column of the file that says who answered (`kind: trials`): participants are"
+        " then the units of people's numbers.",
+    )
     source: str = Field("human", description="How tables name these answers.")
     cells: list[str] = Field(min_length=1, description="Columns that make a cell.")
     outcome: Cells = Field(
@@ -107,6 +114,25 @@ class People(DeclarationPart):
         {}, description="By column: what a text of the file stands for."
     )
     cite: str | None = Field(None, description="Where it is from.")
+
+    @model_validator(mode="after")
+    def _says_who_answered(self) -> People:
+        if PARTICIPANT in (*self.cells, *self.outcome):
+            raise ValueError(f"`cells` and `outcome` cannot have the name '{PARTICIPANT}'")
+        if self.participant is None:
+            return self
+        if self.kind == "cells":
+            raise ValueError(
+                "`participant` needs one answer a row (`kind: trials`): counts by cell do not say"
+                " who gave which"
+            )
+        taken = [self.columns.get(name, name) for name in (*self.cells, *self.outcome)]
+        if self.participant in taken:
+            raise ValueError(
+                "`participant` names a column that holds who answered, which is none of `cells`"
+                " and `outcome`"
+            )
+        return self
 
 
 class ParameterRange(DeclarationPart):

@@ -3,6 +3,8 @@
 `reference_<study>.csv` holds people's answers and each theory's, cell by cell: the columns
 `source`, those of the cell, those of the outcome, `n` and `total` where people are counted,
 `probability`; behind them the parameters of theories that are fitted to people, with intervals.
+Where a file says who answered, rows with a `participant` hold that person's own answers; people's
+other rows are the sums of these.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import ast
 import csv
 import importlib.util
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,7 @@ from grace.errors import ConfigError, GraceError
 from grace.prompts.plain_text import shortened
 from grace.settings.explain import nearest
 from grace.source_code import source_digest
-from grace.studies.analysis_parts import People, Theory
+from grace.studies.analysis_parts import PARTICIPANT, People, Theory
 from grace.studies.asking import combinations
 from grace.studies.expressions import Expression, Patterns
 from grace.studies.study import Study
@@ -231,6 +233,11 @@ def people_rows(study: Study) -> Iterator[Row]:
         return
     path = study.beside(people.file)
     rows = list(_people_lines(study, people, path))
+    if not rows:
+        raise GraceError(
+            f"{path}: holds no answers, only the names of columns. Add them, or leave `people` out"
+            f" of {study.source}."
+        )
     if people.kind == "cells":
         for number, row in enumerate(rows, start=2):
             n, total = _count(row, "n", path, number), _count(row, "total", path, number)
@@ -251,6 +258,25 @@ def people_rows(study: Study) -> Iterator[Row]:
             }  # fmt: skip
 
 
+def participant_rows(study: Study) -> Iterator[Row]:
+    """Each participant's own answers by cell: `n` of an outcome, of `total` in the cell.
+
+    Only outcomes that somebody chose; none where the file does not say who did. Raises
+    `GraceError`.
+    """
+    people = study.declaration.people
+    if people is None or people.participant is None:
+        return
+    who = (PARTICIPANT, *people.cells)
+    rows = list(_people_lines(study, people, study.beside(people.file)))
+    totals = Counter(tuple(row[name] for name in who) for row in rows)
+    names = (*who, *people.outcome)
+    for answer, n in Counter(tuple(row[name] for name in names) for row in rows).items():
+        row = dict(zip(names, answer, strict=True))
+        total = totals[tuple(row[name] for name in who)]
+        yield {"source": people.source, **row, "n": n, "total": total, "probability": n / total}
+
+
 def _count(row: Mapping[str, Any], name: str, path: Path, number: int) -> int:
     text = str(row[name]).strip()
     if not text.isdecimal() or len(text) > 12:
@@ -260,13 +286,17 @@ def _count(row: Mapping[str, Any], name: str, path: Path, number: int) -> int:
 
 def _people_lines(study: Study, people: People, path: Path) -> Iterator[dict[str, str]]:
     """The file's rows, its columns and values named as ours. Raises `GraceError`."""
+    columns = dict(people.columns)
     wanted = [*people.cells, *people.outcome, *(["n", "total"] if people.kind == "cells" else [])]
+    if people.participant is not None:
+        columns[PARTICIPANT] = people.participant
+        wanted.append(PARTICIPANT)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             header = list(reader.fieldnames or ())
             for name in wanted:
-                column = people.columns.get(name, name)
+                column = columns.get(name, name)
                 if column not in header:
                     raise GraceError(
                         f"{path}, row 1: has no column '{column}', which `people` of {study.source}"
@@ -276,13 +306,20 @@ def _people_lines(study: Study, people: People, path: Path) -> Iterator[dict[str
             for number, line in enumerate(reader, start=2):
                 row = {}
                 for name in wanted:
-                    text = str(line[people.columns.get(name, name)] or "").strip()
+                    column = columns.get(name, name)
+                    text = str(line[column] or "").strip()
                     row[name] = str(people.values.get(name, {}).get(text, text))
+                    if not row[name]:
+                        raise GraceError(
+                            f"{path}, row {number}, column {column}: is empty. Every row must hold"
+                            f" its {name}; leave rows without an answer out of the file."
+                        )
                     allowed = people.outcome.get(name)
                     if allowed is not None and row[name] not in map(str, allowed):
                         raise GraceError(
-                            f"{path}, row {number}: {name} is {shortened(row[name])}, which is none"
-                            f" of {', '.join(map(str, allowed))}."
+                            f"{path}, row {number}, column {column}: {name} is"
+                            f" {shortened(row[name])}, which is none of"
+                            f" {', '.join(map(str, allowed))}."
                         )
                 yield row
     except FileNotFoundError:
@@ -296,17 +333,21 @@ def check_people(study: Study, trials: Sequence[Trial]) -> None:
     people = study.declaration.people
     if people is None:
         return
+    path = study.beside(people.file)
     known = [name for name in people.cells if trials and name in trials[0].all()]
     there = {tuple(str(trial[name]) for name in known) for trial in trials}
-    for row in people_rows(study):
+    for number, row in enumerate(_people_lines(study, people, path), start=2):
         cell = tuple(str(row[name]) for name in known)
         if known and cell not in there:
             named = ", ".join(f"{name} {value}" for name, value in zip(known, cell, strict=True))
+            columns = ", ".join(people.columns.get(name, name) for name in known)
             raise ConfigError(
-                f"{study.beside(people.file)}: people answered in the cell {named}, of which"
-                f" {study.name} has no trial. Correct the file, or `people.values` of"
+                f"{path}, row {number}, column {columns}: people answered in the cell {named}, of"
+                f" which {study.name} has no trial. Correct the file, or `people.values` of"
                 f" {study.source}, which says what its values stand for."
             )
+    # What the rows together must be.
+    deque(people_rows(study), maxlen=0)
 
 
 def fitted_columns(study: Study) -> list[str]:
@@ -323,8 +364,8 @@ def reference_columns(study: Study) -> list[str]:
     """The table's columns: people's and the theories' own, each once."""
     declared, fits = study.declaration, dict.fromkeys(fitted_columns(study))
     if declared.analysis == "generic":
-        own = ["source", *declared.factors, "query", "outcome", "n", "total", "probability"]
-        return [*own, *fits]
+        own = [*declared.factors, "query", "outcome", "n", "total", "probability"]
+        return [*_who(study), *own, *fits]
     sources: list[tuple[list[str], list[str]]] = []
     if declared.people:
         sources.append((list(declared.people.cells), list(declared.people.outcome)))
@@ -332,13 +373,19 @@ def reference_columns(study: Study) -> list[str]:
     cells = dict.fromkeys(name for cell, _ in sources for name in cell)
     outcomes = dict.fromkeys(name for _, outcome in sources for name in outcome)
     counts = ["n", "total"] if declared.people else []
-    return ["source", *cells, *outcomes, *counts, "probability", *fits]
+    return [*_who(study), *cells, *outcomes, *counts, "probability", *fits]
+
+
+def _who(study: Study) -> list[str]:
+    """The columns that say whose numbers a row holds."""
+    people = study.declaration.people
+    return ["source", *([PARTICIPANT] if people and people.participant else [])]
 
 
 def _for_generic(study: Study, row: Row) -> Row:
     """A row as the generic analysis reads it: what was answered is one `outcome` of a `query`."""
     declared, fits = study.declaration, fitted_columns(study)
-    fixed = {"source", *declared.factors, "n", "total", "probability", *fits}
+    fixed = {"source", PARTICIPANT, *declared.factors, "n", "total", "probability", *fits}
     outcomes = {name: value for name, value in row.items() if name not in fixed}
     (query,) = outcomes if len(outcomes) == 1 else ("",)
     queries = {*study.query_names, *(declared.labels.queries if declared.labels else [])}
@@ -350,8 +397,11 @@ def _for_generic(study: Study, row: Row) -> Row:
 
 
 def write_reference(study: Study, path: Path) -> None:
-    """Write reference_<study>.csv: people first, then each theory. Raises `GraceError`."""
-    rows = [*people_rows(study), *theory_rows(study)]
+    """Write reference_<study>.csv: people first, all then each, then each theory.
+
+    Raises `GraceError`.
+    """
+    rows = [*people_rows(study), *participant_rows(study), *theory_rows(study)]
     if study.declaration.analysis == "generic":
         rows = [_for_generic(study, row) for row in rows]
     with path.open("w", encoding="utf-8", newline="") as file:
