@@ -3,7 +3,12 @@
 from pathlib import Path
 
 from grace.results.records import read_records
-from grace.results.tables import probability_columns, probability_rows, write_rows
+from grace.results.tables import (
+    probability_columns,
+    probability_rows,
+    wording_columns,
+    write_rows,
+)
 from grace.settings.output_configs import ProbabilitiesConfig
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
@@ -11,8 +16,11 @@ from grace.studies.study import Study
 
 def probabilities(records: Path, table: Path, study: Study, config: ProbabilitiesConfig) -> None:
     """Write <study>_probabilities.csv."""
-    rows = probability_rows(read_records(records), study, config.min_option_mass, config.decoding)
-    write_rows(table, rows, probability_columns(study))
+    wording = wording_columns(read_records(records))
+    rows = probability_rows(
+        read_records(records), study, config.min_option_mass, config.decoding, wording
+    )
+    write_rows(table, rows, (*probability_columns(study), *wording))
 
 
 if __name__ == "__main__":

@@ -77,8 +77,9 @@ def infer(
         base_seed=config.base_seed,
         shuffle=config.shuffle,
     )
-    variants = [study.variant(name) for name in config.prompts]
-    items = trial_prompts(run, read_trials(stimuli, study, config.limit), variants)
+    trials = read_trials(stimuli, study, config.limit)
+    variants = study.variants(config.prompts, trials)
+    items = trial_prompts(run, trials, variants)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
     identity.check_unchanged(config.model, "since this run was planned")
     version = engine_version(entry, runtime)
@@ -167,7 +168,9 @@ def _origin(
         for variant in variants
         for path in variant.files(run.study.templates[run.experiment])
     }
+    wordings = {variant.variant: facts for variant in variants if (facts := variant.facts())}
     return {
+        **({"wordings": wordings} if wordings else {}),
         "model": {"name": entry.name, "weights": identity.output_config()["weights"]},
         "tokenizer": tokenizer.digests() if tokenizer is not None else None,
         # None reaches a model from the text of a question: such text is refused.
