@@ -40,8 +40,19 @@ TABLES = {
         "cancellation",
         "agreement",
         "quality",
+        "wordings",
     ],
-    2: ["cells", "negation", "anova", "glmer", "tests", "human_comparison", "agreement", "quality"],
+    2: [
+        "cells",
+        "negation",
+        "anova",
+        "glmer",
+        "tests",
+        "human_comparison",
+        "agreement",
+        "quality",
+        "wordings",
+    ],
 }
 FIGURES = {
     1: ["bets", "state3", "forest", "knows", "calibration"],
@@ -53,7 +64,8 @@ parts <- c("models", "figures", "agreement", "analysis")
 own <- sprintf("../studies/study%d/%s.R", job$study, parts)
 library(ggplot2)
 shared <- sprintf("lib/%s.R", c(
-  "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement"
+  "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement",
+  "wordings"
 ))
 for (name in c(shared, own)) {
   source(file.path(job$scripts, name))

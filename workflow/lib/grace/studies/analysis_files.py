@@ -34,7 +34,7 @@ SHARED = tuple(
     f"lib/{name}.R"
     for name in (
         *("common", "statistics", "inference", "item_tests", "mixed_models", "figures"),
-        "agreement",
+        *("agreement", "wordings"),
     )
 )
 #: A study's section of the report where it has none of its own.
