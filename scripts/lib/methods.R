@@ -108,7 +108,7 @@ wordings_sentence <- function(records, study) {
   if (length(declared) == 0L) return(NULL)
   declared <- declared[!duplicated(names(declared))]
   said <- vapply(names(declared), function(name) {
-    one <- declared[[name]]
+    one <- as.list(declared[[name]])
     orders <- one$orders[[study]]$lists
     turns <- one$turns[startsWith(names(one$turns), study)]
     sprintf("%s (%s)", name, paste(c(

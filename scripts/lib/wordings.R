@@ -3,8 +3,8 @@
 
 #' The columns of a table of estimates over wordings, in order.
 wordings_columns <- c(
-  "label", "model_key", "model_name", "experiment", "measure", "wordings", "n_items", "estimate", "ci_low",
-  "ci_high", "df", "lowest", "highest", "sd_wording", "sd_item", "note"
+  "label", "model_key", "model_name", "experiment", "measure", "wordings", "n_items", "estimate",
+  "ci_low", "ci_high", "df", "lowest", "highest", "sd_wording", "sd_item", "note"
 )
 
 #' Estimates over the wordings of each model and experiment; nothing where models were asked in one.
@@ -23,9 +23,10 @@ over_wordings <- function(rows, measures, unit = "item") {
       }))
       one <- mean_by_item_and_wording(found$value, found$item, found$wording, unit)
       data.frame(
-        label = piece$model_key[1L], measure = measure, wordings = one$wordings, n_items = one$items, estimate = one$estimate,
-        ci_low = one$low, ci_high = one$high, df = one$df, lowest = one$lowest,
-        highest = one$highest, sd_wording = one$sd_wording, sd_item = one$sd_item, note = one$note
+        label = piece$model_key[1L], measure = measure, wordings = one$wordings,
+        n_items = one$items, estimate = one$estimate, ci_low = one$low, ci_high = one$high,
+        df = one$df, lowest = one$lowest, highest = one$highest, sd_wording = one$sd_wording,
+        sd_item = one$sd_item, note = one$note
       )
     }))
   })

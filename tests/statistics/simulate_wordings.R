@@ -1,5 +1,5 @@
-# The mean over items and wordings (scripts/lib/wordings.R): wordings differ by `spread`, items by 1,
-# and an item in a wording by .5.
+# The mean over items and wordings (scripts/lib/wordings.R): wordings differ by `spread`, items by
+# 1, and an item in a wording by .5.
 source("scripts/lib/wordings.R", local = TRUE)
 
 crossed_means <- function(runs) {

@@ -122,6 +122,7 @@ def infer(
         sessions = engine.sessions()
         answer_keys = engine.answer_keys()
         asked_engine = engine.opened
+    wordings = {variant.variant: facts for variant in variants if (facts := variant.facts())}
     # Only now: a first run fetches them.
     origin["model"] |= identity.hub_files()
     write_json(
@@ -134,6 +135,7 @@ def infer(
             "engine": description,
             "engine_opened": asked_engine,
             "gpus": entry.engine_spec.gpus(entry),
+            **({"wordings": wordings} if wordings else {}),
             **origin,
             "answers": sessions,
             "answer_keys": answer_keys,
@@ -168,9 +170,7 @@ def _origin(
         for variant in variants
         for path in variant.files(run.study.templates[run.experiment])
     }
-    wordings = {variant.variant: facts for variant in variants if (facts := variant.facts())}
     return {
-        **({"wordings": wordings} if wordings else {}),
         "model": {"name": entry.name, "weights": identity.output_config()["weights"]},
         "tokenizer": tokenizer.digests() if tokenizer is not None else None,
         # None reaches a model from the text of a question: such text is refused.
