@@ -122,7 +122,8 @@ def infer(
         sessions = engine.sessions()
         answer_keys = engine.answer_keys()
         asked_engine = engine.opened
-    wordings = {variant.variant: facts for variant in variants if (facts := variant.facts())}
+    declared = {variant.variant: variant.facts() for variant in variants}
+    wordings = {name: found for name, found in declared.items() if found}
     # Only now: a first run fetches them.
     origin["model"] |= identity.hub_files()
     write_json(
