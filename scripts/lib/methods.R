@@ -110,7 +110,8 @@ wordings_sentence <- function(records, study) {
   said <- vapply(names(declared), function(name) {
     one <- as.list(declared[[name]])
     orders <- one$orders[[study]]$lists
-    turns <- one$turns[startsWith(names(one$turns), study)]
+    # Studies that share a folder of prompts have their names in those of templates.
+    turns <- grep(sprintf("^%s_|^(?!.*_exp)", study), names(one$turns), value = TRUE, perl = TRUE)
     sprintf("%s (%s)", name, paste(c(
       one$description,
       if (!is.null(one$extends)) sprintf("the templates of %s", one$extends),
@@ -120,7 +121,7 @@ wordings_sentence <- function(records, study) {
         sprintf("system message \"%s\"", one$system)
       },
       if (length(turns) > 0L) {
-        sprintf("%s in several turns", toString(sub("[.]j2$", "", names(turns))))
+        sprintf("%s in several turns", toString(sub("[.]j2$", "", turns)))
       },
       if (length(orders) > 0L) {
         sprintf(
