@@ -280,7 +280,10 @@ study1_columns <- function() {
     ),
     agreement = agreement_columns,
     quality = quality_columns,
-    wordings = wordings_columns
+    wordings = wordings_columns,
+    model_pairs = comparison_columns$model_pairs,
+    variance_components = comparison_columns$variance_components,
+    precision = comparison_columns$precision
   )
 }
 
@@ -299,7 +302,8 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE, s
     as.list(table[c(paste0("state", states, "_option_mass"), "knowledge_option_mass")]),
     na.rm = TRUE
   ))
-  list(
+  compared <- comparison_tables(bets, every, study1_measures, greedy, margin, "story")
+  c(compared, list(
     cells = cell_means(bets, reference),
     distances = cell_distances(bets, reference),
     contrasts = planned_contrasts(bets, published, reference, margin),
@@ -313,7 +317,7 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE, s
       masses
     ),
     wordings = over_wordings(bets, contrast_measures(published), "story")
-  )
+  ))
 }
 
 #' The planned contrasts as numbers of each story, for `over_wordings`.
@@ -361,4 +365,6 @@ analyse <- function(input, output, params) {
     plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
+  save_precision(tables$precision, output[["planned"]])
+  if (!is.null(output[["scoring_methods"]])) study1_scoring(input, output, params, table, reference)
 }

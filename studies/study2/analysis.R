@@ -350,12 +350,15 @@ study2_columns <- function() {
     ),
     agreement = agreement_columns,
     quality = quality_columns,
-    wordings = wordings_columns
+    wordings = wordings_columns,
+    model_pairs = comparison_columns$model_pairs,
+    variance_components = comparison_columns$variance_components,
+    precision = comparison_columns$precision
   )
 }
 
 #' All tables of study 2 as a named list.
-study2_tables <- function(table, reference, seed, greedy = FALSE, generation = list()) {
+study2_tables <- function(table, reference, seed, margin, greedy = FALSE, generation = list()) {
   table <- add_label(table)
   every <- stack_choices(table)
   choices <- collapse_copies(every, chosen, greedy)
@@ -363,7 +366,8 @@ study2_tables <- function(table, reference, seed, greedy = FALSE, generation = l
     "study 2: %d rows, %d usable answers, %d of them distinct", nrow(table), nrow(every),
     nrow(choices)
   ))
-  list(
+  compared <- comparison_tables(choices, every, study2_measures, greedy, margin, "domain")
+  c(compared, list(
     cells = utterance_cells(choices, reference),
     negation = negation_rates(choices, reference),
     anova = negation_anova(choices),
@@ -377,7 +381,7 @@ study2_tables <- function(table, reference, seed, greedy = FALSE, generation = l
       table$option_mass
     ),
     wordings = over_wordings(choices, indirectness_measures(), "domain")
-  )
+  ))
 }
 
 #' Indirectness by goal as a number of each domain, for `over_wordings`.
@@ -402,7 +406,8 @@ analyse <- function(input, output, params) {
   reference$frame <- plain_frame(reference$frame)
   tables <- study2_tables(
     table, reference,
-    seed = params[["seed"]], greedy = is_greedy(params), generation = params[["generation"]]
+    seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params),
+    generation = params[["generation"]]
   )
   tables$calibration <- calibration_cells(tables$cells, add_label(table), reference)
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
@@ -422,4 +427,6 @@ analyse <- function(input, output, params) {
     plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
+  save_precision(tables$precision, output[["planned"]])
+  if (!is.null(output[["scoring_methods"]])) study2_scoring(input, output, params, table, reference)
 }

@@ -30,6 +30,7 @@ RSA = {
     (3, 2): [0, 0, 0.98, 0.02],
     (3, 3): [0, 0, 0, 1],
 }
+COMPARISON = ["model_pairs", "variance_components", "precision"]
 TABLES = {
     1: [
         "cells",
@@ -40,23 +41,19 @@ TABLES = {
         "cancellation",
         "agreement",
         "quality",
+        *COMPARISON,
         "wordings",
     ],
     2: [
-        "cells",
-        "negation",
-        "anova",
-        "glmer",
-        "tests",
-        "human_comparison",
-        "agreement",
+        *("cells", "negation", "anova", "glmer", "tests", "human_comparison", "agreement"),
         "quality",
+        *COMPARISON,
         "wordings",
     ],
 }
 FIGURES = {
-    1: ["bets", "state3", "forest", "knows", "calibration"],
-    2: ["utterances", "negated", "scatter", "calibration"],
+    1: ["bets", "state3", "forest", "knows", "calibration", "planned"],
+    2: ["utterances", "negated", "scatter", "calibration", "planned"],
 }
 DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
@@ -65,6 +62,7 @@ own <- sprintf("../studies/study%d/%s.R", job$study, parts)
 library(ggplot2)
 shared <- sprintf("lib/%s.R", c(
   "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement",
+  "variance_components", "model_comparison",
   "wordings"
 ))
 for (name in c(shared, own)) {

@@ -347,7 +347,8 @@ def test_columns_of_the_tables_are_known() -> None:
     assert set(re.findall(r'"(\w+)"', named)) <= ANALYSIS_COLUMNS
     own = {*tables.RESPONSE_COLUMNS, *tables.OWN_RAW, *tables.RUN_COLUMNS, *tables.WORDING}
     read = {"extraction_confidence", "extraction_errors", "quality_flags"}
-    assert own | read == TABLE_COLUMNS
+    scoring = {"scoring_method", "options_alike"}
+    assert own | scoring | read == TABLE_COLUMNS
 
 
 def test_the_skeleton_is_a_study_that_asks_and_reads(

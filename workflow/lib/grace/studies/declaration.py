@@ -40,9 +40,10 @@ from grace.studies.expressions import IDENTIFIER, RESERVED
 TABLE_COLUMNS = frozenset(
     """
     answer_id experiment_seed extraction_confidence extraction_errors finish_reason model_key
-    model_name model_response option_order processing_time_ms prompt_id quality_flags
-    reasoning_characters replaced_characters replication reported_model request_seed
-    response_timestamp status system_fingerprint system_message trial_index variant variant_of
+    model_name model_response option_order options_alike processing_time_ms prompt_id
+    quality_flags reasoning_characters replaced_characters replication reported_model request_seed
+    response_timestamp scoring_method status system_fingerprint system_message trial_index variant
+    variant_of
     """.split()  # noqa: SIM905
 )
 #: Columns of the analysis' tables: no factor may be called so.
