@@ -11,15 +11,17 @@ from grace.digests import digest
 from grace.prompts.wording import Orders
 
 #: By the name that templates see, the options in the order in which they are listed.
-Order = Mapping[str, Sequence[Any]]
+OptionOrder = Mapping[str, Sequence[Any]]
 
 
-def combinations(orders: Orders) -> list[Order]:
+def combinations(orders: Orders) -> list[OptionOrder]:
     """Every combination of the lists' orders."""
     return [dict(zip(orders.lists, each, strict=True)) for each in product(*orders.lists.values())]
 
 
-def counterbalanced(orders: Orders, study: str, cells: Iterable[Sequence[Any]]) -> list[Order]:
+def counterbalanced(
+    orders: Orders, study: str, cells: Iterable[Sequence[Any]]
+) -> list[OptionOrder]:
     """The order of every trial; `cells` are the trials' values in the columns `within`.
 
     The trials of a cell get every combination once, in an order dealt for them, then every
@@ -41,6 +43,6 @@ def counterbalanced(orders: Orders, study: str, cells: Iterable[Sequence[Any]]) 
     return given
 
 
-def order_name(order: Order) -> str:
+def order_name(order: OptionOrder) -> str:
     """An order in tables: of every list the option that stands first, as `frame=was,word=bad`."""
     return ",".join(f"{name}={options[0]}" for name, options in order.items())

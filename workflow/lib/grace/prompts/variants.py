@@ -16,7 +16,7 @@ from typing import Any
 from grace.digests import digest
 from grace.errors import ConfigError
 from grace.prompts.messages import Message
-from grace.prompts.orders import Order, counterbalanced
+from grace.prompts.orders import OptionOrder, counterbalanced
 from grace.prompts.templates import Templates
 from grace.prompts.wording import FILE, Turn, Wording, read_wording
 
@@ -48,7 +48,7 @@ class PromptSet:
             self.wording = declared.over(_extended(folder, base, declared.extends))
             folders.append(base)
         self._templates = Templates(*folders)
-        self._orders: dict[tuple[str, ...], Order] = {}
+        self._orders: dict[tuple[str, ...], OptionOrder] = {}
         # Trials repeat each other's prompts.
         self._text = lru_cache(_KEPT)(self._rendered)
 
@@ -105,7 +105,7 @@ class PromptSet:
         names = [tuple(str(row[name]) for name in key) for row in rows]
         self._orders = dict(zip(names, counterbalanced(orders, study, cells), strict=True))
 
-    def order(self, key: Iterable[Any]) -> Order | None:
+    def order(self, key: Iterable[Any]) -> OptionOrder | None:
         """In which order the options of a trial are listed, by its key; None for no such thing.
 
         `counterbalance` was given the trials before.

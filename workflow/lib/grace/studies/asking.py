@@ -19,7 +19,7 @@ from grace import seeds
 from grace.digests import digest
 from grace.places import located
 from grace.prompts.messages import Message, context
-from grace.prompts.orders import Order, order_name
+from grace.prompts.orders import OptionOrder, order_name
 from grace.prompts.plain_text import is_blank, shortened
 from grace.prompts.variants import PromptSet
 from grace.prompts.wording import Turn, read_wording
@@ -176,7 +176,7 @@ class StudyDesign:
         """Give all trials the order of their options under a variant. Raises `ConfigError`."""
         prompts.counterbalance(self.name, self.key_columns, (trial.all() for trial in trials))
 
-    def order(self, trial: Trial, prompts: PromptSet) -> Order | None:
+    def order(self, trial: Trial, prompts: PromptSet) -> OptionOrder | None:
         """In which order a trial's options are listed; None where a variant has but one."""
         return prompts.order(trial[name] for name in self.key_columns)
 
