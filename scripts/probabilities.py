@@ -4,7 +4,12 @@ from pathlib import Path
 
 from grace.results.records import read_records
 from grace.results.scoring_methods import mean_distributions, method_columns, method_rows
-from grace.results.tables import probability_columns, probability_rows, write_rows
+from grace.results.tables import (
+    probability_columns,
+    probability_rows,
+    wording_columns,
+    write_rows,
+)
 from grace.settings.output_configs import ProbabilitiesConfig
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
@@ -12,8 +17,11 @@ from grace.studies.study import Study
 
 def probabilities(records: Path, table: Path, study: Study, config: ProbabilitiesConfig) -> None:
     """Write <study>_probabilities.csv."""
-    rows = probability_rows(read_records(records), study, config.min_option_mass, config.decoding)
-    write_rows(table, rows, probability_columns(study))
+    wording = wording_columns(read_records(records))
+    rows = probability_rows(
+        read_records(records), study, config.min_option_mass, config.decoding, wording
+    )
+    write_rows(table, rows, (*probability_columns(study), *wording))
 
 
 def scoring_methods(records: Path, table: Path, study: Study) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from grace.results.tables import (
+    own_columns,
     raw_columns,
     read_rows,
     structured_columns,
@@ -15,9 +16,10 @@ from grace.studies.study import Study
 
 def structure(raw: Path, table: Path, study: Study, percentage_tolerance: float) -> None:
     """Write <study>_structured.csv."""
-    rows = read_rows(raw, raw_columns(study))
-    structured = structured_rows(rows, study, percentage_tolerance)
-    write_rows(table, structured, structured_columns(study))
+    columns = own_columns(raw, raw_columns(study))
+    wording = columns[len(raw_columns(study)) :]
+    structured = structured_rows(read_rows(raw, columns), study, percentage_tolerance)
+    write_rows(table, structured, (*structured_columns(study), *wording))
 
 
 if __name__ == "__main__":

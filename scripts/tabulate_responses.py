@@ -3,15 +3,16 @@
 from pathlib import Path
 
 from grace.results.records import read_records
-from grace.results.tables import raw_columns, raw_rows, write_rows
+from grace.results.tables import raw_columns, raw_rows, wording_columns, write_rows
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
 
 
 def tabulate(records: Path, table: Path, study: Study) -> None:
     """Write <study>_raw_responses.csv."""
-    columns = raw_columns(study)
-    write_rows(table, raw_rows(read_records(records), study), columns)
+    wording = wording_columns(read_records(records))
+    rows = raw_rows(read_records(records), study, wording)
+    write_rows(table, rows, (*raw_columns(study), *wording))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,43 @@ prompts_sentence <- function(records, study) {
       toString(unique(format(trials, trim = TRUE)))
     )
   })
-  sprintf("Prompt variants, with digests of their templates: %s.", paste(said, collapse = "; "))
+  paste(c(
+    sprintf("Prompt variants, with digests of their templates: %s.", paste(said, collapse = "; ")),
+    wordings_sentence(found, study)
+  ), collapse = " ")
+}
+
+#' What variants declare of themselves in variant.yaml; a variant that declares nothing asks every
+#' question in one message, without a system message.
+wordings_sentence <- function(records, study) {
+  declared <- do.call(c, lapply(records, function(record) record$configuration$wordings))
+  if (length(declared) == 0L) return(NULL)
+  declared <- declared[!duplicated(names(declared))]
+  said <- vapply(names(declared), function(name) {
+    one <- as.list(declared[[name]])
+    orders <- one$orders[[study]]$lists
+    # Studies that share a folder of prompts have their names in those of templates.
+    turns <- grep(sprintf("^%s_|^(?!.*_exp)", study), names(one$turns), value = TRUE, perl = TRUE)
+    sprintf("%s (%s)", name, paste(c(
+      one$description,
+      if (!is.null(one$extends)) sprintf("the templates of %s", one$extends),
+      if (is.null(one$system)) {
+        "no system message"
+      } else {
+        sprintf("system message \"%s\"", one$system)
+      },
+      if (length(turns) > 0L) {
+        sprintf("%s in several turns", toString(sub("[.]j2$", "", turns)))
+      },
+      if (length(orders) > 0L) {
+        sprintf(
+          "%d orders of options (%s), counterbalanced over trials",
+          prod(lengths(orders)), toString(names(orders))
+        )
+      }
+    ), collapse = "; "))
+  }, character(1L))
+  sprintf("Wordings: %s.", paste(said, collapse = "; "))
 }
 
 models_sentence <- function(records, study) {

@@ -158,6 +158,27 @@ item_tests_method <- paste(
   "true null in about 5% of runs with 6 or 12 items. An effect that no item varies in has no test."
 )
 
+# Wordings -----------------------------------------------------------------------------------------
+
+#' A table of estimates over wordings; nothing where models were asked in one.
+show_wordings <- function(found, digits = 1) {
+  if (!isTRUE(nrow(found) > 0L)) return(invisible(NULL))
+  show_table(data.frame(
+    Model = found$label, Experiment = show_experiment(found$experiment),
+    Measure = show_text(found$measure), Wordings = found$wordings, Items = found$n_items,
+    Mean = show_interval(found$estimate, found$ci_low, found$ci_high, digits),
+    "Lowest, highest wording" = sprintf(
+      "%s, %s", show_number(found$lowest, digits), show_number(found$highest, digits)
+    ),
+    "SD of wordings" = show_number(found$sd_wording, digits), Note = show_text(found$note),
+    check.names = FALSE
+  ), paste(
+    "Over wordings: the mean over items and wordings, with its interval for other items in other",
+    "words (both are random; of three wordings or more). SD of wordings: by how much the wording",
+    "alone moves the number."
+  ))
+}
+
 # Ways of scoring ---------------------------------------------------------------------------------
 
 #' A study's part on the ways of scoring: the figure, what depends on them, and how far they agree.

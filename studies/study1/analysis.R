@@ -280,6 +280,7 @@ study1_columns <- function() {
     ),
     agreement = agreement_columns,
     quality = quality_columns,
+    wordings = wordings_columns,
     model_pairs = comparison_columns$model_pairs,
     variance_components = comparison_columns$variance_components,
     precision = comparison_columns$precision
@@ -314,7 +315,25 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE, s
       table,
       list(exp1 = usable_bets(table, "exp1"), exp2 = usable_bets(table, "exp2")),
       masses
-    )
+    ),
+    wordings = over_wordings(bets, contrast_measures(published), "story")
+  ))
+}
+
+#' The planned contrasts as numbers of each story, for `over_wordings`.
+contrast_measures <- function(published) {
+  each <- lapply(seq_len(nrow(published)), function(i) {
+    plan <- published[i, ]
+    function(rows) {
+      cell <- rows[rows$access == plan$access & rows$observe == plan$observe, , drop = FALSE]
+      difference <- cell[[paste0("b", plan$state_a)]] - cell[[paste0("b", plan$state_b)]]
+      if (length(difference) == 0L) return(numeric(0))
+      item_means(difference, cell$story_shortname)[, 1L]
+    }
+  })
+  stats::setNames(each, sprintf(
+    "%d/%d: bet on %d minus bet on %d (points)", published$access, published$observe,
+    published$state_a, published$state_b
   ))
 }
 

@@ -436,6 +436,7 @@ study2_columns <- function() {
     ),
     agreement = agreement_columns,
     quality = quality_columns,
+    wordings = wordings_columns,
     model_pairs = comparison_columns$model_pairs,
     variance_components = comparison_columns$variance_components,
     precision = comparison_columns$precision
@@ -465,8 +466,24 @@ study2_tables <- function(table, reference, seed, margin, greedy = FALSE, genera
       table,
       list(exp1 = usable_choices(table, "exp1"), exp2 = usable_choices(table, "exp2")),
       table$option_mass
-    )
+    ),
+    wordings = over_wordings(choices, indirectness_measures(), "domain")
   ))
+}
+
+#' Indirectness by goal as a number of each domain, for `over_wordings`.
+indirectness_measures <- function() {
+  each <- lapply(goals, function(goal) {
+    function(rows) {
+      rows <- rows[rows$goal == goal, , drop = FALSE]
+      if (nrow(rows) == 0L) return(numeric(0))
+      rate <- matrix(negation_of(rows), nrow(rows), 4L)
+      rate[outer(rows$state, 0:3, `!=`)] <- NA
+      by_state <- item_means(rate, rows$item)
+      rowMeans(by_state[, 1:2, drop = FALSE]) - rowMeans(by_state[, 3:4, drop = FALSE])
+    }
+  })
+  stats::setNames(each, sprintf("indirectness, goal %s", goals))
 }
 
 #' What scripts/analysis.R calls: read, analyse, write.

@@ -43,11 +43,13 @@ TABLES = {
         "agreement",
         "quality",
         *COMPARISON,
+        "wordings",
     ],
     2: [
         *("cells", "negation", "anova", "glmer", "tests", "human_comparison", "agreement"),
         "quality",
         *COMPARISON,
+        "wordings",
     ],
 }
 FIGURES = {
@@ -61,7 +63,7 @@ own <- sprintf("../studies/study%d/%s.R", job$study, parts)
 library(ggplot2)
 shared <- sprintf("lib/%s.R", c(
   "common", "statistics", "inference", "people", "item_tests", "mixed_models", "figures",
-  "agreement", "variance_components", "model_comparison"
+  "agreement", "variance_components", "model_comparison", "wordings"
 ))
 for (name in c(shared, own)) {
   source(file.path(job$scripts, name))

@@ -526,6 +526,26 @@ def test_methods_say_how_each_model_was_asked_with_which_engine(tmp_path):
     assert second.startswith("About study2. Experiment 1 was not run. Experiment 2 was not run.")
 
 
+def test_methods_name_what_variants_declare(tmp_path):
+    asked = runs()
+    lists = {"frame": [["was", "wasn't"], ["wasn't", "was"]], "word": [["a", "b"], ["b", "a"]]}
+    asked["study1_exp1"]["wordings"] = {
+        "mine": {"extends": "seed", "system": "Be kind.", "orders": {"study1": {"lists": lists}}},
+        "talk": {
+            "description": "as people", "turns": {"study1_exp1.j2": [{"template": "a.j2"}] * 2}
+        },
+    }  # fmt: skip
+    found = metadata(plan(key="first"), asked)
+    assert found["configuration"]["wordings"].keys() == {"mine", "talk"}
+    assert "wordings" not in metadata(plan(), runs())["configuration"]
+    first, _ = described(tmp_path, [found], [])
+    assert (
+        'Wordings: mine (the templates of seed; system message "Be kind."; 4 orders of options'
+        " (frame, word), counterbalanced over trials); talk (as people; no system message;"
+        " study1_exp1 in several turns)." in first
+    )
+
+
 def test_methods_stand_whatever_metadata_lacks(tmp_path):
     for record in ({}, {"runs": {"study1_exp1": {}}}, hostile_metadata("study1_exp1", 0)):
         first, _ = described(tmp_path, [record] if record else [])

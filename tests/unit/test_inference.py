@@ -18,6 +18,7 @@ from grace import contents
 from grace.engines.opening import engine_version
 from grace.errors import ConfigError, EngineError
 from grace.experiments.inference import infer, runtime_of
+from grace.provenance.record import ProvenanceRecord
 from grace.settings.config import ModelEntry
 from grace.settings.outputs import Outputs
 from grace.settings.project import Project
@@ -101,6 +102,23 @@ def test_a_rerun_without_anything_to_ask_opens_no_engine(root, monkeypatch, expe
     assert second["answers"][0]["session"] == first["answers"][0]["session"]
     with pytest.raises(AssertionError, match="an engine was opened"):
         run(root, experiment, base_seed=7 if experiment == "exp1" else 1000, limit=2)
+
+
+@pytest.mark.parametrize("experiment", ["exp1", "exp2"])
+def test_what_a_variant_declares_stands_in_the_provenance_file_alone(root, experiment):
+    variants = ["seed", "seed-system"]
+    project = Project(root, CONFIG | {"variants": variants, "generation": {"max_tokens": 8}})
+    config = Outputs(project).experiment("pico", 0, "study2", experiment)
+    stimuli, records = Path(project.stimuli_path("study2")), root / "records.json"
+    facts = infer(stimuli, config, settings(project), "code", records, root / "provenance.json")
+    assert facts.keys() <= ProvenanceRecord.model_fields.keys()
+    provenance = json.loads((root / "provenance.json").read_text())
+    assert provenance["wordings"].keys() == {"seed-system"}
+    assert provenance["wordings"]["seed-system"]["system"].startswith("You take part in a study")
+    assert "config/prompts/seed-system/variant.yaml" in provenance["files"]
+    found = {one["variant"]: one for one in json.loads(records.read_text())}
+    assert found["seed-system"]["system_message"] == "yes"
+    assert "system_message" not in found["seed"]
 
 
 def test_other_weights_of_the_same_size_are_asked_and_have_another_cell(root, monkeypatch):

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from grace import study_reference
 from grace.cluster.plan.settings import Clusters
+from grace.prompts.wording import Wording
 from grace.provenance.metadata import Metadata
 from grace.provenance.record import ProvenanceRecord
 from grace.results.validation import Report
@@ -30,6 +31,7 @@ def models() -> dict[str, type[BaseModel]]:
         "models": Models,
         "clusters": Clusters,
         "study": Declaration,
+        "variant": Wording,
         "metadata": Metadata,
         "validation": Report,
         "provenance_record": ProvenanceRecord,

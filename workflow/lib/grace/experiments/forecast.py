@@ -67,9 +67,12 @@ def generation_requests(
     study: StudyDesign, items: Sequence[TrialPrompt], decoding: GenerationConfig
 ) -> Requests:
     """Experiment 1. Sampled answers to identical prompts are all asked for."""
-    different = len({digest(list(study.messages(item.trial, item.prompts))) for item in items})
-    sent = different if decoding.temperature == 0 else len(items)
-    return Requests(len(items), len(items), different, sent)
+    # A chat of several turns asks for an answer to each.
+    turns = [len(study.turns(item.prompts)) for item in items]
+    chats = [digest(list(study.whole_chat(item.trial, item.prompts))) for item in items]
+    different = sum(dict(zip(chats, turns, strict=True)).values())
+    sent = different if decoding.temperature == 0 else sum(turns)
+    return Requests(len(items), sum(turns), different, sent)
 
 
 def scoring_requests(study: StudyDesign, items: Sequence[TrialPrompt]) -> Requests:

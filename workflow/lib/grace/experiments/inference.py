@@ -77,8 +77,9 @@ def infer(
         base_seed=config.base_seed,
         shuffle=config.shuffle,
     )
-    variants = [study.variant(name) for name in config.prompts]
-    items = trial_prompts(run, read_trials(stimuli, study, config.limit), variants)
+    trials = read_trials(stimuli, study, config.limit)
+    variants = study.variants(config.prompts, trials)
+    items = trial_prompts(run, trials, variants)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
     identity.check_unchanged(config.model, "since this run was planned")
     version = engine_version(entry, runtime)
@@ -121,6 +122,8 @@ def infer(
         sessions = engine.sessions()
         answer_keys = engine.answer_keys()
         asked_engine = engine.opened
+    declared = {variant.variant: variant.facts() for variant in variants}
+    wordings = {name: found for name, found in declared.items() if found}
     # Only now: a first run fetches them.
     origin["model"] |= identity.hub_files()
     write_json(
@@ -133,6 +136,7 @@ def infer(
             "engine": description,
             "engine_opened": asked_engine,
             "gpus": entry.engine_spec.gpus(entry),
+            **({"wordings": wordings} if wordings else {}),
             **origin,
             "answers": sessions,
             "answer_keys": answer_keys,

@@ -164,13 +164,14 @@ def _prompts(wanted: Json) -> Iterator[tuple[_Place, Any]]:
     """
     for name, path in wanted["stimuli"].items():
         study, seen = study_of_job(wanted["studies"][name]), set()
-        variants = [study.variant(name) for name in wanted["variants"]]
+        trials = read_trials(Path(path), study, wanted["limit"])
+        variants = study.variants(wanted["variants"], trials)
         experiments = set(wanted["experiments"]) & set(study.experiments)
-        for index, trial in enumerate(read_trials(Path(path), study, wanted["limit"])):
+        for index, trial in enumerate(trials):
             for variant in variants:
                 place = (study, variant.variant, Path(path), index)
                 if "exp1" in experiments:
-                    messages = study.messages(trial, variant)
+                    messages = study.whole_chat(trial, variant)
                     if (key := prompt_id([messages])) not in seen:
                         seen.add(key)
                         yield _Place(place[0], "exp1", *place[1:]), messages
@@ -190,8 +191,11 @@ def _problems(model_key: str, entry: ModelEntry, wanted: Json, root: Path) -> It
     for place, prompt in _prompts(wanted):
         try:
             if place.experiment == "exp1":
-                tokens, room = len(tokenizer.render(prompt).token_ids), wanted["max_tokens"]
-                what = f"{room:,} for the answer (`generation.max_tokens`)"
+                answers = 1 + sum(message["role"] == "assistant" for message in prompt)
+                tokens = len(tokenizer.render(prompt).token_ids)
+                room = wanted["max_tokens"] * answers
+                whose = "the answer" if answers == 1 else f"{answers} answers"
+                what = f"{room:,} for {whose} (`generation.max_tokens`)"
             else:
                 plan = tokenised(prompt, tokenizer, wanted["surface_forms"])
                 # A server draws a token after what it reads.

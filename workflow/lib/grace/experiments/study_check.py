@@ -9,6 +9,8 @@ from grace.digests import digest, file_digest
 from grace.errors import ConfigError, GraceError
 from grace.experiments.measurement import tokenised
 from grace.models.chat import ChatTokenizer, tokenizer_of
+from grace.prompts.messages import Message
+from grace.prompts.orders import order_name
 from grace.prompts.plain_text import shortened
 from grace.prompts.variants import PromptSet
 from grace.results.tables import probability_columns, raw_columns, structured_columns
@@ -77,10 +79,11 @@ def _generate(
     if generate is None:
         return
     for variant, prompts in variants.items():
-        asked = [study.messages(trial, prompts) for trial in trials]
+        asked = [study.whole_chat(trial, prompts) for trial in trials]
         different = len({digest(list(messages)) for messages in asked})
+        yield from _wording(study, trials, prompts)
         yield f"variant {variant}: {different:,} different prompts of {len(asked):,}; the first:"
-        yield from _quoted(asked[0][-1]["content"])
+        yield from _chat(asked[0])
     for example in generate.examples:
         answer = study.parse(example.answer, {**trials[0].all(), **example.trial})
         read = ", ".join(f"{name} {value}" for name, value in answer.fields.items())
@@ -102,7 +105,7 @@ def _score(
             options = ", ".join(shortened(option, 40) for option in query.options)
             yield f"variant {variant}, {query.name}: {len(query.options)} options: {options}"
         yield "the first prompt:"
-        yield from _quoted(first[0].messages[-1]["content"] if first[0].messages else "")
+        yield from _chat(first[0].messages)
         for model, tokenizer in tokenizers.items():
             yield from _tokens(study, trials, prompts, model, tokenizer, forms)
 
@@ -160,6 +163,26 @@ def _reference(study: Study, trials: Sequence[Trial]) -> Iterator[str]:
             yield f"{source}: {rows:,} probabilities"
     if study.declaration.people or study.declaration.theory:
         yield f"reference_{study.name}.csv: {', '.join(reference_columns(study))}"
+
+
+def _wording(study: Study, trials: Sequence[Trial], prompts: PromptSet) -> Iterator[str]:
+    """What the variant declares: turns, and how many trials have which order of options."""
+    turns = study.turns(prompts)
+    if len(turns) > 1:
+        names = ", ".join(str(turn.name) for turn in turns)
+        yield f"variant {prompts.variant}: {len(turns)} turns that the model answers: {names}"
+    orders = [study.order(trial, prompts) for trial in trials]
+    counted = Counter(order_name(order) for order in orders if order is not None)
+    for name, count in sorted(counted.items()):
+        yield f"variant {prompts.variant}, order of options {name}: {count:,} trials"
+
+
+def _chat(messages: Sequence[Message]) -> Iterator[str]:
+    """A chat's text; of several messages each with its role, "…" for an answer of the model's."""
+    for message in messages:
+        if len(messages) > 1:
+            yield f"  {message['role']}:"
+        yield from _quoted(message["content"])
 
 
 def _quoted(text: str) -> Iterator[str]:

@@ -73,6 +73,7 @@ def record_header(run: Run, item: TrialPrompt, started: str) -> dict[str, Any]:
         "model_name": run.model_name,
         "experiment_name": run.label,
         "variant": item.prompts.variant,
+        **run.study.wording_facts(item.trial, item.prompts),
         "replication": run.replication,
         "replication_id": f"replication-{run.replication}",
         "replication_seed": seeds.replication_seed(run.base_seed, run.replication),

@@ -229,26 +229,36 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Folder(jinja2.BaseLoader):
-    """Files of a variant's folder. Raises `ConfigError` for one that is no template."""
+    """Files of a variant's folder, or else of those that it extends.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Raises `ConfigError` for one that is no template.
+    """
+
+    def __init__(self, folder: Path, *bases: Path) -> None:
+        self._folder, self._bases = folder, bases
+
+    def path(self, name: str) -> Path:
+        """Where a template is; its own folder's where it is in none."""
+        own = self._folder / name
+        found = (folder / name for folder in self._bases if not own.exists())
+        return next((path for path in found if path.is_file()), own)
 
     def get_source(self, environment: jinja2.Environment, template: str) -> Any:
-        return self.text(template), str(self._folder / template), None
+        return self.text(template), str(self.path(template)), None
 
     def text(self, name: str, needed_by: str = "") -> str:
-        path = self._folder / name
         if not _NAME.fullmatch(name) or ".." in name.split("/"):
             raise ConfigError(
                 f"{self._folder / needed_by}: includes {name[:80]!r}. A template may include files"
                 ' of its own folder only, such as "_story.j2".'
             )
+        path = self.path(name)
         if not path.is_file():
             what = "is no file" if path.exists() else "is missing"
             needed = f"{needed_by} includes it" if needed_by else "every variant needs it"
             raise ConfigError(f"{self._folder}: the template {name} {what}; {needed}.")
-        home = self._folder.resolve()
+        homes = (folder for folder in self._bases if path.is_relative_to(folder))
+        home = next(homes, self._folder).resolve()
         if not path.resolve().is_relative_to(home.parent):
             raise ConfigError(
                 f"{path}: leads out of {home.parent}. Put the file itself there, not a link to it."
@@ -280,13 +290,20 @@ class _Folder(jinja2.BaseLoader):
 
 
 class Templates:
-    """The templates of one folder. Methods raise `ConfigError`, in one line, for a broken one."""
+    """The templates of one folder, and of those that it extends, for what it lacks.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._loader = _Folder(folder)
+    Methods raise `ConfigError`, in one line, for a broken one.
+    """
+
+    def __init__(self, folder: Path, *bases: Path) -> None:
+        self._folders = (folder, *bases)
+        self._loader = _Folder(folder, *bases)
         self._environment = _Environment(self._loader)
         self._read: set[str] = set()
+
+    def path(self, name: str) -> Path:
+        """Where a template is."""
+        return self._loader.path(name)
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         """Texts of the named templates and of all that they include, by name."""
@@ -299,12 +316,11 @@ class Templates:
         if name in above:
             circle = " → ".join((*above[above.index(name) :], name))
             raise ConfigError(
-                f"{self._folder / name}: includes itself ({circle}). Take one of these includes"
-                " out."
+                f"{self.path(name)}: includes itself ({circle}). Take one of these includes out."
             )
         if len(above) > MOST_LEVELS:
             raise ConfigError(
-                f"{self._folder / above[0]}: includes within includes, more than {MOST_LEVELS}"
+                f"{self.path(above[0])}: includes within includes, more than {MOST_LEVELS}"
                 " levels of them. Put some of these files into one."
             )
         if name in found:
@@ -339,33 +355,33 @@ class Templates:
         text = "".join(pieces).strip()
         if is_blank(text):
             raise ConfigError(
-                f"{self._folder / name}: gives an empty message. A model cannot be asked nothing:"
+                f"{self.path(name)}: gives an empty message. A model cannot be asked nothing:"
                 " write the question into the template."
             )
         # Expressions make characters of their own, such as '\\u202e'.
         character = unusable_character(text)
         if character is not None:
             raise ConfigError(
-                f"{self._folder / name}: gives a message that holds {character}. Take away what"
+                f"{self.path(name)}: gives a message that holds {character}. Take away what"
                 " makes it, here or in the stimuli."
             )
         # Pieces that are harmless by themselves may make one together.
         token = known_control_token(text)
         if token is not None:
             raise ConfigError(
-                f"{self._folder / name}: gives a message that holds {token[:80]}, a control token"
+                f"{self.path(name)}: gives a message that holds {token[:80]}, a control token"
                 " of language models. Take away what makes it, here or in the stimuli."
             )
         return text
 
     def _explained(self, name: str, error: Exception, values: Iterable[str]) -> ConfigError:
         """One line for whatever a template raised: file, line, what, what to do."""
-        path, line = self._folder / name, None
+        path, line = self.path(name), None
         if isinstance(error, jinja2.TemplateSyntaxError):
             line = error.lineno
         else:  # the innermost template that was running
             for frame in traceback.extract_tb(error.__traceback__):
-                if Path(frame.filename).is_relative_to(self._folder):
+                if any(map(Path(frame.filename).is_relative_to, self._folders)):
                     path, line = Path(frame.filename), frame.lineno
         what = str(error).split("\n")[0].rstrip(". ")[:400] or type(error).__name__
         if isinstance(error, RecursionError | MemoryError | SyntaxError):

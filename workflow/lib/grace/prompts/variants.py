@@ -1,12 +1,14 @@
 """Prompt variants: Jinja2 templates in config/prompts/<variant>/.
 
-A template renders to the one user message of a chat. Templates may include others; names that
-start with an underscore are only included. What they may hold is in `grace.prompts.templates`.
+A template renders to the one user message of a chat, unless the variant's `variant.yaml`
+(`grace.prompts.wording`) declares several turns, a system message, or orders of options. Templates
+may include others; names that start with an underscore are only included. What they may hold is in
+`grace.prompts.templates`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,21 @@ from typing import Any
 from grace.digests import digest
 from grace.errors import ConfigError
 from grace.prompts.messages import Message
+from grace.prompts.orders import OptionOrder, counterbalanced
 from grace.prompts.templates import Templates
+from grace.prompts.wording import FILE, Turn, Wording, read_wording
 
 #: Rendered prompts that are kept.
 _KEPT = 1024
 
 
 class PromptSet:
-    """The templates of one variant. Raises `ConfigError` where a `needed` folder is not there."""
+    """The templates of one variant. Raises `ConfigError` where a `needed` folder is not there.
 
-    def __init__(self, folder: Path, *, needed: bool = True) -> None:
+    `base` is the folder of the variant that it extends, beside it by default.
+    """
+
+    def __init__(self, folder: Path, *, needed: bool = True, base: Path | None = None) -> None:
         if needed and not folder.is_dir():
             known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
             raise ConfigError(
@@ -32,21 +39,130 @@ class PromptSet:
             )
         self.variant = folder.name
         self.folder = folder
-        self._templates = Templates(folder)
+        declared = read_wording(folder)
+        #: What variant.yaml says, with what it takes over from another variant; None without one.
+        self.wording = declared
+        folders = [folder]
+        if declared is not None and declared.extends is not None:
+            base = base or folder.parent / declared.extends
+            self.wording = declared.over(_extended(folder, base, declared.extends))
+            folders.append(base)
+        self._templates = Templates(*folders)
+        self._orders: dict[tuple[str, ...], OptionOrder] = {}
         # Trials repeat each other's prompts.
         self._text = lru_cache(_KEPT)(self._rendered)
 
-    def render(self, name: str, values: Mapping[str, Any]) -> tuple[Message, ...]:
-        """The chat messages of one prompt. Raises `ConfigError` on a broken or empty template."""
-        return ({"role": "user", "content": self._text(name, tuple(values.items()))},)
+    def turns(self, template: str) -> tuple[Turn, ...]:
+        """The user turns that stand in a template's place: mostly the template itself alone."""
+        declared = self.wording.turns.get(template) if self.wording else None
+        return tuple(declared or (Turn(template=template),))
+
+    def asked(self, template: str) -> tuple[Turn, ...]:
+        """Those of the turns that the model answers itself."""
+        return tuple(turn for turn in self.turns(template) if turn.reply is None)
+
+    def render(
+        self, name: str, values: Mapping[str, Any], replies: Sequence[str] = ()
+    ) -> tuple[Message, ...]:
+        """A chat up to the turn after the model's `replies` so far, that turn included.
+
+        Raises `ConfigError` on a broken or empty template.
+        """
+        given = tuple((key, _hashable(value)) for key, value in values.items())
+        messages: list[Message] = []
+        if self.wording is not None and self.wording.system is not None:
+            messages.append({"role": "system", "content": self.wording.system})
+        left = list(replies)
+        for turn in self.turns(name):
+            messages.append({"role": "user", "content": self._text(turn.template, given)})
+            if turn.reply is None and not left:
+                break
+            reply = left.pop(0) if turn.reply is None else turn.reply
+            messages.append({"role": "assistant", "content": reply})
+        return tuple(messages)
 
     def _rendered(self, name: str, values: tuple[tuple[str, Any], ...]) -> str:
         return self._templates.render(name, dict(values))
 
+    def counterbalance(
+        self, study: str, key: Sequence[str], trials: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Give the study's trials, of which `key` are the identifying columns, their orders.
+
+        Nothing where the variant declares none. Raises `ConfigError` for a column that is none.
+        """
+        orders = self.wording.orders.get(study) if self.wording else None
+        if orders is None:
+            return
+        rows = list(trials)
+        for name in orders.within:
+            if rows and name not in rows[0]:
+                raise ConfigError(
+                    f"{self.folder / FILE}: orders.{study}.within: {study} has no column '{name}'."
+                    f" Columns: {', '.join(rows[0])}."
+                )
+        cells = [[row[name] for name in orders.within] for row in rows]
+        names = [tuple(str(row[name]) for name in key) for row in rows]
+        self._orders = dict(zip(names, counterbalanced(orders, study, cells), strict=True))
+
+    def order(self, key: Iterable[Any]) -> OptionOrder | None:
+        """In which order the options of a trial are listed, by its key; None for no such thing.
+
+        `counterbalance` was given the trials before.
+        """
+        return self._orders[tuple(map(str, key))] if self._orders else None
+
+    def facts(self) -> dict[str, Any] | None:
+        """What a record of a run says of the wording; None for a plain one."""
+        return self.wording.model_dump(exclude_defaults=True) if self.wording else None
+
     def digest(self, names: Iterable[str]) -> str:
-        """Digest of the named templates and all that they include. Raises `ConfigError`."""
-        return digest(self._templates.sources(names))
+        """Digest of what the named templates ask: of all that they include, and of variant.yaml.
+
+        A variant without that file has the digest of its templates' texts. Raises `ConfigError`.
+        """
+        names = list(names)
+        sources: dict[str, Any] = self._templates.sources(self._files(names))
+        if self.wording is not None:
+            own = self.wording.model_dump(include={"system", "orders"}, exclude_defaults=True)
+            turns = {
+                name: [turn.model_dump(exclude_none=True) for turn in self.turns(name)]
+                for name in names
+                if name in self.wording.turns
+            }
+            if own or turns:
+                sources = {**sources, FILE: {**own, "turns": turns}}
+        return digest(sources)
 
     def files(self, names: Iterable[str]) -> list[Path]:
-        """The files of the named templates and of all that they include. Raises `ConfigError`."""
-        return [self.folder / name for name in sorted(self._templates.sources(names))]
+        """The files of the named templates, all that they include, and variant.yaml.
+
+        Raises `ConfigError`.
+        """
+        found = sorted(self._templates.sources(self._files(names)))
+        own = self.folder / FILE
+        return [*map(self._templates.path, found), *([own] if own.is_file() else [])]
+
+    def _files(self, names: Iterable[str]) -> list[str]:
+        """The templates behind those that a study names."""
+        return list(dict.fromkeys(turn.template for name in names for turn in self.turns(name)))
+
+
+def _extended(folder: Path, base: Path, name: str) -> Wording:
+    """What the variant that another extends declares. Raises `ConfigError`."""
+    if not base.is_dir() or base.resolve() == folder.resolve():
+        raise ConfigError(
+            f"{folder / FILE}: extends: '{name}' is no other variant here. Name the folder of one"
+            " beside this."
+        )
+    declared = read_wording(base) or Wording()
+    if declared.extends is not None:
+        raise ConfigError(
+            f"{folder / FILE}: extends: '{name}' extends '{declared.extends}' itself. Name that, or"
+            " copy the folder."
+        )
+    return declared
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

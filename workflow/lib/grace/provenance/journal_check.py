@@ -95,6 +95,12 @@ def _other_sessions(sessions: list[dict[str, Any]], answers: Answers) -> Iterato
 
 def _wrong(record: dict[str, Any], keys: dict[str, str], answers: Answers) -> Iterator[str]:
     where = f"trial {record['trial_index']}, variant {record['variant']}"
+    if "turns" in record:
+        for place, turn in enumerate(record["turns"]):
+            # Chats that are joined have as many turns, so that they were answered as far.
+            key = f"{turn['asked_as']}/{place}"
+            yield from _compared(turn, keys.get(key), answers, f"{where}, turn {turn['name']}")
+        return
     if "queries" not in record:
         yield from _compared(record, keys.get(str(record["asked_as"])), answers, where)
         return

@@ -145,6 +145,7 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
             "quantization": model["quantization"],
             "prompts": {label: one["prompts"] for label, one in configs.items()},
             "trials": {label: one["limit"] for label, one in configs.items()},
+            **_wordings(runs),
         },
         git_commit=shared([job.commit for job in jobs]) if jobs else plan["commit"],
         git_dirty=shared([job.dirty for job in jobs]) if jobs else plan["dirty"],
@@ -156,6 +157,14 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
         },
         runs=facts,
     ).model_dump()
+
+
+def _wordings(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What variants declare of themselves, by variant; nothing where all are plain templates."""
+    found = {
+        name: facts for run in runs.values() for name, facts in run.get("wordings", {}).items()
+    }
+    return {"wordings": found} if found else {}
 
 
 def _output_config(run: Mapping[str, Any]) -> Mapping[str, Any]:

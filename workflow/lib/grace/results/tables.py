@@ -19,6 +19,7 @@ from grace.results.records import replacing
 from grace.scoring.records import BOUNDS, distribution
 from grace.scoring.tempering import Sampled, sampled
 from grace.settings.output_configs import DecodingConfig
+from grace.studies.answers import TURN
 from grace.studies.study import Study
 from grace.studies.trials import Trial
 
@@ -34,6 +35,9 @@ REPORTED = ("reported_model", "system_fingerprint")
 OF_ANSWER = ("answer_id", "reasoning_characters", "replaced_characters")
 #: Identifiers and names, which stay text though they may look like numbers.
 TEXT_COLUMNS = ("variant", "prompt_id", "answer_id", *REPORTED)
+#: What sets a variant's wording off, where one of a table's variants declares it: the variant that
+#: it extends, whether it has a system message, and the order in which a trial's options are listed.
+WORDING = ("variant_of", "system_message", "option_order")
 OWN_RAW = (*RUN_COLUMNS, "request_seed", "finish_reason", "status", *REPORTED, *OF_ANSWER)
 #: Columns of both experiments that the merged table keeps apart by a prefix.
 PER_EXPERIMENT = ("experiment_seed", "request_seed", "finish_reason", "status", *REPORTED)
@@ -54,6 +58,40 @@ def bound_columns(study: Study) -> dict[str, str]:
         for name in study.query_names
         if name in study.closed_queries
     }
+
+
+def wording_columns(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The columns after all others that records' variants need; none for plain ones.
+
+    All variants of a trial stand together, so the first trial shows them all.
+    """
+    seen: set[str] = set()
+    found: dict[str, None] = {}
+    for record in records:
+        if record["variant"] in seen:
+            break
+        seen.add(record["variant"])
+        found |= dict.fromkeys(name for name in WORDING if name in record)
+        found |= dict.fromkeys(f"{TURN}{turn['name']}" for turn in record.get("turns", ()))
+    turns = [name for name in found if name not in WORDING]
+    return (*(name for name in WORDING if name in found), *turns)
+
+
+def _wording(record: Mapping[str, Any], columns: Sequence[str]) -> Row:
+    """The values of `wording_columns`."""
+    plain = {"variant_of": record["variant"], "system_message": "no"}
+    turns = {f"{TURN}{turn['name']}": turn["response"] for turn in record.get("turns", ())}
+    turns = {name: None if text is None else writable(text)[0] for name, text in turns.items()}
+    known = {**plain, **{name: record[name] for name in WORDING if name in record}, **turns}
+    return {name: known.get(name) for name in columns}
+
+
+def own_columns(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a table of ours: `columns`, and those of `wording_columns` that it has."""
+    with path.open(encoding="utf-8", newline="") as file:
+        header = tuple(next(csv.reader(file), ()))
+    more = header[len(columns) :]
+    return (*columns, *(name for name in more if name in WORDING or name.startswith(TURN)))
 
 
 def raw_columns(study: Study) -> tuple[str, ...]:
@@ -93,8 +131,10 @@ def _inputs(record: Mapping[str, Any], study: Study) -> Row:
     return {**trial.row(), **study.derived_columns(trial)}
 
 
-def raw_rows(records: Iterable[Mapping[str, Any]], study: Study) -> Iterator[Row]:
-    """One row an experiment-1 record."""
+def raw_rows(
+    records: Iterable[Mapping[str, Any]], study: Study, wording: Sequence[str] = ()
+) -> Iterator[Row]:
+    """One row an experiment-1 record; `wording` are the columns of `wording_columns`."""
     unknown = dict.fromkeys(REPORTED)  # in records of earlier versions
     for record in records:
         reasoning = record["reasoning"]
@@ -111,7 +151,10 @@ def raw_rows(records: Iterable[Mapping[str, Any]], study: Study) -> Iterator[Row
             "answer_id": None if answer is None else digest([reasoning, answer])[:16],
             "reasoning_characters": None if reasoning is None else len(reasoning),
         }
-        yield {name: row[name] for name in raw_columns(study)}
+        yield {
+            **{name: row[name] for name in raw_columns(study)},
+            **_wording(record, wording),
+        }
 
 
 def structured_rows(
@@ -143,10 +186,12 @@ def probability_rows(
     study: Study,
     min_option_mass: float,
     decoding: DecodingConfig | None = None,
+    wording: Sequence[str] = (),
 ) -> Iterator[Row]:
     """One row an experiment-2 record: distributions, summaries, option mass, residual.
 
-    And the distributions as `decoding` samples answers; empty where none are sampled.
+    And the distributions as `decoding` samples answers; empty where none are sampled. `wording`
+    are the columns of `wording_columns`.
     """
     as_sampled = _AsSampled(study, decoding)
     for record in records:
@@ -192,7 +237,10 @@ def probability_rows(
             **{name: _distinct(queries.values(), name) for name in REPORTED},
             "quality_flags": ";".join(flags),
         }
-        yield {name: row[name] for name in probability_columns(study)}
+        yield {
+            **{name: row[name] for name in probability_columns(study)},
+            **_wording(record, wording),
+        }
 
 
 class _AsSampled:
@@ -290,6 +338,12 @@ def _responses(study: Study, experiment: str, part: pd.DataFrame) -> pd.DataFram
     return found.join(as_sampled.rename(columns=lambda name: name.replace("_exp2", "_sampled")))
 
 
+def _wordings_of(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """The columns of `wording_columns` that a table has beside its own."""
+    more = [name for name in frame.columns if name not in columns]
+    return [name for name in more if name in WORDING or name.startswith(TURN)]
+
+
 def analysis_ready(
     study: Study, structured: pd.DataFrame | None, probabilities: pd.DataFrame | None
 ) -> pd.DataFrame:
@@ -302,7 +356,8 @@ def analysis_ready(
     exp2 = probability_columns(study)
     inputs = list(dict.fromkeys((*study.raw_input_columns, "model_name")))
     frames = []
-    for prefix, frame, columns in (("exp1", structured, exp1), ("exp2", probabilities, exp2)):
+    for prefix, frame, own in (("exp1", structured, exp1), ("exp2", probabilities, exp2)):
+        columns = own if frame is None else (*own, *_wordings_of(frame, own))
         renamed = {name: f"{prefix}_{name}" for name in (*PER_EXPERIMENT, "quality_flags")}
         part = pd.DataFrame(columns=list(columns)) if frame is None else frame[list(columns)]
         part = part.join(_responses(study, prefix, part))

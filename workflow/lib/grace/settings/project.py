@@ -160,11 +160,18 @@ class Project:
 
     @cached_property
     def trials(self) -> dict[str, list[Trial]]:
-        """The trials of every configured study. Raises `StimuliError`."""
-        return {
+        """The trials of every configured study, which its variants give their orders of options.
+
+        Raises `StimuliError`.
+        """
+        found = {
             name: read_trials(Path(self.stimuli_path(name)), study, self.config.limit)
             for name, study in self.studies.items()
         }
+        for name, study in self.studies.items():
+            for prompts in self.variants[name].values():
+                study.counterbalance(prompts, found[name])
+        return found
 
     @cached_property
     def stimuli_digests(self) -> dict[str, str]:

@@ -44,6 +44,7 @@ SHARED = tuple(
     for name in (
         *("common", "statistics", "inference", "people", "item_tests", "mixed_models", "figures"),
         *("agreement", "scoring_methods", "variance_components", "model_comparison"),
+        "wordings",
     )
 )
 #: A study's section of the report where it has none of its own.

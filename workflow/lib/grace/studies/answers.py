@@ -21,6 +21,8 @@ from grace.studies.trials import ConditionCheck
 MOST_CHARACTERS = 4 * 10**6
 #: The columns that every study's answers have beside its own.
 COMMON = ("extraction_confidence", "extraction_errors")
+#: Begins the columns of the answers to a chat's turns, by the turns' names.
+TURN = "turn_"
 _INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
@@ -136,6 +138,11 @@ class _Reader:
             )
             for factors in combinations(reading.each)
         ]
+
+    @property
+    def turn(self) -> str | None:
+        """The turn that answers it, where a variant has several."""
+        return self._reading.turn
 
     @property
     def option_of(self) -> Sequence[str]:
@@ -270,15 +277,20 @@ class AnswerReader:
     ) -> StructuredAnswer:
         """A raw answer, read. Never raises on an answer's text, but on one that takes too long.
 
-        `row` holds the trial's columns, `options` those of its queries, by name.
+        `row` holds the trial's columns, `options` those of its queries, by name. Of a chat of
+        several turns it holds each one's answer, too, in which alone is read what it answers.
         """
         response = (response or "")[:MOST_CHARACTERS]
-        text = self._ignore.sub("", response) if self._ignore else response
+        text = self._cleaned(response)
+        several = any(name.startswith(TURN) and said for name, said in row.items())
         errors: list[str] = []
         values: dict[str, Any] = {}
         for reader in self.readers:
             named = [one for name in reader.option_of for one in (options or {}).get(name, ())]
-            values.update(reader.read(text, row, named, errors))
+            said = text
+            if several and reader.turn:
+                said = self._cleaned(str(row.get(f"{TURN}{reader.turn}") or ""))
+            values.update(reader.read(said, row, named, errors))
         for name, derived in self.derived.items():
             needed = {used for each in derived.expressions for used in each.names}
             missing = any(values.get(used) is None for used in needed & values.keys())
@@ -286,9 +298,13 @@ class AnswerReader:
         in_form = 1.0 if self._in_form(response) else 0.8
         return StructuredAnswer(values, 0.0 if errors else in_form, "; ".join(errors) or None)
 
+    def _cleaned(self, text: str) -> str:
+        text = text[:MOST_CHARACTERS]
+        return self._ignore.sub("", text) if self._ignore else text
+
     def matching(self, response: str) -> set[int]:
         """Which readings by a pattern, by their place, find something in an answer."""
-        text = self._ignore.sub("", response) if self._ignore else response
+        text = self._cleaned(response)
         return {
             number
             for number, reader in enumerate(self.readers)

@@ -8,7 +8,7 @@ nothing anew.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -19,8 +19,10 @@ from grace import seeds
 from grace.digests import digest
 from grace.places import located
 from grace.prompts.messages import Message, context
+from grace.prompts.orders import OptionOrder, order_name
 from grace.prompts.plain_text import is_blank, shortened
 from grace.prompts.variants import PromptSet
+from grace.prompts.wording import Turn, read_wording
 from grace.studies.declaration import (
     Continuation,
     Declaration,
@@ -33,6 +35,8 @@ from grace.studies.expressions import Expression, Patterns, TextTemplate
 from grace.studies.trials import Trial, TrialError, TrialReader
 
 EXPERIMENTS = ("exp1", "exp2")
+#: Stands for an answer that is not there yet.
+REPLY = "\u2026"
 _NO_PATTERNS = Patterns({}, "options")
 
 
@@ -153,10 +157,48 @@ class StudyDesign:
 
         A study of continuations alone has no templates, and the same prompts in every variant.
         """
+        folder = self._variant_folder(name)
+        declared = read_wording(folder)
+        base = declared and declared.extends and self._variant_folder(declared.extends)
+        return PromptSet(folder, needed=any(self.templates.values()), base=base or None)
+
+    def variants(self, names: Iterable[str], trials: Sequence[Trial]) -> list[PromptSet]:
+        """The templates of variants, with the orders in which these trials list options.
+
+        Raises `ConfigError`.
+        """
+        found = [self.variant(name) for name in names]
+        for prompts in found:
+            self.counterbalance(prompts, trials)
+        return found
+
+    def counterbalance(self, prompts: PromptSet, trials: Sequence[Trial]) -> None:
+        """Give all trials the order of their options under a variant. Raises `ConfigError`."""
+        prompts.counterbalance(self.name, self.key_columns, (trial.all() for trial in trials))
+
+    def order(self, trial: Trial, prompts: PromptSet) -> OptionOrder | None:
+        """In which order a trial's options are listed; None where a variant has but one."""
+        return prompts.order(trial[name] for name in self.key_columns)
+
+    def wording_facts(self, trial: Trial, prompts: PromptSet) -> dict[str, Any]:
+        """What a record says of how a trial was worded; nothing where a variant has no properties.
+
+        `variant_of` is the variant that it extends, else its own name.
+        """
+        if prompts.wording is None:
+            return {}
+        order = self.order(trial, prompts)
+        return {
+            "variant_of": prompts.wording.extends or prompts.variant,
+            "system_message": "no" if prompts.wording.system is None else "yes",
+            **({} if order is None else {"option_order": order_name(order)}),
+        }
+
+    def _variant_folder(self, name: str) -> Path:
         folder = self.prompts_folder / name
         if self.root is not None and folder.is_relative_to(self.root):
             folder = located(folder.relative_to(self.root), self.root)
-        return PromptSet(folder, needed=any(self.templates.values()))
+        return folder
 
     def beside(self, path: str) -> Path:
         """A path of the declaration, which is relative to its folder."""
@@ -165,6 +207,10 @@ class StudyDesign:
     def input_columns(self) -> tuple[str, ...]:
         """The stimuli file's columns, in order."""
         return tuple(self.declaration.stimuli.columns)
+
+    def trial_columns(self) -> tuple[str, ...]:
+        """The columns of a trial, derived ones among them."""
+        return (*self.input_columns(), *self.declaration.stimuli.derived)
 
     def trial(self, cells: Mapping[str, Any]) -> Trial:
         """A row of the stimuli. Raises `TrialError`."""
@@ -201,14 +247,31 @@ class StudyDesign:
         known, patterns = trial.all(), self.trial_reader.patterns
         return {name: each.value(known, patterns) for name, each in self.variables.items()}
 
-    def messages(self, trial: Trial, prompts: PromptSet) -> tuple[Message, ...]:
-        """Experiment 1's chat messages."""
+    def turns(self, prompts: PromptSet) -> tuple[Turn, ...]:
+        """Experiment 1's turns that the model answers: one, unless a variant has several."""
         (template,) = self.templates["exp1"]
-        return prompts.render(template, self.values(trial))
+        return prompts.asked(template)
+
+    def messages(
+        self, trial: Trial, prompts: PromptSet, replies: Sequence[str] = ()
+    ) -> tuple[Message, ...]:
+        """Experiment 1's chat messages, up to the turn after the model's `replies` so far."""
+        (template,) = self.templates["exp1"]
+        return prompts.render(template, self._seen_by_templates(trial, prompts), replies)
+
+    def whole_chat(self, trial: Trial, prompts: PromptSet) -> tuple[Message, ...]:
+        """Experiment 1's chat up to its last turn, with `REPLY` for what the model answers before.
+
+        It tells trials' prompts apart, whatever is answered.
+        """
+        return self.messages(trial, prompts, [REPLY] * (len(self.turns(prompts)) - 1))
+
+    def _seen_by_templates(self, trial: Trial, prompts: PromptSet) -> dict[str, Any]:
+        return {**self.values(trial), **(self.order(trial, prompts) or {})}
 
     def queries(self, trial: Trial, prompts: PromptSet) -> tuple[Query, ...]:
         """Experiment 2's queries."""
-        values = self.values(trial)
+        values = self._seen_by_templates(trial, prompts)
         return tuple(
             Query(form.name, self._asked(form, trial, values, prompts), self.options(form, trial))
             for form in self.forms_asked(trial)

@@ -40,9 +40,10 @@ from grace.studies.expressions import IDENTIFIER, RESERVED
 TABLE_COLUMNS = frozenset(
     """
     answer_id experiment_seed extraction_confidence extraction_errors finish_reason model_key
-    model_name model_response options_alike processing_time_ms prompt_id quality_flags
-    reasoning_characters replaced_characters replication reported_model request_seed
-    response_timestamp scoring_method status system_fingerprint trial_index variant
+    model_name model_response option_order options_alike processing_time_ms prompt_id
+    quality_flags reasoning_characters replaced_characters replication reported_model request_seed
+    response_timestamp scoring_method status system_fingerprint system_message trial_index variant
+    variant_of
     """.split()  # noqa: SIM905
 )
 #: Columns of the analysis' tables: no factor may be called so.
@@ -224,6 +225,9 @@ class Reading(DeclarationPart):
     """One pattern and the fields that it finds."""
 
     what: str = Field(description="What is read, in words, for messages.")
+    turn: str | None = Field(
+        None, description="Turn that answers it, in variants that ask in several; else any."
+    )
     each: Factors = Field({}, description="Read once for each value; the group of that name is it.")
     pattern: str | None = Field(
         None, description="Its groups, (?P<name>…), hold what the fields are read from."

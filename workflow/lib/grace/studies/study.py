@@ -14,7 +14,7 @@ from grace.errors import ConfigError
 from grace.settings.explain import nearest
 from grace.studies.answers import COMMON, AnswerReader, StructuredAnswer
 from grace.studies.asking import StudyDesign
-from grace.studies.declaration import Declaration
+from grace.studies.declaration import Declaration, Generate
 from grace.studies.distributions import DistributionColumns
 from grace.studies.labels import OptionLabels
 from grace.studies.responses import ResponseColumns
@@ -202,8 +202,7 @@ class Study(StudyDesign):
         return digest(
             {
                 "stimuli": stimuli,
-                "generate": declared.generate
-                and declared.generate.model_dump(exclude={"template", "examples"}),
+                "generate": declared.generate and _reading(declared.generate),
                 "score": [
                     entry.model_dump(exclude={"template"}, exclude_none=True)
                     for entry in (*declared.score, *declared.continuations)
@@ -213,3 +212,12 @@ class Study(StudyDesign):
                 "responses": [response.model_dump() for response in declared.responses],
             }
         )
+
+
+def _reading(generate: Generate) -> dict[str, Any]:
+    """How answers are read; readings without a turn are as they were before there were any."""
+    dumped = generate.model_dump(exclude={"template", "examples"})
+    for reading in dumped["read"]:
+        if reading["turn"] is None:
+            del reading["turn"]
+    return dumped
