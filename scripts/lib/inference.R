@@ -108,6 +108,10 @@ few_items <- function(means, unit = "item") {
 #' of log odds between items, where there is one beyond the noise of draws, takes its place with
 #' weight (1 - 2p)^2, as in Cox's interval for the mean of a log-normal variable.
 #'
+#' Counts of which each item has one alone are independent, however items differ, and their sum is
+#' binomial: then the interval is the exact one by mid-p (Lancaster 1961, JASA 56; Agresti & Gottard
+#' 2005), which is the least wide that covers what the few outcomes can.
+#'
 #' @param values 0/1 of counted answers, probabilities of measured ones.
 #' @param counted Whether the values are counts: then items that agree may do so by chance.
 share_by_item <- function(values, item, counted, unit = "item") {
@@ -119,12 +123,18 @@ share_by_item <- function(values, item, counted, unit = "item") {
   out <- list(
     items = length(means), answers = length(values),
     estimate = if (length(means) > 0L) mean(means) else NA_real_,
-    effective = NA_real_, low = NA_real_, high = NA_real_, note = ""
+    effective = NA_real_, exact = FALSE, low = NA_real_, high = NA_real_, note = ""
   )
   out$note <- few_items(means, unit)
   same <- length(means) > 1L && is_constant(means)
   if (nzchar(out$note) && !(same && counted)) return(out)
   out$note <- ""
+  if (counted && all(sizes == 1)) {
+    out$exact <- TRUE
+    out$effective <- sum(sizes)
+    out[c("low", "high")] <- as.list(mid_p_limits(sum(means), sum(sizes)))
+    return(out)
+  }
   out$effective <- if (same) sum(sizes) else effective_answers(means, sizes, counted)
   limits <- wilson_share(out$estimate, out$effective, length(means) - 1)
   out[c("low", "high")] <- as.list(limits)
@@ -163,10 +173,28 @@ wilson_share <- function(share, size, df, level = 0.95) {
   c(if (share <= 0) 0 else middle - half, if (share >= 1) 1 else middle + half)
 }
 
+#' The chance of fewer than `count` of `total` independent answers, and half that of as many.
+mid_p <- function(count, total, share) {
+  stats::pbinom(count - 1, total, share) + stats::dbinom(count, total, share) / 2
+}
+
+#' The shares at which a count is neither too low nor too high by mid-p.
+mid_p_limits <- function(count, total, level = 0.95) {
+  solved <- function(tail) {
+    stats::uniroot(function(share) mid_p(count, total, share) - tail, c(0, 1), tol = 1e-12)$root
+  }
+  tail <- (1 - level) / 2
+  c(if (count == 0) 0 else solved(1 - tail), if (count == total) 1 else solved(tail))
+}
+
 #' Two-sided p of a share against `null`, the test whose acceptance is the interval of
 #' `share_by_item`; NA where there is none.
 test_share <- function(tested, null) {
   if (is.na(tested$low) || tested$items < 2L) return(NA_real_)
+  if (tested$exact) {
+    below <- mid_p(round(tested$estimate * tested$effective), tested$effective, null)
+    return(2 * min(below, 1 - below))
+  }
   statistic <- (tested$estimate - null) / sqrt(null * (1 - null) / tested$effective)
   2 * stats::pt(-abs(statistic), tested$items - 1)
 }

@@ -373,7 +373,8 @@ study2_tables <- function(table, reference, seed, greedy = FALSE, generation = l
     quality = quality_table(
       table,
       list(exp1 = usable_choices(table, "exp1"), exp2 = usable_choices(table, "exp2")),
-      table$option_mass
+      table$option_mass,
+      sprintf("%s, %g hearts", tolower(table$Goal_simplified), table$State_number)
     )
   )
 }

@@ -48,8 +48,9 @@ TABLE_COLUMNS = frozenset(
 #: Columns of the analysis' tables: no factor may be called so.
 ANALYSIS_COLUMNS = frozenset(
     """
-    answered ci_high ci_low cohen_dz contrast converged copies df df_den difference distribution
-    estimate experiment family first_answer flagged formula higher item jsd_above_floor jsd_bits
+    answered cells_asked cells_empty ci_high ci_low cohen_dz contrast converged copies df df_den
+    difference distribution estimate experiment family first_answer flagged formula higher item
+    jsd_above_floor jsd_bits
     jsd_corrected jsd_floor_bits jsd_high jsd_low kind label last_answer lower measure model
     model_key model_name n n_answers n_cells n_higher n_items n_lower n_prompts note
     option_mass_mean option_mass_min outcome p p_bh p_equivalence pattern people_df
