@@ -293,13 +293,18 @@ contrast_outcome <- function(difference, p, p_equivalence, sd, margin) {
 # Distances ----------------------------------------------------------------------------------------
 
 #' A number that follows from item means, corrected for the bias that few items and answers give it,
-#' with an interval by item: the jackknife. Each item's pseudo-value is what it adds to the number;
-#' their mean is the corrected number, their t interval its interval.
+#' with a t interval by item: the jackknife. Each item's pseudo-value is what it adds to the number;
+#' their mean is the corrected number.
+#'
+#' Its error is that of the pseudo-values, or (`corrected`) the jackknife's of the corrected number
+#' itself, for which pairs of items are left out: correcting a bias adds noise, which pseudo-values
+#' do not show. Where the first interval reaches a limit of the range, it is kept: close to a limit
+#' pseudo-values spread too much already (Efron & Stein 1981, Annals of Statistics 9(3), 586-596).
 #'
 #' @param means Items x columns, NaN where an item has no answer.
 #' @param statistic Of a vector of column means.
 #' @param range Limits of the statistic, beyond which neither number nor interval goes.
-jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item") {
+jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item", corrected = FALSE) {
   items <- nrow(means)
   known <- is.finite(means)
   means[!known] <- 0
@@ -323,9 +328,32 @@ jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item") {
   out$note <- few_items(pseudo, unit)
   if (nzchar(out$note)) return(out)
   half <- stats::qt(0.975, items - 1) * stats::sd(pseudo) / sqrt(items)
+  within <- mean(pseudo) - half > range[1L] && mean(pseudo) + half < range[2L]
+  if (corrected && within && items > 2L) {
+    error <- corrected_error(sums, counts, means, known, statistic, without)
+    if (is.finite(error)) half <- stats::qt(0.975, items - 1) * error
+  }
   out$low <- inside(mean(pseudo) - half)
   out$high <- inside(mean(pseudo) + half)
   out
+}
+
+#' The jackknife's error of a number that it corrected; NA where the number does not exist without
+#' two of the items.
+#'
+#' @param without The number without each item.
+corrected_error <- function(sums, counts, means, known, statistic, without) {
+  items <- nrow(means)
+  pairs <- utils::combn(items, 2L)
+  without_two <- apply(pairs, 2L, function(out) {
+    left <- counts - colSums(known[out, , drop = FALSE])
+    statistic((sums - colSums(means[out, , drop = FALSE])) / left)
+  })
+  if (!all(is.finite(without_two))) return(NA_real_)
+  of_item <- vapply(seq_len(items), function(i) {
+    mean(without_two[pairs[1L, ] == i | pairs[2L, ] == i])
+  }, numeric(1L))
+  stats::sd((items - 1) * without - (items - 2) * of_item) * (items - 1) / sqrt(items)
 }
 
 #' Several such numbers of the same means: `<name>_corrected`, `<name>_low`, `<name>_high` each.
@@ -334,7 +362,7 @@ jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item") {
 #' @param ranges Limits of each, by name.
 corrected_distances <- function(means, statistics, ranges = distance_ranges, unit = "item") {
   found <- lapply(stats::setNames(nm = names(statistics)), function(name) {
-    jackknife(means, statistics[[name]], ranges[[name]], unit)
+    jackknife(means, statistics[[name]], ranges[[name]], unit, name %in% corrected_errors)
   })
   numbers <- lapply(names(found), function(name) {
     stats::setNames(
@@ -345,4 +373,6 @@ corrected_distances <- function(means, statistics, ranges = distance_ranges, uni
   c(unlist(numbers, recursive = FALSE), list(note = notes(said)))
 }
 
+#' The distances whose error is that of the corrected number (docs/statistics.md).
+corrected_errors <- c("jsd", "r")
 distance_ranges <- list(jsd = c(0, 1), emd = c(0, Inf), rmse = c(0, Inf), r = c(-1, 1))
