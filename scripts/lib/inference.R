@@ -296,15 +296,18 @@ contrast_outcome <- function(difference, p, p_equivalence, sd, margin) {
 #' with a t interval by item: the jackknife. Each item's pseudo-value is what it adds to the number;
 #' their mean is the corrected number.
 #'
-#' Its error is that of the pseudo-values, or (`corrected`) the jackknife's of the corrected number
-#' itself, for which pairs of items are left out: correcting a bias adds noise, which pseudo-values
-#' do not show. Where the first interval reaches a limit of the range, it is kept: close to a limit
-#' pseudo-values spread too much already (Efron & Stein 1981, Annals of Statistics 9(3), 586-596).
+#' Its error is that of the pseudo-values, or the jackknife's of the corrected number itself, for
+#' which pairs of items are left out: correcting a bias adds noise, which pseudo-values do not show.
+#' Close to a limit of the range they spread too much already (Efron & Stein 1981, Annals of
+#' Statistics 9(3), 586-596).
 #'
 #' @param means Items x columns, NaN where an item has no answer.
 #' @param statistic Of a vector of column means.
 #' @param range Limits of the statistic, beyond which neither number nor interval goes.
-jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item", corrected = FALSE) {
+#' @param corrected Whether the error is that of the corrected number: "always", "never", or "inside",
+#'   unless the interval of pseudo-values reaches a limit of the range.
+jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
+                      corrected = "never") {
   items <- nrow(means)
   known <- is.finite(means)
   means[!known] <- 0
@@ -329,7 +332,7 @@ jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item", cor
   if (nzchar(out$note)) return(out)
   half <- stats::qt(0.975, items - 1) * stats::sd(pseudo) / sqrt(items)
   within <- mean(pseudo) - half > range[1L] && mean(pseudo) + half < range[2L]
-  if (corrected && within && items > 2L) {
+  if ((corrected == "always" || corrected == "inside" && within) && items > 2L) {
     error <- corrected_error(sums, counts, means, known, statistic, without)
     if (is.finite(error)) half <- stats::qt(0.975, items - 1) * error
   }
@@ -362,7 +365,7 @@ corrected_error <- function(sums, counts, means, known, statistic, without) {
 #' @param ranges Limits of each, by name.
 corrected_distances <- function(means, statistics, ranges = distance_ranges, unit = "item") {
   found <- lapply(stats::setNames(nm = names(statistics)), function(name) {
-    jackknife(means, statistics[[name]], ranges[[name]], unit, name %in% corrected_errors)
+    jackknife(means, statistics[[name]], ranges[[name]], unit, distance_errors[[name]])
   })
   numbers <- lapply(names(found), function(name) {
     stats::setNames(
@@ -373,6 +376,6 @@ corrected_distances <- function(means, statistics, ranges = distance_ranges, uni
   c(unlist(numbers, recursive = FALSE), list(note = notes(said)))
 }
 
-#' The distances whose error is that of the corrected number (docs/statistics.md).
-corrected_errors <- c("jsd", "r")
+#' Whose error counts, as `jackknife` has it: what covers in simulations (docs/statistics.md).
+distance_errors <- list(jsd = "inside", emd = "always", rmse = "never", r = "inside")
 distance_ranges <- list(jsd = c(0, 1), emd = c(0, Inf), rmse = c(0, Inf), r = c(-1, 1))
