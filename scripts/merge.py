@@ -10,6 +10,7 @@ import pandas as pd
 
 from grace.errors import RecordError
 from grace.results.records import replacing
+from grace.results.scoring_methods import methods_ready
 from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
 from grace.results.validation import (
     NAMED,
@@ -175,9 +176,31 @@ def merge(
         for index in range(pairs)
     ]
     merged = pd.concat(tables, ignore_index=True)
-    with replacing(csv) as file:
-        merged.to_csv(cast("IO[str]", CsvLines(file)), index=False, lineterminator="\r\n")
+    _write_csv(merged, csv)
     merged.to_parquet(parquet, index=False)
+
+
+def merge_methods(
+    methods: list[Path], probabilities: list[Path], study: Study, table: Path
+) -> None:
+    """Write the study's analysis-ready table under every way of scoring.
+
+    The lists run over the same models and replications; both are empty where experiment 2 was not
+    asked.
+    """
+    _write_csv(
+        methods_ready(
+            study,
+            (read_table(path, study) for path in methods),
+            (read_table(path, study) for path in probabilities),
+        ),
+        table,
+    )
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as file:
+        table.to_csv(cast("IO[str]", CsvLines(file)), index=False, lineterminator="\r\n")
 
 
 if __name__ == "__main__":
@@ -202,4 +225,10 @@ if __name__ == "__main__":
             study,
             Path(snakemake.output.csv),
             Path(snakemake.output.parquet),
+        )
+        merge_methods(
+            [Path(path) for path in snakemake.input.get("scoring_methods", [])],
+            probabilities,
+            study,
+            Path(snakemake.output.scoring_methods),
         )

@@ -1,8 +1,9 @@
-"""Turn experiment 2's log-probabilities into distributions and summary statistics."""
+"""Turn experiment 2's log-probabilities into distributions, summaries, and ways of scoring."""
 
 from pathlib import Path
 
 from grace.results.records import read_records
+from grace.results.scoring_methods import mean_distributions, method_columns, method_rows
 from grace.results.tables import probability_columns, probability_rows, write_rows
 from grace.settings.output_configs import ProbabilitiesConfig
 from grace.studies.catalogue import study_of_job
@@ -15,13 +16,24 @@ def probabilities(records: Path, table: Path, study: Study, config: Probabilitie
     write_rows(table, rows, probability_columns(study))
 
 
+def scoring_methods(records: Path, table: Path, study: Study) -> None:
+    """Write <study>_scoring_methods.csv."""
+    expected = mean_distributions(read_records(records), study)
+    rows = method_rows(read_records(records), study, expected)
+    write_rows(table, rows, method_columns(study))
+
+
 if __name__ == "__main__":
     from grace.runs.scripting import job
 
     with job(snakemake, __file__):
+        study = study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study])
         probabilities(
             Path(snakemake.input.records),
             Path(snakemake.output.table),
-            study_of_job(snakemake.params.runtime["studies"][snakemake.wildcards.study]),
+            study,
             ProbabilitiesConfig.model_validate(snakemake.params.output_config),
+        )
+        scoring_methods(
+            Path(snakemake.input.records), Path(snakemake.output.scoring_methods), study
         )

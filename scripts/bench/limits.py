@@ -42,7 +42,7 @@ def _structure(folder: Path) -> None:
 
 def _probabilities(folder: Path) -> None:
     from grace.settings.output_configs import DecodingConfig, ProbabilitiesConfig
-    from probabilities import probabilities
+    from probabilities import probabilities, scoring_methods
 
     config = ProbabilitiesConfig(
         reads=STUDY.reading_digest(),
@@ -50,6 +50,7 @@ def _probabilities(folder: Path) -> None:
         decoding=DecodingConfig(temperature=0.7, top_p=1),
     )
     probabilities(folder / "exp2.json", folder / "probabilities.csv", STUDY, config)
+    scoring_methods(folder / "exp2.json", folder / "scoring_methods.csv", STUDY)
 
 
 def _validate(folder: Path) -> None:
@@ -76,10 +77,11 @@ def _validate(folder: Path) -> None:
 
 
 def _merge(folder: Path) -> None:
-    from merge import merge
+    from merge import merge, merge_methods
 
     tables = [folder / "structured.csv"], [folder / "probabilities.csv"]
     merge(*tables, STUDY, folder / "merged.csv", folder / "merged.parquet")
+    merge_methods([folder / "scoring_methods.csv"], tables[1], STUDY, folder / "merged_methods.csv")
 
 
 #: Each imports its script itself: what one needs is no part of another's memory.

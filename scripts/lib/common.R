@@ -86,7 +86,7 @@ mark <- "\u2020"
 #' Mark the labels of models with an entry in `origins` (what a model was made from, by its key),
 #' and of rows about all models where one of them is such a model.
 mark_labels <- function(table, origins) {
-  if (nrow(table) == 0L || length(origins) == 0L) return(table)
+  if (is.null(table$label) || nrow(table) == 0L || length(origins) == 0L) return(table)
   ours <- if ("experiment" %in% names(table)) !(table$experiment %in% "reference") else TRUE
   marked <- ours & table$model_key %in% names(origins)
   if (any(marked)) marked <- marked | (ours & is.na(table$model_key))
@@ -180,6 +180,12 @@ notes_below <- function(rows, params) {
     origin_notes(rows$label, params[["origins"]])
   )
 }
+
+#' The ways of scoring, as readers know them, the default first. `exp1` are sampled answers.
+scoring_names <- c(
+  whole = "whole string", terminated = "whole string and its end", mean_token = "mean per token",
+  first_token = "first token", pmi = "PMI to the mean prompt", exp1 = "sampled"
+)
 
 #' Split a table by key columns in sorted order, apply `fn`, and put the keys before the result.
 by_group <- function(table, keys, fn) {

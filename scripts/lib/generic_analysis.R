@@ -317,15 +317,19 @@ generic_columns <- function(factors) {
       "rmse", "rmse_corrected", "rmse_low", "rmse_high", "r", "r_corrected", "r_low", "r_high",
       "same_favourite", "note"
     ),
-    quality = quality_columns
+    quality = quality_columns,
+    model_pairs = comparison_columns$model_pairs,
+    variance_components = comparison_columns$variance_components,
+    precision = comparison_columns$precision
   )
 }
 
 #' A factor cannot have the name of another column of the tables.
 refuse_reserved <- function(factors) {
   columns <- generic_columns(NULL)
-  # That of agreement has no factors.
-  columns <- unlist(columns[names(columns) != "agreement"], use.names = FALSE)
+  # Some have no factors.
+  without <- c("agreement", names(comparison_columns))
+  columns <- unlist(columns[setdiff(names(columns), without)], use.names = FALSE)
   taken <- intersect(factors, c(
     columns, "item", "row", "measure", "prompt_id", "replication", "copies", "request_seed"
   ))
@@ -357,7 +361,9 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
   masses <- table[grep("(^|_)option_mass$", names(table))]
   cells <- generic_cells(stacked, reference, factors, found, item)
   cells <- with_responses(cells, declaration)
-  list(
+  define <- function(rows) generic_measure_list(rows, declaration, found)
+  compared <- comparison_tables(stacked, every, define, greedy, margin, item)
+  c(compared, list(
     cells = cells,
     contrasts = generic_contrasts(stacked, cells, found, declaration, margin),
     models = generic_models(stacked, declaration),
@@ -371,7 +377,7 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
     } else {
       rep(NA_real_, nrow(table))
     }, cell_text(table, factors))
-  )
+  ))
 }
 
 #' What scripts/analysis.R calls: read, analyse, write.
@@ -386,6 +392,9 @@ analyse <- function(input, output, params) {
     seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params),
     generation = params[["generation"]]
   )
+  if (!is.null(output[["scoring_methods"]])) {
+    generic_scoring(input, output, params, table, tables$cells, declaration)
+  }
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- generic_columns(factors)
   for (name in names(columns)) write_result(tables[[name]], output[[name]], columns[[name]])
@@ -400,4 +409,5 @@ analyse <- function(input, output, params) {
     notes <- (if (compared) notes_compared else notes_below)(tables$cells, params)
     save_figure(one$plot, output[[name]], one$width, one$height, notes)
   }
+  save_precision(tables$precision, output[["planned"]])
 }

@@ -291,3 +291,47 @@ unfit <- function(rows, family, experiment, formula, factors) {
     sprintf("only one %s: no random effect exists", same(groups))
   )
 }
+
+# Models compared -----------------------------------------------------------------------------------
+
+#' What models are compared by and runs planned with: every declared response and planned contrast,
+#' else the probability of every answer.
+#'
+#' @param found As `measures` gives them.
+generic_measure_list <- function(stacked, declaration, found) {
+  if (nrow(stacked) == 0L) return(list())
+  factors <- unlist(declaration$factors)
+  ranges <- lapply(found, function(one) one$range)
+  names(ranges) <- vapply(found, function(one) one$response, character(1L))
+  rows_of <- function(response) {
+    rows <- measure_of(stacked, response)
+    rows$cell <- cell_text(rows, factors)
+    rows$prompt <- rows$prompt_id
+    rows
+  }
+  width <- function(response) {
+    range <- ranges[[response]]
+    if (length(range) == 2L) diff(range) else NA_real_
+  }
+  single <- unique(stacked$response[is.na(stacked$distribution)])
+  if (length(single) == 0L) single <- unique(stacked$response)
+  means <- lapply(single, function(response) {
+    range <- ranges[[response]]
+    list(
+      name = response, scale = width(response), rows = rows_of(response),
+      range = if (length(range) == 2L) range
+    )
+  })
+  planned <- lapply(declaration$contrasts, function(plan) {
+    rows <- rows_of(plan$response)
+    cells <- function(where) unique(in_cell(rows, where)$cell)
+    higher <- cells(plan$higher)
+    lower <- cells(plan$lower)
+    weights <- c(
+      stats::setNames(rep(1 / length(higher), length(higher)), higher),
+      stats::setNames(rep(-1 / length(lower), length(lower)), lower)
+    )
+    list(name = plan$name, scale = width(plan$response), rows = rows, weights = weights)
+  })
+  Filter(function(one) nrow(one$rows) > 0L, c(means, planned))
+}

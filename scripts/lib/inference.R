@@ -214,6 +214,35 @@ share_columns <- function(shares, piece, n, name) {
 
 # Differences --------------------------------------------------------------------------------------
 
+#' t tests of many differences against 0 at once: each column of item means (NA where an item has
+#' none) has a row, with a t interval and the p of its equivalence test. A column of fewer than two
+#' items has neither, nor has one that is the same for every item, whose `sd` is 0.
+#'
+#' @param means Items x differences.
+#' @param margin Equivalence margin, in the unit of the differences; NA for none.
+test_columns <- function(means, margin) {
+  known <- is.finite(means)
+  means[!known] <- 0
+  count <- colSums(known)
+  difference <- ifelse(count > 0, colSums(means) / count, NA_real_)
+  rest <- ifelse(known, means - rep(difference, each = nrow(means)), 0)
+  sd <- ifelse(count > 1, sqrt(colSums(rest^2) / pmax(1, count - 1)), NA_real_)
+  same <- colSums(abs(rest) > 0.5e-9 * pmax(1, abs(rep(difference, each = nrow(means))))) == 0
+  sd[same & count > 1] <- 0
+  tested <- count > 1 & !same
+  only <- function(values) ifelse(tested, values, NA_real_)
+  df <- only(count - 1)
+  error <- only(sd / sqrt(count))
+  half <- stats::qt(0.975, df) * error
+  t <- only(difference / error)
+  data.frame(
+    n_items = count, difference = difference, sd = sd, ci_low = difference - half,
+    ci_high = difference + half, t = t, df = df, p = 2 * stats::pt(-abs(t), df),
+    cohen_dz = only(difference / sd),
+    p_equivalence = equivalence_p(difference, error, df, margin), row.names = NULL
+  )
+}
+
 #' Two-sided t test of differences against 0 by item, with an equivalence test (TOST).
 #'
 #' Differences within an item are averaged first: items are the independent units.
@@ -227,41 +256,23 @@ test_differences <- function(difference, item, margin, unit = "item") {
   } else {
     item_means(difference, item[known])[, 1L]
   }
+  out <- test_columns(cbind(unname(means)), margin)
   count <- length(means)
-  out <- data.frame(
-    n_items = count, n_answers = length(difference),
-    difference = if (count > 0L) mean(means) else NA_real_,
-    sd = if (count > 1L) stats::sd(means) else NA_real_,
-    ci_low = NA_real_, ci_high = NA_real_, t = NA_real_, df = NA_real_, p = NA_real_,
-    cohen_dz = NA_real_, p_equivalence = NA_real_, note = ""
-  )
-  if (count == 0L) {
-    out$note <- "no usable answer"
+  note <- if (count == 0L) {
+    "no usable answer"
   } else if (count == 1L) {
-    out$note <- sprintf("one %s only: no test", unit)
-  } else if (is_constant(means)) {
-    out$sd <- 0
-    out$note <- sprintf(
-      "constant: the difference is the same for every %s, so no t test exists", unit
-    )
+    sprintf("one %s only: no test", unit)
+  } else if (is.na(out$t)) {
+    sprintf("constant: the difference is the same for every %s, so no t test exists", unit)
   } else {
-    out$df <- count - 1
-    error <- out$sd / sqrt(count)
-    out$t <- out$difference / error
-    out$p <- 2 * stats::pt(-abs(out$t), out$df)
-    out$cohen_dz <- out$difference / out$sd
-    half <- stats::qt(0.975, out$df) * error
-    out$ci_low <- out$difference - half
-    out$ci_high <- out$difference + half
-    out$p_equivalence <- equivalence_p(out$difference, error, out$df, margin)
+    ""
   }
-  out
+  cbind(out["n_items"], n_answers = length(difference), out[-1L], note = note)
 }
 
 #' The larger p of the two one-sided tests against the margins; NA without a margin.
 equivalence_p <- function(difference, error, df, margin) {
-  if (is.na(margin)) return(NA_real_)
-  max(
+  pmax(
     stats::pt((difference + margin) / error, df, lower.tail = FALSE),
     stats::pt((difference - margin) / error, df)
   )

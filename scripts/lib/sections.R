@@ -158,6 +158,89 @@ item_tests_method <- paste(
   "true null in about 5% of runs with 6 or 12 items. An effect that no item varies in has no test."
 )
 
+# Ways of scoring ---------------------------------------------------------------------------------
+
+#' A study's part on the ways of scoring: the figure, what depends on them, and how far they agree.
+#' Nothing where experiment 2 was not run.
+#'
+#' @param study Its name, as its figure has it.
+show_scoring <- function(tables, figures, study) {
+  found <- tables$scoring_methods
+  if (!isTRUE(nrow(found) > 0L)) return(invisible(NULL))
+  cat("\n\n## Which conclusions depend on the way of scoring\n\n")
+  cat(scoring_text, "\n\n")
+  cat(scoring_findings(found), "\n\n")
+  sampled <- if ("exp1" %in% found$method) c("exp1", "exp2")
+  if (any(!is.na(found$outcome))) cat(show_figures(
+    figures, stats::setNames(
+      list("Outcome of every planned test under each way of scoring."),
+      paste0(study, "_scoring_methods")
+    ), list(label = found$label, experiment = sampled)
+  ))
+  pairs <- tables$scoring_agreement
+  cat(show_table(if (isTRUE(nrow(pairs) > 0L)) data.frame(
+    Model = pairs$label, Scoring = show_scoring_name(pairs$method),
+    "Compared with" = show_scoring_name(pairs$compared_with),
+    Tests = show_number(pairs$n_conclusions, 0),
+    "Same outcome" = show_number(pairs$n_same, 0),
+    "Decided by both" = show_number(pairs$n_decided, 0),
+    "of these the same" = show_number(pairs$n_decided_same, 0),
+    "by chance" = show_number(pairs$by_chance, 1), "JSD (bits)" = show_number(pairs$jsd_bits, 3),
+    "Same favourite (share)" = show_number(pairs$same_favourite), Note = show_text(pairs$note),
+    check.names = FALSE
+  ), paste(
+    "How far ways of scoring agree with each other and with people: in the outcomes of planned",
+    "tests, and in the mean distributions of cells (JSD, favourite)."
+  )))
+  cat(show_table(data.frame(
+    Model = found$label, Conclusion = found$conclusion, Scoring = show_scoring_name(found$method),
+    Items = show_number(found$n_items, 0),
+    Value = show_interval(found$value, found$ci_low, found$ci_high, 3), p = show_p(found$p),
+    Outcome = show_text(found$outcome), People = show_text(found$people),
+    Note = show_text(found$note)
+  ), "Every conclusion under each way of scoring; p after BH where the test is one of a family.",
+    fold = TRUE))
+}
+
+show_scoring_name <- function(methods) {
+  ifelse(methods %in% names(scoring_names), scoring_names[methods], methods)
+}
+
+scoring_text <- paste(
+  "Experiment 2's log-probabilities can be read in several ways, and these need not agree",
+  "(Tsvilodub et al., 2024). Whole string: the probability of all tokens of an option, normalised",
+  "over the options, as everywhere else in this report. Whole string and its end: with the end of",
+  "the answer after it. Mean per token: the geometric mean of its tokens' probabilities. First",
+  "token: that of the first token in which options differ; options that share it share its",
+  "probability evenly. PMI to the mean prompt: the probability of the whole string over its mean",
+  "probability after all prompts of the study, so that options that a model prefers whatever it is",
+  "asked count less. Sampled: experiment 1's answers, at that experiment's settings. The tests are",
+  "those of the sections above."
+)
+
+#' How many planned tests have one outcome under every way of scoring, a sentence a model.
+scoring_findings <- function(found) {
+  tested <- found[!is.na(found$outcome), , drop = FALSE]
+  if (nrow(tested) == 0L) return("No planned test has an outcome here.")
+  said <- vapply(unique(tested$label), function(label) {
+    mine <- tested[tested$label == label, , drop = FALSE]
+    outcomes <- split(mine$outcome, mine$conclusion)
+    several <- outcomes[lengths(outcomes) > 1L]
+    same <- vapply(several, function(one) length(unique(one)) == 1L, logical(1L))
+    turned <- vapply(several, function(one) all(c("holds", "reversed") %in% one), logical(1L))
+    sprintf(
+      "%s: %d of %d planned tests have the same outcome under all ways of scoring%s.",
+      as_markdown(label), sum(same), length(several),
+      if (any(turned)) {
+        sprintf("; %d hold under one and are reversed under another", sum(turned))
+      } else {
+        ""
+      }
+    )
+  }, character(1L))
+  paste(said, collapse = " ")
+}
+
 # Cognitive models fitted to each model ------------------------------------------------------------
 
 #' Two tables of a study's fits: parameters that a condition has of its own, and all else. Shows

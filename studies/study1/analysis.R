@@ -279,7 +279,10 @@ study1_columns <- function() {
       "p_equivalence", "outcome", "rsa", "note"
     ),
     agreement = agreement_columns,
-    quality = quality_columns
+    quality = quality_columns,
+    model_pairs = comparison_columns$model_pairs,
+    variance_components = comparison_columns$variance_components,
+    precision = comparison_columns$precision
   )
 }
 
@@ -298,7 +301,8 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE, s
     as.list(table[c(paste0("state", states, "_option_mass"), "knowledge_option_mass")]),
     na.rm = TRUE
   ))
-  list(
+  compared <- comparison_tables(bets, every, study1_measures, greedy, margin, "story")
+  c(compared, list(
     cells = cell_means(bets, reference),
     distances = cell_distances(bets, reference),
     contrasts = planned_contrasts(bets, published, reference, margin),
@@ -311,7 +315,7 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE, s
       list(exp1 = usable_bets(table, "exp1"), exp2 = usable_bets(table, "exp2")),
       masses, sprintf("%g/%g", table$access, table$observe)
     )
-  )
+  ))
 }
 
 #' What scripts/analysis.R calls: read, analyse, write.
@@ -342,4 +346,6 @@ analyse <- function(input, output, params) {
     plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
+  save_precision(tables$precision, output[["planned"]])
+  if (!is.null(output[["scoring_methods"]])) study1_scoring(input, output, params, table, reference)
 }

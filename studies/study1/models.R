@@ -15,3 +15,28 @@ state3_rows <- function(bets) {
   rows$copies <- bets$copies
   rows
 }
+
+#' What models are compared by and runs planned with, of rows of bets.
+study1_measures <- function(bets) {
+  rows <- function(value) {
+    out <- bets[c(model_keys, "experiment", "replication")]
+    out$item <- bets$story_shortname
+    out$cell <- sprintf("%d/%d", as.integer(bets$access), as.integer(bets$observe))
+    out$prompt <- bets$prompt_id
+    out$value <- value
+    out[!is.na(value), , drop = FALSE]
+  }
+  list(
+    list(
+      name = "bet on state 3", scale = 100, range = c(0, 100), rows = rows(bets$b3)
+    ),
+    list(
+      name = "cancellation of \"two\"", scale = 100, weights = c("3/2" = 1, "2/2" = -1),
+      rows = rows(bets$b2 - bets$b3)
+    ),
+    list(
+      name = "speaker's knowledge judged right", scale = 1, range = c(0, 1),
+      rows = rows(ifelse(bets$access == 3, bets$knows, 1 - bets$knows))
+    )
+  )
+}

@@ -349,12 +349,15 @@ study2_columns <- function() {
       paste0("indirectness_", rep(goals, each = 3L), c("", "_low", "_high")), "note"
     ),
     agreement = agreement_columns,
-    quality = quality_columns
+    quality = quality_columns,
+    model_pairs = comparison_columns$model_pairs,
+    variance_components = comparison_columns$variance_components,
+    precision = comparison_columns$precision
   )
 }
 
 #' All tables of study 2 as a named list.
-study2_tables <- function(table, reference, seed, greedy = FALSE, generation = list()) {
+study2_tables <- function(table, reference, seed, margin, greedy = FALSE, generation = list()) {
   table <- add_label(table)
   every <- stack_choices(table)
   choices <- collapse_copies(every, chosen, greedy)
@@ -362,7 +365,8 @@ study2_tables <- function(table, reference, seed, greedy = FALSE, generation = l
     "study 2: %d rows, %d usable answers, %d of them distinct", nrow(table), nrow(every),
     nrow(choices)
   ))
-  list(
+  compared <- comparison_tables(choices, every, study2_measures, greedy, margin, "domain")
+  c(compared, list(
     cells = utterance_cells(choices, reference),
     negation = negation_rates(choices, reference),
     anova = negation_anova(choices),
@@ -376,7 +380,7 @@ study2_tables <- function(table, reference, seed, greedy = FALSE, generation = l
       table$option_mass,
       sprintf("%s, %g hearts", tolower(table$Goal_simplified), table$State_number)
     )
-  )
+  ))
 }
 
 #' What scripts/analysis.R calls: read, analyse, write.
@@ -386,7 +390,8 @@ analyse <- function(input, output, params) {
   reference$frame <- plain_frame(reference$frame)
   tables <- study2_tables(
     table, reference,
-    seed = params[["seed"]], greedy = is_greedy(params), generation = params[["generation"]]
+    seed = params[["seed"]], margin = params[["equivalence_margin"]], greedy = is_greedy(params),
+    generation = params[["generation"]]
   )
   tables$calibration <- calibration_cells(tables$cells, add_label(table), reference)
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
@@ -406,4 +411,6 @@ analyse <- function(input, output, params) {
     plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
+  save_precision(tables$precision, output[["planned"]])
+  if (!is.null(output[["scoring_methods"]])) study2_scoring(input, output, params, table, reference)
 }

@@ -61,3 +61,20 @@ fit_negation <- function(rows) {
 every_cell <- function(values) {
   nrow(unique(values)) == prod(vapply(values, function(own) length(unique(own)), integer(1L)))
 }
+
+#' What models are compared by and runs planned with, of rows of choices.
+study2_measures <- function(choices) {
+  rows <- choices[c(model_keys, "experiment", "replication", "item")]
+  rows$cell <- paste(choices$goal, choices$state)
+  rows$prompt <- choices$prompt_id
+  rows$value <- rowSums(choice_matrix(choices)[, negated, drop = FALSE])
+  amazing <- rows
+  amazing$value <- rowSums(choice_matrix(choices)[, utterances$assessment == "amazing", drop = FALSE])
+  list(
+    list(name = "negation", scale = 1, range = c(0, 1), rows = rows),
+    list(name = "indirectness, goal both", scale = 1, rows = rows, weights = c(
+      "both 0" = 0.5, "both 1" = 0.5, "both 2" = -0.5, "both 3" = -0.5
+    )),
+    list(name = "\"amazing\", was or wasn't", scale = 1, range = c(0, 1), rows = amazing)
+  )
+}

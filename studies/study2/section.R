@@ -24,9 +24,6 @@ section <- list(
     "The people of study 2 are 203 participants; polite RSA was fitted to these same people, so",
     "its closeness is not a prediction."
   ),
-  limits = paste(
-    "Models are compared with people, and with each other only in the analysis of negation."
-  ),
   fitted = paste(
     "Weights of the three utilities (they sum to 1), and the phi that the speaker wants to be",
     "seen with, for each goal; alpha and the cost of negation for all. Published, for people,",

@@ -30,12 +30,16 @@ TRUTH = {
     ("interpretation", "10"): (0.3, 0.6, 0.1),
 }
 PEOPLE = dict.fromkeys(CELLS, (60, 30, 10))
-TABLES = ("cells", "contrasts", "models", "agreement", "distances", "quality")
+TABLES = (
+    *("cells", "contrasts", "models", "agreement", "distances", "quality"),
+    *("model_pairs", "variance_components", "precision"),
+)
 FIGURES = {
     "distributions": "distributions",
     "by_factor": "responses",
     "people": "people",
     "calibration": "agreement",
+    "planned": "precision",
 }
 DECLARATION = {
     "title": "A game of reference",
@@ -70,7 +74,8 @@ DECLARATION = {
     "people": {"file": "people.csv"},
 }  # fmt: skip
 LIBRARIES = (
-    "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement", *(
+    "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement",
+    "variance_components", "model_comparison", *(
     f"generic_{name}" for name in ("measures", "models", "figures", "agreement", "analysis")
 ))  # fmt: skip
 SOURCED = "\n".join(f'source("scripts/lib/{name}.R")' for name in LIBRARIES)

@@ -44,8 +44,9 @@ def test_pods_are_those_of_the_table(finished):
     sent_as_planned(finished.sent, finished.project, settings)
 
 
-def test_every_result_has_a_record_that_holds(finished):
+def test_every_result_has_a_record_that_holds(finished, monkeypatch):
     folder = finished.project.folder
+    monkeypatch.chdir(folder)  # where inputs are looked for
     verdicts = verify(results_in(folder / "results"), folder)
     assert len(verdicts) > 30
     assert not any(verdicts.values()), summary(verdicts)

@@ -82,7 +82,7 @@ def test_the_whole_chain_is_in_the_bucket(finished):
     assert all(key.startswith(f"{FOLDER}/results/") for key in finished.keys)
 
 
-def test_every_result_has_a_record_that_holds(finished):
+def test_every_result_has_a_record_that_holds(finished, monkeypatch):
     """Records name results as in a local run, whatever they are called in the storage."""
     files = [
         path
@@ -91,6 +91,7 @@ def test_every_result_has_a_record_that_holds(finished):
         and path.relative_to(finished.fetched / "results").parts[0] not in ("logs", "benchmarks")
         and path.parent.name != ".provenance"
     ]
+    monkeypatch.chdir(finished.laptop.folder)  # where inputs are looked for
     verdicts = verify(files, finished.laptop.folder)
     assert len(files) > 30
     assert not any(verdicts.values()), summary(verdicts)

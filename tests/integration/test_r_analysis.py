@@ -30,6 +30,7 @@ RSA = {
     (3, 2): [0, 0, 0.98, 0.02],
     (3, 3): [0, 0, 0, 1],
 }
+COMPARISON = ["model_pairs", "variance_components", "precision"]
 TABLES = {
     1: [
         "cells",
@@ -40,12 +41,17 @@ TABLES = {
         "cancellation",
         "agreement",
         "quality",
+        *COMPARISON,
     ],
-    2: ["cells", "negation", "anova", "glmer", "tests", "human_comparison", "agreement", "quality"],
+    2: [
+        *("cells", "negation", "anova", "glmer", "tests", "human_comparison", "agreement"),
+        "quality",
+        *COMPARISON,
+    ],
 }
 FIGURES = {
-    1: ["bets", "state3", "forest", "knows", "calibration"],
-    2: ["utterances", "negated", "scatter", "calibration"],
+    1: ["bets", "state3", "forest", "knows", "calibration", "planned"],
+    2: ["utterances", "negated", "scatter", "calibration", "planned"],
 }
 DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
@@ -53,7 +59,8 @@ parts <- c("models", "figures", "agreement", "analysis")
 own <- sprintf("../studies/study%d/%s.R", job$study, parts)
 library(ggplot2)
 shared <- sprintf("lib/%s.R", c(
-  "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement"
+  "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement",
+  "variance_components", "model_comparison"
 ))
 for (name in c(shared, own)) {
   source(file.path(job$scripts, name))

@@ -27,8 +27,8 @@ from grace.provenance.metadata import Deployment, metadata
 ORIGIN = "trained on simulated people: shows the plumbing, not language models"
 GENERATION = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 256}
 NAMES = {
-    1: ("bets", "state3_by_access", "contrasts", "knowledge", "agreement"),
-    2: ("utterances", "negation", "human_scatter", "agreement"),
+    1: ("bets", "state3_by_access", "contrasts", "knowledge", "agreement", "precision"),
+    2: ("utterances", "negation", "human_scatter", "agreement", "precision"),
 }
 FIGURE_FILES = {study: dict(zip(FIGURES[study], NAMES[study], strict=True)) for study in NAMES}
 DRIVER = """

@@ -45,7 +45,7 @@ def test_every_named_output_is_there(project):
         for study in ("study1", "study2"):
             for name in (
                 "exp1.json", "exp2.json", "raw_responses.csv", "structured.csv",
-                "probabilities.csv",
+                "probabilities.csv", "scoring_methods.csv",
             ):  # fmt: skip
                 assert (folder / f"{study}_{name}").stat().st_size > 0
         for name in ("plan.json", "metadata.json", "validation.json"):

@@ -34,8 +34,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-#: Beginnings of variables that libraries read when they are imported.
+#: Beginnings of variables that libraries read when they are imported; a token is read when used.
 AT_IMPORT = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_")
+TOKEN = "HF_TOKEN"
 #: Snakemake sets them to a job's threads; Grace tells torch its threads itself. Waiting threads
 #: sleep, as in jobs.
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")} | {
@@ -44,11 +45,11 @@ THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")} | 
 COMMAND = """#!{python} -IS
 import json, os, signal, socket, struct, sys
 
-PYTHON, SOCKET, AT_IMPORT, IMPORTED = {values}
+PYTHON, SOCKET, AT_IMPORT, TOKEN, IMPORTED = {values}
 found = {{
     name: value
     for name, value in os.environ.items()
-    if name.startswith(tuple(AT_IMPORT))
+    if name.startswith(tuple(AT_IMPORT)) and name != TOKEN
 }}
 arguments = sys.argv[1:]
 # Templates are rendered within a limit of memory, which would hold the fork's imports, too.
@@ -91,8 +92,12 @@ class Warm:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="warm-"))
         place = self._folder / "socket"
-        kept = {name: value for name, value in os.environ.items() if name.startswith(AT_IMPORT)}
-        values = (sys.executable, str(place), list(AT_IMPORT), kept)
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(AT_IMPORT) and name != TOKEN
+        }
+        values = (sys.executable, str(place), list(AT_IMPORT), TOKEN, kept)
         self.command = self._folder / "bin" / "python"
         self.command.parent.mkdir()
         self.command.write_text(COMMAND.format(python=sys.executable, values=values))
@@ -108,7 +113,7 @@ class Warm:
                 env={
                     name: value
                     for name, value in (os.environ | THREADS).items()
-                    if name != "PYTHONPATH"
+                    if name not in ("PYTHONPATH", TOKEN)
                 },
             )
 

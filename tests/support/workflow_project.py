@@ -30,6 +30,13 @@ def tell_jobs():
 """
 
 
+def shorten_study2(folder: Path) -> None:
+    """Leave a project its first `TRIALS` trials."""
+    stimuli = folder / "resources/stimuli/study2.csv"
+    lines = stimuli.read_text(encoding="utf-8").splitlines(keepends=True)
+    stimuli.write_text("".join(lines[: TRIALS + 1]), encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Project:
     """A copy of the project that tests may edit."""
@@ -47,9 +54,7 @@ class Project:
             else:
                 shutil.copy2(source, folder / part)
         if not whole:
-            stimuli = folder / "resources/stimuli/study2.csv"
-            lines = stimuli.read_text(encoding="utf-8").splitlines(keepends=True)
-            stimuli.write_text("".join(lines[: TRIALS + 1]), encoding="utf-8")
+            shorten_study2(folder)
         return cls(folder)
 
     def snakemake(

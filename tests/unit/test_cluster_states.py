@@ -81,7 +81,7 @@ def test_what_ends_because_its_pod_is_deleted_is_lost(code, finished):
     container["state"]["terminated"]["finishedAt"] = finished
     found = after(0, job(), deleted)
     assert (found.kind, found.again) == ("failed", True)
-    assert found.reason == f"the pod was deleted (exit code {code})"
+    assert found.reason == f"its pod was deleted (exit code {code})"
 
 
 def test_what_failed_before_its_pod_is_deleted_failed():

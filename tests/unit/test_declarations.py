@@ -346,7 +346,8 @@ def test_columns_of_the_tables_are_known() -> None:
     named = generic[2].partition("\n}\n")[0] + quality[2].partition("\n)\n")[0]
     assert set(re.findall(r'"(\w+)"', named)) <= ANALYSIS_COLUMNS
     own = {*tables.RESPONSE_COLUMNS, *tables.OWN_RAW, *tables.RUN_COLUMNS, "quality_flags"}
-    assert own | {"extraction_confidence", "extraction_errors"} == TABLE_COLUMNS
+    scoring = {"scoring_method", "options_alike"}
+    assert own | scoring | {"extraction_confidence", "extraction_errors"} == TABLE_COLUMNS
 
 
 def test_the_skeleton_is_a_study_that_asks_and_reads(

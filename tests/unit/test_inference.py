@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from workflow_project import shorten_study2
 
 import grace.engines.opening
 from grace import contents
@@ -30,6 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose files a test may change; every file counts as a large one."""
     for name in ("config", "resources", "studies"):
         shutil.copytree(ROOT / name, tmp_path / name)
+    shorten_study2(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(contents, "ALWAYS_READ", 0)
     monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))

@@ -12,6 +12,7 @@ for study in PROJECT.studies:
             **analysis_inputs(study),
             ready=f"<results>/analysis-ready/{study}.csv",
             reference=f"<results>/analysis-ready/reference_{study}.csv",
+            scoring_methods=f"<results>/analysis-ready/scoring_methods_{study}.csv",
         output:
             **analysis_tables(study),
             **analysis_figures(study),

@@ -1,6 +1,7 @@
 # Requires: all tables, and the people's data and models that studies declare.
 # Makes:    <results>/analysis-ready/: a study's table over models and replications (CSV and
-#           Parquet), and the rows of people and of cognitive models beside it.
+#           Parquet), the same under every way of scoring, and the rows of people and of cognitive
+#           models beside it.
 # Stops:    where a validation failed, unless `on_invalid: warn`.
 
 
@@ -8,9 +9,11 @@ rule merge:
     input:
         structured=tables("exp1", "structured.csv"),
         probabilities=tables("exp2", "probabilities.csv"),
+        scoring_methods=tables("exp2", "scoring_methods.csv"),
     output:
         csv="<results>/analysis-ready/{study}.csv",
         parquet="<results>/analysis-ready/{study}.parquet",
+        scoring_methods="<results>/analysis-ready/scoring_methods_{study}.csv",
     log:
         "<logs>/{study}_merge.log",
     group:

@@ -1,5 +1,6 @@
 # Requires: <study>_exp2.json.
-# Makes:    <study>_probabilities.csv: distributions, summary statistics, option mass, flags.
+# Makes:    <study>_probabilities.csv: distributions, summary statistics, option mass, flags; and
+#           <study>_scoring_methods.csv: the distributions under every way of scoring.
 
 
 rule probabilities:
@@ -7,6 +8,7 @@ rule probabilities:
         records="<results>/{model}/replication-{replication}/{study}_exp2.json",
     output:
         table="<results>/{model}/replication-{replication}/{study}_probabilities.csv",
+        scoring_methods="<results>/{model}/replication-{replication}/{study}_scoring_methods.csv",
     log:
         "<logs>/{model}/replication-{replication}/{study}_probabilities.log",
     group:

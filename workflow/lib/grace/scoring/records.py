@@ -47,8 +47,8 @@ def measured_query(
     for option in records:
         if "surface_forms" in option:
             forms = option["surface_forms"]
-            option["logprob_summed"] = log_sum([_measure(form, terminated) for form in forms])
-    mass = math.fsum(math.exp(_measure(option, terminated)) for option in records)
+            option["logprob_summed"] = log_sum([measure(form, terminated) for form in forms])
+    mass = math.fsum(math.exp(measure(option, terminated)) for option in records)
     return _query(name, plan, records, mass, "ok")
 
 
@@ -190,7 +190,7 @@ def _query(
     }
 
 
-def _measure(option: Record, terminated: bool) -> float:
+def measure(option: Record, terminated: bool) -> float:
     """An option's log-probability: all its forms', or its only one's, to the end where needed."""
     if "logprob_summed" in option:
         summed: float = option["logprob_summed"]
@@ -207,5 +207,5 @@ def distribution(query: Record) -> dict[str, float] | None:
     if query["status"] != "ok":
         return None
     options = query["options"]
-    measures = [_measure(option, query["terminated"]) for option in options]
+    measures = [measure(option, query["terminated"]) for option in options]
     return dict(zip((option["text"] for option in options), normalised(measures), strict=True))

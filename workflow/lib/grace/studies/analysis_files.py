@@ -20,13 +20,22 @@ from grace.studies.study import Study
 #: What a generic analysis makes.
 GENERIC = Analysis(
     script="lib/generic_analysis.R",
-    sources=[f"lib/generic_{name}.R" for name in ("measures", "models", "figures", "agreement")],
-    tables=["cells", "contrasts", "models", "agreement", "distances", "quality"],
+    sources=[
+        f"lib/generic_{name}.R"
+        for name in ("measures", "models", "figures", "agreement", "scoring")
+    ],
+    tables=[
+        *("cells", "contrasts", "models", "agreement", "distances", "quality"),
+        *("model_pairs", "variance_components", "precision"),
+        *("scoring_methods", "scoring_agreement"),
+    ],
     figures={
         "distributions": Figure(file="distributions", label="Distributions"),
         "by_factor": Figure(file="responses", label="Responses"),
         "people": Figure(file="people", label="Models and people"),
         "calibration": Figure(file="agreement", label="Experiment 1 against 2"),
+        "planned": Figure(file="precision", label="Precision of other designs"),
+        "scoring": Figure(file="scoring_methods", label="Ways of scoring"),
     },
 )
 #: What every analysis sources before the study's own files.
@@ -34,7 +43,7 @@ SHARED = tuple(
     f"lib/{name}.R"
     for name in (
         *("common", "statistics", "inference", "item_tests", "mixed_models", "figures"),
-        "agreement",
+        *("agreement", "scoring_methods", "variance_components", "model_comparison"),
     )
 )
 #: A study's section of the report where it has none of its own.

@@ -40,9 +40,9 @@ from grace.studies.expressions import IDENTIFIER, RESERVED
 TABLE_COLUMNS = frozenset(
     """
     answer_id experiment_seed extraction_confidence extraction_errors finish_reason model_key
-    model_name model_response processing_time_ms prompt_id quality_flags reasoning_characters
-    replaced_characters replication reported_model request_seed response_timestamp status
-    system_fingerprint trial_index variant
+    model_name model_response options_alike processing_time_ms prompt_id quality_flags
+    reasoning_characters replaced_characters replication reported_model request_seed
+    response_timestamp scoring_method status system_fingerprint trial_index variant
     """.split()  # noqa: SIM905
 )
 #: Columns of the analysis' tables: no factor may be called so.

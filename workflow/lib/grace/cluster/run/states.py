@@ -173,7 +173,7 @@ def _of_ended(pod: Json, ended: Json, disrupted: Json | None) -> JobState:
         words = _words(status) or _words(disrupted or {})
         return JobState("lost", f"{words} (exit code {code})", name, code)
     if _deleted_before(pod["metadata"], ended):
-        return JobState("lost", f"the pod was deleted (exit code {code})", name, code)
+        return JobState("lost", f"its pod was deleted (exit code {code})", name, code)
     words = _words(ended)
     plain = "" if words in ("", "Error") else f" ({words})"
     return JobState("failed", f"exit code {code}{plain}", name, code)

@@ -1,0 +1,577 @@
+# How much of a measure's variance lies between items, wordings, replications, prompts and draws, and
+# how precise another number of them would be. Base R only; source after common.R, inference.R and
+# item_tests.R.
+#
+# A *measure* is one number of a pass through an item's conditions: the mean of its cells, or a
+# contrast of them. It is a list of `name`; `scale`, the width of its scale (NA if it has no ends);
+# `range`, the scale's ends, for means; `weights`, of cells by name, for contrasts; and two tables,
+# `rows`, of distinct answers, and `every`, with copies: the model's keys, `experiment`, `item`,
+# `cell`, `prompt`, `replication`, `value`.
+
+#' The target for replications: their share of the variance (ICC), and how far the mean of one may be
+#' from that of all, as a share of the scale.
+replication_targets <- c(icc = 0.1, deviation = 0.05)
+
+#' Half-width of a 95 % interval to plan for, as a share of the scale.
+half_width_target <- 0.05
+
+# Scores -------------------------------------------------------------------------------------------
+
+#' What a measure gives each item in each unit (a model, a replication): the sum of the means of its
+#' cells with their weights. NA where an item lacks an answer in one of its cells.
+#'
+#' @param rows A measure's rows.
+#' @param columns The columns that tell units apart.
+#' @param weights By cell; NULL for the mean of the cells that any unit's item has.
+#' @return A list of `scores`, items x units, the `units`, a row each, and by item and cell (`places`)
+#'   the `weight`, the `item`'s number, and `counts` of answers, places x units.
+score_table <- function(rows, columns, weights = NULL) {
+  if (!is.null(weights)) rows <- rows[rows$cell %in% names(weights), , drop = FALSE]
+  unit <- row_numbers(rows, columns)
+  place <- row_numbers(rows, c("item", "cell"))
+  items <- sort(unique(as.character(rows$item)))
+  of_item <- match(as.character(rows$item)[place$first], items)
+  cells <- as.character(rows$cell)[place$first]
+  weight <- if (is.null(weights)) {
+    1 / tabulate(of_item, length(items))[of_item]
+  } else {
+    unname(weights[cells])
+  }
+  shape <- c(length(place$first), length(unit$first))
+  at <- place$number + shape[1L] * (unit$number - 1)
+  counts <- matrix(tabulate(at, prod(shape)), shape[1L])
+  means <- matrix(sums_by(at, rows$value, prod(shape)), shape[1L]) / counts
+  scores <- if (nrow(rows) == 0L) means else rowsum(means * weight, of_item, reorder = TRUE)
+  if (!is.null(weights) && nrow(rows) > 0L) {
+    scores[tabulate(of_item, length(items)) < length(weights), ] <- NA
+  }
+  scores[!is.finite(scores)] <- NA_real_
+  rownames(scores) <- items
+  list(
+    scores = scores, units = as.data.frame(rows)[unit$first, columns, drop = FALSE],
+    weight = weight, item = of_item, cell = cells, counts = counts
+  )
+}
+
+# Noise within items -------------------------------------------------------------------------------
+
+#' Variance of single answers within an item and cell, by cell: between draws of one prompt, and
+#' between prompts. NA where the answers do not tell.
+#'
+#' Draws: answers to one prompt in one replication, else what prompts and replications leave of
+#' answers that every replication has. Prompts: their means, less the noise of draws in them.
+answer_noise <- function(rows) {
+  spot <- row_numbers(rows, c("item", "cell", "variant"))$number
+  cell <- row_numbers(rows, "cell")
+  prompt <- row_numbers(list(spot, rows$prompt))
+  asked <- row_numbers(list(prompt$number, rows$replication))
+  count <- tabulate(asked$number)
+  mean <- sums_by(asked$number, rows$value) / count
+  by_cell <- function(values, first) sums_by(cell$number[first], values, length(cell$first))
+  row <- seq_along(spot)
+  squares <- by_cell((rows$value - mean[asked$number])^2, row)
+  df <- by_cell(count - 1, asked$first)
+
+  pooled <- function(squares, df) {
+    if (sum(df) == 0) return(rep(NA_real_, length(df)))
+    ifelse(df > 0, squares / pmax(df, 1), sum(squares) / sum(df))
+  }
+  result <- data.frame(
+    cell = as.character(rows$cell)[cell$first], draw = pooled(squares, df), prompt = NA_real_,
+    df = df
+  )
+  # Only prompts that every replication asked, so that replications do not differ in prompts.
+  of_prompt <- prompt$number[asked$first]
+  replications <- length(unique(rows$replication))
+  whole <- (tabulate(of_prompt) == replications)[of_prompt]
+  if (!any(whole)) return(result)
+  first <- asked$first[whole]
+  value <- mean[whole]
+  mine <- match(of_prompt[whole], unique(of_prompt[whole]))
+  here <- match(spot[first], unique(spot[first]))
+  prompts <- length(unique(mine))
+  prompt_mean <- sums_by(mine, value, prompts) / replications
+  spot_of <- here[match(seq_len(prompts), mine)]
+  spots <- tabulate(spot_of)
+  spot_mean <- sums_by(spot_of, prompt_mean, length(spots)) / spots
+  at <- first[match(seq_len(prompts), mine)]
+  cell_of_spot <- at[match(seq_along(spots), spot_of)]
+  df_prompt <- by_cell(spots - 1, cell_of_spot)
+  if (sum(df) == 0 && replications > 1L) {
+    there <- row_numbers(list(here, rows$replication[first]))$number
+    shared <- sums_by(there, value, max(0, there)) / tabulate(there)
+    rest <- value - prompt_mean[mine] - shared[there] + spot_mean[here]
+    result$df <- df_prompt * (replications - 1)
+    result$draw <- pooled(by_cell(rest^2, first), result$df)
+  }
+  between <- pooled(by_cell((prompt_mean - spot_mean[spot_of])^2, at), df_prompt)
+  answers <- sums_by(mine, count[whole], prompts)
+  noise <- sums_by(cell$number[at], 1 / answers, length(cell$first)) /
+    pmax(1, tabulate(cell$number[at], length(cell$first)))
+  result$prompt <- between - ifelse(is.na(result$draw), 0, result$draw) * noise
+  result
+}
+
+# Components ---------------------------------------------------------------------------------------
+
+#' The interval of (ms - ms_below) / times, a component of variance (Williams 1962, Tukey 1951),
+#' not below 0.
+component_interval <- function(ms, df, ms_below, df_below, times) {
+  if (!is.finite(ms) || ms <= 0 || df < 1) return(c(NA_real_, NA_real_))
+  ends <- c(0.975, 0.025)
+  ratio <- if (ms_below > 0) stats::qf(ends, df, df_below) * ms_below / ms else c(0, 0)
+  pmax(0, df * ms / stats::qchisq(ends, df) * (1 - ratio) / times)
+}
+
+#' Components of variance of one measure of one model and experiment: analysis of variance of the
+#' scores of items x wordings x replications (those nested in wordings), by the method of moments.
+#' Unbiased where the design is complete, hence below zero where there is none.
+#'
+#' @param rows The measure's rows of the model: distinct answers.
+#' @param sampled Whether answers are drawn; else prompts have one number each.
+#' @return A list: `table`, a row a component, and the numbers that `planned_widths` needs.
+components_of <- function(rows, weights, sampled) {
+  if (!sampled) rows$replication <- rep(0, nrow(rows))
+  if (!is.null(weights)) rows <- rows[rows$cell %in% names(weights), , drop = FALSE]
+  if (nrow(rows) == 0L) return(list(table = no_components("no usable answer")))
+  design <- score_table(rows, c("variant", "replication"), weights)
+  units <- design$units
+  runs <- tapply(units$replication, units$variant, length)
+  # Wordings of fewer replications set how many of the others' count.
+  nth <- stats::ave(units$replication, units$variant, FUN = rank)
+  unit <- match(
+    paste(rows$variant, rows$replication, sep = "\r"),
+    paste(units$variant, units$replication, sep = "\r")
+  )
+  rows$replication <- nth[unit]
+  rows <- rows[rows$replication <= min(runs), , drop = FALSE]
+  design <- score_table(rows, c("variant", "replication"), weights)
+  used <- order(design$units$variant, design$units$replication)
+  whole <- rowSums(is.na(design$scores)) == 0L
+  size <- c(items = sum(whole), wordings = length(runs), replications = min(runs))
+  if (size[["items"]] < 2L) {
+    return(list(table = no_components(sprintf(
+      "two items with usable answers in every condition, wording and replication are needed: %d",
+      size[["items"]]
+    ))))
+  }
+  scores <- array(design$scores[whole, used], unname(size[c(1L, 3L, 2L)]))
+  noise <- score_noise(rows, design, whole, used, sampled, size[["replications"]])
+  found <- moments(scores, noise)
+  table <- found$table
+  table$note <- mapply(notes, table$note, component_notes(size, noise, sampled)[table$component],
+    USE.NAMES = FALSE)
+  if (!all(whole)) table$note <- vapply(table$note, notes, "", USE.NAMES = FALSE, sprintf(
+    "items left out, with no usable answer in some condition, wording or replication: %d",
+    sum(!whole)
+  ))
+  list(table = table, size = size, noise = noise, variance = found$variance)
+}
+
+component_names <- c(
+  "item", "wording", "item x wording", "replication", "item x replication", "prompt", "draw"
+)
+
+no_components <- function(note) {
+  data.frame(
+    component = component_names, variance = NA_real_, low = NA_real_, high = NA_real_,
+    df = NA_real_, note = note
+  )
+}
+
+#' What single answers add to a score: `draw` and `prompt`, the variance of a score of one answer a
+#' cell; `in_score`, that of the scores there are (per replication for draws, per wording for
+#' prompts).
+score_noise <- function(rows, design, whole, used, sampled, replications) {
+  found <- answer_noise(rows)
+  at <- match(design$cell, found$cell)
+  kept <- whole[design$item]
+  items <- sum(whole)
+  squared <- design$weight^2
+  of_score <- function(variance) sum((squared * variance)[kept]) / items
+  in_scores <- function(variance, counts) {
+    mean(colSums((squared * variance / counts)[kept, , drop = FALSE])) / items
+  }
+  counts <- design$counts[, used, drop = FALSE]
+  draw <- found$draw[at]
+  prompt <- found$prompt[at]
+  told <- sampled && !anyNA(draw)
+  # Of one answer a prompt, the spread of prompts is part of that of draws.
+  mixed <- sampled && !told && replications == 1L && !anyNA(prompt)
+  if (mixed) draw <- prompt
+  asked <- !mixed && !anyNA(prompt)
+  prompts <- prompt_counts(rows, design)
+  list(
+    draw = if (told || mixed) of_score(draw) else NA_real_,
+    draw_in_score = if (told || mixed) in_scores(draw, counts) else 0,
+    draw_df = if (told) sum(found$df) else NA_real_, mixed = mixed,
+    prompt = if (asked) of_score(prompt) else NA_real_,
+    prompt_in_score = if (asked) in_scores(prompt, prompts[, used, drop = FALSE]) else 0,
+    answers = mean(counts[kept, ])
+  )
+}
+
+#' Different prompts of each item and cell in each unit of a design.
+prompt_counts <- function(rows, design) {
+  asked <- row_numbers(rows, c("item", "cell", "variant", "replication", "prompt"))$first
+  own <- rows[asked, , drop = FALSE]
+  own$value <- rep(0, nrow(own))
+  score_table(own, c("variant", "replication"), NULL)$counts
+}
+
+#' Mean squares of scores (items x replications x wordings), and the components that they give.
+moments <- function(scores, noise) {
+  items <- dim(scores)[1L]
+  runs <- dim(scores)[2L]
+  wordings <- dim(scores)[3L]
+  grand <- mean(scores)
+  item <- apply(scores, 1L, mean)
+  wording <- apply(scores, 3L, mean)
+  both <- apply(scores, c(1L, 3L), mean)
+  run <- apply(scores, c(2L, 3L), mean)
+  df <- c(
+    item = items - 1, wording = wordings - 1, both = (items - 1) * (wordings - 1),
+    run = wordings * (runs - 1), rest = wordings * (items - 1) * (runs - 1)
+  )
+  squares <- c(
+    item = runs * wordings * sum((item - grand)^2),
+    wording = items * runs * sum((wording - grand)^2),
+    both = runs * sum((both - outer(item, wording, "+") + grand)^2),
+    run = items * sum((run - rep(wording, each = runs))^2),
+    rest = sum((as.vector(scores) - both[slot(items, runs, wordings)] -
+      rep(run, each = items) + rep(wording, each = items * runs))^2)
+  )
+  ms <- ifelse(df > 0, squares / pmax(df, 1), NA_real_)
+  if (runs == 1L) ms[["rest"]] <- noise$draw_in_score
+  df_rest <- if (runs > 1L) df[["rest"]] else if (is.na(noise$draw_df)) Inf else noise$draw_df
+  row <- function(component, variance, interval = c(NA_real_, NA_real_), df = NA_real_) {
+    data.frame(
+      component = component, variance = variance, low = interval[1L], high = interval[2L], df = df,
+      note = ""
+    )
+  }
+  prompts <- noise$prompt_in_score
+  below <- if (wordings > 1L) ms[["both"]] else ms[["rest"]] + runs * prompts
+  df_below <- if (wordings > 1L) df[["both"]] else df_rest
+  shared <- if (runs > 1L) ms[["run"]] - ms[["rest"]] else 0
+  told <- !is.na(noise$draw)
+  table <- rbind(
+    row(
+      "item", (ms[["item"]] - below) / (wordings * runs),
+      component_interval(ms[["item"]], df[["item"]], below, df_below, wordings * runs), df[["item"]]
+    ),
+    row(
+      "wording", (ms[["wording"]] - ms[["both"]] - shared) / (items * runs), df = df[["wording"]]
+    ),
+    row("item x wording", (ms[["both"]] - ms[["rest"]]) / runs - prompts,
+      if (wordings > 1L) {
+        component_interval(ms[["both"]], df[["both"]], ms[["rest"]] + runs * prompts, df_rest, runs)
+      } else {
+        c(NA_real_, NA_real_)
+      }, df[["both"]]),
+    row("replication", if (runs > 1L) (ms[["run"]] - ms[["rest"]]) / items else NA_real_,
+      if (runs > 1L) {
+        component_interval(ms[["run"]], df[["run"]], ms[["rest"]], df[["rest"]], items)
+      } else {
+        c(NA_real_, NA_real_)
+      }, df[["run"]]),
+    row("item x replication", if (runs > 1L && told) {
+      ms[["rest"]] - noise$draw_in_score
+    } else {
+      NA_real_
+    }, df = df[["rest"]]),
+    row("prompt", noise$prompt),
+    row(
+      "draw", if (told) noise$draw else if (runs > 1L) ms[["rest"]] else NA_real_, df = noise$draw_df
+    )
+  )
+  known <- stats::setNames(table$variance, table$component)
+  list(table = table, variance = c(
+    known[c("item", "wording", "item x wording", "replication", "item x replication")],
+    "prompt in score" = prompts,
+    "draw in score" = if (told) noise$draw_in_score else if (runs > 1L) ms[["rest"]] else 0
+  ))
+}
+
+#' Where in items x wordings each entry of an array of items x replications x wordings is.
+slot <- function(items, runs, wordings) {
+  rep(seq_len(items), runs * wordings) + items * (rep(seq_len(wordings), each = items * runs) - 1L)
+}
+
+#' Why a component is not there, or what it holds beside itself.
+component_notes <- function(size, noise, sampled) {
+  one_wording <- size[["wordings"]] == 1L
+  one_run <- size[["replications"]] == 1L
+  copies <- "measured or at temperature 0: replications are copies and draws do not vary"
+  c(
+    item = notes(
+      if (one_wording) "one wording: holds item x wording, too",
+      if (sampled && one_run && is.na(noise$draw)) "holds the noise of draws, too"
+    ),
+    wording = notes(
+      if (one_wording) "one wording only",
+      if (!one_wording && sampled && one_run) "one replication: holds that of replications, too"
+    ),
+    "item x wording" = notes(
+      if (one_wording) "one wording only",
+      if (!one_wording && sampled && one_run && is.na(noise$draw)) "holds the noise of draws, too"
+    ),
+    replication = if (!sampled) copies else if (one_run) "one replication only" else "",
+    "item x replication" = if (!sampled) {
+      copies
+    } else if (one_run) {
+      "one replication only"
+    } else if (is.na(noise$draw)) {
+      "one answer an item, condition and replication: within draws"
+    } else {
+      ""
+    },
+    prompt = if (noise$mixed) {
+      "every prompt has one answer: within draws"
+    } else if (is.na(noise$prompt)) {
+      "one prompt an item and condition"
+    } else {
+      ""
+    },
+    draw = if (!sampled) {
+      copies
+    } else if (noise$mixed) {
+      "every prompt has one answer: holds the spread of prompts, too"
+    } else if (is.na(noise$draw) && one_run) {
+      "one answer an item and condition: not told from items"
+    } else if (is.na(noise$draw)) {
+      "one answer an item, condition and replication: holds item x replication, too"
+    } else {
+      ""
+    }
+  )
+}
+
+#' Shares of the variance of one pass (ICC), with those of the ends of a component's interval, the
+#' other components as estimated. A component below zero counts as none.
+with_shares <- function(table) {
+  own <- pmax(0, table$variance)
+  total <- sum(own, na.rm = TRUE)
+  rest <- total - own
+  share <- function(value) ifelse(value + rest > 0, value / (value + rest), NA_real_)
+  table$icc <- share(own)
+  table$icc_low <- share(table$low)
+  table$icc_high <- share(table$high)
+  table$sd <- sqrt(own)
+  table
+}
+
+#' Whether a share is below a limit by its interval: "below", "above", or "undecided".
+against_limit <- function(low, high, limit) {
+  ifelse(is.na(low) | is.na(high), NA_character_, ifelse(
+    high < limit, "below", ifelse(low >= limit, "above", "undecided")
+  ))
+}
+
+#' How far replications' means are from their wording's mean: the largest distance, over all answers,
+#' copies among them. NA with one replication.
+replication_deviation <- function(every, weights) {
+  table <- score_table(every, c("variant", "replication"), weights)
+  whole <- rowSums(is.na(table$scores)) == 0L
+  if (!any(whole)) return(NA_real_)
+  means <- colMeans(table$scores[whole, , drop = FALSE])
+  variant <- as.character(table$units$variant)
+  if (all(table(variant) < 2L)) return(NA_real_)
+  max(abs(means - stats::ave(means, variant)))
+}
+
+# Precision and power ------------------------------------------------------------------------------
+
+#' Variance of an item's mean score with so many wordings and replications of the pilot's size.
+score_variance <- function(variance, wordings, replications) {
+  part <- function(name) max(0, variance[[name]], na.rm = TRUE)
+  part("item") + (part("item x wording") + part("prompt in score")) / wordings +
+    (part("item x replication") + part("draw in score")) / (wordings * replications)
+}
+
+#' What designs of other sizes would give: half-widths of the t interval by item, power of its test,
+#' and how many items a half-width takes.
+#'
+#' @param pilot Of `components_of`: `variance` and `size`.
+#' @param scale,margin Width of the measure's scale, and the difference to find; NA for none.
+planned_widths <- function(pilot, sampled, scale, margin) {
+  size <- pilot$size
+  choose <- function(usual, own) sort(unique(c(usual, own)))
+  grid <- expand.grid(
+    items = choose(c(6, 12, 24, 48, 96), size[["items"]]),
+    replications = if (sampled) choose(c(1, 2, 5, 10), size[["replications"]]) else 1,
+    wordings = if (size[["wordings"]] > 1L) choose(c(1, 2, 4), size[["wordings"]]) else 1
+  )
+  item_variance <- mapply(score_variance, wordings = grid$wordings,
+    replications = grid$replications, MoreArgs = list(variance = pilot$variance))
+  error <- sqrt(item_variance / grid$items)
+  df <- grid$items - 1
+  quantile <- stats::qt(0.975, df)
+  grid$half_width <- quantile * error
+  # So far may the pilot's few items mistake the spread between items.
+  own <- size[["items"]] - 1
+  grid$half_width_low <- grid$half_width * sqrt(own / stats::qchisq(0.975, own))
+  grid$half_width_high <- grid$half_width * sqrt(own / stats::qchisq(0.025, own))
+  grid$half_width_percent <- 100 * grid$half_width / scale
+  beside <- function(name) max(0, pilot$variance[[name]], na.rm = TRUE)
+  grid$sd_of_wordings <- if (size[["wordings"]] > 1L) {
+    sqrt((beside("wording") + beside("replication") / grid$replications) / grid$wordings)
+  } else {
+    NA_real_
+  }
+  grid$difference <- margin
+  ncp <- margin / error
+  # Of a non-central t beyond 37 R knows only that it is far out.
+  far <- !is.na(ncp) & ncp > 37
+  grid$power <- ifelse(far, 1, suppressWarnings(
+    stats::pt(-quantile, df, pmin(ncp, 37)) +
+      stats::pt(quantile, df, pmin(ncp, 37), lower.tail = FALSE)
+  ))
+  grid$detectable <- detectable_ncp(df) * error
+  grid$items_needed <- items_needed(item_variance, half_width_target * scale)
+  grid$as_run <- grid$items == size[["items"]] & grid$wordings == size[["wordings"]] &
+    (!sampled | grid$replications == size[["replications"]])
+  grid
+}
+
+#' The true difference, in standard errors, that a two-sided t test at .05 finds with power .8.
+detectable_ncp <- function(df) {
+  different <- sort(unique(df))
+  found <- vapply(different, function(one) {
+    limit <- stats::qt(0.975, one)
+    stats::uniroot(function(ncp) {
+      stats::pt(limit, one, ncp, lower.tail = FALSE) + stats::pt(-limit, one, ncp) - 0.8
+    }, c(0, 36))$root
+  }, numeric(1L))
+  found[match(df, different)]
+}
+
+#' The least numbers of items whose t interval has this half-width; NA beyond 10,000.
+items_needed <- function(item_variance, half_width) {
+  wider <- findInterval(-half_width / sqrt(item_variance), -unit_half_widths, left.open = TRUE)
+  ifelse(is.na(half_width) | wider == length(unit_half_widths), NA_real_, wider + 2)
+}
+
+#' Half-widths for 2 to 10,000 items with a standard deviation of 1.
+unit_half_widths <- stats::qt(0.975, 1:9999) / sqrt(2:10000)
+
+# Tables -------------------------------------------------------------------------------------------
+
+component_columns <- c(
+  "model_key", "model_name", "experiment", "measure", "component", "levels", "variance", "low",
+  "high", "df", "sd", "icc", "icc_low", "icc_high", "icc_target", "icc_outcome", "deviation",
+  "deviation_limit", "within_limit", "note"
+)
+precision_columns <- c(
+  "label", "model_key", "model_name", "experiment", "measure", "items", "wordings", "replications",
+  "answers", "as_run", "half_width", "half_width_low", "half_width_high", "half_width_percent",
+  "sd_of_wordings", "difference", "power", "detectable", "half_width_target", "items_needed", "note"
+)
+
+#' The tables `components` and `precision` of a study, a model's wordings together.
+#'
+#' @param measures A list of measures.
+#' @param greedy Whether experiment 1's answers are of temperature 0.
+#' @param margin In percent of a measure's scale: the difference that power is given for.
+component_tables <- function(measures, greedy, margin) {
+  keys <- c("model_key", "experiment")
+  parts <- unlist(lapply(measures, function(measure) {
+    groups <- unique(measure$rows[c("model_key", "model_name", "experiment")])
+    groups <- groups[!duplicated(groups[keys]), , drop = FALSE]
+    groups <- groups[order(groups$model_key, groups$experiment), , drop = FALSE]
+    id <- function(rows) paste(rows$model_key, rows$experiment, sep = "\r")
+    distinct <- split(seq_len(nrow(measure$rows)), id(measure$rows))
+    all <- split(seq_len(nrow(measure$every)), id(measure$every))
+    lapply(seq_len(nrow(groups)), function(i) {
+      own <- id(groups[i, ])
+      sampled <- groups$experiment[i] == "exp1" && !greedy
+      pilot <- components_of(measure$rows[distinct[[own]], , drop = FALSE], measure$weights, sampled)
+      deviation <- replication_deviation(
+        measure$every[all[[own]], , drop = FALSE], measure$weights
+      )
+      list(
+        key = cbind(groups[i, , drop = FALSE], measure = measure$name, row.names = NULL),
+        measure = measure, sampled = sampled, pilot = pilot,
+        components = component_rows(pilot, deviation, measure$scale, sampled)
+      )
+    })
+  }), recursive = FALSE)
+  list(
+    components = bind(lapply(parts, function(one) {
+      cbind(one$key[rep(1L, nrow(one$components)), ], one$components, row.names = NULL)
+    })),
+    precision = precision_table(parts, margin)
+  )
+}
+
+component_rows <- function(pilot, deviation, scale, sampled) {
+  table <- with_shares(pilot$table)
+  size <- pilot$size
+  levels <- if (is.null(size)) {
+    rep(NA_real_, nrow(table))
+  } else {
+    c(
+      item = size[["items"]], wording = size[["wordings"]],
+      replication = if (sampled) size[["replications"]] else NA
+    )[table$component]
+  }
+  here <- table$component == "replication"
+  only <- function(value) ifelse(here, value, NA)
+  limit <- replication_targets[["deviation"]] * scale
+  table$levels <- unname(levels)
+  table$icc_target <- only(replication_targets[["icc"]])
+  table$icc_outcome <- only(
+    against_limit(table$icc_low, table$icc_high, replication_targets[["icc"]])
+  )
+  table$deviation <- only(deviation)
+  table$deviation_limit <- only(limit)
+  table$within_limit <- only(deviation <= limit)
+  if (!sampled && !is.na(deviation) && deviation > 1e-9) {
+    table$note[here] <- notes(table$note[here], sprintf(
+      "they are not identical: a mean is up to %s off", signif(deviation, 2L)
+    ))
+  }
+  table
+}
+
+#' Planned precision of each model, and of the mean components of all where there are several.
+precision_table <- function(parts, margin) {
+  parts <- Filter(function(one) !is.null(one$pilot$size), parts)
+  if (length(parts) == 0L) return(data.frame())
+  one_plan <- function(pilot, one, key) {
+    plan <- planned_widths(pilot, one$sampled, one$measure$scale, margin / 100 * one$measure$scale)
+    cbind(
+      key[rep(1L, nrow(plan)), ], plan, answers = pilot$noise$answers,
+      half_width_target = half_width_target * one$measure$scale, note = plan_note(pilot, one),
+      row.names = NULL
+    )
+  }
+  each <- lapply(parts, function(one) {
+    one_plan(one$pilot, one, cbind(label = one$key$model_key, one$key))
+  })
+  groups <- vapply(parts, function(one) {
+    paste(one$key$measure, one$key$experiment, sep = "\r")
+  }, character(1L))
+  together <- lapply(split(parts, factor(groups, unique(groups))), function(own) {
+    if (length(own) < 2L) return(NULL)
+    number <- function(get) rowMeans(vapply(own, get, get(own[[1L]])), na.rm = TRUE)
+    pilot <- own[[1L]]$pilot
+    pilot$variance <- number(function(one) one$pilot$variance)
+    pilot$size <- apply(vapply(own, function(one) one$pilot$size, pilot$size), 1L, min)
+    pilot$noise$answers <- mean(vapply(own, function(one) one$pilot$noise$answers, 0))
+    key <- own[[1L]]$key
+    key$model_key <- key$model_name <- NA
+    one_plan(pilot, own[[1L]], cbind(label = "all models", key))
+  })
+  bind(c(together, each))
+}
+
+plan_note <- function(pilot, one) {
+  notes(
+    if (!one$sampled) "replications are copies: more of them change nothing",
+    if (pilot$size[["wordings"]] == 1L) "one wording: what others would give is not known",
+    if (one$sampled && pilot$size[["replications"]] == 1L && isTRUE(pilot$noise$mixed)) {
+      "every prompt has one answer: more replications may help less than this"
+    }
+  )
+}
