@@ -261,7 +261,9 @@ def test_distances_and_agreement_follow_from_the_cells(game):
 def test_copies_of_an_answer_count_once_in_agreement():
     """Three replications at temperature 0; at 0.7 each answer is a draw of its own."""
     code = """
-    for (name in c("common", "statistics", "inference", "agreement", "generic_agreement")) {
+    for (name in c(
+      "common", "statistics", "inference", "agreement", "generic_agreement", "generic_analysis"
+    )) {
       source(sprintf("scripts/lib/%s.R", name))
     }
     made <- expand.grid(outcome = c("x", "y"), prompt = 1:4, replication = 1:3, e = 1:2)
