@@ -305,7 +305,10 @@ read_result <- function(paths, name) {
 #' @param table Rows with status columns, `quality_flags`, `response_timestamp`.
 #' @param parsed Named list of logical vectors: was the answer (exp1) or measurement (exp2) usable?
 #' @param masses Option mass of each row's queries (smallest), NA where not scored.
-quality_table <- function(table, parsed, masses) {
+#' @param cells The cell that each row is of, by the name that the report calls it.
+#' @return With `cells_asked`, how many cells a model was asked about, and `cells_empty`, those of
+#'   them in which it gave no usable answer and which no other table has.
+quality_table <- function(table, parsed, masses, cells = rep("all trials", nrow(table))) {
   experiments <- c(exp1 = "exp1_status", exp2 = "exp2_status")
   bind(lapply(names(experiments), function(experiment) {
     status <- table[[experiments[[experiment]]]]
@@ -313,6 +316,7 @@ quality_table <- function(table, parsed, masses) {
     rows$run <- !is.na(status)
     rows$ok <- rows$run & status == "ok"
     rows$usable <- parsed[[experiment]]
+    rows$cell <- cells
     rows$mass <- if (experiment == "exp2") masses else NA_real_
     # Experiment 2 samples no answers, and its measurements carry no times.
     rows$answered_at <- if (experiment == "exp1") rows$response_timestamp else NA_character_
@@ -324,6 +328,8 @@ quality_table <- function(table, parsed, masses) {
         prompts = length(unique(piece$prompt_id)),
         trials = nrow(piece),
         answered = sum(piece$ok),
+        cells_asked = length(unique(piece$cell)),
+        cells_empty = paste(setdiff(piece$cell, piece$cell[piece$usable]), collapse = "; "),
         usable = sum(piece$usable),
         usable_percent = 100 * mean(piece$usable),
         flagged = sum(!is.na(piece$quality_flags)),
@@ -368,7 +374,7 @@ earliest <- function(stamps, choose = min) {
 quality_columns <- c(
   "label", "model_key", "model_name", "variant", "experiment", "replications", "prompts", "trials",
   "answered", "usable", "usable_percent", "flagged", "option_mass_mean", "option_mass_min",
-  "first_answer", "last_answer"
+  "first_answer", "last_answer", "cells_asked", "cells_empty"
 )
 
 #' Run an analysis with its messages in the rule's log; an error is written there and raised.

@@ -20,23 +20,28 @@ open_bounds <- function(table) {
 
 #' Generated against scored answers: distributions by cell, and each response prompt by prompt.
 #'
+#' Copies of an answer count once.
+#'
 #' @param sampled As `stacked_as_sampled` gives it, of `table`.
-generic_agreement <- function(sampled, table, factors, distributions, seed) {
+#' @param greedy Whether experiment 1's answers to a prompt are copies, as `collapse_copies` has it.
+generic_agreement <- function(sampled, table, factors, distributions, seed, greedy = FALSE) {
   bounds <- open_bounds(table)
   by_group(sampled, model_keys, function(piece) {
     sides <- split(piece, factor(piece$experiment, c("exp1", "exp2")))
     why <- why_not_compared(nrow(sides$exp1), nrow(sides$exp2), 1L)
     if (nzchar(why)) return(no_agreement("exp1 against exp2", why))
     compared <- lapply(distributions, function(one) {
-      distribution_agreement(piece, one, factors, bounds, seed)
+      distribution_agreement(piece, one, factors, bounds, seed, greedy)
     })
     responses <- unique(piece$response[is.na(piece$distribution)])
-    bind(c(compared, lapply(responses, response_agreement, piece = piece, bounds = bounds)))
+    bind(c(compared, lapply(
+      responses, response_agreement, piece = piece, bounds = bounds, greedy = greedy
+    )))
   })
 }
 
 #' Agreement on one distribution; NULL where an experiment does not have it.
-distribution_agreement <- function(piece, one, factors, bounds, seed) {
+distribution_agreement <- function(piece, one, factors, bounds, seed, greedy) {
   rows <- piece[piece$distribution %in% one$name, , drop = FALSE]
   if (!all(c("exp1", "exp2") %in% rows$experiment)) return(NULL)
   wide <- function(experiment) {
@@ -47,14 +52,17 @@ distribution_agreement <- function(piece, one, factors, bounds, seed) {
     whole <- rowSums(is.na(values)) == 0L
     answers <- answers[whole, , drop = FALSE]
     list(key = prompt_key(answers), row = answers$row, cell = cell_text(answers, factors),
-      values = values[whole, , drop = FALSE])
+      values = values[whole, , drop = FALSE], answers = answers)
   }
   generated <- wide("exp1")
   scored <- wide("exp2")
   at <- match(generated$key, scored$key)
-  here <- !is.na(at) & rowSums(generated$values) == 1
+  # Of an answer's copies the first with a measurement counts.
+  here <- which(!is.na(at) & rowSums(generated$values) == 1)
+  compared <- cbind(generated$answers[here, , drop = FALSE], here = here)
+  here <- collapse_copies(compared, character(0), greedy)$here
   measure <- sprintf("%s: %s", one$name, choice_measures("answer", "cells"))
-  why <- why_not_compared(length(generated$key), length(scored$key), sum(here))
+  why <- why_not_compared(length(generated$key), length(scored$key), length(here))
   if (nzchar(why)) return(no_agreement(measure, why))
   choice_agreement(
     measure, max.col(generated$values[here, , drop = FALSE], "first"),
@@ -63,10 +71,10 @@ distribution_agreement <- function(piece, one, factors, bounds, seed) {
   )
 }
 
-response_agreement <- function(name, piece, bounds) {
+response_agreement <- function(name, piece, bounds, greedy) {
   rows <- piece[is.na(piece$distribution) & piece$response == name, , drop = FALSE]
   prompts <- lapply(c(exp1 = "exp1", exp2 = "exp2"), function(experiment) {
-    side <- rows[rows$experiment == experiment, , drop = FALSE]
+    side <- collapse_copies(rows[rows$experiment == experiment, , drop = FALSE], "value", greedy)
     if (nrow(side) == 0L) numeric(0) else tapply(side$value, side$prompt_id, mean)
   })
   both <- intersect(names(prompts$exp1), names(prompts$exp2))

@@ -451,7 +451,7 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
     contrasts = generic_contrasts(stacked, cells, found, declaration, margin),
     models = generic_models(stacked, declaration),
     agreement = at_settings(
-      generic_agreement(sampled, table, factors, distributions, seed), generation
+      generic_agreement(sampled, table, factors, distributions, seed, greedy), generation
     ),
     calibration = generic_calibration(cells, sampled, factors, found, item),
     distances = generic_distances(
@@ -461,7 +461,7 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
       do.call(pmin, c(as.list(masses), na.rm = TRUE))
     } else {
       rep(NA_real_, nrow(table))
-    })
+    }, cell_text(table, factors))
   ))
 }
 

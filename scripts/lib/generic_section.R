@@ -69,7 +69,7 @@ sentence_to_people <- function(rows) {
     "%s: r = %s, mean JSD %s bits%s over %d cells of %s", rows$reference, show_number(rows$r),
     show_number(rows$jsd_bits, 3),
     ifelse(is.na(rows$jsd_floor_bits), "", sprintf(
-      " (sampling alone gives %s)", show_number(rows$jsd_floor_bits, 3)
+      " (sampling floor %s)", show_number(rows$jsd_floor_bits, 3)
     )), as.integer(rows$n_cells), rows$distribution
   )
 }

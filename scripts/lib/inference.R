@@ -108,6 +108,10 @@ few_items <- function(means, unit = "item") {
 #' of log odds between items, where there is one beyond the noise of draws, takes its place with
 #' weight (1 - 2p)^2, as in Cox's interval for the mean of a log-normal variable.
 #'
+#' Counts of which each item has one alone are independent, however items differ, and their sum is
+#' binomial: then the interval is the exact one by mid-p (Lancaster 1961, JASA 56; Agresti & Gottard
+#' 2005), which is the least wide that covers what the few outcomes can.
+#'
 #' @param values 0/1 of counted answers, probabilities of measured ones.
 #' @param counted Whether the values are counts: then items that agree may do so by chance.
 share_by_item <- function(values, item, counted, unit = "item") {
@@ -119,12 +123,18 @@ share_by_item <- function(values, item, counted, unit = "item") {
   out <- list(
     items = length(means), answers = length(values),
     estimate = if (length(means) > 0L) mean(means) else NA_real_,
-    effective = NA_real_, low = NA_real_, high = NA_real_, note = ""
+    effective = NA_real_, exact = FALSE, low = NA_real_, high = NA_real_, note = ""
   )
   out$note <- few_items(means, unit)
   same <- length(means) > 1L && is_constant(means)
   if (nzchar(out$note) && !(same && counted)) return(out)
   out$note <- ""
+  if (counted && all(sizes == 1)) {
+    out$exact <- TRUE
+    out$effective <- sum(sizes)
+    out[c("low", "high")] <- as.list(mid_p_limits(sum(means), sum(sizes)))
+    return(out)
+  }
   out$effective <- if (same) sum(sizes) else effective_answers(means, sizes, counted)
   limits <- wilson_share(out$estimate, out$effective, length(means) - 1)
   out[c("low", "high")] <- as.list(limits)
@@ -163,10 +173,28 @@ wilson_share <- function(share, size, df, level = 0.95) {
   c(if (share <= 0) 0 else middle - half, if (share >= 1) 1 else middle + half)
 }
 
+#' The chance of fewer than `count` of `total` independent answers, and half that of as many.
+mid_p <- function(count, total, share) {
+  stats::pbinom(count - 1, total, share) + stats::dbinom(count, total, share) / 2
+}
+
+#' The shares at which a count is neither too low nor too high by mid-p.
+mid_p_limits <- function(count, total, level = 0.95) {
+  solved <- function(tail) {
+    stats::uniroot(function(share) mid_p(count, total, share) - tail, c(0, 1), tol = 1e-12)$root
+  }
+  tail <- (1 - level) / 2
+  c(if (count == 0) 0 else solved(1 - tail), if (count == total) 1 else solved(tail))
+}
+
 #' Two-sided p of a share against `null`, the test whose acceptance is the interval of
 #' `share_by_item`; NA where there is none.
 test_share <- function(tested, null) {
   if (is.na(tested$low) || tested$items < 2L) return(NA_real_)
+  if (tested$exact) {
+    below <- mid_p(round(tested$estimate * tested$effective), tested$effective, null)
+    return(2 * min(below, 1 - below))
+  }
   statistic <- (tested$estimate - null) / sqrt(null * (1 - null) / tested$effective)
   2 * stats::pt(-abs(statistic), tested$items - 1)
 }
@@ -276,13 +304,21 @@ contrast_outcome <- function(difference, p, p_equivalence, sd, margin) {
 # Distances ----------------------------------------------------------------------------------------
 
 #' A number that follows from item means, corrected for the bias that few items and answers give it,
-#' with an interval by item: the jackknife. Each item's pseudo-value is what it adds to the number;
-#' their mean is the corrected number, their t interval its interval.
+#' with a t interval by item: the jackknife. Each item's pseudo-value is what it adds to the number;
+#' their mean is the corrected number.
+#'
+#' Its error is that of the pseudo-values, or the jackknife's of the corrected number itself, for
+#' which pairs of items are left out: correcting a bias adds noise, which pseudo-values do not show.
+#' Close to a limit of the range they spread too much already (Efron & Stein 1981, Annals of
+#' Statistics 9(3), 586-596).
 #'
 #' @param means Items x columns, NaN where an item has no answer.
 #' @param statistic Of a vector of column means.
 #' @param range Limits of the statistic, beyond which neither number nor interval goes.
-jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item") {
+#' @param corrected Whether the error is that of the corrected number: "always", "never", or "inside",
+#'   unless the interval of pseudo-values reaches a limit of the range.
+jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
+                      corrected = "never") {
   items <- nrow(means)
   known <- is.finite(means)
   means[!known] <- 0
@@ -306,9 +342,32 @@ jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item") {
   out$note <- few_items(pseudo, unit)
   if (nzchar(out$note)) return(out)
   half <- stats::qt(0.975, items - 1) * stats::sd(pseudo) / sqrt(items)
+  within <- mean(pseudo) - half > range[1L] && mean(pseudo) + half < range[2L]
+  if ((corrected == "always" || corrected == "inside" && within) && items > 2L) {
+    error <- corrected_error(sums, counts, means, known, statistic, without)
+    if (is.finite(error)) half <- stats::qt(0.975, items - 1) * error
+  }
   out$low <- inside(mean(pseudo) - half)
   out$high <- inside(mean(pseudo) + half)
   out
+}
+
+#' The jackknife's error of a number that it corrected; NA where the number does not exist without
+#' two of the items.
+#'
+#' @param without The number without each item.
+corrected_error <- function(sums, counts, means, known, statistic, without) {
+  items <- nrow(means)
+  pairs <- utils::combn(items, 2L)
+  without_two <- apply(pairs, 2L, function(out) {
+    left <- counts - colSums(known[out, , drop = FALSE])
+    statistic((sums - colSums(means[out, , drop = FALSE])) / left)
+  })
+  if (!all(is.finite(without_two))) return(NA_real_)
+  of_item <- vapply(seq_len(items), function(i) {
+    mean(without_two[pairs[1L, ] == i | pairs[2L, ] == i])
+  }, numeric(1L))
+  stats::sd((items - 1) * without - (items - 2) * of_item) * (items - 1) / sqrt(items)
 }
 
 #' Several such numbers of the same means: `<name>_corrected`, `<name>_low`, `<name>_high` each.
@@ -317,7 +376,7 @@ jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item") {
 #' @param ranges Limits of each, by name.
 corrected_distances <- function(means, statistics, ranges = distance_ranges, unit = "item") {
   found <- lapply(stats::setNames(nm = names(statistics)), function(name) {
-    jackknife(means, statistics[[name]], ranges[[name]], unit)
+    jackknife(means, statistics[[name]], ranges[[name]], unit, distance_errors[[name]])
   })
   numbers <- lapply(names(found), function(name) {
     stats::setNames(
@@ -328,4 +387,6 @@ corrected_distances <- function(means, statistics, ranges = distance_ranges, uni
   c(unlist(numbers, recursive = FALSE), list(note = notes(said)))
 }
 
+#' Whose error counts, as `jackknife` has it: what covers in simulations (docs/statistics.md).
+distance_errors <- list(jsd = "inside", emd = "always", rmse = "never", r = "inside")
 distance_ranges <- list(jsd = c(0, 1), emd = c(0, Inf), rmse = c(0, Inf), r = c(-1, 1))

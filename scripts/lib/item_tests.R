@@ -4,7 +4,7 @@
 # The unit of every test is the item (a story, a domain): answers of an item in a cell are averaged,
 # and each effect is judged against its own spread over items, which is what a mixed model with an
 # item slope for every effect does, and holds its level with 6 or 12 items, where likelihood ratios
-# of such models do not (tests/statistics/models.R).
+# of such models do not (tests/statistics/simulate_models.R).
 
 #' Means by item (rows) and cell (columns) of `factors`, NA where an item has no answer; answers to
 #' one prompt are averaged first.

@@ -30,12 +30,15 @@ no_model <- function(note, formula = "") {
 }
 
 #' Coefficients and standard deviations of random effects, a row each; every reason to doubt the fit
-#' is in `note`. A fit that failed gives one row with its reason, and no number.
+#' is in `note`. A fit that failed gives one row with its reason, and no number; a coefficient of a
+#' logistic model that separated data leave without an estimate has none.
 #'
 #' @param n The number of answers behind the fit.
 describe_mixed <- function(fit, family, n, formula) {
   if (is.null(fit$value)) return(no_model(notes(fit$said), formula))
   table <- coefficients_of(fit$value)
+  infinite <- if (family == "binomial") separated(fit$value) else rep(FALSE, nrow(table))
+  table[infinite, ] <- NA_real_
   spread <- if (fit$mixed) as.data.frame(lme4::VarCorr(fit$value)) else data.frame()
   # Of the rows between random effects, the correlations, none is shown.
   spread <- spread[is.na(spread$var2), , drop = FALSE]
@@ -59,9 +62,7 @@ describe_mixed <- function(fit, family, n, formula) {
       if (isTRUE(singular)) {
         paste("singular fit: no variance left for", toString(zero_variances(fit$value)))
       },
-      if (is_separated(fit$value, table, family)) {
-        "an estimate is extreme: some cells are all or nothing (separation)"
-      }
+      if (any(infinite)) separation_note(sum(infinite), nrow(table))
     ),
     row.names = NULL
   )
@@ -75,9 +76,35 @@ coefficients_of <- function(model) {
   cbind(Estimate = estimate, "Std. Error" = error, "t or z value" = estimate / error)
 }
 
-#' Does a logistic model run away towards shares of 0 or 1?
-is_separated <- function(model, table, family) {
-  family == "binomial" && (
-    any(abs(table[, "Estimate"]) > 10) || any(table[, "Std. Error"] > 50)
+#' Which coefficients of a logistic model have no estimate, as the data are separated: some of their
+#' cells are all or nothing, and the likelihood rises for ever with the coefficient.
+#'
+#' What separates the fixed effects separates them whatever the items' own effects are. So the model
+#' without random effects shows it: its fitted chances reach 0 or 1, where the weights vanish, and
+#' with them the standard errors of the coefficients that run away exceed all bounds (Albert and
+#' Anderson 1984, Biometrika 71(1), section 4).
+#'
+#' @return TRUE or FALSE of each coefficient of `coefficients_of(model)`.
+separated <- function(model) {
+  x <- stats::model.matrix(model)
+  x <- x[, rownames(coefficients_of(model)), drop = FALSE]
+  y <- stats::model.response(stats::model.frame(model))
+  fit <- suppressWarnings(stats::glm.fit(
+    x, y, family = stats::binomial(), control = list(epsilon = 1e-12, maxit = 100)
+  ))
+  chance <- fit$fitted.values
+  if (all(chance > 1e-7 & chance < 1 - 1e-7)) return(rep(FALSE, ncol(x)))
+  kept <- seq_len(fit$rank)
+  error <- rep(Inf, ncol(x))
+  error[fit$qr$pivot[kept]] <- sqrt(diag(chol2inv(fit$qr$qr[kept, kept, drop = FALSE])))
+  error > 100
+}
+
+separation_note <- function(lacking, all) {
+  sprintf(
+    paste(
+      "separated data: some cells are all or nothing, so that %d of the %d coefficients have no",
+      "estimate and none is given; shares and tests by item are not touched"
+    ), lacking, all
   )
 }

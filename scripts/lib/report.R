@@ -299,6 +299,11 @@ alarms <- function(qualities) {
 findings_quality <- function(qualities, checks) {
   qualities <- qualities[!is.na(qualities$usable_percent), , drop = FALSE]
   low <- qualities[qualities$usable_percent < 95, , drop = FALSE]
+  empty <- data.frame()
+  if (!is.null(qualities$cells_empty)) {
+    some <- !is.na(qualities$cells_empty) & nzchar(qualities$cells_empty) & qualities$usable > 0
+    empty <- qualities[some, , drop = FALSE]
+  }
   weak <- qualities[which(qualities$option_mass_min < 0.5), , drop = FALSE]
   said <- c(
     if (nrow(qualities) > 0L) {
@@ -314,6 +319,14 @@ findings_quality <- function(qualities, checks) {
         toString(sprintf(
           "%s %s experiment %s", low$label, low$study, sub("exp", "", low$experiment)
         ))
+      )
+    },
+    if (nrow(empty) > 0L) {
+      sprintf(
+        "%s has no usable answer of %s, experiment %s, in %d of %d cells; no table has them: %s.",
+        empty$label, empty$study, sub("exp", "", empty$experiment),
+        lengths(strsplit(empty$cells_empty, "; ", fixed = TRUE)), empty$cells_asked,
+        empty$cells_empty
       )
     },
     if (nrow(weak) > 0L) {

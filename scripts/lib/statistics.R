@@ -36,7 +36,7 @@ emd <- function(p, q) {
   sum(abs(cumsum(p / sum(p)) - cumsum(q / sum(q))))
 }
 
-#' Expected JSD (bits) between two samples from one distribution: what sampling alone produces.
+#' Sampling floor: the expected JSD (bits) between two samples from one distribution.
 #'
 #' @param size Number of draws on the model's side; Inf if its distribution is known exactly.
 jsd_floor <- function(target, size, people, simulations, seed) {

@@ -314,7 +314,7 @@ study1_tables <- function(table, reference, published, margin, greedy = FALSE, s
     quality = quality_table(
       table,
       list(exp1 = usable_bets(table, "exp1"), exp2 = usable_bets(table, "exp2")),
-      masses
+      masses, sprintf("%g/%g", table$access, table$observe)
     ),
     wordings = over_wordings(bets, contrast_measures(published), "story")
   ))

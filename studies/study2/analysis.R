@@ -465,7 +465,8 @@ study2_tables <- function(table, reference, seed, margin, greedy = FALSE, genera
     quality = quality_table(
       table,
       list(exp1 = usable_choices(table, "exp1"), exp2 = usable_choices(table, "exp2")),
-      table$option_mass
+      table$option_mass,
+      sprintf("%s, %g hearts", tolower(table$Goal_simplified), table$State_number)
     ),
     wordings = over_wordings(choices, indirectness_measures(), "domain")
   ))

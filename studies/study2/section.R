@@ -65,7 +65,7 @@ sentence_distance <- function(row) {
   sprintf(
     paste(
       "over %d of 96 cells (%s different answers, %d domains), r = %s and RMSE = %s to people,",
-      "mean JSD %s bits (sampling alone gives %s)"
+      "mean JSD %s bits (sampling floor %s)"
     ),
     as.integer(row$n_cells), show_number(row$n_answers, 0), as.integer(row$n_items),
     show_number(row$r), show_number(row$rmse, 3), show_number(row$jsd_bits, 3),

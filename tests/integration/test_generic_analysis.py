@@ -258,6 +258,32 @@ def test_distances_and_agreement_follow_from_the_cells(game):
     )
 
 
+def test_copies_of_an_answer_count_once_in_agreement():
+    """Three replications at temperature 0; at 0.7 each answer is a draw of its own."""
+    code = """
+    for (name in c(
+      "common", "statistics", "inference", "agreement", "generic_agreement", "generic_analysis"
+    )) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    made <- expand.grid(outcome = c("x", "y"), prompt = 1:4, replication = 1:3, e = 1:2)
+    rows <- data.frame(
+      label = "m", model_key = "m", model_name = "m", variant = "seed",
+      experiment = paste0("exp", made$e), replication = made$replication,
+      prompt_id = paste("p", made$prompt), row = made$prompt + 10 * made$replication,
+      request_seed = made$replication, distribution = "choice", outcome = made$outcome,
+      response = "P", value = ifelse(made$e == 1, made$outcome == "x", 0.5)
+    )
+    choice <- list(name = "choice", outcomes = c("x", "y"))
+    for (greedy in c(FALSE, TRUE)) {
+      cat(distribution_agreement(rows, choice, NULL, rep(0, 40), 1, greedy)$n, "")
+    }
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "1", "12", "12", "1", "1", "4", "4"]
+
+
 def test_mixed_models_recover_what_the_answers_were_drawn_with(game):
     models = game["models"]
     fit = models[(models["model"] == "target by role") & (models["experiment"] == "exp1")]

@@ -370,6 +370,59 @@ def test_jackknife_is_the_t_interval_of_a_mean_and_takes_the_bias_of_a_square():
     assert square == pytest.approx(x.mean() ** 2 - x.var(ddof=1) / 6)
 
 
+def test_one_answer_an_item_has_the_exact_interval_and_test_by_mid_p():
+    code = """
+    for (name in c("common", "statistics", "inference")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    for (count in 0:6) {
+      share <- share_by_item(rep(c(1, 0), c(count, 6 - count)), 1:6, TRUE)
+      cat(share$low, share$high, test_share(share, 0.125), "")
+    }
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    found = np.array(done.stdout.split(), float).reshape(7, 3)
+
+    def below(count, share):
+        return stats.binom.cdf(count, 6, share) - stats.binom.pmf(count, 6, share) / 2
+
+    for count, (low, high, p) in enumerate(found):
+        assert low == 0 if count == 0 else below(count, low) == pytest.approx(0.975, abs=1e-6)
+        assert high == 1 if count == 6 else below(count, high) == pytest.approx(0.025, abs=1e-6)
+        assert p == pytest.approx(2 * min(below(count, 0.125), 1 - below(count, 0.125)))
+        assert (p >= 0.05) == (low <= 0.125 <= high), "the interval is what the test accepts"
+    held = [0.0 <= 0.5 <= high and low <= 0.5 for low, high, _ in found]
+    assert sum(stats.binom.pmf(np.flatnonzero(held), 6, 0.5)) == pytest.approx(0.96875)
+
+
+def test_separated_coefficients_have_no_number_and_the_others_keep_theirs():
+    """One cell is never negated: its log odds do not exist, those of the other cells do."""
+    code = """
+    for (name in c("common", "statistics", "inference", "mixed_models")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    cells <- expand.grid(item = 1:12, b = c("x", "y"), a = c("s", "t"))
+    cells$yes <- rep(c(6, 12, 9, 0), each = 12) + rep(c(-2, 0, 2), 16)
+    cells$yes[cells$a == "t" & cells$b == "y"] <- 0
+    cells$no <- 20 - cells$yes
+    for (formula in c("a * b", "a * b + (1 | item)")) {
+      f <- as.formula(paste("cbind(yes, no) ~", formula))
+      out <- describe_mixed(fit_mixed(f, cells, "binomial"), "binomial", 960, formula)
+      cat(is.na(out$estimate[1:4]), round(out$estimate[2], 1), "|", out$note[1], "\\n")
+    }
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    for line in done.stdout.splitlines():
+        numbers, note = line.split(" | ")
+        assert numbers.split()[:4] == ["FALSE", "FALSE", "FALSE", "TRUE"]
+        assert float(numbers.split()[4]) == pytest.approx(0.6, abs=0.2)
+        assert "separated data" in note
+        assert "1 of the 4 coefficients" in note
+
+
 def test_intervals_cover_and_tests_keep_their_level_in_a_few_simulated_runs():
     """`make test-statistics` makes many runs of all designs."""
     command = ["Rscript", "--vanilla", "tests/statistics/run.R", "--quick"]

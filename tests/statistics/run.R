@@ -1,29 +1,44 @@
-# Do intervals cover and tests reject as often as they say? Simulated runs of known truth through
-# Grace's own functions. Every file `simulate_*.R` beside this one defines `simulations`, a named
-# list of functions of the number of runs, each of which gives rows made by `checked`. Run by
-# `make test-statistics`:
-#   Rscript tests/statistics/run.R [--quick] [--write]
-# --quick makes few runs of few designs; --write puts the table into docs/statistics.md.
+# Do intervals cover and tests reject as often as they say, and what do tests find? Simulated runs
+# of known truth through Grace's own functions. Every file `simulate_*.R` beside this one defines
+# `simulations`, a named list of functions of the number of runs, each of which gives rows made by
+# `checked`. Run by `make test-statistics`:
+#   Rscript tests/statistics/run.R [--quick] [--write] [--runs N] [--only PATTERN]
+# --quick makes few runs of few designs. --only takes the simulations whose names match. --write
+# puts the table into scripts/lib/coverage.csv, which the report shows, and docs/statistics.md; of
+# simulations that were not made it keeps what stands there.
 
 arguments <- commandArgs(TRUE)
+option <- function(name, default) {
+  at <- match(name, arguments)
+  if (is.na(at)) default else arguments[at + 1L]
+}
 quick <- "--quick" %in% arguments
-runs <- if (quick) 50L else 500L
+runs <- as.integer(option("--runs", if (quick) "50" else "500"))
 cores <- max(1L, parallel::detectCores())
-for (name in c("common", "statistics", "inference")) {
-  source(sprintf("scripts/lib/%s.R", name))
+for (name in c(
+  sprintf("scripts/lib/%s.R", c(
+    "common", "statistics", "inference", "item_tests", "mixed_models", "generic_measures",
+    "generic_models", "coverage"
+  )),
+  sprintf("studies/%s.R", c("study1/models", "study2/analysis", "study2/models"))
+)) source(name)
+RNGkind("Mersenne-Twister")
+
+#' The rates that a kind of check allows.
+#'
+#' "coverage", "coverage, few" (an interval of so few answers that none can cover 95 %: it may cover
+#' more), "rejections" (of true nulls at .05), "rejections, few" (fewer allowed), or "power".
+limits_of <- function(kind) {
+  list(
+    coverage = c(0.93, 0.97), "coverage, few" = c(0.93, 1), rejections = c(0.035, 0.065),
+    "rejections, few" = c(0, 0.065), power = c(0, 1)
+  )[[kind]]
 }
 
 #' What one design gave. `hits` are runs in which the interval covered, or the test rejected.
-#'
-#' @param kind "coverage", "coverage, few" (an interval of so few answers that none can cover 95 %:
-#'   it may cover more), "coverage of r" (from draws: a known limit), "rejections" (of true nulls
-#'   at .05) or "rejections, few" (fewer allowed).
 checked <- function(what, design, spread, kind, hits) {
   hits <- hits[!is.na(hits)]
-  limits <- list(
-    coverage = c(0.93, 0.97), "coverage of r" = c(0.9, 1), "coverage, few" = c(0.93, 1),
-    rejections = c(0.035, 0.065), "rejections, few" = c(0, 0.065)
-  )[[kind]]
+  limits <- limits_of(kind)
   count <- length(hits)
   # Runs are few: a rate is beyond a limit if chance gives it less than once in a hundred times
   # where the true rate is at the limit.
@@ -36,13 +51,28 @@ checked <- function(what, design, spread, kind, hits) {
   )
 }
 
-#' Repeat `one` on all cores; the numbers do not depend on how many there are.
-repeated <- function(runs, one) {
-  seeds <- sample.int(.Machine$integer.max, runs)
-  do.call(rbind, parallel::mclapply(seeds, function(seed) {
-    set.seed(seed)
-    one()
-  }, mc.cores = cores))
+#' Repeat `one` on all cores: runs x columns. The numbers do not depend on how many cores there are.
+#'
+#' Of so many designs some lie outside their limits by chance. Those are simulated again, four times
+#' as often, and the new runs alone count.
+#'
+#' @param kinds Of each column, as `limits_of` has them.
+repeated <- function(runs, one, kinds) {
+  made <- function(count) {
+    seeds <- sample.int(.Machine$integer.max, count)
+    rows <- parallel::mclapply(seeds, function(seed) {
+      set.seed(seed)
+      one()
+    }, mc.cores = cores)
+    failed <- vapply(rows, inherits, logical(1L), what = "try-error")
+    if (any(failed)) stop(rows[[which(failed)[1L]]], call. = FALSE)
+    do.call(rbind, rows)
+  }
+  hits <- made(runs)
+  rates <- colMeans(hits, na.rm = TRUE)
+  limits <- vapply(kinds, limits_of, numeric(2L))
+  outside <- which(rates < limits[1L, ] | rates > limits[2L, ])
+  if (quick || length(outside) == 0L) hits else made(4L * runs)
 }
 
 #' The mean in logits at which items with this spread have this share on average.
@@ -57,56 +87,56 @@ covers <- function(tested, truth) tested$low <= truth + 1e-12 && truth <= tested
 spreads <- if (quick) c(0, 0.5) else c(0, 0.2, 0.5, 1)
 files <- sort(list.files("tests/statistics", "^simulate_.*[.]R$"))
 started <- proc.time()[["elapsed"]]
-found <- do.call(rbind, lapply(files, function(file) {
+found <- bind(lapply(files, function(file) {
   simulations <- NULL
   source(file.path("tests/statistics", file), local = TRUE)
-  do.call(rbind, lapply(names(simulations), function(name) {
+  wanted <- grep(option("--only", ""), as.character(names(simulations)), value = TRUE)
+  bind(lapply(wanted, function(name) {
     set.seed(sum(utf8ToInt(name)))
     rows <- simulations[[name]](runs)
     message(sprintf(
       "%5.0f s  %s: %d designs, %d beyond their limits", proc.time()[["elapsed"]] - started, name,
       nrow(rows), sum(!rows$ok)
     ))
-    rows
+    cbind(simulation = name, rows)
   }))
 }))
 
-#' Rates by spread, over all other differences of designs.
-shown <- function(rows) {
-  rate <- function(values) {
-    text <- unique(sub("^0", "", sprintf("%.3f", range(values))))
-    paste(text, collapse = "\u2013")
-  }
-  keys <- unique(rows[c("what", "kind")])
-  lines <- vapply(seq_len(nrow(keys)), function(i) {
-    mine <- rows[rows$what == keys$what[i] & rows$kind == keys$kind[i], , drop = FALSE]
-    by_spread <- vapply(c(0, 0.2, 0.5, 1), function(spread) {
-      values <- mine$rate[mine$spread == spread]
-      if (length(values) == 0L) "\u2013" else rate(values)
-    }, character(1L))
-    sprintf("| %s | %s | %d | %s |", keys$what[i], keys$kind[i], nrow(mine), paste(
-      by_spread, collapse = " | "
-    ))
-  }, character(1L))
-  c(
-    "| interval or test | what | designs | spread 0 | .2 | .5 | 1 |",
-    "|---|---|---|---|---|---|---|", lines
-  )
+#' One row for each interval or test, kind and spread: the lowest and the highest rate of designs.
+summarised <- function(rows) {
+  by_group(rows, c("simulation", "what", "kind", "spread"), function(piece) {
+    data.frame(
+      designs = nrow(piece), runs = min(piece$runs), lowest = round(min(piece$rate), 4L),
+      highest = round(max(piece$rate), 4L), low = piece$low[1L], high = piece$high[1L]
+    )
+  })
 }
 
-bad <- found[!found$ok, , drop = FALSE]
+table <- summarised(found)
+order_of <- function(rows) {
+  simulations <- unique(found$simulation)
+  rows[order(match(rows$simulation, simulations), match(
+    paste(rows$what, rows$kind), unique(paste(found$what, found$kind))
+  ), rows$spread), , drop = FALSE]
+}
+table <- order_of(table)
 if ("--write" %in% arguments) {
+  if (file.exists(coverage_file)) {
+    before <- read_coverage()
+    kept <- before[!before$simulation %in% table$simulation, , drop = FALSE]
+    all <- bind(list(table, kept))
+    table <- all[order(match(all$simulation, unique(c(before$simulation, table$simulation)))), ]
+  }
+  data.table::fwrite(table, coverage_file)
   path <- "docs/statistics.md"
   text <- readLines(path)
   marks <- match(c("<!-- table -->", "<!-- end of table -->"), text)
-  text <- c(
-    text[seq_len(marks[1L])], "", sprintf("%d runs of each design.", runs), "", shown(found), "",
-    text[marks[2L]:length(text)]
-  )
+  text <- c(text[seq_len(marks[1L])], "", coverage_lines(table), "", text[marks[2L]:length(text)])
   writeLines(text, path)
 } else {
-  writeLines(shown(found))
+  writeLines(coverage_lines(table))
 }
+bad <- found[!found$ok, , drop = FALSE]
 if (nrow(bad) > 0L) {
   print(bad, row.names = FALSE)
   quit(status = 1L)

@@ -24,12 +24,15 @@ share_result <- function(rows, counted, truth) {
 #' Fewer than ten answers of either kind are expected: no interval covers 95 % of so few.
 is_few <- function(answers, share) answers * min(share, 1 - share) < 10
 
+share_kinds <- function(answers, share) {
+  paste0(c("coverage", "rejections"), if (is_few(answers, share)) ", few" else "")
+}
+
 share_rows <- function(what, design, spread, answers, share, results) {
-  few <- if (is_few(answers, share)) ", few" else ""
+  kinds <- share_kinds(answers, share)
   rbind(
-    checked(what, design, spread, paste0("coverage", few), results[, 1L]),
-    checked(paste("test of a", tolower(what)), design, spread, paste0("rejections", few),
-      results[, 2L])
+    checked(what, design, spread, kinds[1L], results[, 1L]),
+    checked(paste("Test of a", tolower(what)), design, spread, kinds[2L], results[, 2L])
   )
 }
 
@@ -46,11 +49,11 @@ counted_shares <- function(runs) {
     # Study 1 has one prompt a story and cell, asked 8 times; study 2 has 17 a domain.
     prompts <- if (d$items == 12) 17 else if (d$greedy) 1 else 8
     mu <- logit_of_share(d$share, d$spread)
+    answers <- d$items * prompts * if (d$greedy) 1 else d$replications
     results <- repeated(runs, function() {
       shares <- stats::plogis(mu + d$spread * stats::rnorm(d$items))
       share_result(made_answers(shares, prompts, d$replications, d$greedy), TRUE, d$share)
-    })
-    answers <- d$items * prompts * if (d$greedy) 1 else d$replications
+    }, share_kinds(answers, d$share))
     share_rows(
       sprintf("Share of %s answers, %d items", if (d$greedy) "greedy" else "sampled", d$items),
       sprintf("%g, %d answers", d$share, answers), d$spread, answers, d$share, results
@@ -73,7 +76,7 @@ measured_shares <- function(runs) {
         prompt_id = rep(seq_len(d$items), 5), value = rep(shares, 5)
       )
       share_result(collapse_copies(rows, "value"), FALSE, d$share)
-    })
+    }, share_kinds(Inf, d$share))
     share_rows(
       sprintf("Measured probability, %d items", d$items), sprintf("%g", d$share), d$spread, Inf,
       d$share, results
@@ -94,7 +97,7 @@ gaps_and_edges <- function(runs) {
         own[seq_len(sample(c(0L, 5L, 10L, 17L), 1L, prob = c(1, 3, 3, 3)))]
       }))
       share_result(rows[kept, , drop = FALSE], TRUE, d$share)
-    })
+    }, share_kinds(d$items * 9, d$share))
     what <- if (d$share == 0.3) "Share with empty cells" else "Share of almost none or all"
     share_rows(
       sprintf("%s, %d items", what, d$items), sprintf("%g", d$share), d$spread, d$items * 9,
@@ -118,7 +121,7 @@ bets <- function(runs) {
       logit <- mu + (d$spread * stats::rnorm(d$items))[item]
       if (d$answers > 1) logit <- logit + noise * stats::rnorm(length(item))
       cbind(covers(mean_by_item(100 * stats::plogis(logit), item, c(0, 100)), 100 * d$share))
-    })
+    }, "coverage")
     checked(
       sprintf("Mean bet, %s, %d items", if (d$answers > 1) "sampled" else "measured", d$items),
       sprintf("%g, %d answers an item", d$share, d$answers), d$spread, "coverage", results
@@ -148,14 +151,14 @@ contrasts <- function(runs) {
       tested <- test_differences(pairs, names(pairs), 0.1)
       if (is.na(tested$p)) return(cbind(NA, NA))
       cbind(covers(list(low = tested$ci_low, high = tested$ci_high), 0), tested$p < 0.05)
-    })
+    }, share_kinds(d$items * d$answers, d$share))
     design <- sprintf("%g, %g answers an item", d$share, d$answers)
-    few <- if (is_few(d$items * d$answers, d$share)) ", few" else ""
+    kinds <- share_kinds(d$items * d$answers, d$share)
     rbind(
-      checked(sprintf("Paired contrast, %d items", d$items), design, d$spread,
-        paste0("coverage", few), results[, 1L]),
+      checked(sprintf("Paired contrast, %d items", d$items), design, d$spread, kinds[1L],
+        results[, 1L]),
       checked(sprintf("t test of a paired contrast, %d items", d$items), design, d$spread,
-        paste0("rejections", few), results[, 2L])
+        kinds[2L], results[, 2L])
     )
   }))
 }
@@ -166,13 +169,14 @@ equivalence <- function(runs) {
   designs <- expand.grid(spread = spreads, items = c(6, 12))
   do.call(rbind, lapply(seq_len(nrow(designs)), function(i) {
     d <- designs[i, ]
+    kind <- if (d$spread > 0.2) "rejections, few" else "rejections"
     results <- repeated(runs, function() {
       difference <- 10 + (2 + 10 * d$spread) * stats::rnorm(d$items)
       tested <- test_differences(difference, seq_len(d$items), 10)
       cbind(tested$p_equivalence < 0.05)
-    })
-    checked(sprintf("Equivalence test at its margin, %d items", d$items), "points", d$spread,
-      if (d$spread > 0.2) "rejections, few" else "rejections", results)
+    }, kind)
+    checked(sprintf("Equivalence test at its margin, %d items", d$items), "points", d$spread, kind,
+      results)
   }))
 }
 
@@ -226,12 +230,10 @@ distances <- function(runs) {
         covers(list(low = found$rmse_low, high = found$rmse_high), truth[["rmse"]]),
         covers(list(low = found$r_low, high = found$r_high), truth[["r"]])
       )
-    })
+    }, rep("coverage", 3L))
     design <- sprintf("%s, %g answers a cell", d$model, 12 * d$answers)
     do.call(rbind, Map(function(what, column) {
-      # Of few draws r has a bias that is no smooth function of the items (docs/statistics.md).
-      kind <- if (what == "r" && d$answers < Inf) "coverage of r" else "coverage"
-      checked(sprintf("%s, 12 items", what), design, d$spread, kind, results[, column])
+      checked(sprintf("%s, 12 items", what), design, d$spread, "coverage", results[, column])
     }, c("JSD", "RMSE", "r"), 1:3))
   }))
 }
@@ -252,7 +254,7 @@ cell_distances <- function(runs) {
         covers(list(low = found$jsd_low, high = found$jsd_high), truth[["jsd"]]),
         covers(list(low = found$emd_low, high = found$emd_high), truth[["emd"]])
       )
-    })
+    }, rep("coverage", 2L))
     rbind(
       checked("JSD of a cell's bets, 6 items", "", d$spread, "coverage", results[, 1L]),
       checked("EMD of a cell's bets, 6 items", "", d$spread, "coverage", results[, 2L])
@@ -260,9 +262,43 @@ cell_distances <- function(runs) {
   }))
 }
 
+# Power --------------------------------------------------------------------------------------------
+
+#' What the main tests find of an effect that is there: the share of runs in which they do.
+power <- function(runs) {
+  hearts <- function(share, spread, prompts) function() {
+    shares <- stats::plogis(logit_of_share(share, spread) + spread * stats::rnorm(12L))
+    tested <- share_by_item(
+      stats::rbinom(12L * prompts, 1L, rep(shares, each = prompts)), rep(1:12, each = prompts), TRUE
+    )
+    cbind(isTRUE(test_share(tested, 1 / 8) < 0.05))
+  }
+  story <- function(points, sd) function() {
+    cbind(test_differences(points + sd * stats::rnorm(6L), 1:6, 10)$p < 0.05)
+  }
+  alike <- function(items, sd) function() {
+    cbind(test_differences(sd * stats::rnorm(items), seq_len(items), 10)$p_equivalence < 0.05)
+  }
+  designs <- list(
+    list("Planned contrast of 10 points, 6 stories that differ by 10", story(10, 10)),
+    list("Planned contrast of 20 points, 6 stories that differ by 10", story(20, 10)),
+    list("Planned contrast of 20 points, 6 stories that differ by 20", story(20, 20)),
+    list("Equivalence of no difference, 6 stories that differ by 5 points", alike(6L, 5)),
+    list("Equivalence of no difference, 6 stories that differ by 10 points", alike(6L, 10)),
+    list("Share of .2 against 1/8, 12 domains .5 logits apart, 204 answers", hearts(0.2, 0.5, 17L)),
+    list("Share of .25 against 1/8, 12 domains .5 logits apart, 204 answers",
+      hearts(0.25, 0.5, 17L)),
+    list("Share of .36 (people's) against 1/8, 12 domains 1 logit apart, 204 answers",
+      hearts(0.36, 1, 17L))
+  )
+  bind(lapply(designs, function(one) {
+    checked(one[[1L]], "", NA_real_, "power", repeated(runs, one[[2L]], "power")[, 1L])
+  }))
+}
+
 simulations <- list(
   "shares of counted answers" = counted_shares, "measured probabilities" = measured_shares,
   "empty cells and separated data" = gaps_and_edges, "mean bets" = bets,
   "paired contrasts" = contrasts, "equivalence" = equivalence, "distances" = distances,
-  "distances of a cell" = cell_distances
+  "distances of a cell" = cell_distances, "power of tests by item" = power
 )

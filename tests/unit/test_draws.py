@@ -37,9 +37,16 @@ def table(texts: list[tuple[str, str]], reasoning: float | None = None) -> pd.Da
     ).astype({"reasoning_characters": "float64"})
 
 
-def measured(distributions: np.ndarray, mass: float = 1.0) -> pd.DataFrame:
-    """Experiment 2's table: a row a prompt, its options' probabilities at temperature 1."""
+def measured(
+    distributions: np.ndarray, mass: float = 1.0, temperature: float = 0.7
+) -> pd.DataFrame:
+    """Experiment 2's table: a row a prompt, its options' probabilities at temperature 1 and as
+    sampled, where each option is a token of its own."""
     found = pd.DataFrame(distributions, columns=list(OPTIONS))
+    warm = distributions ** (1 / temperature)
+    warm /= warm.sum(axis=1, keepdims=True)
+    found[[f"sampled_{name}" for name in OPTIONS]] = warm
+    found["sampled_bound"] = 0.0
     found["prompt_id"] = [str(prompt) for prompt in range(len(found))]
     found["option_mass"], found["status"] = mass, "ok"
     return found
@@ -74,7 +81,8 @@ def test_honest_models_pass_however_sure_they_are(peak: float, temperature: floa
         distributions = dice.dirichlet(np.full(len(OPTIONS), 1 / peak), size=40) + 1e-12
         distributions /= distributions.sum(axis=1, keepdims=True)
         answers = sampled(dice, distributions, 10, temperature)
-        assert not failed(check_draws(answers, measured(distributions), STUDY2, decoding))
+        found = measured(distributions, temperature=temperature)
+        assert not failed(check_draws(answers, found, STUDY2, decoding))
 
 
 @pytest.mark.parametrize("nondeterministic", [0.0, 0.05])
@@ -95,6 +103,19 @@ def test_a_server_that_repeats_itself_fails_where_the_model_is_not_sure(
     line = check.failure("big, replication 0")
     assert "share of 180 further answers to a prompt at temperature 0.7 that repeat" in line
     assert "a server that ignores temperature or seed repeats itself" in line
+
+
+def test_the_likeliest_option_is_that_of_sampled_tokens_not_of_whole_strings() -> None:
+    """The likeliest first token leads to many options, each of them less likely than another's."""
+    distributions = np.tile([0.45, *[0.55 / 7] * 7], (20, 1))
+    texts = [(str(prompt), "It was bad") for prompt in range(20) for _ in range(30)]
+    found = measured(distributions, temperature=0.2)
+    decoding = GenerationConfig(temperature=0.2)
+    assert not failed(check_draws(table(texts), found, STUDY2, decoding)), "whole strings: sure"
+    found[[f"sampled_{name}" for name in OPTIONS]] = [0.27, *[0.73 / 7] * 7]
+    assert failed(check_draws(table(texts), found, STUDY2, decoding)) == {"draws_as_measured"}
+    found["sampled_bound"] = 0.7
+    assert not failed(check_draws(table(texts), found, STUDY2, decoding)), "or it may be sure"
 
 
 def test_a_model_that_says_something_else_than_the_options_is_not_blamed() -> None:

@@ -3,10 +3,11 @@
 A server that ignores temperature or seed gives every draw the same answer, which looks like a model
 that is very sure. The two are told apart only where that is certain enough:
 
-- Where experiment 2 measured the same prompt, the model itself says how sure it is. No answer can
-  be likelier than the likeliest option at the temperature of experiment 1; half of the variation
-  that follows is asked for, because a temperature works on tokens and not on whole answers. How
-  often draws may then repeat the first one is bounded with Chernoff's inequality.
+- Where experiment 2 measured the same prompt, the model itself says how sure it is. No option can
+  be likelier than it is among the options as experiment 1 samples them (docs/temperature.md), bound
+  included. Half of the variation that follows is asked for, because of what the model says beside
+  the options: where its tokens part from theirs no table tells. How often draws may then repeat the
+  first one is bounded with Chernoff's inequality.
 - Elsewhere only a run in which no draw at all differs tells anything, and only a long one: for a
   chance of one in a thousand to end up there with `MANY_REPEATS`, a model has to give the same
   answer in 98.6 of 100 draws on average over all prompts, and with `MANY_SHORT_REPEATS` in 99.7.
@@ -18,8 +19,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
+from grace.results.tables import bound_columns
 from grace.settings.config import GenerationConfig
 from grace.studies.study import Study
 
@@ -56,19 +59,25 @@ def against_measured(
 ) -> Repeats | None:
     """Repeats of answers whose prompts experiment 2 measured too; None where there are none.
 
-    Where `top_p` cuts a distribution, or an answer follows a reasoning trace, experiment 2 does not
-    say what was sampled.
+    Where `top_p` may leave a single answer beside the options, or an answer follows a reasoning
+    trace, experiment 2 does not say what was sampled.
     """
     if decoding.top_p < 1 or len(study.query_names) > 1:
         return None
+    options = list(max(study.probability_groups().values(), key=len))
+    as_sampled = study.sampled_columns()
+    if any(name not in as_sampled for name in options):
+        return None
+    bound = next(iter(bound_columns(study).values()))
+    sampled = [as_sampled[name] for name in options]
     measured = probabilities[probabilities["status"].eq("ok")].drop_duplicates("prompt_id")
-    columns = max(study.probability_groups().values(), key=len)
-    likeliest = {
-        prompt: _likeliest([mass * option for option in options], decoding.temperature)
-        for prompt, mass, *options in measured[["prompt_id", "option_mass", *columns]].itertuples(
-            index=False
-        )
-    }
+    measured = measured.dropna(subset=["option_mass", bound, *options, *sampled])
+    beside = [
+        _beside(mass, shares, decoding.temperature)
+        for mass, *shares in measured[["option_mass", *options]].itertuples(index=False)
+    ]
+    highest = (measured[sampled].max(axis=1) + measured[bound]).clip(upper=1)
+    likeliest = dict(zip(measured["prompt_id"], np.maximum(highest, beside), strict=True))
     known = draws[draws["prompt_id"].isin(likeliest) & draws["reasoning_characters"].isna()]
     repeats = _repeats(known)
     if not repeats:
@@ -105,18 +114,19 @@ def _repeats(draws: pd.DataFrame) -> list[tuple[str, int, int]]:
     ]
 
 
-def _likeliest(options: Sequence[float], temperature: float) -> float:
-    """The most probability that one answer can have at a temperature, given the options' at 1.
+def _beside(mass: float, shares: Sequence[float], temperature: float) -> float:
+    """The most probability of one answer beside the options, at a temperature.
 
-    What the model says beside the options may be many answers, which count for nothing then, or a
-    single one.
+    `shares` are the options' of their `mass` at temperature 1. What is beside them may be many
+    answers, of which each has less. It is taken to part from the options at their first token,
+    where these are together or apart, whichever leaves it more.
     """
-    rest = max(0.0, 1 - math.fsum(options))
-    largest = max(*options, rest)
-    powers = [(option / largest) ** (1 / temperature) for option in options]
-    beside = (rest / largest) ** (1 / temperature)
-    found: float = max(max(powers) / math.fsum(powers), beside / math.fsum([*powers, beside]))
-    return found
+    power = 1 / temperature
+    rest = max(0.0, 1 - mass)
+    largest = max(mass, rest)
+    apart = math.fsum((mass * share / largest) ** power for share in shares)
+    beside: float = (rest / largest) ** power
+    return beside / (min(apart, (mass / largest) ** power) + beside)
 
 
 def _most(mean: float, count: int) -> float:

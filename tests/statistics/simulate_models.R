@@ -1,22 +1,5 @@
-# Do the analyses of variance of studies 1 and 2 and of the generic analysis keep their level, and
-# what do they find? Simulated runs of known truth through the shipped functions.
-#
-#   Rscript tests/statistics/models.R [runs [cores [designs]]]
-#
-# `designs` is a pattern of their titles.
-# A test of a true null must reject .035 to .065 of the runs; the exit status is 1 where the 95 %
-# interval of its rate lies outside. Fixed seeds: the same runs each time.
-
-arguments <- commandArgs(TRUE)
-runs <- if (length(arguments) > 0L) as.integer(arguments[1L]) else 500L
-cores <- if (length(arguments) > 1L) as.integer(arguments[2L]) else parallel::detectCores()
-for (name in c(
-  sprintf("scripts/lib/%s.R", c(
-    "common", "statistics", "inference", "item_tests", "mixed_models", "generic_measures",
-    "generic_models"
-  )),
-  sprintf("studies/%s.R", c("study1/models", "study2/analysis", "study2/models"))
-)) source(name)
+# The analyses of variance of studies 1 and 2 and of the generic analysis, simulated through the
+# shipped functions. `make test-statistics` runs them all, `run.R --only "study 2"` some.
 
 keys_of <- function(number) {
   name <- paste0("m", number)
@@ -52,7 +35,11 @@ bets_of <- function(number, access = c(0, 0, 0), observe = c(0, 0, 0), both = 0,
 
 study1 <- function(bets, greedy = FALSE) {
   bets <- collapse_copies(bets, "b3", greedy)
-  tested <- if (length(unique(bets$label)) > 1L) across_models(state3_rows(bets), state3_terms, "stories", "") else state3_anova(bets)
+  tested <- if (length(unique(bets$label)) > 1L) {
+    across_models(state3_rows(bets), state3_terms, "stories", "")
+  } else {
+    state3_anova(bets)
+  }
   stats::setNames(tested$p, tested$term)
 }
 
@@ -99,7 +86,11 @@ choices_of <- function(number, state = c(0, 0, 0, 0), goal = c(0, 0, 0), items =
 study2 <- function(choices, greedy = FALSE) {
   choices <- collapse_copies(choices, chosen, greedy)
   several <- length(unique(choices$label)) > 1L
-  tested <- if (several) across_models(negation_rows(choices), negation_terms, "domains", "") else negation_anova(choices)
+  tested <- if (several) {
+    across_models(negation_rows(choices), negation_terms, "domains", "")
+  } else {
+    negation_anova(choices)
+  }
   stats::setNames(tested$p, tested$term)
 }
 
@@ -255,38 +246,34 @@ designs <- list(
   })
 )
 
-if (length(arguments) > 2L) {
-  titles <- vapply(designs, function(one) one$title, character(1L))
-  designs <- designs[grepl(arguments[3L], titles)]
-}
-RNGkind("L'Ecuyer-CMRG")
-rows <- lapply(designs, function(one) {
-  set.seed(sum(utf8ToInt(one$title)))
+#' One design: a row for each test whose null is true, and for each whose power is asked for.
+simulated_design <- function(one, runs) {
+  several <- grepl("[0-9] models", one$title)
+  # Where half of the bets are 0, no test of 6 stories rejects as often as it may.
+  level <- if (grepl("at the floor", one$title)) "rejections, few" else "rejections"
+  tests <- c(one$null, one$power)
+  kinds <- ifelse(tests %in% one$null, level, "power")
   # Runs of several models take long.
-  count <- if (grepl("[0-9] models", one$title)) ceiling(runs / 2) else runs
-  p <- parallel::mclapply(seq_len(count), function(run) one$make(), mc.cores = cores)
-  failed <- vapply(p, inherits, logical(1L), what = "try-error")
-  if (any(failed)) stop(sprintf("%s: %s", one$title, p[[which(failed)[1L]]]), call. = FALSE)
-  p <- do.call(rbind, p)
-  found <- bind(lapply(c(one$null, one$power), function(test) {
-    values <- p[, test]
-    data.frame(
-      design = one$title, test = test, kind = if (test %in% one$null) "level" else "power",
-      runs = sum(!is.na(values)), untested = sum(is.na(values)),
-      rejected = mean(values < 0.05, na.rm = TRUE)
-    )
+  rejected <- repeated(if (several) ceiling(runs / 2) else runs, function() {
+    rbind(one$make()[tests] < 0.05)
+  }, kinds)
+  study <- sub(",.*", "", one$title)
+  bind(lapply(seq_along(tests), function(i) {
+    what <- if (kinds[i] == "power") {
+      sprintf("F test of %s: %s", tests[i], one$title)
+    } else {
+      sprintf("F test, %s, %s", study, if (several) "several models" else "one model")
+    }
+    checked(what, sprintf("%s: %s", one$title, tests[i]), NA_real_, kinds[i], rejected[, i])
   }))
-  # What so many runs cannot tell from .035 or .065 is no failure. Where half of the bets are 0, no
-  # test of 6 stories rejects that often: it may reject less.
-  limits <- wilson(found$rejected * found$runs, found$runs)
-  least <- if (grepl("at the floor", one$title)) 0 else 0.035
-  found$verdict <- ifelse(
-    found$kind == "power", "", ifelse(limits$high >= least & limits$low <= 0.065, "holds", "FAILS")
-  )
-  cat(sprintf(
-    "%-54s %-22s %s %5d runs (%d without a test) %.3f %s\n", found$design, found$test, found$kind,
-    found$runs, found$untested, found$rejected, found$verdict
-  ), sep = "")
-  found
-})
-quit(status = 1L * any(do.call(rbind, rows)$verdict == "FAILS"))
+}
+
+simulations <- lapply(
+  stats::setNames(nm = c("study 1", "study 2", "generic")),
+  function(study) function(runs) {
+    own <- Filter(function(one) startsWith(one$title, study), designs)
+    if (quick) own <- own[1L]
+    bind(lapply(own, simulated_design, runs = runs))
+  }
+)
+names(simulations) <- paste("analyses of variance,", names(simulations))
