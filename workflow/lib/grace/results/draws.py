@@ -64,7 +64,7 @@ def against_measured(
     """
     if decoding.top_p < 1 or len(study.query_names) > 1:
         return None
-    options = list(max(study.probability_groups().values(), key=len))
+    options = max(map(list, study.probability_groups().values()), key=len)
     as_sampled = study.sampled_columns()
     if any(name not in as_sampled for name in options):
         return None
@@ -126,7 +126,8 @@ def _beside(mass: float, shares: Sequence[float], temperature: float) -> float:
     largest = max(mass, rest)
     apart = math.fsum((mass * share / largest) ** power for share in shares)
     beside: float = (rest / largest) ** power
-    return beside / (min(apart, (mass / largest) ** power) + beside)
+    share: float = beside / (min(apart, (mass / largest) ** power) + beside)
+    return share
 
 
 def _most(mean: float, count: int) -> float:

@@ -19,7 +19,7 @@ from grace.scoring.records import Record, measure
 METHODS = ("whole", "terminated", "mean_token", "first_token", "pmi")
 
 
-class Scored(NamedTuple):
+class MethodScores(NamedTuple):
     """A query's options under one way of scoring.
 
     `scores` are natural logs, in the options' order, and need not sum to 1 as probabilities;
@@ -32,7 +32,7 @@ class Scored(NamedTuple):
     alike: int
 
 
-def scored(query: Record, method: str, expected: Sequence[float] | None = None) -> Scored | None:
+def scored(query: Record, method: str, expected: Sequence[float] | None = None) -> MethodScores | None:
     """A query's options under one of `METHODS`.
 
     `query` is a record of `grace.scoring.records`; `expected` holds the probability of each option,
@@ -61,7 +61,7 @@ def scored(query: Record, method: str, expected: Sequence[float] | None = None) 
     if scores is None or not any(map(math.isfinite, scores)):
         return None
     texts = (option["text"] for option in query["options"])
-    return Scored(tuple(scores), dict(zip(texts, normalised(scores), strict=True)), alike)
+    return MethodScores(tuple(scores), dict(zip(texts, normalised(scores), strict=True)), alike)
 
 
 def _pointwise(query: Record, expected: Sequence[float] | None) -> list[float] | None:
