@@ -19,7 +19,7 @@ analyse(job$input, job$output, job$params)
 """
 SHARED = (
     "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement",
-    "scoring_methods",
+    "scoring_methods", "variance_components", "model_comparison",
 )  # fmt: skip
 
 
