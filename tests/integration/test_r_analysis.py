@@ -15,6 +15,7 @@ import pytest
 from scipy import stats
 
 from grace.pico.trained_on import theory
+from grace.studies.analysis_files import SHARED
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "resources/reference/study1_published_tests.csv"
@@ -61,11 +62,7 @@ job <- jsonlite::read_json(commandArgs(TRUE)[1])
 parts <- c("models", "figures", "agreement", "analysis")
 own <- sprintf("../studies/study%d/%s.R", job$study, parts)
 library(ggplot2)
-shared <- sprintf("lib/%s.R", c(
-  "common", "statistics", "inference", "people", "item_tests", "mixed_models", "figures",
-  "agreement", "variance_components", "model_comparison", "wordings"
-))
-for (name in c(shared, own)) {
+for (name in c(unlist(job$shared), own)) {
   source(file.path(job$scripts, name))
 }
 analyse(job$input, job$output, job$params)
@@ -89,6 +86,7 @@ def launch(
     output |= {name: str(folder / f"{name}.png") for name in FIGURES[study]}
     job = {
         "scripts": str(ROOT / "scripts"),
+        "shared": SHARED,
         "study": study,
         "input": {
             "ready": str(folder / "ready.csv"),

@@ -10,6 +10,8 @@ import test_generic_analysis as generic
 import test_r_analysis as bundled
 from test_r_analysis import as_sampled, jsd, knows_made, made_bets, one, rscript
 
+from grace.studies.analysis_files import SHARED
+
 TABLES = ("scoring_methods", "scoring_agreement")
 SOURCED = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
@@ -17,14 +19,10 @@ library(ggplot2)
 for (name in unlist(job$sources)) source(name)
 analyse(job$input, job$output, job$params)
 """
-SHARED = (
-    "common", "statistics", "inference", "item_tests", "mixed_models", "figures", "agreement",
-    "scoring_methods", "variance_components", "model_comparison", "wordings",
-)  # fmt: skip
 
 
 def sources(study: int | None) -> list[str]:
-    shared = [f"scripts/lib/{name}.R" for name in SHARED]
+    shared = [f"scripts/{name}" for name in SHARED]
     if study is None:
         own = ("measures", "models", "figures", "agreement", "scoring", "analysis")
         return [*shared, *(f"scripts/lib/generic_{name}.R" for name in own)]
