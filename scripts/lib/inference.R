@@ -315,8 +315,8 @@ contrast_outcome <- function(difference, p, p_equivalence, sd, margin) {
 #' @param means Items x columns, NaN where an item has no answer.
 #' @param statistic Of a vector of column means.
 #' @param range Limits of the statistic, beyond which neither number nor interval goes.
-#' @param corrected Whether the error is that of the corrected number: "always", "never", or "inside",
-#'   unless the interval of pseudo-values reaches a limit of the range.
+#' @param corrected Whether the error is that of the corrected number: "always", "never", or
+#'   "inside": unless the interval of pseudo-values reaches a limit of the range.
 jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
                       corrected = "never") {
   items <- nrow(means)
@@ -341,11 +341,12 @@ jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
   out$estimate <- inside(mean(pseudo))
   out$note <- few_items(pseudo, unit)
   if (nzchar(out$note)) return(out)
-  half <- stats::qt(0.975, items - 1) * stats::sd(pseudo) / sqrt(items)
-  within <- mean(pseudo) - half > range[1L] && mean(pseudo) + half < range[2L]
-  if ((corrected == "always" || corrected == "inside" && within) && items > 2L) {
+  quantile <- stats::qt(0.975, items - 1)
+  half <- quantile * stats::sd(pseudo) / sqrt(items)
+  beyond <- mean(pseudo) - half <= range[1L] || mean(pseudo) + half >= range[2L]
+  if (items > 2L && corrected %in% c("always", if (!beyond) "inside")) {
     error <- corrected_error(sums, counts, means, known, statistic, without)
-    if (is.finite(error)) half <- stats::qt(0.975, items - 1) * error
+    half <- ifelse(is.finite(error), quantile * error, half)
   }
   out$low <- inside(mean(pseudo) - half)
   out$high <- inside(mean(pseudo) + half)
