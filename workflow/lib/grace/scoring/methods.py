@@ -32,7 +32,9 @@ class MethodScores(NamedTuple):
     alike: int
 
 
-def scored(query: Record, method: str, expected: Sequence[float] | None = None) -> MethodScores | None:
+def scored(
+    query: Record, method: str, expected: Sequence[float] | None = None
+) -> MethodScores | None:
     """A query's options under one of `METHODS`.
 
     `query` is a record of `grace.scoring.records`; `expected` holds the probability of each option,
