@@ -411,6 +411,8 @@ planned_widths <- function(pilot, sampled, scale, margin) {
   )
   item_variance <- mapply(score_variance, wordings = grid$wordings,
     replications = grid$replications, MoreArgs = list(variance = pilot$variance))
+  # Where nothing varies there is no spread to plan from.
+  item_variance[item_variance <= 0] <- NA_real_
   error <- sqrt(item_variance / grid$items)
   df <- grid$items - 1
   quantile <- stats::qt(0.975, df)
