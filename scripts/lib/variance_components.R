@@ -579,6 +579,9 @@ precision_table <- function(parts, margin) {
 
 plan_note <- function(pilot, one) {
   notes(
+    if (score_variance(pilot$variance, pilot$size[["wordings"]], 1) <= 0) {
+      "the same for every item: no spread to plan from"
+    },
     if (!one$sampled) "replications are copies: more of them change nothing",
     if (pilot$size[["wordings"]] == 1L) "one wording: what others would give is not known",
     if (one$sampled && pilot$size[["replications"]] == 1L && isTRUE(pilot$noise$mixed)) {
