@@ -411,6 +411,8 @@ planned_widths <- function(pilot, sampled, scale, margin) {
   )
   item_variance <- mapply(score_variance, wordings = grid$wordings,
     replications = grid$replications, MoreArgs = list(variance = pilot$variance))
+  # Where nothing varies there is no spread to plan from.
+  item_variance[item_variance <= 0] <- NA_real_
   error <- sqrt(item_variance / grid$items)
   df <- grid$items - 1
   quantile <- stats::qt(0.975, df)
@@ -577,6 +579,9 @@ precision_table <- function(parts, margin) {
 
 plan_note <- function(pilot, one) {
   notes(
+    if (score_variance(pilot$variance, pilot$size[["wordings"]], 1) <= 0) {
+      "the same for every item: no spread to plan from"
+    },
     if (!one$sampled) "replications are copies: more of them change nothing",
     if (pilot$size[["wordings"]] == 1L) "one wording: what others would give is not known",
     if (one$sampled && pilot$size[["replications"]] == 1L && isTRUE(pilot$noise$mixed)) {
