@@ -24,8 +24,9 @@ if (length(study$declaration$models) > 0L) {
   section$methods <- c(section$methods, paste0(
     "- **", as_markdown(study$name), ", mixed models.** As declared. Experiment 1 enters by",
     " answer, experiment 2 by one mean a prompt; copies enter once. Mixed models describe: their",
-    " own tests reject a true null too often with few items and none is given. Failed, singular",
-    " and separated fits are named. The terms to compare are tested by item, whatever the model's",
+    " own tests reject a true null too often with few items and none is given. Failed and",
+    " singular fits are named; a coefficient that separated data leave without an estimate has no",
+    " number. The terms to compare are tested by item, whatever the model's",
     " random terms. ", item_tests_method
   ))
 }

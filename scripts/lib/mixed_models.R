@@ -48,7 +48,7 @@ describe_mixed <- function(fit, family, n, formula) {
   }
   singular <- if (fit$mixed) lme4::isSingular(fit$value) else NA
   none <- rep(NA_real_, nrow(spread))
-  # The optimiser's path differs with where R's memory lies, from run to run by 1e-6 of a number.
+  # The optimiser's path differs from run to run by 1e-6 of a number, perhaps with R's memory.
   shown <- function(values) signif(ifelse(abs(values) < 1e-4, 0, values), 4L)
   data.frame(
     kind = c(rep("coefficient", nrow(table)), rep("random effect (sd)", nrow(spread))),

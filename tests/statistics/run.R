@@ -4,7 +4,7 @@
 # `checked`. Run by `make test-statistics`:
 #   Rscript tests/statistics/run.R [--quick] [--write] [--runs N] [--only PATTERN]
 # --quick makes few runs of few designs. --only takes the simulations whose names match. --write
-# puts the table into scripts/lib/coverage.csv, which the report shows, and docs/statistics.md; of
+# puts the table into tests/statistics/coverage.csv and docs/statistics.md; of
 # simulations that were not made it keeps what stands there.
 
 arguments <- commandArgs(TRUE)
@@ -18,8 +18,9 @@ cores <- max(1L, parallel::detectCores())
 for (name in c(
   sprintf("scripts/lib/%s.R", c(
     "common", "statistics", "inference", "item_tests", "mixed_models", "generic_measures",
-    "generic_models", "coverage"
+    "generic_models"
   )),
+  "tests/statistics/lib/coverage_table.R",
   sprintf("studies/%s.R", c("study1/models", "study2/analysis", "study2/models"))
 )) source(name)
 RNGkind("Mersenne-Twister")
@@ -101,6 +102,7 @@ found <- bind(lapply(files, function(file) {
     cbind(simulation = name, rows)
   }))
 }))
+if (NROW(found) == 0L) stop("--only matches no simulation", call. = FALSE)
 
 #' One row for each interval or test, kind and spread: the lowest and the highest rate of designs.
 summarised <- function(rows) {

@@ -1,7 +1,7 @@
 # How often Grace's intervals cover the truth and its tests reject in simulated runs: the table that
-# `make test-statistics` writes, for docs/statistics.md and the report. Source after common.R.
+# `make test-statistics` writes, for docs/statistics.md. Source after scripts/lib/common.R.
 
-coverage_file <- "scripts/lib/coverage.csv"
+coverage_file <- "tests/statistics/coverage.csv"
 
 #' The table: a row for each interval or test (`what`), kind of rate and spread of items in logits
 #' ("" where designs have their own); `designs` of it, at least `runs` each, from the `lowest` to
@@ -11,21 +11,6 @@ read_coverage <- function(path = coverage_file) {
   rows$spread <- as.numeric(rows$spread)
   rows
 }
-
-#' Why rates lie beyond what is allowed where no method is known that does better, by `what`.
-beyond_limits <- c(
-  "Share of greedy answers, 6 items" = paste(
-    "six answers can come out in seven ways only: of all sets of outcomes, those of most",
-    "probability hold .886 or .994 at a share of .02, .833 or .971 at .125, .781 or .969 at .5"
-  ),
-  "r, 12 items" = paste(
-    "where r is all but 1 an interval that ends at 1 can miss on one side only, and covers 97.5 %",
-    "and more; away from 1 it covers .937 to .967"
-  ),
-  "EMD of a cell's bets, 6 items" = paste(
-    "too wide with stories a logit apart (.975); the error of pseudo-values gave .88 to .93"
-  )
-)
 
 #' ".946–.974".
 show_rates <- function(lowest, highest) {
@@ -87,21 +72,4 @@ plain_lines <- function(rows, heading) {
       rows$runs, show_rates(rows$lowest, rows$highest)
     )
   )
-}
-
-#' The report's table of it, in its short form; needs report.R.
-show_coverage <- function(path) {
-  rows <- over_spreads(read_coverage(path))
-  why <- unname(beyond_limits[rows$what])
-  show_table(data.frame(
-    "Interval or test" = rows$what, What = sub(", few", " (few answers)", rows$kind),
-    Rates = show_rates(rows$lowest, rows$highest), Allowed = show_text(show_allowed(rows)),
-    Designs = rows$designs, "Runs of each" = rows$runs,
-    Note = show_text(why), check.names = FALSE
-  ), paste(
-    "How often 95% intervals cover the truth, 5% tests reject a true null, and tests find an",
-    "effect (power), in simulated runs of known truth: lowest and highest rate of several designs",
-    "(items 0 to 1 logit apart, copies, 1 and 5 replications, empty cells). Few answers: fewer",
-    "than ten are expected of one kind. These are properties of the methods, not of this run."
-  ), fold = TRUE)
 }
