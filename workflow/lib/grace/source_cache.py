@@ -34,7 +34,7 @@ class SourceCache:
         self._state = digest(
             [
                 sys.version_info[:3],
-                file_digest(library / "source_code.py"),
+                file_digest(Path(__file__).with_name("source_code.py")),
                 sorted(
                     [
                         path.relative_to(library).as_posix(),

@@ -76,7 +76,7 @@ def _understood(text: str, folder: tuple[str, ...] | None, library: Path) -> Sou
     """
     if library != LIBRARY:
         return _understand(text, folder, library)
-    cache = _source_cache()
+    cache = _source_cache(library)
     key = cache.key(text, folder)
     known = SourceFile.read(cache.get(key))
     if known is None:
@@ -86,8 +86,8 @@ def _understood(text: str, folder: tuple[str, ...] | None, library: Path) -> Sou
 
 
 @cache
-def _source_cache() -> SourceCache:
-    return SourceCache(LIBRARY)
+def _source_cache(library: Path) -> SourceCache:
+    return SourceCache(library)
 
 
 def _understand(text: str, folder: tuple[str, ...] | None, library: Path) -> SourceFile:
