@@ -32,7 +32,7 @@ study2_scoring <- function(input, output, params, table, reference) {
 #' Is negation more frequent at 0 and 1 hearts than at 2 and 3? Paired by domain, for each goal.
 indirectness_tests <- function(choices, reference, margin) {
   people <- lapply(stats::setNames(nm = goals), function(goal) {
-    people_indirectness(reference, goal)
+    people_indirectness_outcome(reference, goal)
   })
   by_group(choices, c(model_keys, "experiment"), function(piece) {
     rows <- bind(lapply(goals, function(goal) {
@@ -63,7 +63,7 @@ indirectness_tests <- function(choices, reference, margin) {
 }
 
 #' People's outcome of the same difference, by the normal test of their counts.
-people_indirectness <- function(reference, goal) {
+people_indirectness_outcome <- function(reference, goal) {
   parts <- lapply(0:3, function(state) {
     c(
       sum(utterance_reference(reference, "human", goal, state)[negated]),
