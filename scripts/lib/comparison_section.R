@@ -119,14 +119,22 @@ show_components <- function(components) {
     "Items x wordings" = wide$both, Replications = wide$Replication,
     "Items x replications" = wide$by_run, Prompts = wide$Prompt, Draws = wide$Draw,
     "ICC of replications (target < .10)" = wide$icc,
-    "Replications apart (target 5%)" = wide$deviation, Note = show_text(wide$note),
-    check.names = FALSE
+    "Replications apart (target 5%)" = wide$deviation, check.names = FALSE
   ), paste(
     "Where the variance of one pass through an item's conditions lies: standard deviation of each",
     "component, in the measure's unit, and its share of the variance (ICC). A component below zero",
     "is shown as 0. Replications apart: the farthest mean of a replication from the mean of all,",
     "of what 5% of the scale allows. Intervals are in variance_components.csv."
-  ), fold = nrow(wide) > 12L), "\n\n")
+  ), fold = nrow(wide) > 12L), shared_notes(wide$note), "\n\n")
+}
+
+#' Long notes, which many rows share, below their table.
+shared_notes <- function(said) {
+  each <- unique(said[nzchar(said)])
+  if (length(each) == 0L) return("")
+  html_block(paragraphs(vapply(each, function(one) {
+    sprintf("In %d of %d rows, %s.", sum(said == one), length(said), one)
+  }, character(1L)), "note"))
 }
 
 #' The notes of a model's components, each once with the components that it is of.
