@@ -226,7 +226,7 @@ def test_a_deployed_workflow_runs_to_the_report_with_a_study_of_the_users_own(ho
     assert {"big", "small"} & set(
         pd.read_csv(results / "analysis/toy_cells.csv")["outcome"].astype(str)
     )
-    assert len(list((results / "analysis/figures").glob("toy_*.png"))) == 4
+    assert len(list((results / "analysis/figures").glob("toy_*.png"))) == 6
     record = json.loads((results / "mine/replication-0/provenance/study2_exp1.json").read_text())
     assert {"config/prompts/mine/study2_exp1.j2", "resources/models/pico/model.safetensors"} <= set(
         record["files"]
