@@ -27,20 +27,20 @@ from grace.studies.trials import Trial
 
 Row = dict[str, Any]
 #: Structured answers and distributions of one model and replication; None if it was not asked.
-Tables = tuple[pd.DataFrame | None, pd.DataFrame | None]
+TablePair = tuple[pd.DataFrame | None, pd.DataFrame | None]
 #: What `model_name` says of them.
 NAMES = {True: "people's own answers", False: "model of people"}
 
 
 def people_tables(
-    pairs: Sequence[Tables], study: Study, people: Mapping[str, str], trials: Sequence[Trial]
-) -> Iterator[Tables]:
+    pairs: Sequence[TablePair], study: Study, people: Mapping[str, str], trials: Sequence[Trial]
+) -> Iterator[TablePair]:
     """The tables of people and models of people, by name and replication, from language models'.
 
     `people` are sources of the study by name. Where a source answers neither experiment that was
     run, there are none.
     """
-    like: dict[int, Tables] = {}
+    like: dict[int, TablePair] = {}
     for pair in pairs:
         table = next(one for one in pair if one is not None)
         like.setdefault(int(table["replication"].iloc[0]), pair)
