@@ -159,11 +159,6 @@ same_favourites <- function(first, second) {
   vapply(seq_len(nrow(first)), function(i) same_favourite(first[i, ], second[i, ]), logical(1L))
 }
 
-#' JSD in bits of each row of one matrix and the same row of another.
-jsd_pairs <- function(first, second) {
-  vapply(seq_len(nrow(first)), function(i) jsd_bits(first[i, ], second[i, ]), numeric(1L))
-}
-
 #' Cells for a figure that compares the experiments: those of experiment 2 are taken from `sampled`,
 #' the cells of a table as sampled.
 with_sampled <- function(cells, sampled) {
