@@ -56,7 +56,7 @@ cell_text <- function(rows, factors) {
 #' Mean of each measure by cell with its interval by item, then the rows of people and of theory.
 generic_cells <- function(stacked, reference, factors, found, item, participants = NULL) {
   keys <- c(model_keys, "experiment", "measure", factors)
-  rates <- rate_measures(stacked)
+  rates <- rate_measures(stacked, found)
   models <- by_group(stacked, keys, function(piece) {
     measure <- piece$measure[1L]
     counts <- piece$experiment[1L] == "exp1" && measure %in% rates
@@ -98,10 +98,19 @@ with_responses <- function(cells, declaration) {
   })))
 }
 
-#' The measures that count answers: all their generated numbers are 0 or 1.
-rate_measures <- function(stacked) {
+#' The measures that count answers: all their generated numbers are 0 or 1, and their scale, if it
+#' has ends, is from 0 to 1. Answers on a scale of 1 to 5 that are all 1 are no counts.
+#'
+#' @param found As `measures` gives them; `stacked$measure` is their number.
+rate_measures <- function(stacked, found) {
   generated <- stacked[stacked$experiment == "exp1", , drop = FALSE]
-  setdiff(generated$measure, generated$measure[!generated$value %in% c(0, 1)])
+  shares <- vapply(found, function(one) {
+    length(one$range) != 2L || all(one$range == c(0, 1))
+  }, logical(1L))
+  setdiff(
+    intersect(generated$measure, which(shares)),
+    generated$measure[!generated$value %in% c(0, 1)]
+  )
 }
 
 #' Reference rows as `generic_cells` shows them: where people were counted, with intervals by

@@ -62,7 +62,7 @@ responses_by_method <- function(rows, found, item) {
   ranged <- vapply(found, function(one) length(one$range) == 2L, logical(1L))
   rows <- rows[is.na(rows$distribution) & ranged[rows$measure], , drop = FALSE]
   if (nrow(rows) == 0L) return(NULL)
-  rates <- rate_measures(rows)
+  rates <- rate_measures(rows, found)
   by_group(rows, c(model_keys, "experiment", "measure"), function(piece) {
     measure <- piece$measure[1L]
     counts <- piece$experiment[1L] == "exp1" && measure %in% rates

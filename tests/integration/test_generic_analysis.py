@@ -284,6 +284,34 @@ def test_copies_of_an_answer_count_once_in_agreement():
     assert done.stdout.split() == ["1", "1", "12", "12", "1", "1", "4", "4"]
 
 
+def test_answers_of_0_and_1_are_counts_only_where_the_scale_ends_there():
+    """A model that always answers 1 on a scale of 1 to 5 has a mean of 1, not a share of 100 %."""
+    code = """
+    for (name in c("common", "statistics", "inference", "generic_analysis")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    rows <- data.frame(
+      label = "m", model_key = "m", model_name = "m", variant = "seed", experiment = "exp1",
+      prompt_id = paste("p", 1:6), item = 1:6, copies = 0L, response = "R", distribution = NA,
+      outcome = NA, value = 1
+    )
+    stacked <- do.call(rbind, lapply(1:3, function(i) cbind(rows, measure = i)))
+    found <- list(list(range = c(1, 5)), list(range = c(0, 1)), list(range = numeric(0)))
+    cells <- generic_cells(stacked, data.frame(), NULL, found, "item")
+    cat(cells$value, cells$ci_low, cells$ci_high, cells$n)
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    value, low, high, n = np.array(
+        [np.nan if word == "NA" else float(word) for word in done.stdout.split()]
+    ).reshape(4, 3)
+    assert value.tolist() == [1, 1, 1]
+    assert np.isnan([low[0], high[0], n[0]]).all(), "there is no spread to tell an interval from"
+    assert (low[1:] > 0.5).all()
+    assert (high[1:] == 1).all()
+    assert (n[1:] == 6).all()
+
+
 def test_mixed_models_recover_what_the_answers_were_drawn_with(game):
     models = game["models"]
     fit = models[(models["model"] == "target by role") & (models["experiment"] == "exp1")]
