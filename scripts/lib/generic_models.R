@@ -313,12 +313,18 @@ generic_measure_list <- function(stacked, declaration, found) {
     range <- ranges[[response]]
     if (length(range) == 2L) diff(range) else NA_real_
   }
-  single <- unique(stacked$response[is.na(stacked$distribution)])
-  if (length(single) == 0L) single <- unique(stacked$response)
-  means <- lapply(single, function(response) {
+  single <- unique(stacked[c("response", "distribution")])
+  if (anyNA(single$distribution)) single <- single[is.na(single$distribution), , drop = FALSE]
+  # Two queries may have the same options: each is a measure of its own.
+  several <- duplicated(single$response) | duplicated(single$response, fromLast = TRUE)
+  named <- ifelse(several, paste(single$distribution, single$response, sep = ": "), single$response)
+  means <- lapply(seq_len(nrow(single)), function(i) {
+    response <- single$response[i]
     range <- ranges[[response]]
+    rows <- rows_of(response)
     list(
-      name = response, scale = width(response), rows = rows_of(response),
+      name = named[i], scale = width(response),
+      rows = rows[rows$distribution %in% single$distribution[i], , drop = FALSE],
       range = if (length(range) == 2L) range
     )
   })

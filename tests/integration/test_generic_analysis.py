@@ -312,6 +312,36 @@ def test_answers_of_0_and_1_are_counts_only_where_the_scale_ends_there():
     assert (n[1:] == 6).all()
 
 
+def test_pairs_have_one_direction_in_any_language_and_queries_are_not_mixed(monkeypatch):
+    """Two queries with the same options are two measures, of .9 and .1, and not one of .5."""
+    code = """
+    for (name in c(
+      "common", "statistics", "inference", "item_tests", "variance_components", "model_comparison",
+      "generic_measures", "generic_models", "generic_analysis"
+    )) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    declaration <- list(item = "item")
+    rows <- expand.grid(item = 1:6, query = 1:2, model = c("Zeta", "alpha"))
+    rows <- data.frame(
+      label = rows$model, model_key = rows$model, model_name = rows$model, variant = "seed",
+      experiment = "exp2", prompt_id = rows$item, item = rows$item, replication = 0,
+      response = "P(yes)", distribution = paste0("q", rows$query), outcome = "yes",
+      value = c(0.9, 0.1)[rows$query] + ((rows$model == "alpha") + rows$item %% 2) / 100
+    )
+    found <- list(list(response = "P(yes)", range = c(0, 1)))
+    pairs <- model_pairs(generic_measure_list(rows, declaration, found), 10)
+    cat(pairs$measure, pairs$label_a, pairs$value_a, sep = ";")
+    """
+    for language in ("C", "C.UTF-8"):
+        monkeypatch.setenv("LC_ALL", language)
+        done = rscript(code)
+        assert done.returncode == 0, done.stderr
+        *names, first, second = done.stdout.split(";")
+        assert names == ["q1: P(yes)", "q2: P(yes)", "Zeta", "Zeta"]
+        assert (float(first), float(second)) == pytest.approx((0.905, 0.105))
+
+
 def test_mixed_models_recover_what_the_answers_were_drawn_with(game):
     models = game["models"]
     fit = models[(models["model"] == "target by role") & (models["experiment"] == "exp1")]
