@@ -457,7 +457,9 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
   compared <- comparison_tables(stacked, every, define, greedy, margin, item)
   c(compared, list(
     cells = cells,
-    contrasts = generic_contrasts(stacked, cells, found, declaration, margin),
+    contrasts = generic_contrasts(
+      stacked, cells, found, declaration, margin, cbind(table[factors], item = table[[item]])
+    ),
     models = generic_models(stacked, declaration),
     agreement = at_settings(
       generic_agreement(sampled, table, factors, distributions, seed, greedy), generation

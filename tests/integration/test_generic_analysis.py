@@ -312,6 +312,41 @@ def test_answers_of_0_and_1_are_counts_only_where_the_scale_ends_there():
     assert (n[1:] == 6).all()
 
 
+def test_a_contrast_over_several_cells_weighs_them_alike_in_every_item():
+    """Between cells of 20 and 80 lies no difference, however many answers each of them has."""
+    code = """
+    for (name in c("common", "statistics", "inference", "item_tests", "generic_measures",
+      "generic_models", "generic_analysis")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    rows <- expand.grid(item = letters[1:8], side = c("a", "b"), other = c("x", "y"))
+    rows$value <- ifelse(rows$other == "y", 80, 20) + as.integer(rows$item) * (rows$side == "a")
+    rows <- cbind(rows, label = "m", model_key = "m", model_name = "m", variant = "seed",
+      experiment = "exp1", prompt_id = seq_len(nrow(rows)), response = "R", distribution = NA,
+      copies = 0L)
+    declaration <- jsonlite::fromJSON(paste0(
+      '{"item": "item", "factors": ["side", "other"], "contrasts": [{"name": "d", "response": "R",',
+      '"higher": {"side": "a"}, "lower": {"side": "b"}}]}'
+    ), simplifyVector = FALSE)
+    found <- list(list(response = "R", range = c(0, 100)))
+    show <- function(made) {
+      one <- generic_contrasts(
+        made, data.frame(experiment = character(0)), found, declaration, 10, rows
+      )
+      cat(one$n_higher, one$difference, one$note, "", sep = ";")
+    }
+    show(rows)
+    show(rows[c(seq_len(nrow(rows)), rep(which(rows$side == "a" & rows$other == "y"), 4)), ])
+    show(rows[!(rows$side == "b" & rows$other == "y" & rows$item %in% c("a", "h")), ])
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    found = np.array(done.stdout.split(";")[:9]).reshape(3, 3)
+    assert found[:, 0].tolist() == ["8", "8", "6"]
+    assert found[:, 1].astype(float).tolist() == pytest.approx([4.5] * 3)
+    assert "items with no usable answer in some cell are left out: 2" in found[2, 2]
+
+
 def test_pairs_have_one_direction_in_any_language_and_queries_are_not_mixed(monkeypatch):
     """Two queries with the same options are two measures, of .9 and .1, and not one of .5."""
     code = """
