@@ -910,6 +910,31 @@ def test_human_comparison(study2, choices):
     assert published == pytest.approx([0.70, 0.36, 0.43], abs=0.006)
 
 
+def test_indirectness_lies_within_its_interval_where_domains_lack_a_state():
+    """Eight of twelve domains always negate and lack 0 hearts: the other four alone count."""
+    code = """
+    for (name in c("common", "statistics", "inference")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    source("studies/study2/analysis.R")
+    observed <- lapply(seq_len(nrow(goal_states)), function(i) {
+      tilt <- if (goal_states$state[i] < 2) 0:3 - 1.5 else 0
+      rate <- c(rep(1, 8), c(0.7, 0.6, 0.2, 0.1)[goal_states$state[i] + 1] + tilt / 100)
+      if (goal_states$state[i] == 0) rate[1:8] <- NA
+      means <- matrix(cbind(1 - rate, 0, 0, 0, rate, 0, 0, 0), 12)
+      list(mean = colMeans(means, na.rm = TRUE), means = means)
+    })
+    found <- indirectness_by_domain(observed, 12)
+    cat(unlist(found$numbers[1:3]), found$note, sep = ";")
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    estimate, low, high, note = done.stdout.split(";", 3)
+    assert float(estimate) == pytest.approx(0.5)
+    assert float(low) < 0.5 < float(high)
+    assert "goal informative, without domains that lack a state: 8" in note
+
+
 def participants_of(seed=1, people=203):
     """What each of the people said, one answer a cell; who said what is not published."""
     rng = np.random.default_rng(seed)
