@@ -263,7 +263,7 @@ def test_study_1_reads_hardly_more_tokens_than_the_limit(study1_requests):
     groups: dict[str, list[ScoreRequest]] = {}
     for request in study1_requests:
         groups.setdefault(request.group, []).append(request)
-    assert len(groups) == 36
+    assert len(groups) == 36 + 1  # the null contexts
     assert {len(group) for group in groups.values()} == {5}
     limit = sum(len(prefixes(group)) for group in groups.values())
     forests = [build_trie(group) for group in groups.values()]
@@ -300,4 +300,7 @@ def test_the_log_states_the_plan_before_anything_runs(caplog):
     entry = load_models(ROOT / "config/models.yaml")["pico"]
     with caplog.at_level("INFO"), pytest.raises(Stopped):
         list(run_scoring(run, items, ChatTokenizer("pico", entry, ROOT), Idle()))
-    assert "1500 queries of 300 trials, 1320 of them repeated: 180 distinct, in 36" in caplog.text
+    assert (
+        "1500 queries of 300 trials, 1320 of them repeated: 180 distinct and 5 null contexts, in 37"
+        in (caplog.text)
+    )

@@ -42,11 +42,23 @@ _NO_PATTERNS = Patterns({}, "options")
 
 @dataclass(frozen=True)
 class Query:
-    """One prompt with a closed set of answer options."""
+    """One prompt with a closed set of answer options.
+
+    `null_context` is the same prompt without the trial's content: what the model says whatever it
+    is asked about. None where there is none: for options that differ by trial, for texts without a
+    question, and for a prompt that holds nothing of the trial.
+    """
 
     name: str
     messages: tuple[Message, ...]
     options: tuple[str, ...]
+    null_context: tuple[Message, ...] | None = None
+
+    def null(self) -> Query | None:
+        """The query that measures the same options after the null context."""
+        if self.null_context is None:
+            return None
+        return Query(self.name, self.null_context, self.options)
 
 
 @dataclass(frozen=True)
@@ -273,9 +285,26 @@ class StudyDesign:
         """Experiment 2's queries."""
         values = self._seen_by_templates(trial, prompts)
         return tuple(
-            Query(form.name, self._asked(form, trial, values, prompts), self.options(form, trial))
+            Query(
+                form.name,
+                messages := self._asked(form, trial, values, prompts),
+                self.options(form, trial),
+                self._null_context(form, messages, values, prompts),
+            )
             for form in self.forms_asked(trial)
         )
+
+    def _null_context(
+        self, form: QueryForm, messages: tuple[Message, ...], values: Mapping[str, Any],
+        prompts: PromptSet,
+    ) -> tuple[Message, ...] | None:  # fmt: skip
+        """As `Query.null_context`. What stands in the study's `variables` is a trial's content."""
+        if self._fixed[form.name] is None or not isinstance(form.entry, ScoreQuery):
+            return None
+        found = prompts.null_context(
+            form.entry.template, {**values, **form.factors}, frozenset(self.variables)
+        )
+        return None if found == messages else found
 
     def _asked(
         self, form: QueryForm, trial: Trial, values: Mapping[str, Any], prompts: PromptSet
