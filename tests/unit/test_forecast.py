@@ -84,7 +84,7 @@ def test_a_dry_runs_lines_name_jobs_and_requests():
     text = forecast.dry_run(project, {("study1", "exp1"): 40, ("study1", "exp2"): 1})
     assert text.splitlines()[1:] == [
         "  study1_exp1: 40 runs of 36 answers of at most 256 tokens, to 36 different prompts",
-        "  study1_exp2: 1 run of 185 distributions, for 1,500 queries and 5 null contexts",
+        "  study1_exp2: 1 run of 209 distributions, for 2,700 queries and 5 null contexts",
     ]
 
 

@@ -28,6 +28,9 @@ def null_contexts(study: Study, name: str) -> list[str]:
     found: dict[str, None] = {}
     for trial in trials(study.name):
         for query in study.queries(trial, prompts):
+            if query.name in study.auxiliary_queries:
+                assert query.null_context is None
+                continue
             assert query.null_context is not None
             found["\n\n".join(one["content"] for one in query.null_context)] = None
     return list(found)
@@ -107,7 +110,7 @@ def test_options_that_differ_by_trial_and_bare_texts_have_none():
 
 def test_a_prompt_without_anything_of_the_trial_has_none(tmp_path: Path):
     text = "Good? {{ state | default('') }} "
-    names = ("study1_exp2_state", "study1_exp2_knowledge")
+    names = ("study1_exp2_state", "study1_exp2_knowledge", "study1_exp2_prior")
     prompts = templates(tmp_path, **{name: text + name for name in names})
     assert all(query.null() is None for query in STUDY1.queries(trials("study1", 1)[0], prompts))
 

@@ -22,7 +22,7 @@ from grace.engines.base import Decoding, Generation, GenerationRequest
 from grace.engines.journaled import JournaledEngine
 from grace.errors import ConfigError, EngineError
 from grace.experiments.generation import run_generation
-from grace.experiments.measurement import run_scoring
+from grace.experiments.measurement import query_key, run_scoring
 from grace.experiments.trials import Run, trial_prompts
 from grace.journal import Journal
 from grace.prompts.checks import check_prompts
@@ -117,7 +117,7 @@ def chats(name: str) -> dict[str, list[str]]:
             "ed266e08d065897a",
         ),
         (
-            "study1", "exp2", "d7ef5733da761f64", "9f34e317610c10d6", "a459109bfeb07d19",
+            "study1", "exp2", "d7ef5733da761f64", "fcdceaa69c945165", "a459109bfeb07d19",
             "5e236aeec66c84b7",
         ),
         (
@@ -136,7 +136,10 @@ def test_seed_is_asked_kept_and_recorded_as_before_there_were_other_wordings(
     """Digests that Grace had before: of templates, of what is asked, of keys in the journal."""
     run = run_of(study, experiment)
     seed = STUDIES[study].variant("seed")
-    assert seed.digest(STUDIES[study].templates[experiment]).startswith(prompts)
+    # Asked beside them since: priors, and null contexts, in fields and queries of their own.
+    beside = STUDIES[study].auxiliary_queries
+    names = [name for name in STUDIES[study].templates[experiment] if "prior" not in name]
+    assert seed.digest(names).startswith(prompts)
     assert STUDIES[study].asking_digest(experiment).startswith(asks)
     engine = ScriptedEngine()
     items = items_of(run, "seed", limit=4)
@@ -147,12 +150,18 @@ def test_seed_is_asked_kept_and_recorded_as_before_there_were_other_wordings(
     )
     found = [{k: v for k, v in record.items() if k != "run_timestamp"} for record in asking]
     keys = AnswerKeys("transformers", experiment, {})
-    # Null contexts are asked beside what was asked before, and stand in fields of their own.
-    asked = [one for one in engine.scored if not str(one.group).startswith("null context")]
+    before = {
+        query_key(query)
+        for item in items
+        for query in STUDIES[study].queries(item.trial, item.prompts)
+        if query.name not in beside
+    }
+    asked = [one for one in engine.scored if one.key in before]
     for record in found:
         record.pop("null_contexts", None)
-        for query in record.get("queries", ()):
-            del query["null_id"]
+        if experiment == "exp2":
+            own = [query for query in record["queries"] if query["name"] not in beside]
+            record["queries"] = [{k: v for k, v in q.items() if k != "null_id"} for q in own]
     sent = [keys._sent(request) for request in engine.generated or asked]
     assert digest(sent).startswith(requests)
     # As lists: the order of keys is a part of the files' bytes.

@@ -169,7 +169,10 @@ def _measured(query: Query, plan: QueryPlan, score: Score) -> dict[str, Any]:
 
 
 def _status(queries: Sequence[dict[str, Any]]) -> str:
-    """What became of a trial: `ok`, `bounds` where one of its queries has no more, or an error."""
+    """What became of a trial: `ok`, `bounds` where one of its queries has no more, or an error.
+
+    Of its own queries, which are not auxiliary.
+    """
     failed = [query["name"] for query in queries if query["status"] not in {"ok", BOUNDS}]
     if failed:
         return f"error: {', '.join(failed)} not measured"
@@ -202,9 +205,9 @@ def run_scoring(
         score.key: score
         for score in progress(engine.score(plan.requests), len(plan.requests), run.label, "query")
     }
-    refuse_total_failure(
-        [scores[planned.key].error for trial in plan.trials for planned in trial], run
-    )
+    beside = run.study.auxiliary_queries
+    own = [one for trial in plan.trials for one in trial if one.query.name not in beside]
+    refuse_total_failure([scores[planned.key].error for planned in own], run)
     measured: dict[str, dict[str, Any]] = {}
 
     def record_of(planned: Planned) -> dict[str, Any]:
@@ -233,9 +236,11 @@ def run_scoring(
                 nulls.append({**record_of(plan.null_contexts[key]), **null_id})
         yield {
             **record_header(run, item, started),
-            "prompt_id": prompt_id([question(planned.query) for planned in trial]),
+            "prompt_id": prompt_id(
+                [question(one.query) for one in trial if one.query.name not in beside]
+            ),
             "queries": records,
             # The first trial that needs a null context holds it for all.
             **({"null_contexts": nulls} if nulls else {}),
-            "status": _status(records),
+            "status": _status([query for query in records if query["name"] not in beside]),
         }
