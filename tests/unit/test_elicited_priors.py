@@ -254,6 +254,12 @@ def test_without_priors_there_are_no_numbers_and_a_reason(tmp_path: Path):
     assert values(rows, source="rsa", kind="parameter")
 
 
+def test_priors_of_little_mass_are_said_to_be(tmp_path: Path):
+    rows = fits(tmp_path, quality_flags="exp2_auxiliary_low_option_mass")
+    own = [row for row in rows if row["source"] == "rsa_elicited" and row["kind"] == "parameter"]
+    assert all("got little mass (6 of 6 items)" in row["note"] for row in own)
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "message"),
     [

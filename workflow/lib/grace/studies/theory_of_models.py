@@ -32,6 +32,9 @@ COLUMNS = (
     "note",
 )  # fmt: skip
 EXPERIMENTS = ("exp1", "exp2")
+#: The flag of a row whose prior the model would mostly not answer in the form asked for.
+LOW_MASS = "auxiliary_low_option_mass"
+LITTLE_MASS = "elicited priors whose options got little mass"
 Row = dict[str, Any]
 
 
@@ -225,6 +228,11 @@ def _with_priors(one: FittedTheory, part: pd.DataFrame, answers: ItemAnswers) ->
     kept = [place for place, item in enumerate(answers.items) if item in by_item.index]
     items = [answers.items[place] for place in kept]
     note = answers.note
+    flags = part["quality_flags"].astype("string").fillna("")
+    low = set(part.loc[flags.str.contains(LOW_MASS, regex=False).to_numpy(bool), "_item"])
+    if low & set(items):
+        few = f"{LITTLE_MASS} ({len(low & set(items))} of {len(items)} items)"
+        note = "; ".join(filter(None, [note, few]))
     if not items:
         why = "no prior was elicited: experiment 2 did not ask for it, or got no answer"
         empty = np.zeros((1, *answers.weights.shape[1:]))
