@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import bundled_analyses as bundled
+import game_analysis as generic
 import numpy as np
 import pandas as pd
 import pytest
-import test_generic_analysis as generic
-import test_r_analysis as bundled
-from test_r_analysis import as_sampled, jsd, knows_made, made_bets, one, rscript
+from bundled_analyses import as_sampled, knows_made, made_bets
+from r_analysis import jsd, one, rscript
 
 from grace.studies.analysis_files import SHARED
 
@@ -22,12 +23,13 @@ analyse(job$input, job$output, job$params)
 
 
 def sources(study: int | None) -> list[str]:
-    shared = [f"scripts/{name}" for name in SHARED]
     if study is None:
-        own = ("measures", "models", "figures", "agreement", "scoring", "analysis")
-        return [*shared, *(f"scripts/lib/generic_{name}.R" for name in own)]
+        return generic.SOURCES
     parts = ("models", "figures", "agreement", "scoring", "analysis")
-    return [*shared, *(f"studies/study{study}/{name}.R" for name in parts)]
+    return [
+        *(f"scripts/{name}" for name in SHARED),
+        *(f"studies/study{study}/{name}.R" for name in parts),
+    ]
 
 
 def run(folder: Path, study: int | None, scored: list[dict]) -> dict[str, pd.DataFrame]:
