@@ -53,16 +53,22 @@ FIGURES = {
     1: ["bets", "state3", "forest", "knows", "calibration", "planned"],
     2: ["utterances", "negated", "scatter", "calibration", "planned"],
 }
+SCORING_TABLES = ("scoring_methods", "scoring_agreement")
 DRIVER = """
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
-parts <- c("models", "figures", "agreement", "analysis")
-own <- sprintf("../studies/study%d/%s.R", job$study, parts)
 library(ggplot2)
-for (name in c(unlist(job$shared), own)) {
-  source(file.path(job$scripts, name))
-}
+for (name in unlist(job$sources)) source(name)
 analyse(job$input, job$output, job$params)
 """
+
+
+def sources(study: int) -> list[str]:
+    """The R files of a study's analysis, in order."""
+    own = ("models", "figures", "agreement", "scoring", "analysis")
+    return [
+        *(f"scripts/{name}" for name in SHARED),
+        *(f"studies/study{study}/{name}.R" for name in own),
+    ]
 
 
 def launch(
@@ -83,9 +89,7 @@ def prepare(
     output = {name: str(folder / f"{name}.csv") for name in TABLES[study]}
     output |= {name: str(folder / f"{name}.png") for name in FIGURES[study]}
     job = {
-        "scripts": str(ROOT / "scripts"),
-        "shared": SHARED,
-        "study": study,
+        "sources": sources(study),
         "input": {
             "ready": str(folder / "ready.csv"),
             "reference": str(folder / f"reference_study{study}.csv"),
