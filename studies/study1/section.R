@@ -159,7 +159,7 @@ own_prior_text <- paste(
   "and 3/2 favour state 3. Where the listener with a model's own priors has another favourite, a",
   "model that answers otherwise than the RSA row of the sections above may still reason as the",
   "listener does. Priors whose options got little mass count here; a note below the fit in the",
-  "section above says of how many stories, and rows are flagged (auxiliary_low_option_mass)."
+  "section above says of how many stories, and rows are flagged (`auxiliary_low_option_mass`)."
 )
 
 #' "47.1 [40.0, 54.2]" in percent.

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from bundled_studies import STUDY1
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
-from test_wordings import VARIANTS, items_of, run_of, trials, variant
+from wording_runs import VARIANTS, items_of, run_of, trials, variant
 
 from grace.experiments.measurement import run_scoring
 from grace.results.tables import probability_columns, probability_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bundled_studies import STUDY1, STUDY2
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
-from test_wordings import VARIANTS, items_of, journaled, run_of, trials, variant
+from wording_runs import VARIANTS, items_of, journaled, run_of, trials, variant
 
 from grace.experiments.measurement import plan_scoring, run_scoring
 from grace.experiments.trials import Run, trial_prompts
