@@ -82,6 +82,15 @@ def test_a_prior_that_is_none_is_refused(prior: list[float]):
 # What is asked -----------------------------------------------------------------------------------
 
 
+def test_seed_asks_for_the_prior_as_it_asks_for_bets():
+    trial = trials("study1")[0]
+    queries = {query.name: query for query in STUDY1.queries(trial, variant(STUDY1, "seed"))}
+    (prior,), (bet,) = queries["prior2"].messages, queries["state2"].messages
+    story, said, question = bet["content"].partition(f"\n\n{trial['speach']}")
+    assert said
+    assert prior["content"] == story + question
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_prior_is_asked_of_the_story_alone_once_a_story(name: str):
     asked: dict[str, set[str]] = {}
