@@ -6,7 +6,8 @@
 #' @param table The analysis-ready table.
 #' @param cells As `generic_cells` gives them.
 generic_scoring <- function(input, output, params, table, cells, declaration) {
-  table <- add_label(table)
+  # People have no tokens whose probabilities could be read in several ways.
+  table <- language_models(add_label(table), params)
   margin <- params[["equivalence_margin"]]
   by_method <- read_scoring(input[["scoring_methods"]], function(file) {
     read_declared(file, declaration)

@@ -5,7 +5,8 @@
 #'
 #' @param table The analysis-ready table.
 study1_scoring <- function(input, output, params, table, reference) {
-  table <- add_label(table)
+  # People have no tokens whose probabilities could be read in several ways.
+  table <- language_models(add_label(table), params)
   published <- read_reference(input[["published"]])
   margin <- params[["equivalence_margin"]]
   by_method <- read_scoring(input[["scoring_methods"]], function(file) {

@@ -502,21 +502,34 @@ analyse <- function(input, output, params) {
   tables$calibration <- calibration_cells(tables$cells, add_label(table), reference)
   tables$quality <- language_models(tables$quality, params)
   tables$human_comparison <- without_own_distances(tables$human_comparison, params, "human")
+  cell <- c("goal", "state")
+  tables$cells <- with_peoples_intervals(tables$cells, params, c(cell, "frame", "assessment"))
+  tables$negation <- with_peoples_intervals(tables$negation, params, cell)
+  tables$tests <- with_peoples_intervals(
+    tables$tests, params, "test", c("ci_low", "ci_high", "p", "p_bh")
+  )
+  for (goal in goals) tables$human_comparison <- with_peoples_intervals(
+    tables$human_comparison, params, character(0),
+    paste0("indirectness_", goal, c("_low", "_high"))
+  )
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study2_columns()
   for (name in names(columns)) {
     write_result(tables[[name]], output[[name]], columns[[name]])
   }
-  shown <- tables$cells$label[is_model(tables$cells)]
+  shown <- drawn_labels(tables$cells, params)
   figure <- function(plot, name, width, height, notes = notes_below(tables$cells, params)) {
-    save_figure(plot, output[[name]], width, height, notes)
+    save_figure(plot, output[[name]], width, height, c(drawn_note(tables$cells), notes))
   }
-  figure(plot_utterances(tables$cells), "utterances", 11, grown(8.5, shown))
-  figure(plot_negation(tables$negation), "negated", 9.5, grown(5, shown))
-  height <- 2.2 + 3.2 * max(1L, length(unique(shown)))
-  figure(plot_scatter(tables$cells, tables$human_comparison), "scatter", 8, height)
+  some <- function(name) drawn(tables[[name]], shown)
+  figure(plot_utterances(some("cells")), "utterances", 11, grown(8.5, shown))
+  figure(plot_negation(some("negation")), "negated", 9.5, grown(5, shown))
+  size <- scatter_size(some("cells"))
   figure(
-    plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
+    plot_scatter(some("cells"), some("human_comparison")), "scatter", size$width, size$height
+  )
+  figure(
+    plot_agreement(some("calibration")), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
   save_precision(tables$precision, output[["planned"]], params)

@@ -32,7 +32,7 @@ TRUTH = {
 PEOPLE = dict.fromkeys(CELLS, (60, 30, 10))
 TABLES = (
     *("cells", "contrasts", "models", "agreement", "distances", "quality"),
-    *("model_pairs", "variance_components", "precision"),
+    *("model_pairs", "variance_components", "precision", "wordings"),
 )
 FIGURES = {
     "distributions": "distributions",
@@ -75,7 +75,7 @@ DECLARATION = {
 }  # fmt: skip
 LIBRARIES = (
     "common", "statistics", "inference", "people", "item_tests", "mixed_models", "figures",
-    "agreement", "variance_components", "model_comparison", *(
+    "agreement", "variance_components", "model_comparison", "wordings", *(
     f"generic_{name}" for name in ("measures", "models", "figures", "agreement", "analysis")
 ))  # fmt: skip
 SOURCED = "\n".join(f'source("scripts/lib/{name}.R")' for name in LIBRARIES)
