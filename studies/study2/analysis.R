@@ -272,6 +272,7 @@ binomial_row <- function(plan, n, total, note) {
 #' Distance from the human proportions over goal x state x utterance, and indirectness per goal.
 human_comparison <- function(choices, reference, seed, participants = NULL) {
   sample <- people_of_cells(reference, participants)
+  noise <- noise_of_people(reference, sample, seed)
   models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
     items <- sort(unique(as.character(piece$item)))
     observed <- lapply(seq_len(nrow(goal_states)), function(i) {
@@ -281,7 +282,7 @@ human_comparison <- function(choices, reference, seed, participants = NULL) {
       list(mean = colMeans(means), n = nrow(cell), means = means[match(items, rownames(means)), ,
         drop = FALSE])
     })
-    row <- compare_cells(observed, reference, piece$experiment[1L] == "exp1", seed, sample)
+    row <- compare_cells(observed, reference, piece$experiment[1L] == "exp1", noise)
     row$n_items <- length(items)
     row$note <- notes(row$note, copies_note(piece))
     cbind(row, indirectness_intervals(observed))
@@ -291,7 +292,7 @@ human_comparison <- function(choices, reference, seed, participants = NULL) {
       row <- utterance_reference(reference, source, goal_states$goal[i], goal_states$state[i])
       if (anyNA(row)) NULL else list(mean = row, n = NA)
     })
-    row <- compare_cells(observed, reference, FALSE, seed, sample)
+    row <- compare_cells(observed, reference, FALSE, noise)
     if (source == "human") {
       none <- c("jsd_bits", "jsd_floor_bits", "jsd_above_floor", "rmse", "r")
       row[c(none, grep("_noise_", names(row), value = TRUE))] <- NA_real_
@@ -332,7 +333,27 @@ people_indirectness <- function(sample, seed) {
   as.data.frame(as.list(stats::setNames(unlist(limits), names)))
 }
 
-compare_cells <- function(observed, reference, sampled, seed, people = NULL) {
+#' What chance alone makes of the distance to people, by cells (numbers of `goal_states`) and a
+#' model's answers in them, which many models have alike: `floor` of one cell, and `band` of several,
+#' NULL where there are no people.
+noise_of_people <- function(reference, people, seed) {
+  list(
+    floor = remembering(function(cell, size) {
+      goal <- goal_states$goal[cell]
+      state <- goal_states$state[cell]
+      jsd_floor(
+        utterance_reference(reference, "human", goal, state), size,
+        people_total(reference, "human", goal, state), 400L, key_seed(seed, "floor", goal, state)
+      )
+    }),
+    band = if (!is.null(people)) remembering(function(cells, sizes) {
+      noise_band(of_cells(people, cells), sizes, key_seed(seed, "noise"))
+    })
+  )
+}
+
+#' @param noise As `noise_of_people` gives it.
+compare_cells <- function(observed, reference, sampled, noise) {
   target <- lapply(seq_len(nrow(goal_states)), function(i) {
     utterance_reference(reference, "human", goal_states$goal[i], goal_states$state[i])
   })
@@ -354,20 +375,12 @@ compare_cells <- function(observed, reference, sampled, seed, people = NULL) {
   out$jsd_bits <- distances$jsd(flat)
   out$rmse <- distances$rmse(flat)
   out$r <- distances$r(flat)
-  out$jsd_floor_bits <- mean(vapply(both, function(i) {
-    goal <- goal_states$goal[i]
-    state <- goal_states$state[i]
-    size <- if (sampled) observed[[i]]$n else Inf
-    people <- people_total(reference, "human", goal, state)
-    jsd_floor(target[[i]], size, people, 400L, key_seed(seed, "floor", goal, state))
-  }, numeric(1L)))
+  sizes <- vapply(observed[both], function(cell) {
+    if (sampled) as.numeric(cell$n) else Inf
+  }, numeric(1L))
+  out$jsd_floor_bits <- mean(mapply(noise$floor, both, sizes))
   out$jsd_above_floor <- out$jsd_bits - out$jsd_floor_bits
-  if (!is.null(people)) {
-    sizes <- vapply(observed[both], function(cell) {
-      if (sampled) as.numeric(cell$n) else Inf
-    }, numeric(1L))
-    out <- cbind(out, noise_band(of_cells(people, both), sizes, key_seed(seed, "noise")))
-  }
+  if (!is.null(noise$band)) out <- cbind(out, noise$band(both, sizes))
   if (length(both) < nrow(goal_states)) {
     out$note <- sprintf("only %d of the 96 cells have answers", 8L * length(both))
   }
