@@ -100,7 +100,10 @@ jsd_range <- function(jsd, bound) {
 
 #' Greatest entry of each row minus the next.
 lead <- function(values) {
-  apply(values, 1L, function(row) -diff(sort(row, decreasing = TRUE)[1:2]))
+  first <- cbind(seq_len(nrow(values)), max.col(values, "first"))
+  best <- values[first]
+  values[first] <- -Inf
+  best - do.call(pmax, lapply(seq_len(ncol(values)), function(i) values[, i]))
 }
 
 choice_measures <- function(option, cells) {

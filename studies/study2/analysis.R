@@ -79,6 +79,9 @@ people_names <- c(
   human = "people (Yoon et al. 2020)", polite_rsa = "polite RSA, fitted to these people"
 )
 
+#' Those of them that the reference table has.
+known_people <- function(reference) intersect(names(people_names), reference$source)
+
 people_keys <- function(source, rows) {
   data.frame(
     label = rep(source, rows), model_key = source, model_name = people_names[[source]],
@@ -182,7 +185,7 @@ negation_rates <- function(choices, reference, participants = NULL) {
       if (generated) sum(rate) else NA_real_, "negation"
     )
   })
-  people <- bind(lapply(names(people_names), function(source) {
+  people <- bind(lapply(known_people(reference), function(source) {
     bind(lapply(seq_len(nrow(goal_states)), function(i) {
       goal <- goal_states$goal[i]
       state <- goal_states$state[i]
@@ -287,7 +290,7 @@ human_comparison <- function(choices, reference, seed, participants = NULL) {
     row$note <- notes(row$note, copies_note(piece))
     cbind(row, indirectness_intervals(observed))
   })
-  people <- lapply(names(people_names), function(source) {
+  people <- lapply(known_people(reference), function(source) {
     observed <- lapply(seq_len(nrow(goal_states)), function(i) {
       row <- utterance_reference(reference, source, goal_states$goal[i], goal_states$state[i])
       if (anyNA(row)) NULL else list(mean = row, n = NA)
@@ -334,8 +337,8 @@ people_indirectness <- function(sample, seed) {
 }
 
 #' What chance alone makes of the distance to people, by cells (numbers of `goal_states`) and a
-#' model's answers in them, which many models have alike: `floor` of one cell, and `band` of several,
-#' NULL where there are no people.
+#' model's answers in them, which many models have alike: `floor` of one cell, and `band` of
+#' several, NULL where there are no people.
 noise_of_people <- function(reference, people, seed) {
   list(
     floor = remembering(function(cell, size) {

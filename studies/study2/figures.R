@@ -105,7 +105,11 @@ scatter_size <- function(cells) {
 plot_scatter <- function(cells, comparison) {
   title <- "Models against people, 96 cells of goal, state and utterance"
   models <- cells[is_model(cells) & !is.na(cells$human), , drop = FALSE]
-  if (nrow(models) == 0L) return(empty_figure(title, "No usable answer"))
+  if (nrow(models) == 0L) return(empty_figure(title, if (any(is_model(cells))) {
+    "No answers of people to compare with"
+  } else {
+    "No usable answer"
+  }))
   panel <- function(rows) {
     rows$experiment <- factor(
       experiment_names[rows$experiment], experiment_names,
