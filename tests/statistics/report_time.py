@@ -21,12 +21,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-import test_r_analysis as one_study
-import test_report as whole_report
-import test_scoring_methods_in_r as ways
+import bundled_analyses as bundled
+import report_page
+from r_analysis import ROOT
 
 TESTS = Path(__file__).parents[1]
 CELLS = {1: ["access", "observe"], 2: ["Goal_simplified", "State_number"]}
@@ -98,7 +97,7 @@ def timed(what: str, command: Sequence[str | Path]) -> None:
     """Run a command and say what it took."""
     measure = ["/usr/bin/time", "-f", f"{what}: %e s, %U + %S s of CPU, %M KiB"]
     done = subprocess.run(
-        [*measure, *map(str, command)], cwd=one_study.ROOT, capture_output=True, text=True,
+        [*measure, *map(str, command)], cwd=ROOT, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     if done.returncode:
@@ -121,22 +120,22 @@ def analyse(folder: Path, study: int, results: Path, models: int, replications: 
     table.to_csv(folder / "ready.csv", index=False)
     table.to_parquet(folder / "ready.parquet", index=False)
     many_ways(ready, study, models, variants).to_csv(folder / "methods.csv", index=False)
-    names = [(name, "csv") for name in (*one_study.TABLES[study], *ways.TABLES)]
-    names += [(name, "png") for name in (*one_study.FIGURES[study], "scoring")]
+    names = [(name, "csv") for name in (*bundled.TABLES[study], *bundled.SCORING_TABLES)]
+    names += [(name, "png") for name in (*bundled.FIGURES[study], "scoring")]
     job = {
-        "sources": ways.sources(study),
+        "sources": bundled.sources(study),
         "input": {
             "ready": str(folder / "ready.csv"),
             "reference": str(ready / f"reference_study{study}.csv"),
-            "published": str(one_study.PUBLISHED),
+            "published": str(bundled.PUBLISHED),
             "scoring_methods": str(folder / "methods.csv"),
         },
         "output": {name: str(folder / f"{name}.{kind}") for name, kind in names},
-        "params": {"seed": 7, "equivalence_margin": 10, "generation": whole_report.GENERATION},
+        "params": {"seed": 7, "equivalence_margin": 10, "generation": report_page.GENERATION},
     }
     (folder / "job.json").write_text(json.dumps(job))
-    timed(f"analysis of study {study}", rscript(ways.SOURCED, folder / "job.json"))
-    paths = f"{TESTS / 'support'}:{one_study.ROOT / 'workflow/lib'}"
+    timed(f"analysis of study {study}", rscript(bundled.DRIVER, folder / "job.json"))
+    paths = f"{TESTS / 'support'}:{ROOT / 'workflow/lib'}"
     fit = ["env", f"PYTHONPATH={paths}", sys.executable, "-c", FIT, f"study{study}"]
     timed(f"fit of study {study}", [*fit, folder / "ready.parquet", folder / "fits.csv"])
 
@@ -148,15 +147,19 @@ def main(results: Path, models: int, replications: int, variants: int) -> None:
         for study, folder in made.items():
             folder.mkdir()
             analyse(folder, study, results.resolve(), models, replications, variants)
-            whole_report.TABLES[study] = [*one_study.TABLES[study], *ways.TABLES, "fits"]
-            whole_report.FIGURE_FILES[study]["scoring"] = "scoring_methods"
+            report_page.TABLES[study] = [
+                *bundled.TABLES[study],
+                *bundled.SCORING_TABLES,
+                "fits",
+            ]
+            report_page.FIGURE_FILES[study]["scoring"] = "scoring_methods"
 
         def run(code: str, job: str) -> subprocess.CompletedProcess[str]:
             timed("report", rscript(code, job))
             return subprocess.CompletedProcess([], 0)
 
-        whole_report.rscript = run
-        page = whole_report.render(Path(name) / "report", made)
+        report_page.rscript = run
+        page = report_page.render(Path(name) / "report", made)
         report = SPENT.pop("report")
         beside = max(sum(SPENT.values()) / 2, *SPENT.values())
         print(f"report.html: {page.stat().st_size / 1e6:.1f} MB")
