@@ -58,13 +58,8 @@ generic_cells <- function(stacked, reference, factors, found, item, participants
   keys <- c(model_keys, "experiment", "measure", factors)
   rates <- rate_measures(stacked, found)
   models <- by_group(stacked, keys, function(piece) {
-    measure <- piece$measure[1L]
-    counts <- piece$experiment[1L] == "exp1" && measure %in% rates
-    tested <- if (counts) {
-      share_by_item(piece$value, piece$item, TRUE, item)
-    } else {
-      mean_by_item(piece$value, piece$item, found[[measure]]$range, item)
-    }
+    counts <- counted_answers(piece, rates)
+    tested <- measure_by_item(piece, counts, found, item)
     means <- item_means(piece$value, piece$item)[, 1L]
     data.frame(
       response = piece$response[1L], distribution = piece$distribution[1L],
@@ -77,6 +72,17 @@ generic_cells <- function(stacked, reference, factors, found, item, participants
     )
   })
   bind(list(models, reference_cells(reference, factors, participants)))
+}
+
+#' Whether a measure's rows of one experiment are answers that are counted.
+counted_answers <- function(piece, rates) {
+  piece$experiment[1L] == "exp1" && piece$measure[1L] %in% rates
+}
+
+#' The mean of a measure's rows with its interval by item: a share where answers are counted.
+measure_by_item <- function(piece, counts, found, item) {
+  if (counts) return(share_by_item(piece$value, piece$item, TRUE, item))
+  mean_by_item(piece$value, piece$item, found[[piece$measure[1L]]]$range, item)
 }
 
 #' The same rows under the name of each response that is an option's probability, so that people and
@@ -412,7 +418,8 @@ generic_columns <- function(factors) {
     quality = quality_columns,
     model_pairs = comparison_columns$model_pairs,
     variance_components = comparison_columns$variance_components,
-    precision = comparison_columns$precision
+    precision = comparison_columns$precision,
+    wordings = wordings_columns
   )
 }
 
@@ -420,7 +427,7 @@ generic_columns <- function(factors) {
 refuse_reserved <- function(factors) {
   columns <- generic_columns(NULL)
   # Some have no factors.
-  without <- c("agreement", names(comparison_columns))
+  without <- c("agreement", "wordings", names(comparison_columns))
   columns <- unlist(columns[setdiff(names(columns), without)], use.names = FALSE)
   taken <- intersect(factors, c(
     columns, "item", "row", "measure", "prompt_id", "replication", "copies", "request_seed"
@@ -472,7 +479,8 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
       do.call(pmin, c(as.list(masses), na.rm = TRUE))
     } else {
       rep(NA_real_, nrow(table))
-    }, cell_text(table, factors))
+    }, cell_text(table, factors)),
+    wordings = measures_over_wordings(define(stacked), item)
   ))
 }
 
@@ -491,6 +499,9 @@ analyse <- function(input, output, params) {
   )
   tables$quality <- language_models(tables$quality, params)
   tables$distances <- without_own_distances(tables$distances, params)
+  tables$cells <- with_peoples_intervals(
+    tables$cells, params, c(factors, "distribution", "response", "outcome")
+  )
   if (!is.null(output[["scoring_methods"]])) {
     generic_scoring(input, output, params, table, tables$cells, declaration)
   }
@@ -501,11 +512,15 @@ analyse <- function(input, output, params) {
     fitted <- fitted_theory(read_reference(input[["reference"]]), declaration)
     write_result(fitted, output[["theory"]], names(fitted))
   }
-  figures <- generic_figures(tables, declaration)
+  shown <- drawn_labels(tables$cells, params)
+  figures <- generic_figures(
+    lapply(tables[c("cells", "distances", "calibration")], drawn, shown), declaration
+  )
   for (name in names(figures)) {
     one <- figures[[name]]
     compared <- name == "calibration"
     notes <- (if (compared) notes_compared else notes_below)(tables$cells, params)
+    notes <- c(drawn_note(tables$cells), notes)
     save_figure(one$plot, output[[name]], one$width, one$height, notes)
   }
   save_precision(tables$precision, output[["planned"]], params)

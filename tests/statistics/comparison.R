@@ -9,7 +9,8 @@ arguments <- commandArgs(TRUE)
 runs <- if (length(arguments) > 0L) as.integer(arguments[1L]) else 500L
 cores <- if (length(arguments) > 1L) as.integer(arguments[2L]) else parallel::detectCores()
 for (name in c(
-  "common", "statistics", "inference", "item_tests", "variance_components", "model_comparison"
+  "common", "statistics", "inference", "item_tests", "variance_components", "planned_precision",
+  "model_comparison"
 )) source(sprintf("scripts/lib/%s.R", name))
 
 #' Repeat `one`, which gives a vector, on all cores: runs x numbers.

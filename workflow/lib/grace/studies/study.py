@@ -10,8 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 from grace.digests import digest
-from grace.errors import ConfigError
-from grace.settings.explain import nearest
 from grace.studies.answers import COMMON, AnswerReader, StructuredAnswer
 from grace.studies.asking import StudyDesign
 from grace.studies.declaration import Declaration, Generate
@@ -39,8 +37,10 @@ class Study(StudyDesign):
             else None
         )
         self.distributions = DistributionColumns(self.query_forms)
-        closed = (form for form in self.query_forms if form.name in self.closed_queries)
-        self._closed_distributions = DistributionColumns(tuple(closed))
+        #: Closed queries of the trial itself, of which experiment 1 samples answers.
+        self.sampled_queries = self.closed_queries - self.auxiliary_queries
+        drawn = (form for form in self.query_forms if form.name in self.sampled_queries)
+        self._sampled_distributions = DistributionColumns(tuple(drawn))
         patterns = self.trial_reader.patterns
         self.labels = (
             OptionLabels(declaration.labels, patterns, f"{source}: labels")
@@ -48,35 +48,6 @@ class Study(StudyDesign):
             else None
         )
         self.responses = ResponseColumns(declaration.responses, patterns, f"{source}: responses")
-        self._check_names()
-
-    def _check_names(self) -> None:
-        """Raise `ConfigError` where readings or labels name a query or a field that is none."""
-        named = {
-            "generate.read": sorted(self.answers.option_of) if self.answers else [],
-            "labels.queries": list(self.labels.queries) if self.labels else [],
-        }
-        for place, queries in named.items():
-            for query in queries:
-                if query not in self.query_names:
-                    raise ConfigError(
-                        f"{self.source}: {place}: there is no query '{query}'."
-                        f"{nearest(query, self.query_names)} Queries here:"
-                        f" {', '.join(self.query_names) or 'none'}."
-                    )
-        shown = self.declaration.tables.responses
-        missing = set(self.input_columns()) - set(shown or self.input_columns())
-        if named["generate.read"] and missing:
-            raise ConfigError(
-                f"{self.source}: tables.responses: must hold all columns, since answers are read by"
-                f" the options of their trials; {', '.join(sorted(missing))} is not there."
-            )
-        field = self.labels.field if self.labels else None
-        if field is not None and (self.answers is None or field not in self.answers.fields):
-            raise ConfigError(
-                f"{self.source}: labels.field: experiment 1 has no field '{field}'. Fields here:"
-                f" {', '.join(self.answers.fields if self.answers else ()) or 'none'}."
-            )
 
     def trial(self, cells: Mapping[str, Any]) -> Trial:
         """A row of the stimuli, whose options all have a label if the study has labels.
@@ -176,16 +147,16 @@ class Study(StudyDesign):
     def sampled_columns(self) -> dict[str, str]:
         """Columns of the distributions as experiment 1 samples, by those of what was measured."""
         labels = tuple(self.labels.columns.values()) if self.labels else ()
-        return {name: f"sampled_{name}" for name in (*self._closed_distributions.names(), *labels)}
+        return {name: f"sampled_{name}" for name in (*self._sampled_distributions.names(), *labels)}
 
     def sampled_probabilities(
         self, distributions: Mapping[str, Mapping[str, float] | None], trial: Trial | None = None
     ) -> dict[str, float | None]:
         """The values of `sampled_columns`, from distributions as `probabilities` takes them."""
-        closed = {name: distributions.get(name) for name in self.closed_queries}
-        values = self._closed_distributions.values(closed, {})
+        drawn = {name: distributions.get(name) for name in self.sampled_queries}
+        values = self._sampled_distributions.values(drawn, {})
         if self.labels is not None:
-            asked = {name: each for name, each in closed.items() if name in distributions}
+            asked = {name: each for name, each in drawn.items() if name in distributions}
             values |= self.labels.sums(asked, trial.all() if trial else {})
         return {name: values[measured] for measured, name in self.sampled_columns().items()}
 
