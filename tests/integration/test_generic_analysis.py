@@ -217,8 +217,9 @@ def test_pairs_have_one_direction_in_any_language_and_queries_are_not_mixed(monk
     """Two queries with the same options are two measures, of .9 and .1, and not one of .5."""
     code = """
     for (name in c(
-      "common", "statistics", "inference", "item_tests", "variance_components", "model_comparison",
-      "generic_measures", "generic_models", "generic_analysis"
+      "common", "statistics", "inference", "item_tests", "variance_components",
+      "planned_precision", "model_comparison", "generic_measures", "generic_models",
+      "generic_analysis"
     )) {
       source(sprintf("scripts/lib/%s.R", name))
     }
