@@ -243,7 +243,9 @@ scoring_text <- paste(
 #' How many planned tests have one outcome under every way of scoring, a sentence a model.
 scoring_findings <- function(found) {
   tested <- found[!is.na(found$outcome), , drop = FALSE]
-  if (nrow(tested) == 0L) return("No planned test has an outcome here.")
+  if (nrow(tested) == 0L) return(
+    "No planned test can be made under any way of scoring; the notes of the last table say why."
+  )
   said <- vapply(unique(tested$label), function(label) {
     mine <- tested[tested$label == label, , drop = FALSE]
     outcomes <- split(mine$outcome, mine$conclusion)

@@ -109,12 +109,22 @@ sentence_contrasts <- function(rows) {
   found <- decided_agreement(
     rows$same_pattern, rows$model_pattern == "holds", rows$human_pattern == "holds"
   )
-  undecided <- nrow(rows) - found$decided
-  if (found$decided == 0L) return(sprintf("; all %d planned contrasts are undecided", undecided))
-  sprintf(
-    "; %d of %d decided contrasts are as in people (by chance %s)%s", found$agree, found$decided,
-    show_number(found$chance, 1),
-    if (undecided > 0L) sprintf(", %d are undecided", undecided) else ""
+  untested <- sum(is.na(rows$model_pattern))
+  undecided <- nrow(rows) - found$decided - untested
+  if (untested == nrow(rows)) {
+    return(sprintf("; none of the %d planned contrasts can be tested", untested))
+  }
+  paste0(
+    if (found$decided == 0L) {
+      "; no planned contrast is decided"
+    } else {
+      sprintf(
+        "; %d of %d decided contrasts are as in people (by chance %s)", found$agree,
+        found$decided, show_number(found$chance, 1)
+      )
+    },
+    if (undecided > 0L) sprintf(", %d are undecided", undecided),
+    if (untested > 0L) sprintf(", %d cannot be tested", untested)
   )
 }
 
