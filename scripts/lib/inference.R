@@ -310,15 +310,18 @@ contrast_outcome <- function(difference, p, p_equivalence, sd, margin) {
 #' Its error is that of the pseudo-values, or the jackknife's of the corrected number itself, for
 #' which pairs of items are left out: correcting a bias adds noise, which pseudo-values do not show.
 #' Close to a limit of the range they spread too much already (Efron & Stein 1981, Annals of
-#' Statistics 9(3), 586-596).
+#' Statistics 9(3), 586-596). Which of them covers is known from simulations alone.
 #'
 #' @param means Items x columns, NaN where an item has no answer.
 #' @param statistic Of a vector of column means.
 #' @param range Limits of the statistic, beyond which neither number nor interval goes.
-#' @param corrected Whether the error is that of the corrected number: "always", "never", or
-#'   "inside": unless the interval of pseudo-values reaches a limit of the range.
+#' @param corrected Whether the error is that of the corrected number: "never"; "halfway", the
+#'   geometric mean of both; or "inside", unless the interval of pseudo-values reaches a limit of the
+#'   range.
+#' @param one_sided Whether an interval that reaches a limit of the range has its other end where
+#'   5 % of intervals miss, in place of 2.5 %: it can miss on that side only.
 jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
-                      corrected = "never") {
+                      corrected = "never", one_sided = FALSE) {
   items <- nrow(means)
   known <- is.finite(means)
   means[!known] <- 0
@@ -344,9 +347,12 @@ jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
   quantile <- stats::qt(0.975, items - 1)
   half <- quantile * stats::sd(pseudo) / sqrt(items)
   beyond <- mean(pseudo) - half <= range[1L] || mean(pseudo) + half >= range[2L]
-  if (items > 2L && corrected %in% c("always", if (!beyond) "inside")) {
-    error <- corrected_error(sums, counts, means, known, statistic, without)
-    half <- ifelse(is.finite(error), quantile * error, half)
+  if (items > 2L && corrected %in% c("halfway", if (!beyond) "inside")) {
+    other <- quantile * corrected_error(sums, counts, means, known, statistic, without)
+    if (corrected == "halfway") other <- sqrt(half * other)
+    half <- ifelse(is.finite(other), other, half)
+  } else if (beyond && one_sided) {
+    half <- half * stats::qt(0.95, items - 1) / quantile
   }
   out$low <- inside(mean(pseudo) - half)
   out$high <- inside(mean(pseudo) + half)
@@ -377,7 +383,10 @@ corrected_error <- function(sums, counts, means, known, statistic, without) {
 #' @param ranges Limits of each, by name.
 corrected_distances <- function(means, statistics, ranges = distance_ranges, unit = "item") {
   found <- lapply(stats::setNames(nm = names(statistics)), function(name) {
-    jackknife(means, statistics[[name]], ranges[[name]], unit, distance_errors[[name]])
+    jackknife(
+      means, statistics[[name]], ranges[[name]], unit, distance_errors[[name]],
+      name %in% one_sided_distances
+    )
   })
   numbers <- lapply(names(found), function(name) {
     stats::setNames(
@@ -389,5 +398,6 @@ corrected_distances <- function(means, statistics, ranges = distance_ranges, uni
 }
 
 #' Whose error counts, as `jackknife` has it: what covers in simulations (docs/statistics.md).
-distance_errors <- list(jsd = "inside", emd = "always", rmse = "never", r = "inside")
+distance_errors <- list(jsd = "inside", emd = "halfway", rmse = "never", r = "inside")
+one_sided_distances <- "r"
 distance_ranges <- list(jsd = c(0, 1), emd = c(0, Inf), rmse = c(0, Inf), r = c(-1, 1))

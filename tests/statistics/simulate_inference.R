@@ -21,9 +21,6 @@ share_result <- function(rows, counted, truth) {
   c(covers(tested, truth), test_share(tested, truth) < 0.05)
 }
 
-#' Fewer than ten answers of either kind are expected: no interval covers 95 % of so few.
-is_few <- function(answers, share) answers * min(share, 1 - share) < 10
-
 share_kinds <- function(answers, share) {
   paste0(c("coverage", "rejections"), if (is_few(answers, share)) ", few" else "")
 }
@@ -182,12 +179,6 @@ equivalence <- function(runs) {
 
 # Distances ----------------------------------------------------------------------------------------
 
-people_counts <- function() {
-  table <- read_csv("resources/reference/study2_human_cells.csv")
-  counts <- stats::xtabs(n ~ paste(goal, state) + paste(polarity, adjective), table)
-  unclass(counts / rowSums(counts))
-}
-
 #' Distributions by item, items x (cells x options), of a model whose logits differ between items.
 item_distributions <- function(logits, spread, items) {
   t(vapply(seq_len(items), function(i) {
@@ -210,7 +201,7 @@ drawn <- function(shares, answers, options) {
 }
 
 distances <- function(runs) {
-  people <- people_counts()
+  people <- people_shares()
   functions <- distance_functions(people)
   models <- list(near = log(0.9 * people + 0.1 / 8), far = log(0.4 * people[12:1, ] + 0.6 / 8))
   designs <- expand.grid(
@@ -238,14 +229,15 @@ distances <- function(runs) {
   }))
 }
 
-#' One cell of study 1 against one distribution.
+#' One cell of study 1 against one distribution, far from the model's or near it.
 cell_distances <- function(runs) {
   target <- c(0.02, 0.3, 0.58, 0.1)
   functions <- list(jsd = function(x) jsd_bits(x, target), emd = function(x) emd(x, target))
-  logits <- matrix(log(c(0.1, 0.15, 0.45, 0.3)), 1L)
-  designs <- expand.grid(spread = setdiff(spreads, 0), items = 6)
+  models <- list(far = c(0.1, 0.15, 0.45, 0.3), near = c(0.02, 0.28, 0.6, 0.1))
+  designs <- expand.grid(model = names(models), spread = setdiff(spreads, 0), items = c(6, 12))
   do.call(rbind, lapply(seq_len(nrow(designs)), function(i) {
     d <- designs[i, ]
+    logits <- matrix(log(models[[d$model]]), 1L)
     many <- colMeans(item_distributions(logits, d$spread, 50000L))
     truth <- vapply(functions, function(one) one(many), numeric(1L))
     results <- repeated(runs, function() {
@@ -256,8 +248,10 @@ cell_distances <- function(runs) {
       )
     }, rep("coverage", 2L))
     rbind(
-      checked("JSD of a cell's bets, 6 items", "", d$spread, "coverage", results[, 1L]),
-      checked("EMD of a cell's bets, 6 items", "", d$spread, "coverage", results[, 2L])
+      checked(sprintf("JSD of a cell's bets, %d items", d$items), d$model, d$spread, "coverage",
+        results[, 1L]),
+      checked(sprintf("EMD of a cell's bets, %d items", d$items), d$model, d$spread, "coverage",
+        results[, 2L])
     )
   }))
 }
@@ -266,12 +260,14 @@ cell_distances <- function(runs) {
 
 #' What the main tests find of an effect that is there: the share of runs in which they do.
 power <- function(runs) {
-  hearts <- function(share, spread, prompts) function() {
-    shares <- stats::plogis(logit_of_share(share, spread) + spread * stats::rnorm(12L))
-    tested <- share_by_item(
-      stats::rbinom(12L * prompts, 1L, rep(shares, each = prompts)), rep(1:12, each = prompts), TRUE
-    )
-    cbind(isTRUE(test_share(tested, 1 / 8) < 0.05))
+  hearts <- function(share, spread, prompts) {
+    mu <- logit_of_share(share, spread)
+    domain <- rep(1:12, each = prompts)
+    function() {
+      shares <- stats::plogis(mu + spread * stats::rnorm(12L))
+      tested <- share_by_item(stats::rbinom(12L * prompts, 1L, shares[domain]), domain, TRUE)
+      cbind(isTRUE(test_share(tested, 1 / 8) < 0.05))
+    }
   }
   story <- function(points, sd) function() {
     cbind(test_differences(points + sd * stats::rnorm(6L), 1:6, 10)$p < 0.05)
