@@ -93,8 +93,8 @@ show_coverage <- function(path) {
   rows <- read_coverage(path)
   if (!of_one_run(rows)) {
     return(html_block(paragraphs(paste(
-      "How often intervals cover and tests reject in simulated runs is not shown here: the rates on",
-      "file are of several runs of make test-statistics, which docs/statistics.md has."
+      "How often intervals cover and tests reject in simulated runs is not shown here: the rates",
+      "on file are of several runs of make test-statistics, and stand in docs/statistics.md."
     ), "note")))
   }
   made <- rows$made[1L]

@@ -316,8 +316,7 @@ contrast_outcome <- function(difference, p, p_equivalence, sd, margin) {
 #' @param statistic Of a vector of column means.
 #' @param range Limits of the statistic, beyond which neither number nor interval goes.
 #' @param corrected Whether the error is that of the corrected number: "never"; "halfway", the
-#'   geometric mean of both; or "inside", unless the interval of pseudo-values reaches a limit of the
-#'   range.
+#'   geometric mean of both; or "inside", unless the interval of pseudo-values reaches a limit.
 #' @param one_sided Whether an interval that reaches a limit of the range has its other end where
 #'   5 % of intervals miss, in place of 2.5 %: it can miss on that side only.
 jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
@@ -344,19 +343,28 @@ jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
   out$estimate <- inside(mean(pseudo))
   out$note <- few_items(pseudo, unit)
   if (nzchar(out$note)) return(out)
-  quantile <- stats::qt(0.975, items - 1)
-  half <- quantile * stats::sd(pseudo) / sqrt(items)
-  beyond <- mean(pseudo) - half <= range[1L] || mean(pseudo) + half >= range[2L]
-  if (items > 2L && corrected %in% c("halfway", if (!beyond) "inside")) {
-    other <- quantile * corrected_error(sums, counts, means, known, statistic, without)
-    if (corrected == "halfway") other <- sqrt(half * other)
-    half <- ifelse(is.finite(other), other, half)
-  } else if (beyond && one_sided) {
-    half <- half * stats::qt(0.95, items - 1) / quantile
-  }
-  out$low <- inside(mean(pseudo) - half)
-  out$high <- inside(mean(pseudo) + half)
+  ends <- jackknife_ends(pseudo, range, corrected, one_sided, function() {
+    corrected_error(sums, counts, means, known, statistic, without)
+  })
+  out$low <- inside(ends[1L])
+  out$high <- inside(ends[2L])
   out
+}
+
+#' The ends of a jackknife's t interval; `of_corrected` gives the error of the corrected number.
+jackknife_ends <- function(pseudo, range, corrected, one_sided, of_corrected) {
+  items <- length(pseudo)
+  error <- stats::sd(pseudo) / sqrt(items)
+  half <- stats::qt(0.975, items - 1) * error
+  reached <- c(mean(pseudo) - half <= range[1L], mean(pseudo) + half >= range[2L])
+  if (items > 2L && corrected %in% c("halfway", if (!any(reached)) "inside")) {
+    other <- of_corrected()
+    if (corrected == "halfway") other <- sqrt(error * other)
+    if (is.finite(other)) error <- other
+  }
+  # What reaches the limit on one side misses on the other alone.
+  level <- if (one_sided && sum(reached) == 1L) ifelse(reached, 0.975, 0.95) else 0.975
+  mean(pseudo) + c(-1, 1) * stats::qt(level, items - 1) * error
 }
 
 #' The jackknife's error of a number that it corrected; NA where the number does not exist without

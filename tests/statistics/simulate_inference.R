@@ -181,11 +181,11 @@ equivalence <- function(runs) {
 
 #' Distributions by item, items x (cells x options), of a model whose logits differ between items.
 item_distributions <- function(logits, spread, items) {
-  t(vapply(seq_len(items), function(i) {
-    shift <- matrix(spread * stats::rnorm(ncol(logits)), nrow(logits), ncol(logits), byrow = TRUE)
-    odds <- exp(logits + shift)
-    as.vector(t(odds / rowSums(odds)))
-  }, numeric(length(logits))))
+  shift <- matrix(spread * stats::rnorm(items * ncol(logits)), items)
+  do.call(cbind, lapply(seq_len(nrow(logits)), function(cell) {
+    odds <- exp(shift + rep(logits[cell, ], each = items))
+    odds / rowSums(odds)
+  }))
 }
 
 drawn <- function(shares, answers, options) {
@@ -269,11 +269,13 @@ power <- function(runs) {
       cbind(isTRUE(test_share(tested, 1 / 8) < 0.05))
     }
   }
-  story <- function(points, sd) function() {
-    cbind(test_differences(points + sd * stats::rnorm(6L), 1:6, 10)$p < 0.05)
+  story <- function(points, sd) {
+    function() cbind(test_differences(points + sd * stats::rnorm(6L), 1:6, 10)$p < 0.05)
   }
-  alike <- function(items, sd) function() {
-    cbind(test_differences(sd * stats::rnorm(items), seq_len(items), 10)$p_equivalence < 0.05)
+  alike <- function(items, sd) {
+    function() {
+      cbind(test_differences(sd * stats::rnorm(items), seq_len(items), 10)$p_equivalence < 0.05)
+    }
   }
   designs <- list(
     list("Planned contrast of 10 points, 6 stories that differ by 10", story(10, 10)),

@@ -253,8 +253,7 @@ simulated_design <- function(one, runs) {
   level <- if (grepl("at the floor", one$title)) "rejections, few" else "rejections"
   tests <- c(one$null, one$power)
   kinds <- ifelse(tests %in% one$null, level, "power")
-  # Runs of several models take long.
-  rejected <- repeated(if (several) ceiling(runs / 2) else runs, function() {
+  rejected <- repeated(runs, function() {
     rbind(one$make()[tests] < 0.05)
   }, kinds)
   study <- sub(",.*", "", one$title)
@@ -268,12 +267,11 @@ simulated_design <- function(one, runs) {
   }))
 }
 
-simulations <- lapply(
-  stats::setNames(nm = c("study 1", "study 2", "generic")),
-  function(study) function(runs) {
-    own <- Filter(function(one) startsWith(one$title, study), designs)
-    if (quick) own <- own[1L]
-    bind(lapply(own, simulated_design, runs = runs))
-  }
-)
+simulated_study <- function(study) {
+  own <- Filter(function(one) startsWith(one$title, study), designs)
+  if (quick) own <- own[1L]
+  function(runs) bind(lapply(own, simulated_design, runs = runs))
+}
+
+simulations <- lapply(stats::setNames(nm = c("study 1", "study 2", "generic")), simulated_study)
 names(simulations) <- paste("analyses of variance,", names(simulations))
