@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-statistics test-cluster lint bench soak sbom setup setup-dev \
-	serve-env crate-env sbom-env \
+	lint-python lint-others serve-env crate-env sbom-env \
 	clean cluster-up cluster-prefetch cluster-run cluster-status cluster-fetch cluster-down
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
@@ -39,10 +39,15 @@ test-cluster: setup-dev ## On a real Kubernetes, built from Debian's source (roo
 	$(IN_VENV) tests/cluster/inside.sh python -m pytest tests/cluster/real_cluster.py $(ARGS)
 
 lint: setup-dev ## Formatters, linters and types, without changing a file
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint-python lint-others
+
+lint-python:
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
 	$(IN_VENV) snakefmt --check Snakefile workflow
 	$(IN_VENV) mypy
+
+lint-others:
 	Rscript --vanilla -e 'found <- lapply(c("scripts", "studies", "workflow"), lintr::lint_dir)' \
 		-e 'invisible(lapply(found, print)); quit(status = 1L * any(lengths(found) > 0))'
 	shellcheck -x scripts/lib/*.sh scripts/setup/*.sh scripts/cluster/*.sh tests/cluster/*.sh .ci/run

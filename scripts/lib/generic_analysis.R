@@ -58,13 +58,8 @@ generic_cells <- function(stacked, reference, factors, found, item, participants
   keys <- c(model_keys, "experiment", "measure", factors)
   rates <- rate_measures(stacked)
   models <- by_group(stacked, keys, function(piece) {
-    measure <- piece$measure[1L]
-    counts <- piece$experiment[1L] == "exp1" && measure %in% rates
-    tested <- if (counts) {
-      share_by_item(piece$value, piece$item, TRUE, item)
-    } else {
-      mean_by_item(piece$value, piece$item, found[[measure]]$range, item)
-    }
+    counts <- counted_answers(piece, rates)
+    tested <- measure_by_item(piece, counts, found, item)
     means <- item_means(piece$value, piece$item)[, 1L]
     data.frame(
       response = piece$response[1L], distribution = piece$distribution[1L],
@@ -77,6 +72,17 @@ generic_cells <- function(stacked, reference, factors, found, item, participants
     )
   })
   bind(list(models, reference_cells(reference, factors, participants)))
+}
+
+#' Whether a measure's rows of one experiment are answers that are counted.
+counted_answers <- function(piece, rates) {
+  piece$experiment[1L] == "exp1" && piece$measure[1L] %in% rates
+}
+
+#' The mean of a measure's rows with its interval by item: a share where answers are counted.
+measure_by_item <- function(piece, counts, found, item) {
+  if (counts) return(share_by_item(piece$value, piece$item, TRUE, item))
+  mean_by_item(piece$value, piece$item, found[[piece$measure[1L]]]$range, item)
 }
 
 #' The same rows under the name of each response that is an option's probability, so that people and

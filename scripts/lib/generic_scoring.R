@@ -6,36 +6,32 @@
 #' @param table The analysis-ready table.
 #' @param cells As `generic_cells` gives them.
 generic_scoring <- function(input, output, params, table, cells, declaration) {
-  table <- add_label(table)
-  margin <- params[["equivalence_margin"]]
-  by_method <- read_scoring(input[["scoring_methods"]], function(file) {
-    read_declared(file, declaration)
-  }, table)
   factors <- unlist(declaration$factors)
   item <- item_column(declaration)
-  stack <- function(rows) {
-    found <- measures(declaration, rows)
-    stack_measures(rows, found, factors, item, usable_answers(rows, found))
-  }
-  rows <- stack_methods(by_method, stack, stack(table), function(rows) {
-    collapse_copies(rows, "value", is_greedy(params), c("measure", factors))
-  })
-  found <- measures(declaration, table)
+  found <- measures(declaration, add_label(table))
   theirs <- cells[cells$experiment == "reference", , drop = FALSE]
-  conclusions <- if (nrow(rows) > 0L) {
-    bind(list(
-      contrasts_by_method(rows, theirs, found, declaration, margin),
-      responses_by_method(rows, found, item),
-      distances_by_method(rows, theirs, factors, declared_distributions(declaration), item)
-    ))
-  } else {
-    data.frame()
-  }
   write_scoring(
-    scoring_conclusions(conclusions, options_alike(by_method)),
-    distributions_by_method(rows, factors, declaration), output, params,
-    paste0(declaration$title %or% "", if (!is.null(declaration$title)) ": ", "planned tests under",
-      " every way of scoring")
+    input, output, params, table,
+    title = paste0(
+      declaration$title %or% "", if (!is.null(declaration$title)) ": ",
+      "planned tests under every way of scoring"
+    ),
+    read = function(file) read_declared(file, declaration),
+    stack = function(rows) {
+      own <- measures(declaration, rows)
+      stack_measures(rows, own, factors, item, usable_answers(rows, own))
+    },
+    collapse = function(rows) {
+      collapse_copies(rows, "value", is_greedy(params), c("measure", factors))
+    },
+    conclude = function(rows) {
+      bind(list(
+        contrasts_by_method(rows, theirs, found, declaration, params[["equivalence_margin"]]),
+        responses_by_method(rows, found, item),
+        distances_by_method(rows, theirs, factors, declared_distributions(declaration), item)
+      ))
+    },
+    cells = function(rows) distributions_by_method(rows, factors, declaration)
   )
 }
 
@@ -64,13 +60,7 @@ responses_by_method <- function(rows, found, item) {
   if (nrow(rows) == 0L) return(NULL)
   rates <- rate_measures(rows)
   by_group(rows, c(model_keys, "experiment", "measure"), function(piece) {
-    measure <- piece$measure[1L]
-    counts <- piece$experiment[1L] == "exp1" && measure %in% rates
-    mean <- if (counts) {
-      share_by_item(piece$value, piece$item, TRUE, item)
-    } else {
-      mean_by_item(piece$value, piece$item, found[[measure]]$range, item)
-    }
+    mean <- measure_by_item(piece, counted_answers(piece, rates), found, item)
     data.frame(
       conclusion = sprintf("mean: %s", piece$response[1L]), n_items = mean$items,
       value = mean$estimate, ci_low = mean$low, ci_high = mean$high, p = NA_real_,

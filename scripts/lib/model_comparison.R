@@ -1,5 +1,6 @@
 # Models compared with each other, in pairs, by item. Base R only; source after common.R,
-# inference.R, item_tests.R and variance_components.R, which says what a measure is.
+# inference.R, item_tests.R, variance_components.R, which says what a measure is, and
+# planned_precision.R.
 
 pair_columns <- c(
   "experiment", "variant", "measure", "label_a", "label_b", "model_a", "model_b", "n_items",
@@ -16,7 +17,7 @@ pair_columns <- c(
 #' test, and p is its. Where an item has several answers that test would take them for independent:
 #' p is that of the t test by item. BH is over all pairs of one experiment, variant and measure.
 #'
-#' @param measures As `component_tables` takes them, with `label`.
+#' @param measures As `study_components` takes them, with `label`.
 #' @param margin Equivalence margin in percent of a measure's scale.
 #' @param item What an item is called.
 model_pairs <- function(measures, margin, item = "item") {
@@ -138,10 +139,10 @@ comparison_tables <- function(distinct, every, define, greedy, margin, item) {
   measures <- define(distinct)
   with_copies <- define(every)
   measures <- Map(function(one, all) c(one, list(every = all$rows)), measures, with_copies)
-  planned <- component_tables(measures, greedy, margin)
+  parts <- study_components(measures, greedy)
   list(
     model_pairs = model_pairs(measures, margin, item),
-    variance_components = planned$components, precision = planned$precision
+    variance_components = component_table(parts), precision = precision_table(parts, margin)
   )
 }
 
@@ -149,44 +150,3 @@ comparison_columns <- list(
   model_pairs = pair_columns, variance_components = component_columns,
   precision = precision_columns
 )
-
-#' The half-width of the interval by item against the number of items, a line for each number of
-#' replications, of all models where there are several.
-plot_precision <- function(precision) {
-  title <- "How precise would a run of another size be?"
-  if (nrow(precision) == 0L) return(empty_figure(title, "No components of variance to plan with"))
-  together <- is.na(precision$model_key)
-  rows <- if (any(together)) precision[together, , drop = FALSE] else precision
-  own <- unlist(tapply(rows$wordings[rows$as_run], panel(rows)[rows$as_run], max))
-  rows <- rows[rows$wordings == own[panel(rows)] & !is.na(rows$half_width_percent), , drop = FALSE]
-  if (nrow(rows) == 0L) return(empty_figure(title, "No measure on a scale with ends"))
-  rows$experiment <- factor(experiment_names[rows$experiment], experiment_names)
-  rows$measure <- factor(rows$measure, unique(rows$measure))
-  rows$runs <- factor(rows$replications, sort(unique(rows$replications)))
-  ggplot(rows, aes(
-    x = .data$items, y = .data$half_width_percent, colour = .data$runs, group = .data$runs
-  )) +
-    geom_hline(yintercept = 100 * half_width_target, linetype = "dotted", colour = "grey40") +
-    geom_line() +
-    geom_point(size = 1.5) +
-    geom_point(data = rows[rows$as_run, , drop = FALSE], shape = 1, size = 4, colour = "black") +
-    facet_grid(measure ~ experiment, scales = "free_y", labeller = label_wrap_gen(24)) +
-    scale_x_log10(breaks = sort(unique(rows$items))) +
-    scale_colour_viridis_d(name = "Replications", end = 0.85) +
-    expand_limits(y = 0) +
-    labs(
-      title = title, x = "Items", y = "Half-width of the 95% interval (% of the scale)",
-      caption = paste(
-        "Circles: this run. Dotted: 5% of the scale. From the variance components of",
-        if (any(together)) "all models, averaged." else "this model."
-      )
-    ) +
-    theme_grace()
-}
-
-panel <- function(rows) paste(rows$measure, rows$experiment)
-
-save_precision <- function(precision, path, params) {
-  height <- 1.8 + 1.7 * max(1L, length(unique(precision$measure)))
-  save_figure(plot_precision(precision), path, 8.5, height, notes_below(precision, params))
-}

@@ -243,12 +243,25 @@ scoring_figure_size <- function(conclusions) {
   )
 }
 
-#' Write the two tables and the figure of a study.
+#' Write the two tables and the figure of a study, which says how to read and what to test.
 #'
-#' @param conclusions,cells As `scoring_agreement` takes them, labels not yet marked.
-write_scoring <- function(conclusions, cells, output, params, title) {
+#' @param table The analysis-ready table.
+#' @param title The figure's.
+#' @param read,stack,collapse As `read_scoring` and `stack_methods` take them.
+#' @param conclude Gives of such rows the conclusions that `scoring_conclusions` takes; not called
+#'   where there are none.
+#' @param cells Gives of such rows the mean distributions that `scoring_agreement` takes.
+write_scoring <- function(input, output, params, table, title, read, stack, collapse, conclude,
+                          cells) {
+  table <- add_label(table)
+  by_method <- read_scoring(input[["scoring_methods"]], read, table)
+  rows <- stack_methods(by_method, stack, stack(table), collapse)
+  conclusions <- scoring_conclusions(
+    if (nrow(rows) > 0L) conclude(rows) else data.frame(), options_alike(by_method)
+  )
   found <- list(
-    scoring_methods = conclusions, scoring_agreement = scoring_agreement(conclusions, cells)
+    scoring_methods = conclusions,
+    scoring_agreement = scoring_agreement(conclusions, cells(rows))
   )
   found <- lapply(found, mark_labels, origins = params[["origins"]])
   write_result(found$scoring_methods, output[["scoring_methods"]], scoring_method_columns)

@@ -5,27 +5,22 @@
 #'
 #' @param table The analysis-ready table.
 study2_scoring <- function(input, output, params, table, reference) {
-  table <- add_label(table)
-  margin <- params[["equivalence_margin"]]
-  by_method <- read_scoring(input[["scoring_methods"]], function(file) {
-    read_ready(file, study2_text, study2_numbers, request_seeds)
-  }, table)
-  choices <- stack_methods(by_method, stack_choices, stack_choices(table), function(rows) {
-    collapse_copies(rows, chosen, is_greedy(params))
-  })
-  found <- if (nrow(choices) > 0L) {
-    bind(list(
-      indirectness_tests(choices, reference, margin / 100),
-      shares_against_chance(choices, reference),
-      distances_to_people(choices, reference)
-    ))
-  } else {
-    data.frame()
-  }
-  cells <- method_cells(choices, chosen, paste(choices$goal, choices$state), choices$item)
   write_scoring(
-    scoring_conclusions(found, options_alike(by_method)), cells, output, params,
-    "Study 2: planned tests under every way of scoring"
+    input, output, params, table,
+    title = "Study 2: planned tests under every way of scoring",
+    read = function(file) read_ready(file, study2_text, study2_numbers, request_seeds),
+    stack = stack_choices,
+    collapse = function(rows) collapse_copies(rows, chosen, is_greedy(params)),
+    conclude = function(choices) {
+      bind(list(
+        indirectness_tests(choices, reference, params[["equivalence_margin"]] / 100),
+        shares_against_chance(choices, reference),
+        distances_to_people(choices, reference)
+      ))
+    },
+    cells = function(choices) {
+      method_cells(choices, chosen, paste(choices$goal, choices$state), choices$item)
+    }
   )
 }
 

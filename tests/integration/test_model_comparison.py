@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from r_analysis import ROOT, benjamini_hochberg, one, rscript
 from scipy import stats
-from test_r_analysis import ROOT, benjamini_hochberg, one, rscript
 
 DRIVER = """
 for (name in c(
-  "common", "statistics", "inference", "item_tests", "variance_components", "model_comparison"
+  "common", "statistics", "inference", "item_tests", "variance_components", "planned_precision",
+  "model_comparison"
 )) source(sprintf("scripts/lib/%s.R", name))
 job <- jsonlite::read_json(commandArgs(TRUE)[1], simplifyVector = TRUE)
 rows <- read_csv(job$rows)

@@ -3,31 +3,13 @@
 import json
 from pathlib import Path
 
+import bundled_analyses as bundled
+import game_analysis as generic
 import numpy as np
 import pandas as pd
 import pytest
-import test_generic_analysis as generic
-import test_r_analysis as bundled
-from test_r_analysis import as_sampled, jsd, knows_made, made_bets, one, rscript
-
-from grace.studies.analysis_files import SHARED
-
-TABLES = ("scoring_methods", "scoring_agreement")
-SOURCED = """
-job <- jsonlite::read_json(commandArgs(TRUE)[1])
-library(ggplot2)
-for (name in unlist(job$sources)) source(name)
-analyse(job$input, job$output, job$params)
-"""
-
-
-def sources(study: int | None) -> list[str]:
-    shared = [f"scripts/{name}" for name in SHARED]
-    if study is None:
-        own = ("measures", "models", "figures", "agreement", "scoring", "analysis")
-        return [*shared, *(f"scripts/lib/generic_{name}.R" for name in own)]
-    parts = ("models", "figures", "agreement", "scoring", "analysis")
-    return [*shared, *(f"studies/study{study}/{name}.R" for name in parts)]
+from bundled_analyses import SCORING_TABLES, as_sampled, knows_made, made_bets
+from r_analysis import jsd, one, rscript
 
 
 def run(folder: Path, study: int | None, scored: list[dict]) -> dict[str, pd.DataFrame]:
@@ -38,15 +20,15 @@ def run(folder: Path, study: int | None, scored: list[dict]) -> dict[str, pd.Dat
         pd.DataFrame(made) if made else pd.DataFrame(columns=["scoring_method", "options_alike"])
     )
     table.to_csv(folder / "methods.csv", index=False)
-    job["sources"] = sources(study)
     job["input"]["scoring_methods"] = str(folder / "methods.csv")
-    job["output"] |= {name: str(folder / f"{name}.csv") for name in TABLES}
+    job["output"] |= {name: str(folder / f"{name}.csv") for name in SCORING_TABLES}
     job["output"]["scoring"] = str(folder / "scoring.png")
     (folder / "scoring_job.json").write_text(json.dumps(job))
-    done = rscript(SOURCED, str(folder / "scoring_job.json"))
+    driver = bundled.DRIVER if study else generic.DRIVER
+    done = rscript(driver, str(folder / "scoring_job.json"))
     assert done.returncode == 0, done.stderr
     assert (folder / "scoring.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    return {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in SCORING_TABLES}
 
 
 def under(method: str, rows: list[dict], alike: int = 1) -> list[dict]:

@@ -40,9 +40,13 @@ DIALECTS = st.sampled_from(
 )
 
 
+#: Unicode's white space; Python's own `strip` takes four more characters.
+SPACES = "".join(filter(str.isspace, map(chr, [*range(28), *range(32, 0x3001)])))
+
+
 def stripped(cell: str) -> str:
-    """Without Unicode's white space around; Python's own `strip` takes four more characters."""
-    return cell.strip("".join(filter(str.isspace, map(chr, [*range(28), *range(32, 0x3001)]))))
+    """Without white space around."""
+    return cell.strip(SPACES)
 
 
 def study1_rows():

@@ -8,7 +8,6 @@ seconds and the memory of its process at its greatest, as `/usr/bin/time` measur
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-import test_r_analysis as one_study
-import test_report as whole_report
+import bundled_analyses
+import report_page
+from r_analysis import ROOT
 
 CELLS = {1: ["access", "observe"], 2: ["Goal_simplified", "State_number"]}
 ANSWERS = {1: r"probability_\d|Knowledge_A", 2: "Was_Wasnt|Assessment"}
@@ -67,7 +66,7 @@ def timed(what: str, code: str, job: Path) -> None:
     measure = ["/usr/bin/time", "-f", f"{what}: %e s, %U + %S s of CPU, %M KiB"]
     done = subprocess.run(
         [*measure, "Rscript", "--vanilla", "-e", code, str(job)],
-        cwd=one_study.ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         sys.exit(done.stderr[-2000:])
@@ -76,23 +75,8 @@ def timed(what: str, code: str, job: Path) -> None:
 
 def analyse(folder: Path, study: int, table: pd.DataFrame) -> None:
     """What the rule of the analysis runs."""
-    table.to_csv(folder / "ready.csv", index=False)
-    one_study.write_references(folder)
-    names = [(name, "csv") for name in one_study.TABLES[study]]
-    names += [(name, "png") for name in one_study.FIGURES[study]]
-    job = {
-        "scripts": str(one_study.ROOT / "scripts"),
-        "study": study,
-        "input": {
-            "ready": str(folder / "ready.csv"),
-            "reference": str(folder / f"reference_study{study}.csv"),
-            "published": str(one_study.PUBLISHED),
-        },
-        "output": {name: str(folder / f"{name}.{kind}") for name, kind in names},
-        "params": {"seed": 7, "equivalence_margin": 10, "generation": whole_report.GENERATION},
-    }
-    (folder / "job.json").write_text(json.dumps(job))
-    timed(f"study {study}", one_study.DRIVER, folder / "job.json")
+    job = bundled_analyses.prepare(folder, study, table, generation=report_page.GENERATION)
+    timed(f"study {study}", bundled_analyses.DRIVER, job)
 
 
 def main(results: Path, models: int, replications: int, variants: int) -> None:
@@ -109,8 +93,8 @@ def main(results: Path, models: int, replications: int, variants: int) -> None:
             timed("report", code, Path(job))
             return subprocess.CompletedProcess([], 0)
 
-        whole_report.rscript = rscript
-        page = whole_report.render(Path(name) / "report", made)
+        report_page.rscript = rscript
+        page = report_page.render(Path(name) / "report", made)
         print(f"report.html: {page.stat().st_size} bytes")
 
 

@@ -1,6 +1,6 @@
-# Pairs of models, components of variance and planned precision: scripts/lib/model_comparison.R and
-# scripts/lib/variance_components.R.
-for (name in c("variance_components", "model_comparison")) {
+# Pairs of models, components of variance and planned precision: model_comparison.R,
+# variance_components.R and planned_precision.R of scripts/lib/.
+for (name in c("variance_components", "planned_precision", "model_comparison")) {
   source(sprintf("scripts/lib/%s.R", name), local = TRUE)
 }
 

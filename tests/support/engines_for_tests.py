@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Self
 
+from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.former_keys import FormerKeys
+from grace.engines.journaled import JournaledEngine
+from grace.journal import Journal
 from grace.models.chat import Prompt
 from grace.prompts.messages import Message
 
@@ -86,3 +91,22 @@ class ScriptedEngine:
                 tuple([math.log(share)] + [0.0] * (len(ids) - 1)) for ids in request.continuations
             )
             yield Score(request.key, logs, tuple(0.0 for _ in logs))
+
+
+def journaled(
+    engine: Any,
+    journal: Journal,
+    started: str = "today",
+    name: str = "transformers",
+    former: FormerKeys | None = None,
+    **identity: Any,
+) -> JournaledEngine:
+    """The engine behind a journal, which has the answers that it was given before."""
+    return JournaledEngine(
+        lambda: nullcontext(engine),
+        journal,
+        keys=AnswerKeys(name, "exp1", identity),
+        session={"started": started},
+        label="pico/test",
+        former=former,
+    )

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_openai import Asked, FakeOpenAI, Reply
-from test_experiments import items_of, run_of
+from scripted_runs import items_of, run_of
 from tiny_model import END, build_tiny_model
 from transformers import AutoTokenizer
 

@@ -4,28 +4,15 @@ import math
 from pathlib import Path
 
 import pytest
-from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
+from scripted_runs import DECODING, items_of, run_of
 
 from grace.engines.base import Decoding
 from grace.errors import EngineError
 from grace.experiments.generation import run_generation
 from grace.experiments.measurement import run_scoring
-from grace.experiments.trials import Run, trial_prompts
-from grace.prompts.variants import PromptSet
-from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
-DECODING = Decoding(temperature=0.7, top_p=1.0, max_tokens=16)
-
-
-def run_of(study: str, experiment: str, replication: int = 0) -> Run:
-    return Run("pico", "resources/models/pico", STUDIES[study], experiment, replication, 1000, True)
-
-
-def items_of(run: Run, limit: int = 12):
-    trials = read_trials(ROOT / f"resources/stimuli/{run.study.name}.csv", run.study, limit)
-    return trial_prompts(run, trials, [PromptSet(ROOT / "config/prompts/seed")])
 
 
 def test_answers_return_to_their_own_trials_in_the_order_asked():

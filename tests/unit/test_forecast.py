@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
-from test_experiments import run_of
+from scripted_runs import run_of
 
 from grace.engines.base import Decoding
 from grace.experiments import forecast

@@ -13,11 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from bundled_studies import STUDIES
-from engines_for_tests import CharacterTokenizer, ScriptedEngine
+from engines_for_tests import CharacterTokenizer, ScriptedEngine, journaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_experiments import DECODING, items_of, run_of
-from test_journaled_engine import journaled
+from scripted_runs import DECODING, items_of, run_of
 
 from grace.digests import digest
 from grace.engines.answer_keys import AnswerKeys

@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_architectures as tiny
 import torch
-from engines_for_tests import ScriptedEngine
-from test_packed_scoring import trials
+from engines_for_tests import ScriptedEngine, journaled
+from scoring_trials import trials
 
 from grace.engines import registry
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, GenerationRequest, Score, ScoreRequest
-from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
 from grace.engines.transformers.scorer import COPIES, Scorer
 from grace.journal import Journal
@@ -54,24 +53,6 @@ class Counting(ScriptedEngine):
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "journal"
-
-
-def journaled(
-    engine: Any,
-    journal: Journal,
-    started: str = "today",
-    name: str = "transformers",
-    former: FormerKeys | None = None,
-    **identity: Any,
-) -> JournaledEngine:
-    return JournaledEngine(
-        lambda: nullcontext(engine),
-        journal,
-        keys=AnswerKeys(name, "exp1", identity),
-        session={"started": started},
-        label="pico/test",
-        former=former,
-    )
 
 
 def test_what_was_answered_is_not_asked_again(folder: Path) -> None:

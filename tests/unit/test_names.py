@@ -1,6 +1,10 @@
-"""One name, one thing: in the library no name of a class or a type stands for two."""
+"""One name, one thing: in the library no name of a class or a type stands for two.
+
+And one place for what tests share: tests/support.
+"""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -34,3 +38,10 @@ def test_no_class_name_stands_for_two_things():
     assert classes["Project"] == ["settings/project.py"]
     assert {name: where for name, where in classes.items() if len(where) > 1} == {}
     assert {name: types[name] for name in classes.keys() & types.keys()} == {}
+
+
+def test_no_test_file_imports_another():
+    """It would run what the other runs when it is imported, and move with what is tested there."""
+    tests = Path(__file__).parents[1]
+    importing = re.compile(r"^(from|import) test_", re.M)
+    assert not [path for path in tests.rglob("*.py") if importing.search(path.read_text("utf-8"))]

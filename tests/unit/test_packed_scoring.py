@@ -6,12 +6,12 @@ import dataclasses
 import math
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 import tiny_architectures as tiny
 import torch
+from scoring_trials import BOS, END, trials
 
 from grace.engines.base import Score, ScoreRequest
 from grace.engines.transformers import packed_scoring
@@ -19,21 +19,8 @@ from grace.engines.transformers import scorer as scorer_module
 from grace.engines.transformers.packed_scoring import PackedReader
 from grace.engines.transformers.scorer import COPIES, PACKED, Scorer
 from grace.scoring.forest import build_trie
-from grace.scoring.joining import plan_query
 from grace.scoring.packing import Budget, Shape, pack
 from grace.settings.config import ScoringConfig
-
-BOS, END = 1, 2
-STORIES = (
-    "Ann saw 10 of 12 halls. Bo saw 3. They were terrible, not bad. ",
-    "Were exactly 3 in the hall? Or 100 of 120? Nobody asked Bo. ",
-    "Bo saw 2. ",
-)
-QUESTIONS = (
-    ("How sure is Bo that 3 were? Answer:", ("0%", "10%", "100%", "50%")),
-    ("Was it good? Answer: ", ("bad", "badly", "terrible", "good")),
-    ("How sure is Bo that 2 were? Answer:", ("0%", "10%", "100%", "50%")),
-)
 
 
 @pytest.fixture(autouse=True)
@@ -50,24 +37,6 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     subtrees = request.param == "subtrees of forests"
     monkeypatch.setattr(scorer_module, "reads_subtrees", lambda device: subtrees)
     return str(request.param)
-
-
-def trials(tokenise: Callable[[str], list[int]]) -> list[ScoreRequest]:
-    requests = []
-    for number, story in enumerate(STORIES):
-        for question, options in QUESTIONS:
-            text = story + question
-            plan = plan_query(partial(map, tokenise), text, tokenise(text), options)
-            requests.append(
-                ScoreRequest(
-                    f"{number} {question}",
-                    (BOS, *plan.prompt_token_ids),
-                    plan.option_token_ids,
-                    (END, 5),
-                    group=str(number),
-                )
-            )
-    return requests
 
 
 def brute_force(model: Any, request: ScoreRequest) -> Score:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,15 @@ def project(**values: Any) -> Project:
     return Project(ROOT, values, environment={})
 
 
+@cache
+def case(name: str) -> Project:
+    return project(**CASES[name])
+
+
+@cache
 def jobs(name: str) -> dict[str, dict[str, Any]]:
     """The Jobs of a replication, on cores with those that are the same for all, and the Indexed."""
-    configured = project(**CASES[name])
+    configured = case(name)
     (model,) = configured.models
     single = {
         pod.rule: job_manifest(pod, configured.cluster)
@@ -227,7 +234,7 @@ def test_a_gpu_tag_is_a_block_of_config_and_at_most_thirty_lines_of_kept_pods(
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("nrp-")])
 def test_the_line_up_keeps_the_rules_of_its_cluster(name: str) -> None:
-    configured = project(**CASES[name])
+    configured = case(name)
     verdicts = policy.check(pod_plan.pods(configured), configured.cluster)
     assert policy.broken(verdicts) == []
     assert {verdict.rule for verdict in verdicts} >= {"limits", "hours", "GPU-hours", "sleep"}

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from bundled_studies import STUDIES, STUDY1, STUDY2, UTTERANCES
+from bundled_studies import FAULTS, STUDIES, STUDY1, STUDY2, UTTERANCES
 
 from grace.digests import digest
 from grace.errors import ConfigError
@@ -72,21 +72,6 @@ def test_every_golden_prompt_is_kept() -> None:
 def all_prompts() -> list[str]:
     study1 = [text for trial in study1_trials() for text in study1_prompts(trial).values()]
     return study1 + [STUDY2.messages(trial, SEED)[0]["content"] for trial in study2_trials()]
-
-
-#: What no wording may hold.
-FAULTS = (
-    r"<br",  # markup
-    r"[{}]|None\b",  # values left out
-    r"\n\n\n| \n| $|  ",  # stray white space
-    r"\bYou are\b",  # no one is asked to be Emma
-    r"the property",  # each story has a phrase of its own
-    r"\b1 hearts|\b[023] heart\b",
-    r"\b1 of the \w+ (have|are|were|hold|deserve)\b",
-    r"\b[23] of the \w+ (has|is|was|holds|deserves)\b",
-    r"exactly \d (of|exams|letters|tickets|fruits|phones|seeds)",
-    r"\bIt was (fine|dull|great|odd|lovely)\b",  # the leftover column
-)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

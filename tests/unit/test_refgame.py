@@ -12,7 +12,7 @@ import pytest
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 
 from grace.engines.base import Decoding
-from grace.errors import ConfigError, StimuliError
+from grace.errors import StimuliError
 from grace.experiments.generation import run_generation
 from grace.experiments.measurement import run_scoring
 from grace.experiments.trials import Run, trial_prompts
@@ -29,6 +29,7 @@ from grace.settings.config import Thresholds
 from grace.settings.output_configs import DecodingConfig
 from grace.studies.catalogue import bundled
 from grace.studies.declaration import Declaration
+from grace.studies.soundness import findings
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
 
@@ -163,10 +164,15 @@ def test_an_option_without_a_label_or_with_two_is_refused_with_its_row():
 
 def test_queries_and_fields_that_are_not_there_are_refused():
     labels = STUDY.declaration.labels.model_dump(mode="json")
-    with pytest.raises(ConfigError, match=r"labels\.queries: there is no query 'words'"):
-        changed(labels={**labels, "queries": ["words"]})
-    with pytest.raises(ConfigError, match=r"labels\.field: experiment 1 has no field 'choise'"):
-        changed(labels={**labels, "field": "choise"})
+    for part, value, place, what in (
+        ("queries", ["words"], "labels.queries.0", "there is no query 'words'"),
+        ("field", "choise", "labels.field", "there is no field of experiment 1 called 'choise'"),
+    ):
+        ((found, said),) = findings(changed(labels={**labels, part: value}))
+        assert (found, said.partition(".")[0]) == (place, what)
+    tables = STUDY.declaration.tables.model_copy(update={"responses": ["trial"]})
+    said = dict(findings(changed(tables=tables.model_dump(mode="json", exclude_none=True))))
+    assert said["tables.responses"].startswith("must hold all columns, since answers are read by")
     score = STUDY.declaration.model_dump(mode="json", exclude_none=True)["score"]
     score[0]["when"] = "role == 'neither'"
     with pytest.raises(StimuliError, match="no query is asked of it"):

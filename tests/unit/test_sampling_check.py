@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engines_for_tests import journaled
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
-from test_journaled_engine import journaled
 
 from grace.engines.base import Decoding, Generation, GenerationRequest
 from grace.engines.endpoint.client import EndpointEngine

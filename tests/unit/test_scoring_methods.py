@@ -11,8 +11,8 @@ from bundled_studies import STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from hypothesis import given
 from hypothesis import strategies as st
-from test_experiments import items_of, run_of
-from test_tempering import END, FORMS, OPTIONS, asked, texts_of, toy
+from scripted_runs import items_of, run_of
+from toy_queries import END, FORMS, OPTIONS, asked, texts_of, toy
 
 from grace.experiments.measurement import run_scoring
 from grace.results.scoring_methods import (

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from grace import understood
 from grace.source_cache import MOST, NAME, SourceCache
 from grace.source_code import LIBRARY
 
@@ -84,8 +85,7 @@ def test_a_broken_file_costs_reading_again(library, broken):
 @pytest.mark.parametrize("wrong", [None, 3, [], ["a"], ["a", ["b"], [["c"]], True], {"a": 1}])
 def test_an_entry_that_is_none_costs_reading_again(library, wrong):
     first, found = closure(library)
-    entries = json.loads(kept(library).read_bytes())
-    kept(library).write_text(json.dumps(dict.fromkeys(entries, wrong)))
+    understood.write(kept(library), dict.fromkeys(understood.read(kept(library)), wrong))
     assert closure(library) == [first, found]
 
 
@@ -96,9 +96,9 @@ def test_nothing_is_written_where_python_writes_nothing(library):
 
 def test_a_file_of_many_edits_begins_anew(library):
     _, found = closure(library)
-    kept(library).write_text(json.dumps({str(number): [] for number in range(MOST)}))
+    understood.write(kept(library), {str(number): [] for number in range(MOST)})
     closure(library)
-    assert len(json.loads(kept(library).read_bytes())) == len(found)
+    assert len(understood.read(kept(library))) == len(found)
 
 
 def test_a_place_that_cannot_be_written_is_no_fault(library):

@@ -5,19 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundled_studies import STUDIES
+from bundled_studies import STUDIES, STUDY2
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
-from test_experiments import DECODING, items_of, run_of
+from scripted_runs import items_of, probabilities, run_of, structured
 
 from grace.errors import RecordError
-from grace.experiments.generation import run_generation
 from grace.experiments.measurement import run_scoring
 from grace.results.tables import (
     analysis_ready,
     probability_columns,
     probability_rows,
     raw_columns,
-    raw_rows,
     read_rows,
     structured_columns,
     structured_rows,
@@ -25,34 +23,6 @@ from grace.results.tables import (
 )
 from grace.scoring.tempering import sampled
 from grace.settings.output_configs import DecodingConfig
-
-STUDY2 = STUDIES["study2"]
-
-
-def answer(prompt: str, seed: int) -> str:
-    """Mostly in the form asked for; one in four is not."""
-    return "It wasn't bad" if seed % 4 else 'I would rather not say, "honestly"\n'
-
-
-def structured(tmp_path: Path, fails=lambda prompt: False) -> pd.DataFrame:
-    run = run_of("study2", "exp1")
-    engine = ScriptedEngine(answer, fails)
-    records = run_generation(run, items_of(run, 40), CharacterTokenizer(), engine, DECODING)
-    write_rows(tmp_path / "raw.csv", raw_rows(records, STUDY2), raw_columns(STUDY2))
-    rows = list(read_rows(tmp_path / "raw.csv", raw_columns(STUDY2)))
-    write_rows(
-        tmp_path / "structured.csv",
-        structured_rows(rows, STUDY2, 1.0),
-        structured_columns(STUDY2),
-    )
-    return pd.read_csv(tmp_path / "structured.csv")
-
-
-def probabilities(study: str = "study2", fails=lambda prompt: False) -> pd.DataFrame:
-    run = run_of(study, "exp2")
-    records = run_scoring(run, items_of(run, 40), CharacterTokenizer(), ScriptedEngine(fails=fails))
-    rows = probability_rows(records, run.study, 0.5)
-    return pd.DataFrame(list(rows), columns=list(probability_columns(run.study)))
 
 
 def test_raw_tables_open_with_the_owners_columns():

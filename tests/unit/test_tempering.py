@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_queries import END, FORMS, OPTIONS, Model, asked, texts_of, toy
 
 from grace.scoring.bounds import NOTHING_KNOWN, Bounds
 from grace.scoring.joining import QueryPlan
 from grace.scoring.records import bounded_query, distribution, failed_query, measured_query
 from grace.scoring.tempering import Sampled, place_weights, sampled
-
-END = 0
-Model = Callable[[tuple[int, ...]], list[float]]
-
-
-def toy(seed: int, vocabulary: int, peaked: float) -> Model:
-    """Next-token probabilities after any prefix; the greater `peaked`, the surer."""
-
-    def after(prefix: tuple[int, ...]) -> list[float]:
-        random_numbers = random.Random(f"{seed} {prefix}")
-        weights = [math.exp(peaked * random_numbers.gauss(0, 1)) for _ in range(vocabulary)]
-        return [weight / sum(weights) for weight in weights]
-
-    return after
 
 
 def as_drawn(probabilities: Sequence[float], temperature: float, top_p: float) -> list[float]:
@@ -46,25 +32,6 @@ def as_drawn(probabilities: Sequence[float], temperature: float, top_p: float) -
         before += tempered[i]
     total = sum(tempered[i] for i in kept)
     return [p / total if i in kept else 0.0 for i, p in enumerate(tempered)]
-
-
-def texts_of(option: str, forms: Sequence[str]) -> list[tuple[int, ...]]:
-    """A digit is a token."""
-    return [tuple(map(int, form.replace("{}", option))) for form in forms]
-
-
-def asked(model: Model, options: Sequence[str], forms: Sequence[str] = ("{}",)) -> dict[str, Any]:
-    """The record of a query of which every log-probability is read."""
-    ids = [text for option in options for text in texts_of(option, forms)]
-    plan = QueryPlan(
-        (9,), tuple(form.replace("{}", o) for o in options for form in forms), tuple(ids)
-    )
-    tokens = [
-        tuple(math.log(model(text[:place])[token]) for place, token in enumerate(text))
-        for text in ids
-    ]
-    ends = [math.log(model(text)[END]) for text in ids]
-    return measured_query("q", options, plan, tokens, ends)
 
 
 def enumerated(
@@ -90,8 +57,6 @@ def far(first: Sequence[float], second: Sequence[float]) -> float:
     return sum(abs(p - q) for p, q in zip(first, second, strict=True)) / 2
 
 
-OPTIONS = st.lists(st.text("1234", min_size=1, max_size=4), min_size=2, max_size=5, unique=True)
-FORMS = st.sampled_from([("{}",), ("{}", "5{}"), ("{}", "5{}", "56{}")])
 TEMPERATURES = st.sampled_from([0, 0.05, 0.3, 0.7, 1, 1.3, 2])
 
 

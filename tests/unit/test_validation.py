@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundled_studies import STUDIES
-from test_tables import STUDY2, probabilities, structured
+from bundled_studies import STUDIES, STUDY2
+from scripted_runs import probabilities, structured
 
 from grace.results.validation import check_models, check_probabilities, check_structured, report
 from grace.settings.config import Thresholds

@@ -12,9 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from bundled_studies import STUDIES
+from bundled_studies import FAULTS, STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
-from test_prompts import FAULTS
 
 from grace.digests import digest
 from grace.engines.answer_keys import AnswerKeys

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 from snakemake import exceptions
+from snakemake import script as job_scripts
 from snakemake.exceptions import LockException, WorkflowError
 
 from grace.cluster.run.storage import plain_name
 from grace.errors import GraceError
+from grace.r_params import a_line_each
 from grace.results.usable import refuse_without_usable_answer
 from grace.runs.holders import hold
 from grace.runs.leftovers import remove_partials
@@ -28,6 +30,8 @@ class FolderInUse(LockException):
 
 
 exceptions.LockException = FolderInUse
+# What jobs in R read: paths may hold letters that R misreads in long lines.
+job_scripts.REncoder = a_line_each(job_scripts.REncoder)
 
 
 def end_what_was_left_running():

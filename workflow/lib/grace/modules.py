@@ -45,6 +45,8 @@ NO_EFFECT_ON_OUTPUT = (
     "studies/analysis_parts.py",
     "studies/reading.py",
     "studies/soundness.py",
+    "studies/trial_cache.py",
+    "understood.py",
 )
 #: The library's side of each experiment; counts only for its own.
 EXPERIMENTS = {"exp1": "experiments/generation.py", "exp2": "experiments/measurement.py"}

@@ -1,8 +1,9 @@
-"""What params of rules in R hold, in letters that R reads safely however many there are.
+"""What Snakemake writes into scripts in R, in lines that R reads safely however much it is.
 
-Snakemake writes a job's params into the job's script as one line. R 4.2 misreads a long line of a
-script that holds backslashes or letters beyond ASCII, at places that depend on the length of what
-stands before it, such as the path of the project.
+Snakemake writes a job's params into the job's script as one line, its inputs as another, and so on.
+Rscript reads lines in pieces of 4,095 bytes, and R 4.2 takes one that ends within a letter of
+several bytes, or after a backslash, for an error. So params are encoded, since a single one can be
+longer than that, and every value, such as the path of an input, has a line of its own.
 """
 
 from __future__ import annotations
@@ -25,3 +26,14 @@ def r_params(value: Any) -> Any:
         case list() | tuple():
             return [r_params(one) for one in value]
     return value
+
+
+def a_line_each(encoder: type[Any]) -> type[Any]:
+    """Snakemake's encoder for R, `snakemake.script.REncoder`, with every value on its own line."""
+
+    class ByLine(encoder):  # type: ignore[misc]  # a variable
+        @classmethod
+        def encode_value(cls, value: Any) -> str:
+            return f"\n{super().encode_value(value)}"
+
+    return ByLine

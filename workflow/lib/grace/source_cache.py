@@ -1,22 +1,18 @@
-"""What is understood of source files, kept between processes beside Python's compiled modules.
+"""What is understood of source files, kept between processes.
 
 Reading the library's syntax takes more than a second, and every run of Snakemake and most of its
-jobs need it. An entry is named by all that it follows from, so none is ever out of date; whatever
-is wrong with the file costs reading again and nothing else. It is written as Python writes its own:
-not at all under PYTHONDONTWRITEBYTECODE, elsewhere under PYTHONPYCACHEPREFIX.
+jobs need it. An entry is named by all that it follows from.
 """
 
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import sys
-from contextlib import suppress
-from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
+from grace import understood
 from grace.digests import digest, file_digest
 
 NAME = "sources.json"
@@ -28,7 +24,7 @@ class SourceCache:
     """Entries about files of the library in `library`, as JSON values."""
 
     def __init__(self, library: Path) -> None:
-        self._path = Path(cache_from_source(str(library / "module.py"))).with_name(NAME)
+        self._path = understood.path_of(library, NAME)
         # What is understood of a file depends on which modules there are, and on what packages
         # hand on; and on how it is understood.
         self._state = digest(
@@ -56,7 +52,7 @@ class SourceCache:
 
     def keep(self, key: str, value: Any) -> None:
         """Keep it for this process, and for others once this one ends."""
-        if not self._new and not sys.dont_write_bytecode:
+        if not self._new:
             atexit.register(self._write, os.getpid())
         self._entries[key] = self._new[key] = value
 
@@ -65,20 +61,8 @@ class SourceCache:
             return
         # What others have kept meanwhile stays; what two keep at the same moment, one reads again.
         merged = {**self._read(), **self._new}
-        if len(merged) > MOST:
-            merged = self._new
-        partial = self._path.with_name(f".{NAME}.{os.getpid()}.part")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(merged), encoding="utf-8")
-            partial.replace(self._path)
-        except OSError:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+        understood.write(self._path, merged if len(merged) <= MOST else self._new)
 
     def _read(self) -> dict[str, Any]:
-        try:
-            kept = json.loads(self._path.read_bytes())
-        except (OSError, ValueError, RecursionError):
-            return {}
+        kept = understood.read(self._path)
         return kept if isinstance(kept, dict) else {}

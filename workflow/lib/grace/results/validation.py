@@ -368,8 +368,3 @@ def report(model_key: str, replication: int, checks: Iterable[Check]) -> Report:
         passed=all(check.passed for check in found),
         checks=found,
     )
-
-
-def read_report(value: Mapping[str, Any]) -> Report:
-    """A validation.json's content."""
-    return Report.model_validate(value)

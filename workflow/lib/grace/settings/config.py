@@ -104,7 +104,12 @@ class GenerationConfig(Strict):
 
     temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature; 0 is greedy.")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; 1 switches it off.")
-    max_tokens: int = Field(256, ge=1, le=1_000_000, description="Most tokens in one answer.")
+    max_tokens: int = Field(
+        256,
+        ge=1,
+        le=1_000_000,
+        description="Most tokens in one answer; in a chat of several turns, in each turn's.",
+    )
 
 
 class RequestsConfig(Strict):

@@ -43,8 +43,8 @@ SHARED = tuple(
     f"lib/{name}.R"
     for name in (
         *("common", "statistics", "inference", "people", "item_tests", "mixed_models", "figures"),
-        *("agreement", "scoring_methods", "variance_components", "model_comparison"),
-        "wordings",
+        *("agreement", "scoring_methods", "variance_components", "planned_precision"),
+        *("model_comparison", "wordings"),
     )
 )
 #: A study's section of the report where it has none of its own.

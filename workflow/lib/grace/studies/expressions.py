@@ -319,6 +319,17 @@ class TextTemplate:
         )
 
 
+def _joined(parts: Iterable[str | Expression]) -> list[str | Expression]:
+    """Neighbouring texts as one: patterns are put together for every row."""
+    found: list[str | Expression] = []
+    for part in parts:
+        if found and isinstance(part, str) and isinstance(found[-1], str):
+            found[-1] += part
+        else:
+            found.append(part)
+    return found
+
+
 @lru_cache(4096)
 def _compiled(text: str) -> re.Pattern[str]:
     return re.compile(text, re.IGNORECASE)
@@ -359,7 +370,7 @@ class Patterns:
                     self.check_known(used, place)
                     self._parts(used, above)
                 parts.append(expression)
-        return parts
+        return _joined(parts)
 
     def check_known(self, name: str, place: str) -> None:
         """Raises `ConfigError` for a pattern that is not there."""

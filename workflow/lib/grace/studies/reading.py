@@ -6,6 +6,7 @@ that lead nowhere, patterns that match none of the examples, options that are eq
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,11 @@ class _Lines:
     """The lines of a file's keys."""
 
     def __init__(self, text: str) -> None:
-        self._tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        self._text = text
+
+    @cached_property
+    def _tree(self) -> Any:
+        return yaml.compose(self._text, Loader=yaml.SafeLoader)
 
     def of(self, place: tuple[int | str, ...]) -> int:
         """The line of a key, or of the nearest one above it that is there; the first is 1."""

@@ -41,6 +41,7 @@ def findings(study: Study) -> Iterator[Finding]:
     yield from _stimuli(study)
     yield from _variables(study)
     yield from _tables(study)
+    yield from _labels(study)
     yield from _generate(study)
     yield from _score(study)
     yield from _columns(study)
@@ -125,6 +126,17 @@ def _tables(study: Study) -> Iterator[Finding]:
                 yield f"tables.{table}.{number}", f"'{name}' stands there twice"
 
 
+def _labels(study: Study) -> Iterator[Finding]:
+    if study.labels is None:
+        return
+    for number, query in enumerate(study.labels.queries):
+        if query not in study.query_names:
+            yield f"labels.queries.{number}", unknown(query, study.query_names, "query")
+    field, fields = study.labels.field, study.answers.fields if study.answers else ()
+    if field is not None and field not in fields:
+        yield "labels.field", unknown(field, fields, "field of experiment 1 called")
+
+
 def _generate(study: Study) -> Iterator[Finding]:
     generate, reader = study.declaration.generate, study.answers
     if generate is None or reader is None:
@@ -170,7 +182,14 @@ def _generate(study: Study) -> Iterator[Finding]:
     for number, check in enumerate(reader.checks):
         names = [*fields, *SETTINGS]
         yield from _check_known(check, names, reader.patterns, f"generate.checks.{number}")
-    if whole:
+    missing = set(study.input_columns()) - set(study.raw_input_columns)
+    if reader.option_of and missing:
+        yield (
+            "tables.responses",
+            "must hold all columns, since answers are read by the options of their trials;"
+            f" {', '.join(sorted(missing))} is not there",
+        )
+    if whole and not any(_labels(study)):
         yield from _examples(study)
 
 

@@ -15,6 +15,7 @@ from grace.errors import StimuliError
 from grace.foreign_text import NotUtf8Error, decoded, message
 from grace.prompts.plain_text import is_blank, known_control_token, shortened, unusable_character
 from grace.studies.asking import StudyDesign
+from grace.studies.trial_cache import Numbered, remembered
 from grace.studies.trials import Trial, TrialError
 
 #: Problems shown before the rest are only counted.
@@ -119,12 +120,17 @@ def read_trials(path: Path, study: StudyDesign, limit: int | None = None) -> lis
     return trials if limit is None else trials[:limit]
 
 
-def numbered_trials(path: Path, study: StudyDesign) -> list[tuple[int, Trial]]:
+def numbered_trials(path: Path, study: StudyDesign) -> list[Numbered]:
     """All trials with their rows, counted as a spreadsheet does, the header being row 1.
 
     Raises `StimuliError`.
     """
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    text = _text(path)
+    return remembered(text, study, lambda: _numbered(path, text, study))
+
+
+def _numbered(path: Path, text: str, study: StudyDesign) -> list[Numbered]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = list(reader)
     except csv.Error as error:
@@ -134,7 +140,7 @@ def numbered_trials(path: Path, study: StudyDesign) -> list[tuple[int, Trial]]:
         ) from None
     names = _header(path, rows[0], study)
     columns = study.input_columns()
-    trials: list[tuple[int, Trial]] = []
+    trials: list[Numbered] = []
     seen: dict[tuple[Any, ...], int] = {}
     problems: list[str] = []
     for number, cells in enumerate(rows[1:], start=2):

@@ -10,8 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 from grace.digests import digest
-from grace.errors import ConfigError
-from grace.settings.explain import nearest
 from grace.studies.answers import COMMON, AnswerReader, StructuredAnswer
 from grace.studies.asking import StudyDesign
 from grace.studies.declaration import Declaration, Generate
@@ -48,35 +46,6 @@ class Study(StudyDesign):
             else None
         )
         self.responses = ResponseColumns(declaration.responses, patterns, f"{source}: responses")
-        self._check_names()
-
-    def _check_names(self) -> None:
-        """Raise `ConfigError` where readings or labels name a query or a field that is none."""
-        named = {
-            "generate.read": sorted(self.answers.option_of) if self.answers else [],
-            "labels.queries": list(self.labels.queries) if self.labels else [],
-        }
-        for place, queries in named.items():
-            for query in queries:
-                if query not in self.query_names:
-                    raise ConfigError(
-                        f"{self.source}: {place}: there is no query '{query}'."
-                        f"{nearest(query, self.query_names)} Queries here:"
-                        f" {', '.join(self.query_names) or 'none'}."
-                    )
-        shown = self.declaration.tables.responses
-        missing = set(self.input_columns()) - set(shown or self.input_columns())
-        if named["generate.read"] and missing:
-            raise ConfigError(
-                f"{self.source}: tables.responses: must hold all columns, since answers are read by"
-                f" the options of their trials; {', '.join(sorted(missing))} is not there."
-            )
-        field = self.labels.field if self.labels else None
-        if field is not None and (self.answers is None or field not in self.answers.fields):
-            raise ConfigError(
-                f"{self.source}: labels.field: experiment 1 has no field '{field}'. Fields here:"
-                f" {', '.join(self.answers.fields if self.answers else ()) or 'none'}."
-            )
 
     def trial(self, cells: Mapping[str, Any]) -> Trial:
         """A row of the stimuli, whose options all have a label if the study has labels.

@@ -22,19 +22,15 @@ import httpx
 from grace.engines.base import Decoding, Generation, GenerationRequest, Score, ScoreRequest
 from grace.engines.endpoint import top_logprobs
 from grace.engines.http import prompt_logprobs
-from grace.engines.http.bodies import check_length
 from grace.engines.http.event_loop import BackgroundEventLoop
+from grace.engines.http.generation import ask_generation
 from grace.engines.http.openai_http import (
     OpenAIClient,
-    Stopwatch,
     api_key,
-    only_choice,
     public_url,
     reported,
     text_at,
-    token_usage,
 )
-from grace.engines.reasoning import split_reasoning
 from grace.engines.sampling_check import Sampling, check_sampling
 from grace.errors import EngineError, RequestError
 from grace.foreign_text import plain_name
@@ -73,6 +69,16 @@ def api_root(entry: ModelEntry) -> str:
     assert entry.base_url is not None  # ModelEntry sees to it
     url = httpx.URL(entry.base_url)
     return str(url.copy_with(path="/v1")) if url.path in ("", "/") else entry.base_url
+
+
+def _read_message(answer: dict[str, Any], choice: dict[str, Any]) -> tuple[str, str | None]:
+    """The text and the reasoning of a chat's answer. Raises `RequestError`."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise RequestError("the server's answer has no `message`")
+    # Servers that split reasoning off themselves call it one of these.
+    reasoning = text_at(message, "reasoning_content", "reasoning")
+    return text_at(message, "content") or "", reasoning
 
 
 class EndpointEngine:
@@ -161,47 +167,17 @@ class EndpointEngine:
         return self._loop.map(self._score, asked, self._requests.concurrency)
 
     async def _generate(self, request: GenerationRequest) -> list[Generation]:
-        body = {
-            "model": self._entry.name,
-            "messages": list(request.messages),
-            "temperature": request.decoding.temperature,
-            "top_p": request.decoding.top_p,
-            "max_tokens": request.decoding.max_tokens,
-            "seed": request.seed,
-        }
-        watch = Stopwatch()
-        try:
-            answer = await self._client.post("/chat/completions", body)
-            choice = only_choice(answer)
-            message = choice.get("message")
-            if not isinstance(message, dict):
-                raise RequestError("the server's answer has no `message`")
-            text = text_at(message, "content") or ""
-            # Servers that split reasoning off themselves call it one of these.
-            reasoning = text_at(message, "reasoning_content", "reasoning")
-            finish_reason, replaced = plain_name(text_at(choice, "finish_reason"))
-            check_length(text, request.decoding.max_tokens)
-        except RequestError as error:
-            return [Generation(request.key, None, None, error=str(error)).writable()]
-        completed_at, took_ms = watch.read()
-        server = reported(answer)
-        self._remember(server.system_fingerprint)
-        if reasoning is None and self._entry.reasoning_end is not None:
-            reasoning, text = split_reasoning(text, self._entry.reasoning_end)
-        return [
-            Generation(
-                request.key,
-                text,
-                finish_reason,
-                usage=token_usage(answer),
-                reasoning=reasoning,
-                completed_at=completed_at,
-                processing_time_ms=took_ms,
-                reported_model=server.model,
-                system_fingerprint=server.system_fingerprint,
-                replaced_characters=replaced + server.replaced_characters,
-            ).writable()
-        ]
+        asked = {"model": self._entry.name, "messages": list(request.messages)}
+        generation = await ask_generation(
+            self._client,
+            "/chat/completions",
+            asked,
+            request,
+            _read_message,
+            self._entry.reasoning_end,
+        )
+        self._remember(generation.system_fingerprint)
+        return [generation]
 
     async def _score(self, request: ScoreRequest) -> list[Score]:
         try:

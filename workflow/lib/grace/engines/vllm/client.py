@@ -11,18 +11,14 @@ from typing import Any, Self
 
 from grace.contents import Contents
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
-from grace.engines.http.bodies import check_length
 from grace.engines.http.event_loop import BackgroundEventLoop
+from grace.engines.http.generation import ask_generation
 from grace.engines.http.openai_http import (
     OpenAIClient,
-    Stopwatch,
     check_model,
-    only_choice,
-    reported,
     text_at,
     token_usage,
 )
-from grace.engines.reasoning import split_reasoning
 from grace.engines.vllm import server as vllm_server
 from grace.engines.vllm.scoring import VllmScorer
 from grace.errors import EngineError, RequestError
@@ -116,50 +112,25 @@ class VllmEngine:
 
     async def _generate(self, request: GenerationRequest) -> list[Generation]:
         tag = self._entry.reasoning_end
-        body: dict[str, Any] = {
+        asked = {
             "model": self._model_key,
             "prompt": list(request.prompt_token_ids),
-            "temperature": request.decoding.temperature,
-            "top_p": request.decoding.top_p,
-            "max_tokens": request.decoding.max_tokens,
-            "seed": request.seed,
             # The tags around a reasoning trace are special tokens in some models.
             "skip_special_tokens": tag is None,
         }
-        watch = Stopwatch()
-        try:
-            answer = await self._client.post("/v1/completions", body)
-            choice = only_choice(answer)
+        sent = len(request.prompt_token_ids)
+
+        def read(answer: dict[str, Any], choice: dict[str, Any]) -> tuple[str, None]:
             text = text_at(choice, "text")
             if text is None:
                 raise RequestError("the server's answer has no `text`")
             check_model(answer, self._model_key)
-            check_length(text, request.decoding.max_tokens)
-            finish_reason, replaced = plain_name(text_at(choice, "finish_reason"))
-            counted, sent = token_usage(answer).get("prompt_tokens"), len(request.prompt_token_ids)
+            counted = token_usage(answer).get("prompt_tokens")
             if counted is not None and counted != sent:
                 raise RequestError(f"the server read {counted} tokens, but was sent {sent}")
-        except RequestError as error:
-            return [Generation(request.key, None, None, error=str(error)).writable()]
-        completed_at, took_ms = watch.read()
-        server = reported(answer)
-        reasoning = None
-        if tag is not None:
-            reasoning, text = split_reasoning(text, tag)
-        return [
-            Generation(
-                request.key,
-                text,
-                finish_reason,
-                usage=token_usage(answer),
-                reasoning=reasoning,
-                completed_at=completed_at,
-                processing_time_ms=took_ms,
-                reported_model=server.model,
-                system_fingerprint=server.system_fingerprint,
-                replaced_characters=replaced + server.replaced_characters,
-            ).writable()
-        ]
+            return text, None
+
+        return [await ask_generation(self._client, "/v1/completions", asked, request, read, tag)]
 
     async def _base_url(self) -> str:
         """The lease's server; after a failure, once the supervisor has seen to it."""
