@@ -20,6 +20,10 @@ of_one_run <- function(rows) {
 
 #' Why rates lie beyond what is allowed where no method is known that does better, by `what`.
 beyond_limits <- c(
+  "JSD of a cell's bets, 12 items" = paste(
+    "a distance all but 0 (near 0, below .005 bits) is the square of what items tell, and hangs on",
+    "few of them"
+  ),
   "Share of greedy answers, 6 items" = paste(
     "six answers can come out in seven ways only: of all sets of outcomes, those of most",
     "probability hold .886 or .994 at a share of .02, .833 or .971 at .125, .781 or .969 at .5"

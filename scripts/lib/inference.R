@@ -406,6 +406,6 @@ corrected_distances <- function(means, statistics, ranges = distance_ranges, uni
 }
 
 #' Whose error counts, as `jackknife` has it: what covers in simulations (docs/statistics.md).
-distance_errors <- list(jsd = "inside", emd = "halfway", rmse = "never", r = "inside")
+distance_errors <- list(jsd = "halfway", emd = "halfway", rmse = "never", r = "inside")
 one_sided_distances <- "r"
 distance_ranges <- list(jsd = c(0, 1), emd = c(0, Inf), rmse = c(0, Inf), r = c(-1, 1))

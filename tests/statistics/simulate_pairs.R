@@ -201,8 +201,11 @@ components <- function(runs) {
       rbind(
         if (any(known)) {
           error <- max(1e-9, stats::sd(estimates[known, i]) / sqrt(sum(known)))
-          compared("Estimates of components of variance", paste(title, name, sep = ": "), "bias",
-            mean(estimates[known, i] - truth[i]) / error, sum(known))
+          compared(
+            "Mean estimate of a component of variance, off by standard errors",
+            paste(title, name, sep = ": "), "bias",
+            mean(estimates[known, i] - truth[i]) / error, sum(known)
+          )
         },
         if (any(!is.na(held[, i]))) {
           checked(sprintf("Component of variance: %s", name), title, NA_real_, kinds[i], held[, i])
