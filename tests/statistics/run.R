@@ -33,14 +33,14 @@ RNGkind("Mersenne-Twister")
 #' no method comes closer: intervals may cover more, tests reject less); "coverage, at an end" (the
 #' truth is the end of its scale, where an interval that ends there can miss on one side only) and
 #' "coverage, near 0" (a distance all but 0, of which no method covers 93 %: docs/statistics.md);
-#' "power"; "ratio" (of what was planned and what came), "difference" (the same), "bias" (in standard
-#' errors) and "estimate" (no limits, in no table).
+#' "power"; "ratio" (of what was planned and what came), "difference" (the same), "bias" (in
+#' standard errors) and "estimate" (no limits, in no table).
 limits_of <- function(kind) {
   list(
     coverage = c(0.93, 0.97), "coverage, few" = c(0.93, 1), "coverage, at an end" = c(0.93, 1),
-    "coverage, near 0" = c(0.85, 1), rejections = c(0.035, 0.065), "rejections, few" = c(0, 0.065), power = c(0, 1),
-    ratio = c(0.94, 1.06), difference = c(-0.06, 0.06), bias = c(-3.3, 3.3),
-    estimate = c(-Inf, Inf)
+    "coverage, near 0" = c(0.85, 1), rejections = c(0.035, 0.065),
+    "rejections, few" = c(0, 0.065), power = c(0, 1), ratio = c(0.94, 1.06),
+    difference = c(-0.06, 0.06), bias = c(-3.3, 3.3), estimate = c(-Inf, Inf)
   )[[kind]]
 }
 

@@ -39,7 +39,7 @@ chosen_at <- function(rows) {
   rows
 }
 
-# Pairs of models ------------------------------------------------------------------------------------
+# Pairs of models ----------------------------------------------------------------------------------
 
 bet <- list(name = "bet", scale = 100, range = c(0, 100))
 share <- list(name = "share", scale = 1, range = c(0, 1))
@@ -47,6 +47,12 @@ contrast <- list(name = "contrast", scale = 1, weights = c(c1 = 1, c2 = -1))
 
 #' Each of some models' answers as `make` gives them for a label.
 of_models <- function(labels, make) do.call(rbind, lapply(labels, make))
+
+#' A function that makes those of two models.
+of_two <- function(make) {
+  force(make)
+  function() of_models(c("a", "b"), make)
+}
 
 pair_of <- function(rows, measure) {
   model_pairs(list(c(measure, list(rows = rows))), margin = 10)
@@ -61,7 +67,7 @@ pair_designs <- function() {
       spread <- spread
       list(
         what = sprintf("two models, sampled, %d items", items), spread = spread, measure = share,
-        make = function() of_models(c("a", "b"), function(label) {
+        make = of_two(function(label) {
           chosen_at(answers_with(label, c(item = spread), items, draws = 6, mean = -1,
             slope = spread))
         })
@@ -71,13 +77,13 @@ pair_designs <- function() {
   c(sampled, list(
     list(
       what = "two models, bets, 6 items, 5 replications", measure = bet,
-      make = function() of_models(c("a", "b"), function(label) {
+      make = of_two(function(label) {
         answers_with(label, c(item = 9, draw = 12), 6, 6, replications = 5, mean = 50)
       })
     ),
     list(
       what = "two models, measured contrast, 12 items", measure = contrast,
-      make = function() of_models(c("a", "b"), function(label) {
+      make = of_two(function(label) {
         answers_with(label, c(item = 0.1, prompt = 0.1), prompts = 5, slope = 0.1, sampled = FALSE)
       })
     ),
@@ -93,7 +99,7 @@ pair_designs <- function() {
     list(
       what = "two models, .28 against .55, 12 items", measure = share,
       truth = share_of_logit(-1, 0.5) - share_of_logit(0.2, 0.5),
-      make = function() of_models(c("a", "b"), function(label) {
+      make = of_two(function(label) {
         chosen_at(answers_with(label, c(item = 0.5), draws = 6, mean = c(a = -1, b = 0.2)[[label]]))
       })
     )

@@ -88,8 +88,8 @@ bands <- function(runs) {
     bind(lapply(1:3, function(column) {
       checked(
         sprintf("Noise band of %s", c("JSD", "RMSE", "r")[column]),
-        sprintf("%d people, %s, alike %g, %g answers", d$people, d$truth, d$alike, d$size), NA_real_, "coverage",
-        hits[, column]
+        sprintf("%d people, %s, alike %g, %g answers", d$people, d$truth, d$alike, d$size),
+        NA_real_, "coverage", hits[, column]
       )
     }))
   }))
