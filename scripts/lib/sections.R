@@ -235,14 +235,17 @@ scoring_text <- paste(
   "token: that of the first token in which options differ; options that share it share its",
   "probability evenly. PMI to the mean prompt: the probability of the whole string over its mean",
   "probability after all prompts of the study, so that options that a model prefers whatever it is",
-  "asked count less. Sampled: experiment 1's answers, at that experiment's settings. The tests are",
+  "asked count less. PMI to a null context: the same over its probability after the prompt with",
+  "\"N/A\" in place of the story. Sampled: experiment 1's answers, at that experiment's settings. The tests are",
   "those of the sections above."
 )
 
 #' How many planned tests have one outcome under every way of scoring, a sentence a model.
 scoring_findings <- function(found) {
   tested <- found[!is.na(found$outcome), , drop = FALSE]
-  if (nrow(tested) == 0L) return("No planned test has an outcome here.")
+  if (nrow(tested) == 0L) return(
+    "No planned test can be made under any way of scoring; the notes of the last table say why."
+  )
   said <- vapply(unique(tested$label), function(label) {
     mine <- tested[tested$label == label, , drop = FALSE]
     outcomes <- split(mine$outcome, mine$conclusion)
