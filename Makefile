@@ -29,7 +29,7 @@ test: setup-dev lint serve-env crate-env sbom-env ## Set up what is missing, lin
 test-long: setup-dev ## Property tests with 100,000 generated inputs each module (50 minutes)
 	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/unit/test_journal_crashes.py tests/properties $(ARGS)
 
-test-statistics: setup ## 500 simulated runs of intervals, tests and fits (20 minutes): the report's table
+test-statistics: setup ## 500 simulated runs of intervals, tests and fits: the report's table
 	$(IN_VENV) Rscript --vanilla tests/statistics/run.R --write $(ARGS)
 
 soak: setup-dev ## 200 times kill -9 at random moments, at most 20 minutes: results/soak.json
