@@ -198,7 +198,8 @@ notes_below <- function(rows, params) {
 #' The ways of scoring, as readers know them, the default first. `exp1` are sampled answers.
 scoring_names <- c(
   whole = "whole string", terminated = "whole string and its end", mean_token = "mean per token",
-  first_token = "first token", pmi = "PMI to the mean prompt", exp1 = "sampled"
+  first_token = "first token", pmi_design = "PMI to the mean prompt",
+  pmi_null = "PMI to a null context", exp1 = "sampled"
 )
 
 #' Split a table by key columns in sorted order, apply `fn`, and put the keys before the result.

@@ -245,7 +245,8 @@ scoring_text <- paste(
   "token: that of the first token in which options differ; options that share it share its",
   "probability evenly. PMI to the mean prompt: the probability of the whole string over its mean",
   "probability after all prompts of the study, so that options that a model prefers whatever it is",
-  "asked count less. Sampled: experiment 1's answers, at that experiment's settings. The tests are",
+  "asked count less. PMI to a null context: the same over its probability after the prompt with",
+  "\"N/A\" in place of the story. Sampled: experiment 1's answers, at that experiment's settings. The tests are",
   "those of the sections above."
 )
 
