@@ -49,10 +49,11 @@ section <- list(
     "The speaker's rationality alpha, the base rate of the property that the listener starts",
     "from, and the share of the bets that is spread evenly over all states (error), by minimal",
     "divergence of the listener's beliefs from the bets, scaled to 100 %. In the paper alpha is",
-    "3.4 and the base rate .62, without error. In the theory rsa all stories share one base rate; in",
-    "rsa_elicited each story has the prior that the model itself gave for it, and no base rate is",
-    "fitted. The interval by story says what other stories would give; that by condition, from fits",
-    "without one of the six cells each, how far it reaches that the listener is only about right."
+    "3.4 and the base rate .62, without error. In the theory rsa all stories share one base rate;",
+    "in rsa_elicited each story has the prior that the model itself gave for it, and no base rate",
+    "is fitted. The interval by story says what other stories would give; that by condition, from",
+    "fits without one of the six cells each, how far it reaches that the listener is only about",
+    "right."
   ),
   agreement = list(study1_agreement = "Study 1: mean bets, generated against scored.")
 )
@@ -165,9 +166,9 @@ show_own_priors <- function(fits, cells, origins) {
 
 own_prior_text <- paste(
   "Experiment 2 also shows each story without the utterance and asks for the four bets. RSA's",
-  "belief depends on this prior: with a base rate of .9, which \"almost always\" suggests, cells 3/1",
-  "and 3/2 favour state 3. Where the listener with a model's own priors has another favourite, a",
-  "model that answers otherwise than the RSA row of the sections above may still reason as the",
+  "belief depends on this prior: with a base rate of .9, which \"almost always\" suggests, cells",
+  "3/1 and 3/2 favour state 3. Where the listener with a model's own priors has another favourite,",
+  "a model that answers otherwise than the RSA row of the sections above may still reason as the",
   "listener does. Priors whose options got little mass count here; a note below the fit in the",
   "section above says of how many stories, and rows are flagged (`auxiliary_low_option_mass`)."
 )

@@ -114,7 +114,8 @@ def test_study1_exp1_asks_before_it_tells() -> None:
 
 def test_study1_queries_and_their_options() -> None:
     queries = STUDY1.queries(study1_trials()[0], SEED)
-    assert [query.name for query in queries] == [*(f"state{s}" for s in range(4)), "knowledge"]
+    asked = [*(f"state{s}" for s in range(4)), "knowledge", *(f"prior{s}" for s in range(4))]
+    assert [query.name for query in queries] == asked
     assert {query.options for query in queries[:4]} == {
         ("0%", "10%", "20%", "30%", "40%", "50%", "60%", "70%", "80%", "90%", "100%")
     }
