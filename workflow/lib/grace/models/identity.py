@@ -53,6 +53,8 @@ class ModelIdentity:
         config = {**entry.model_dump(exclude=PLACEMENT), "weights": self._folder_digest(entry.name)}
         if entry.tokenizer_revision is None:
             del config["tokenizer_revision"]
+        if entry.prompting == "chat":
+            del config["prompting"]
         tokenizer = self._folder_digest(entry.tokenizer)
         if tokenizer is not None:
             config["tokenizer_files"] = tokenizer
