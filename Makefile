@@ -29,10 +29,8 @@ test: setup-dev lint serve-env crate-env sbom-env ## Set up what is missing, lin
 test-long: setup-dev ## Property tests with 100,000 generated inputs each module (50 minutes)
 	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/unit/test_journal_crashes.py tests/properties $(ARGS)
 
-test-statistics: setup ## 500 simulated runs of intervals, tests and fits: docs/statistics.md's table
+test-statistics: setup ## 500 simulated runs of intervals, tests and fits: the report's table
 	$(IN_VENV) Rscript --vanilla tests/statistics/run.R --write $(ARGS)
-	set -e; for script in $(filter-out %/run.R tests/statistics/simulate_%,$(wildcard \
-		tests/statistics/*.R)); do Rscript --vanilla "$$script"; done
 
 soak: setup-dev ## 200 times kill -9 at random moments, at most 20 minutes: results/soak.json
 	$(IN_VENV) PYTHONPATH=workflow/lib:tests/support python tests/support/soak.py $(ARGS)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from grace.results.records import read_records
-from grace.results.scoring_methods import mean_distributions, method_columns, method_rows
+from grace.results.scoring_methods import baselines, method_columns, method_rows
 from grace.results.tables import (
     probability_columns,
     probability_rows,
@@ -26,7 +26,7 @@ def probabilities(records: Path, table: Path, study: Study, config: Probabilitie
 
 def scoring_methods(records: Path, table: Path, study: Study) -> None:
     """Write <study>_scoring_methods.csv."""
-    expected = mean_distributions(read_records(records), study)
+    expected = baselines(read_records(records), study)
     rows = method_rows(read_records(records), study, expected)
     write_rows(table, rows, method_columns(study))
 

@@ -63,10 +63,15 @@ why_not_compared <- function(generated, scored, both) {
   }
 }
 
-#' What one column of `matrix` is drawn in each row, whose entries are probabilities.
-draw_columns <- function(matrix) {
-  ends <- matrix %*% upper.tri(diag(ncol(matrix)), diag = TRUE)
-  pmin(rowSums(stats::runif(nrow(matrix)) * ends[, ncol(matrix)] >= ends) + 1L, ncol(matrix))
+#' A function that draws one column of `matrix` in each row, whose entries are probabilities.
+column_drawer <- function(matrix) {
+  last <- ncol(matrix)
+  ends <- matrix %*% upper.tri(diag(last), diag = TRUE)
+  ends <- lapply(seq_len(last), function(i) ends[, i])
+  function() {
+    at <- stats::runif(nrow(matrix)) * ends[[last]]
+    pmin(Reduce(function(column, end) column + (at >= end), ends, 1L), last)
+  }
 }
 
 #' Mean and 95 % range of a statistic of answers that are simulated.
@@ -95,7 +100,10 @@ jsd_range <- function(jsd, bound) {
 
 #' Greatest entry of each row minus the next.
 lead <- function(values) {
-  apply(values, 1L, function(row) -diff(sort(row, decreasing = TRUE)[1:2]))
+  first <- cbind(seq_len(nrow(values)), max.col(values, "first"))
+  best <- values[first]
+  values[first] <- -Inf
+  best - do.call(pmax, lapply(seq_len(ncol(values)), function(i) values[, i]))
 }
 
 choice_measures <- function(option, cells) {
@@ -117,18 +125,19 @@ choice_agreement <- function(measure, chosen, chances, bound, cell, seed) {
   cell <- match(cell, unique(cell))
   count <- as.numeric(tabulate(cell))
   scored <- rowsum(chances, cell) / count
+  cells <- length(count)
   said <- function(chosen) {
-    hits <- matrix(0, length(chosen), ncol(chances))
-    hits[cbind(seq_along(chosen), chosen)] <- 1
-    rowsum(hits, cell) / count
+    hits <- tabulate(cell + cells * (chosen - 1L), cells * ncol(chances))
+    matrix(hits, cells) / count
   }
   favourite <- max.col(chances, "first")
+  rows <- seq_along(chosen)
   statistics <- function(chosen) {
     shares <- said(chosen)
     c(
       mean(jsd_pairs(shares, scored)),
       mean_or_na(same_favourites(shares, scored)),
-      mean(chosen == favourite), mean(chances[cbind(seq_along(chosen), chosen)])
+      mean(chosen == favourite), mean(chances[rows + nrow(chances) * (chosen - 1L)])
     )
   }
   value <- statistics(chosen)
@@ -138,6 +147,7 @@ choice_agreement <- function(measure, chosen, chances, bound, cell, seed) {
   same <- same_favourites(said(chosen), scored)
   cells_open <- lead(scored) <= 2 * open & open > 0
   hit <- chosen == favourite
+  draw <- column_drawer(chances)
   rows_open <- bound > 0
   rows_open[rows_open] <- lead(chances[rows_open, , drop = FALSE]) <= 2 * bound[rows_open]
   data.frame(
@@ -150,7 +160,7 @@ choice_agreement <- function(measure, chosen, chances, bound, cell, seed) {
       jsd[["high"]], mean_or_na(same | cells_open), mean(hit | rows_open),
       min(1, value[4L] + mean(bound))
     ),
-    simulated(function() statistics(draw_columns(chances)), seed), note = ""
+    simulated(function() statistics(draw()), seed), note = ""
   )
 }
 

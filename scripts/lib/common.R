@@ -198,7 +198,8 @@ notes_below <- function(rows, params) {
 #' The ways of scoring, as readers know them, the default first. `exp1` are sampled answers.
 scoring_names <- c(
   whole = "whole string", terminated = "whole string and its end", mean_token = "mean per token",
-  first_token = "first token", pmi = "PMI to the mean prompt", exp1 = "sampled"
+  first_token = "first token", pmi_design = "PMI to the mean prompt",
+  pmi_null = "PMI to a null context", exp1 = "sampled"
 )
 
 #' Split a table by key columns in sorted order, apply `fn`, and put the keys before the result.
@@ -245,6 +246,56 @@ without_own_distances <- function(table, settings, source = table$reference) {
   table[own, distance] <- NA
   table$note[own] <- "its own source, from which its distance is 0 by construction"
   table
+}
+
+#' Rows of people that stand among language models with the interval of the same number over people:
+#' where they have their own distribution (experiment 2), their items do not differ, so that there
+#' is none by item.
+#'
+#' @param keys What tells a model's rows apart.
+#' @param columns The interval, and what goes with it.
+with_peoples_intervals <- function(table, settings, keys, columns = c("ci_low", "ci_high")) {
+  sources <- unlist(settings[["people_models"]])
+  if (length(sources) == 0L || nrow(table) == 0L) return(table)
+  named <- function(label) do.call(paste, c(list(label), unname(table[keys]), sep = "\r"))
+  theirs <- table$experiment %in% "reference"
+  source <- unname(sources[table$model_key])
+  at <- match(named(source), named(ifelse(theirs, table$label, NA)))
+  bare <- which(table$experiment %in% "exp2" & !is.na(source) & is.na(table[[columns[1L]]]) &
+    !is.na(table[[columns[1L]]][at]))
+  table[bare, columns] <- table[at[bare], columns]
+  said <- "interval over people, as items do not differ"
+  kept <- gsub(paste0("^the same for every [^;]*(; )?|(; )?", said, "$"), "", table$note[bare])
+  table$note[bare] <- vapply(kept, notes, character(1L), said, USE.NAMES = FALSE)
+  table
+}
+
+#' The most models, each wording for itself, that can be told apart in one figure.
+most_drawn <- 12L
+
+#' The labels of models that figures draw: all, or the first of them where they are many, with
+#' people and models of people (`people_models` of the settings) before language models.
+drawn_labels <- function(rows, settings = list()) {
+  first <- !rows$model_key %in% names(settings[["people_models"]])
+  ours <- unique(rows$label[is_model(rows)][order(first[is_model(rows)])])
+  utils::head(ours, most_drawn)
+}
+
+#' The rows of a table that figures draw: those of these models, and all others.
+drawn <- function(rows, labels) {
+  rows[!is_model(rows) | rows$label %in% labels, , drop = FALSE]
+}
+
+#' Says that a figure leaves models out; nothing where it has all.
+#'
+#' @param rows A table, or a list with the `label` of models alone.
+drawn_note <- function(rows) {
+  count <- length(unique(if (is.data.frame(rows)) rows$label[is_model(rows)] else rows$label))
+  if (count <= most_drawn) return(character(0))
+  sprintf(
+    "Drawn are %d of %d models (each wording for itself), the first by name; tables have all.",
+    most_drawn, count
+  )
 }
 
 #' The rows of people or of a cognitive model; a language model may have the same name.

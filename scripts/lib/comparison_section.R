@@ -16,7 +16,7 @@ show_comparison <- function(tables, figures, study, origins) {
   show_figures(figures, stats::setNames(list(paste(
     "Half-width of the 95% interval by item, by the number of items and replications, with the",
     "wordings of this run."
-  )), paste0(study, "_precision")), tables$cells) |> cat()
+  )), paste0(study, "_precision")), said = notes_below(tables$cells, report_notes)) |> cat()
   show_precision(tables$precision, study)
 }
 

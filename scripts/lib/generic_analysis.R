@@ -409,7 +409,8 @@ generic_columns <- function(factors) {
     quality = quality_columns,
     model_pairs = comparison_columns$model_pairs,
     variance_components = comparison_columns$variance_components,
-    precision = comparison_columns$precision
+    precision = comparison_columns$precision,
+    wordings = wordings_columns
   )
 }
 
@@ -417,7 +418,7 @@ generic_columns <- function(factors) {
 refuse_reserved <- function(factors) {
   columns <- generic_columns(NULL)
   # Some have no factors.
-  without <- c("agreement", names(comparison_columns))
+  without <- c("agreement", "wordings", names(comparison_columns))
   columns <- unlist(columns[setdiff(names(columns), without)], use.names = FALSE)
   taken <- intersect(factors, c(
     columns, "item", "row", "measure", "prompt_id", "replication", "copies", "request_seed"
@@ -467,7 +468,8 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
       do.call(pmin, c(as.list(masses), na.rm = TRUE))
     } else {
       rep(NA_real_, nrow(table))
-    }, cell_text(table, factors))
+    }, cell_text(table, factors)),
+    wordings = measures_over_wordings(define(stacked), item)
   ))
 }
 
@@ -486,6 +488,9 @@ analyse <- function(input, output, params) {
   )
   tables$quality <- language_models(tables$quality, params)
   tables$distances <- without_own_distances(tables$distances, params)
+  tables$cells <- with_peoples_intervals(
+    tables$cells, params, c(factors, "distribution", "response", "outcome")
+  )
   if (!is.null(output[["scoring_methods"]])) {
     generic_scoring(input, output, params, table, tables$cells, declaration)
   }
@@ -496,11 +501,15 @@ analyse <- function(input, output, params) {
     fitted <- fitted_theory(read_reference(input[["reference"]]), declaration)
     write_result(fitted, output[["theory"]], names(fitted))
   }
-  figures <- generic_figures(tables, declaration)
+  shown <- drawn_labels(tables$cells, params)
+  figures <- generic_figures(
+    lapply(tables[c("cells", "distances", "calibration")], drawn, shown), declaration
+  )
   for (name in names(figures)) {
     one <- figures[[name]]
     compared <- name == "calibration"
     notes <- (if (compared) notes_compared else notes_below)(tables$cells, params)
+    notes <- c(drawn_note(tables$cells), notes)
     save_figure(one$plot, output[[name]], one$width, one$height, notes)
   }
   save_precision(tables$precision, output[["planned"]], params)

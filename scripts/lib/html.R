@@ -78,10 +78,14 @@ table_html <- function(table, align, caption = NULL) {
     paste0("<tr>", paste0("<", tag, style, ">", cells, close, collapse = ""), "</tr>")
   }
   cells <- do.call(cbind, lapply(unname(table), literal))
+  # "< .001" is one word.
+  cells <- sub("^&#60; ", "\\&#60;\\&#160;", cells)
   dim(cells) <- c(nrow(table), ncol(table))
   paste0(c(
     "<table>",
-    if (!is.null(caption)) sprintf("<caption>%s</caption>", literal(caption, longest = 2000L)),
+    if (!is.null(caption)) {
+      sprintf("<caption><div>%s</div></caption>", literal(caption, longest = 2000L))
+    },
     "<thead>", row("th scope=\"col\"", literal(names(table))), "</thead>", "<tbody>",
     apply(cells, 1L, function(values) row("td", values)), "</tbody>", "</table>"
   ), collapse = "\n")

@@ -310,15 +310,17 @@ contrast_outcome <- function(difference, p, p_equivalence, sd, margin) {
 #' Its error is that of the pseudo-values, or the jackknife's of the corrected number itself, for
 #' which pairs of items are left out: correcting a bias adds noise, which pseudo-values do not show.
 #' Close to a limit of the range they spread too much already (Efron & Stein 1981, Annals of
-#' Statistics 9(3), 586-596).
+#' Statistics 9(3), 586-596). Which of them covers is known from simulations alone.
 #'
 #' @param means Items x columns, NaN where an item has no answer.
 #' @param statistic Of a vector of column means.
 #' @param range Limits of the statistic, beyond which neither number nor interval goes.
-#' @param corrected Whether the error is that of the corrected number: "always", "never", or
-#'   "inside": unless the interval of pseudo-values reaches a limit of the range.
+#' @param corrected Whether the error is that of the corrected number: "never"; "halfway", the
+#'   geometric mean of both; or "inside", unless the interval of pseudo-values reaches a limit.
+#' @param one_sided Whether an interval that reaches a limit of the range has its other end where
+#'   5 % of intervals miss, in place of 2.5 %: it can miss on that side only.
 jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
-                      corrected = "never") {
+                      corrected = "never", one_sided = FALSE) {
   items <- nrow(means)
   known <- is.finite(means)
   means[!known] <- 0
@@ -341,16 +343,28 @@ jackknife <- function(means, statistic, range = c(-Inf, Inf), unit = "item",
   out$estimate <- inside(mean(pseudo))
   out$note <- few_items(pseudo, unit)
   if (nzchar(out$note)) return(out)
-  quantile <- stats::qt(0.975, items - 1)
-  half <- quantile * stats::sd(pseudo) / sqrt(items)
-  beyond <- mean(pseudo) - half <= range[1L] || mean(pseudo) + half >= range[2L]
-  if (items > 2L && corrected %in% c("always", if (!beyond) "inside")) {
-    error <- corrected_error(sums, counts, means, known, statistic, without)
-    half <- ifelse(is.finite(error), quantile * error, half)
-  }
-  out$low <- inside(mean(pseudo) - half)
-  out$high <- inside(mean(pseudo) + half)
+  ends <- jackknife_ends(pseudo, range, corrected, one_sided, function() {
+    corrected_error(sums, counts, means, known, statistic, without)
+  })
+  out$low <- inside(ends[1L])
+  out$high <- inside(ends[2L])
   out
+}
+
+#' The ends of a jackknife's t interval; `of_corrected` gives the error of the corrected number.
+jackknife_ends <- function(pseudo, range, corrected, one_sided, of_corrected) {
+  items <- length(pseudo)
+  error <- stats::sd(pseudo) / sqrt(items)
+  half <- stats::qt(0.975, items - 1) * error
+  reached <- c(mean(pseudo) - half <= range[1L], mean(pseudo) + half >= range[2L])
+  if (items > 2L && corrected %in% c("halfway", if (!any(reached)) "inside")) {
+    other <- of_corrected()
+    if (corrected == "halfway") other <- sqrt(error * other)
+    if (is.finite(other)) error <- other
+  }
+  # What reaches the limit on one side misses on the other alone.
+  level <- if (one_sided && sum(reached) == 1L) ifelse(reached, 0.975, 0.95) else 0.975
+  mean(pseudo) + c(-1, 1) * stats::qt(level, items - 1) * error
 }
 
 #' The jackknife's error of a number that it corrected; NA where the number does not exist without
@@ -377,7 +391,10 @@ corrected_error <- function(sums, counts, means, known, statistic, without) {
 #' @param ranges Limits of each, by name.
 corrected_distances <- function(means, statistics, ranges = distance_ranges, unit = "item") {
   found <- lapply(stats::setNames(nm = names(statistics)), function(name) {
-    jackknife(means, statistics[[name]], ranges[[name]], unit, distance_errors[[name]])
+    jackknife(
+      means, statistics[[name]], ranges[[name]], unit, distance_errors[[name]],
+      name %in% one_sided_distances
+    )
   })
   numbers <- lapply(names(found), function(name) {
     stats::setNames(
@@ -389,5 +406,6 @@ corrected_distances <- function(means, statistics, ranges = distance_ranges, uni
 }
 
 #' Whose error counts, as `jackknife` has it: what covers in simulations (docs/statistics.md).
-distance_errors <- list(jsd = "inside", emd = "always", rmse = "never", r = "inside")
+distance_errors <- list(jsd = "halfway", emd = "halfway", rmse = "never", r = "inside")
+one_sided_distances <- "r"
 distance_ranges <- list(jsd = c(0, 1), emd = c(0, Inf), rmse = c(0, Inf), r = c(-1, 1))

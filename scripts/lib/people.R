@@ -128,19 +128,69 @@ noise_columns <- function(drawn) {
 #' The noise band: where the distances from these people lie, in 95 of 100 cases, of a model that
 #' chooses exactly as people do. People are drawn anew, and the model's answers with them.
 #'
+#' How likely answers are that nobody gave is not known, and JSD hangs on it: the band reaches from
+#' where it ends if they are impossible to where it ends if they are as likely as Turing's estimate
+#' has it (`unseen_shares`).
+#'
 #' @param people As `people_sample` gives them, of the cells that are compared.
 #' @param sizes The model's answers in each cell; Inf where its probabilities are known.
 noise_band <- function(people, sizes, seed, times = 400L) {
+  set.seed(seed)
+  unseen <- unseen_shares(people$counts)
+  band <- noise_of(people, sizes, times, 0 * unseen)
+  if (!any(unseen > 0)) return(band)
+  with_unseen <- noise_of(people, sizes, times, unseen)
+  low <- endsWith(names(band), "_low")
+  band[low] <- Map(pmin, band[low], with_unseen[low])
+  band[!low] <- Map(pmax, band[!low], with_unseen[!low])
+  band
+}
+
+#' How likely in each cell the answers are together that nobody gave: the share of those that one
+#' alone gave (Turing's estimate: Good 1953, Biometrika 40), at most a half. 0 where all were given.
+unseen_shares <- function(counts) {
+  ifelse(rowSums(counts == 0) > 0, pmin(0.5, rowSums(counts == 1) / rowSums(counts)), 0)
+}
+
+#' The middle 95% of distances between people who are drawn anew and answers like theirs, if what
+#' nobody gave has these chances, each answer of a cell the same.
+noise_of <- function(people, sizes, times, unseen) {
   counts <- people$counts
   outcomes <- ncol(counts)
-  set.seed(seed)
   theirs <- drawn_people(people, times)
-  mine <- do.call(cbind, lapply(seq_len(nrow(counts)), function(i) {
+  mine <- vector("list", nrow(counts))
+  for (i in seq_len(nrow(counts))) {
     share <- counts[i, ] / sum(counts[i, ])
-    if (!is.finite(sizes[i])) return(matrix(share, times, outcomes, byrow = TRUE))
-    t(stats::rmultinom(times, sizes[i], share)) / sizes[i]
-  }))
-  noise_columns(distances_of_draws(mine, theirs, outcomes))
+    missing <- which(counts[i, ] == 0)
+    if (unseen[i] > 0) {
+      share <- (1 - unseen[i]) * share
+      share[missing] <- unseen[i] / length(missing)
+      columns <- (i - 1L) * outcomes + seq_len(outcomes)
+      theirs[, columns] <- with_missing(theirs[, columns], sum(counts[i, ]), missing, unseen[i])
+    }
+    mine[[i]] <- if (is.finite(sizes[i])) {
+      t(stats::rmultinom(times, sizes[i], share)) / sizes[i]
+    } else {
+      matrix(share, times, outcomes, byrow = TRUE)
+    }
+  }
+  noise_columns(distances_of_draws(do.call(cbind, mine), theirs, outcomes))
+}
+
+#' Shares of a cell, draws x outcomes, of which each of `total` answers is one of the `missing`
+#' outcomes with this chance instead.
+with_missing <- function(shares, total, missing, chance) {
+  times <- nrow(shares)
+  moved <- stats::rbinom(times, total, chance)
+  shares <- shares * (1 - moved / total)
+  for (k in seq_along(missing)) {
+    here <- stats::rbinom(times, moved, 1 / (length(missing) - k + 1L))
+    shares[, missing[k]] <- here / total
+    moved <- moved - here
+  }
+  # Nobody who was drawn answered in this cell.
+  shares[is.nan(rowSums(shares)), ] <- NaN
+  shares
 }
 
 #' The ceiling: distances of one random half of people from the other, on average over the ways to

@@ -125,7 +125,8 @@ looks_numeric <- function(column) {
 
 #' Figures of a study in the order given, each with its number, its caption and the notes that apply
 #' to these rows (`said`); those absent are left out.
-show_figures <- function(paths, wanted, rows, said = notes_below(rows, report_notes)) {
+show_figures <- function(paths, wanted, rows,
+                         said = c(drawn_note(rows), notes_below(rows, report_notes))) {
   parts <- lapply(names(wanted), function(name) {
     path <- paths[basename(paths) == paste0(name, ".png")]
     if (length(path) > 0L) figure_html(path[1L], numbered("Figure", wanted[[name]]), said)

@@ -253,7 +253,8 @@ scoring_figure_size <- function(conclusions) {
 #' @param cells Gives of such rows the mean distributions that `scoring_agreement` takes.
 write_scoring <- function(input, output, params, table, title, read, stack, collapse, conclude,
                           cells) {
-  table <- add_label(table)
+  # People have no tokens whose probabilities could be read in several ways.
+  table <- language_models(add_label(table), params)
   by_method <- read_scoring(input[["scoring_methods"]], read, table)
   rows <- stack_methods(by_method, stack, stack(table), collapse)
   conclusions <- scoring_conclusions(
@@ -266,13 +267,15 @@ write_scoring <- function(input, output, params, table, title, read, stack, coll
   found <- lapply(found, mark_labels, origins = params[["origins"]])
   write_result(found$scoring_methods, output[["scoring_methods"]], scoring_method_columns)
   write_result(found$scoring_agreement, output[["scoring_agreement"]], scoring_agreement_columns)
-  size <- scoring_figure_size(found$scoring_methods)
   rows <- found$scoring_methods
+  shown <- rows[rows$label %in% utils::head(unique(rows$label), most_drawn), , drop = FALSE]
+  size <- scoring_figure_size(shown)
   said <- c(
+    drawn_note(list(label = rows$label)),
     if ("exp1" %in% rows$method) settings_notes(c("exp1", "exp2"), params[["generation"]]),
     origin_notes(rows$label, params[["origins"]])
   )
   save_figure(
-    plot_scoring_methods(rows, title), output[["scoring"]], size$width, size$height, said
+    plot_scoring_methods(shown, title), output[["scoring"]], size$width, size$height, said
   )
 }

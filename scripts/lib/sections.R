@@ -95,12 +95,22 @@ listed <- function(texts) {
 
 #' What the report is about, for its first sentence: studies with people or models of people in
 #' `reference` are compared, others described.
-about_sentence <- function(models, studies) {
-  who <- if (length(models) == 1L) {
-    paste("the language model", models)
-  } else {
-    sprintf("%d language models (%s)", length(models), toString(models))
-  }
+#'
+#' @param qualities Of all studies. A model in several wordings is one model.
+about_sentence <- function(qualities, studies) {
+  used <- qualities[which(qualities$usable > 0), , drop = FALSE]
+  models <- mark_keys(unique(used$model_key))
+  wordings <- sort(unique(used$variant))
+  who <- paste0(
+    if (length(models) == 1L) {
+      paste("the language model", models)
+    } else {
+      sprintf("%d language models (%s)", length(models), toString(models))
+    },
+    if (length(wordings) > 1L) {
+      sprintf(" in %d wordings (%s)", length(wordings), toString(wordings))
+    }
+  )
   compared <- vapply(studies, function(own) !identical(own$section$compared, FALSE), logical(1L))
   about <- function(which) {
     listed(vapply(studies[which], function(own) own$section$about, character(1L)))
@@ -167,9 +177,9 @@ show_wordings <- function(found, digits = 1) {
     Model = found$label, Experiment = show_experiment(found$experiment),
     Measure = show_text(found$measure), Wordings = found$wordings, Items = found$n_items,
     Mean = show_interval(found$estimate, found$ci_low, found$ci_high, digits),
-    "Lowest, highest wording" = sprintf(
+    "Lowest, highest wording" = ifelse(is.na(found$lowest), "\u2013", sprintf(
       "%s, %s", show_number(found$lowest, digits), show_number(found$highest, digits)
-    ),
+    )),
     "SD of wordings" = show_number(found$sd_wording, digits), Note = show_text(found$note),
     check.names = FALSE
   ), paste(
@@ -235,14 +245,17 @@ scoring_text <- paste(
   "token: that of the first token in which options differ; options that share it share its",
   "probability evenly. PMI to the mean prompt: the probability of the whole string over its mean",
   "probability after all prompts of the study, so that options that a model prefers whatever it is",
-  "asked count less. Sampled: experiment 1's answers, at that experiment's settings. The tests are",
-  "those of the sections above."
+  "asked count less. PMI to a null context: the same over its probability after the prompt with",
+  "\"N/A\" in place of the story. Sampled: experiment 1's answers, at that experiment's settings.",
+  "The tests are those of the sections above."
 )
 
 #' How many planned tests have one outcome under every way of scoring, a sentence a model.
 scoring_findings <- function(found) {
   tested <- found[!is.na(found$outcome), , drop = FALSE]
-  if (nrow(tested) == 0L) return("No planned test has an outcome here.")
+  if (nrow(tested) == 0L) return(
+    "No planned test can be made under any way of scoring; the notes of the last table say why."
+  )
   said <- vapply(unique(tested$label), function(label) {
     mine <- tested[tested$label == label, , drop = FALSE]
     outcomes <- split(mine$outcome, mine$conclusion)

@@ -1,5 +1,6 @@
 # What holds whatever the wording: estimates over several prompt variants of one model, where items
-# and wordings are both random. Base R only; source after common.R and inference.R.
+# and wordings are both random. Base R only; source after common.R, inference.R and
+# variance_components.R, which says what a measure is.
 
 #' The columns of a table of estimates over wordings, in order.
 wordings_columns <- c(
@@ -21,15 +22,34 @@ over_wordings <- function(rows, measures, unit = "item") {
         if (length(values) == 0L) return(NULL)
         data.frame(value = unname(values), item = names(values), wording = variant)
       }))
-      one <- mean_by_item_and_wording(found$value, found$item, found$wording, unit)
-      data.frame(
-        label = piece$model_key[1L], measure = measure, wordings = one$wordings,
-        n_items = one$items, estimate = one$estimate, ci_low = one$low, ci_high = one$high,
-        df = one$df, lowest = one$lowest, highest = one$highest, sd_wording = one$sd_wording,
-        sd_item = one$sd_item, note = one$note
-      )
+      wordings_row(piece, measure, found$value, found$item, found$wording, unit)
     }))
   })
+}
+
+#' The same of measures as `component_tables` takes them.
+measures_over_wordings <- function(measures, unit = "item") {
+  bind(lapply(measures, function(measure) {
+    if (length(unique(measure$rows$variant)) < 2L) return(NULL)
+    by_group(measure$rows, c("model_key", "model_name", "experiment"), function(piece) {
+      scored <- score_table(piece, "variant", measure$weights)
+      wordings_row(
+        piece, measure$name, as.vector(scored$scores),
+        rep(rownames(scored$scores), ncol(scored$scores)),
+        rep(scored$units$variant, each = nrow(scored$scores)), unit
+      )
+    })
+  }))
+}
+
+wordings_row <- function(piece, measure, values, item, wording, unit) {
+  one <- mean_by_item_and_wording(values, item, wording, unit)
+  data.frame(
+    label = piece$model_key[1L], measure = measure, wordings = one$wordings,
+    n_items = one$items, estimate = one$estimate, ci_low = one$low, ci_high = one$high,
+    df = one$df, lowest = one$lowest, highest = one$highest, sd_wording = one$sd_wording,
+    sd_item = one$sd_item, note = one$note
+  )
 }
 
 #' Mean over items and wordings with its interval: other items in other words would give others.

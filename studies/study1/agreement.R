@@ -76,8 +76,9 @@ bet_agreement <- function(answers, measured, seed) {
   sampling <- if (anyNA(unlist(chances)) || anyNA(believed)) {
     data.frame(sampling_mean = NA_real_, sampling_low = NA_real_, sampling_high = NA_real_)
   } else {
+    draws <- lapply(chances, column_drawer)
     simulated(function() {
-      drawn <- vapply(chances, function(rows) percentages[draw_columns(rows)], numeric(nrow(bets)))
+      drawn <- vapply(draws, function(draw) percentages[draw()], numeric(nrow(bets)))
       statistics(
         matrix(drawn, nrow(bets)), as.numeric(stats::runif(nrow(bets)) < believed[at])
       )

@@ -355,16 +355,17 @@ analyse <- function(input, output, params) {
   for (name in names(columns)) {
     write_result(tables[[name]], output[[name]], columns[[name]])
   }
-  shown <- tables$cells$label[tables$cells$experiment != "reference"]
+  shown <- drawn_labels(tables$cells, params)
   figure <- function(plot, name, width, height, notes = notes_below(tables$cells, params)) {
-    save_figure(plot, output[[name]], width, height, notes)
+    save_figure(plot, output[[name]], width, height, c(drawn_note(tables$cells), notes))
   }
-  figure(plot_bets(tables$cells), "bets", 9.5, grown(7.5, shown))
-  figure(plot_state3(tables$cells), "state3", 9.5, grown(4.8, shown))
-  figure(plot_contrasts(tables$contrasts), "forest", 9.5, grown(6.5, shown, 0.5))
-  figure(plot_knowledge(tables$knowledge), "knows", 7.5, grown(5, shown))
+  some <- function(name) drawn(tables[[name]], shown)
+  figure(plot_bets(some("cells")), "bets", 9.5, grown(7.5, shown))
+  figure(plot_state3(some("cells")), "state3", 9.5, grown(4.8, shown))
+  figure(plot_contrasts(some("contrasts")), "forest", 9.5, grown(6.5, shown, 0.5))
+  figure(plot_knowledge(some("knowledge")), "knows", 7.5, grown(5, shown))
   figure(
-    plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
+    plot_agreement(some("calibration")), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
   save_precision(tables$precision, output[["planned"]], params)

@@ -49,9 +49,11 @@ section <- list(
     "The speaker's rationality alpha, the base rate of the property that the listener starts",
     "from, and the share of the bets that is spread evenly over all states (error), by minimal",
     "divergence of the listener's beliefs from the bets, scaled to 100 %. In the paper alpha is",
-    "3.4 and the base rate .62, without error. All stories share one base rate here. The",
-    "interval by story says what other stories would give; that by condition, from fits without",
-    "one of the six cells each, how far it reaches that the listener is only about right."
+    "3.4 and the base rate .62, without error. In the theory rsa all stories share one base rate;",
+    "in rsa_elicited each story has the prior that the model itself gave for it, and no base rate",
+    "is fitted. The interval by story says what other stories would give; that by condition, from",
+    "fits without one of the six cells each, how far it reaches that the listener is only about",
+    "right."
   ),
   agreement = list(study1_agreement = "Study 1: mean bets, generated against scored.")
 )
@@ -108,12 +110,22 @@ sentence_contrasts <- function(rows) {
   found <- decided_agreement(
     rows$same_pattern, rows$model_pattern == "holds", rows$human_pattern == "holds"
   )
-  undecided <- nrow(rows) - found$decided
-  if (found$decided == 0L) return(sprintf("; all %d planned contrasts are undecided", undecided))
-  sprintf(
-    "; %d of %d decided contrasts are as in people (by chance %s)%s", found$agree, found$decided,
-    show_number(found$chance, 1),
-    if (undecided > 0L) sprintf(", %d are undecided", undecided) else ""
+  untested <- sum(is.na(rows$model_pattern))
+  undecided <- nrow(rows) - found$decided - untested
+  if (untested == nrow(rows)) {
+    return(sprintf("; none of the %d planned contrasts can be tested", untested))
+  }
+  paste0(
+    if (found$decided == 0L) {
+      "; no planned contrast is decided"
+    } else {
+      sprintf(
+        "; %d of %d decided contrasts are as in people (by chance %s)", found$agree,
+        found$decided, show_number(found$chance, 1)
+      )
+    },
+    if (undecided > 0L) sprintf(", %d are undecided", undecided),
+    if (untested > 0L) sprintf(", %d cannot be tested", untested)
   )
 }
 
@@ -124,4 +136,107 @@ sentence_knowledge <- function(rows) {
     "; P(\"the speaker knows exactly\") is %s",
     toString(sprintf("%s with access %d", show_number(rows$p_knows), rows$access))
   )
+}
+
+#' Each model's own prior of every story, and what the RSA listener of the paper makes of it.
+#'
+#' @param fits The table `study1_fits.csv`: rows of kind prior, prediction and flips.
+#' @param cells The table of cells, with the listener's rows of the paper.
+#' @param origins As `mark_labels` takes them.
+show_own_priors <- function(fits, cells, origins) {
+  if (!isTRUE(any(fits$kind == "prior"))) return(invisible(NULL))
+  fits$condition <- ifelse(is.na(fits$condition), "", fits$condition)
+  marked <- mark_labels(fits, origins)
+  cat("\n\n## Each model's own prior\n\n")
+  cat(own_prior_text, "\n\n")
+  cat(show_table(own_prior_flips(marked, cells), paste(
+    "The RSA listener of the paper (alpha 3.4) with each model's own prior of every story:",
+    "mean belief in percent over the stories, with its interval by story, and of how many stories",
+    "the favourite is another than with the base rate of .62."
+  )))
+  cat(show_table(own_prior_fit(marked), paste(
+    "How far each model's bets are from that listener, with its own priors and with the base rate",
+    "of .62: root mean square difference over stories, cells and states, in points."
+  )))
+  cat(show_table(own_prior_stories(marked), paste(
+    "What each model expects of every story before anything is said, in percent: its four bets,",
+    "scaled to 100 %. All stories: the mean, with its interval by story."
+  ), fold = TRUE))
+}
+
+own_prior_text <- paste(
+  "Experiment 2 also shows each story without the utterance and asks for the four bets. RSA's",
+  "belief depends on this prior: with a base rate of .9, which \"almost always\" suggests, cells",
+  "3/1 and 3/2 favour state 3. Where the listener with a model's own priors has another favourite,",
+  "a model that answers otherwise than the RSA row of the sections above may still reason as the",
+  "listener does. Priors whose options got little mass count here; a note below the fit in the",
+  "section above says of how many stories, and rows are flagged (`auxiliary_low_option_mass`)."
+)
+
+#' "47.1 [40.0, 54.2]" in percent.
+show_share <- function(row) {
+  show_interval(100 * row$estimate, 100 * row$low, 100 * row$high, 1)
+}
+
+own_prior_flips <- function(fits, cells) {
+  rows <- fits[fits$kind == "prediction" & nzchar(fits$condition), , drop = FALSE]
+  paper <- cells[cells$label == "rsa" & cells$experiment == "reference", , drop = FALSE]
+  own_prior_named(by_group(rows, c("label", "condition"), function(piece) {
+    at <- as.integer(strsplit(piece$condition[1L], ", ", fixed = TRUE)[[1L]])
+    flip <- fits[
+      fits$kind == "flips" & fits$label == piece$label[1L] & fits$condition == piece$condition[1L],
+    ]
+    here <- paper[paper$access == at[1L] & paper$observe == at[2L], , drop = FALSE]
+    data.frame(
+      Cell = cell_name(at[1L], at[2L]), Stories = piece$n[1L],
+      t(stats::setNames(
+        show_share(piece[match(paste("state", 0:3), piece$parameter), ]), paste("State", 0:3)
+      )),
+      "Favourite (.62)" = favourite_state(here$state, here$bet),
+      "Favourite (own)" = favourite_state(
+        as.integer(sub("state ", "", piece$parameter, fixed = TRUE)), piece$estimate
+      ),
+      "Stories that flip" = sprintf("%d of %d", as.integer(flip$estimate[1L]), piece$n[1L]),
+      Which = show_text(flip$note[1L]), check.names = FALSE
+    )
+  }))
+}
+
+favourite_state <- function(state, value) {
+  if (length(value) == 0L || anyNA(value)) return("\u2013")
+  show_number(state[which.max(value)], 0)
+}
+
+own_prior_fit <- function(fits) {
+  rows <- fits[grepl("^rmse_", fits$parameter) & fits$kind == "prediction", , drop = FALSE]
+  own_prior_named(by_group(rows, c("label", "experiment"), function(piece) {
+    value <- function(name) show_number(100 * piece$estimate[piece$parameter == name][1L], 1)
+    data.frame(
+      Stories = piece$n[1L], "With its own priors" = value("rmse_elicited"),
+      "With the base rate .62" = value("rmse_declared"), check.names = FALSE
+    )
+  }))
+}
+
+own_prior_stories <- function(fits) {
+  rows <- fits[fits$kind == "prior", , drop = FALSE]
+  rows$condition <- ifelse(nzchar(rows$condition), rows$condition, "all stories")
+  own_prior_named(by_group(rows, c("label", "condition"), function(piece) {
+    piece <- piece[match(paste("state", 0:3), piece$parameter), , drop = FALSE]
+    data.frame(
+      t(stats::setNames(show_share(piece), paste("State", 0:3))),
+      "Things of 3" = show_number(sum(0:3 * piece$estimate)), Note = show_text(piece$note[1L]),
+      check.names = FALSE
+    )
+  }))
+}
+
+#' The keys of a table as readers know them.
+own_prior_named <- function(table) {
+  if ("experiment" %in% names(table)) table$experiment <- show_experiment(table$experiment)
+  if ("Cell" %in% names(table)) table$condition <- NULL
+  names(table) <- sub("^label$", "Model", names(table))
+  names(table) <- sub("^experiment$", "Experiment", names(table))
+  names(table) <- sub("^condition$", "Story", names(table))
+  table
 }

@@ -14,6 +14,8 @@ the number w (`observe`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from math import comb
 
 import numpy as np
@@ -25,6 +27,8 @@ Array = NDArray[np.float64]
 #: parameter: stories that say "almost always" suggest a higher one.
 ALPHA = 3.4
 BASE_RATE = 0.62
+
+_LEAST = 1e-9
 
 THINGS = 3
 STATES = tuple(range(THINGS + 1))
@@ -51,19 +55,30 @@ def listener(
     alpha: float = ALPHA,
     base_rate: float = BASE_RATE,
     error: float = 0.0,
+    own_prior: Sequence[float] | None = None,
 ) -> Array:
     """L1(s | w, a): the listener's belief in 0, 1, 2 and 3 after the utterance. Shape (4,).
 
-    A share `error` of the belief is spread evenly, for answers that put some on states that cannot
-    be; the model of the paper has none. Raises `ValueError` where `observe` or `access` is outside
-    1 to 3 or `observe` exceeds `access`, and where `base_rate` is not strictly between 0 and 1.
+    `own_prior`, in any scale, takes the place of P(s); `base_rate` then counts for nothing. A share
+    `error` of the belief is spread evenly, for answers that put some on states that cannot be; the
+    model of the paper has none. Raises `ValueError` where `observe` or `access` is outside 1 to 3
+    or `observe` exceeds `access`, where `base_rate` is not strictly between 0 and 1, and for an
+    `own_prior` that is no distribution.
     """
     _check(access, observe)
-    states = prior(base_rate)
+    states = prior(base_rate) if own_prior is None else _believed(own_prior)
     says = np.zeros(THINGS + 1)
-    for observed in range(access + 1):
+    for observed in range(observe, access + 1):  # no one says more than was found
         says += _speaker(access, observed, alpha, states)[observe] * _seen(access, observed)
     return (1 - error) * _normalised(states * says) + error / len(STATES)
+
+
+def _believed(own_prior: Sequence[float]) -> Array:
+    """A prior that sums to 1; a state given nothing keeps `_LEAST`, lest a word be impossible."""
+    found = np.array(own_prior, dtype=float)
+    if found.shape != (len(STATES),) or not (found >= 0).all() or not 0 < found.sum() < np.inf:
+        raise ValueError(f"own_prior is {list(own_prior)}, but must give 4 numbers, 0 and more")
+    return _normalised(np.maximum(_normalised(found), _LEAST))
 
 
 def exact_report(access: int, observe: int, *, base_rate: float = BASE_RATE) -> Array:
@@ -80,8 +95,8 @@ def _speaker(access: int, observed: int, alpha: float, states: Array) -> dict[in
     belief = _normalised(states * _seen(access, observed))
     weights = dict.fromkeys(WORDS, 0.0)
     for word in WORDS:
-        if belief[:word].any():
-            continue
+        if word > observed:  # it may be false
+            break
         # Only states from `word` on are possible here, so L0 is positive wherever belief is.
         literal = states[word:] / states[word:].sum()
         weights[word] = float(np.exp(alpha * (belief[word:] @ np.log(literal))))
@@ -89,6 +104,7 @@ def _speaker(access: int, observed: int, alpha: float, states: Array) -> dict[in
     return {word: weight / total for word, weight in weights.items()} if total else weights
 
 
+@cache
 def _seen(access: int, observed: int) -> Array:
     """P(o | s, a) for every state s. Shape (4,)."""
     return np.array(

@@ -79,6 +79,9 @@ people_names <- c(
   human = "people (Yoon et al. 2020)", polite_rsa = "polite RSA, fitted to these people"
 )
 
+#' Those of them that the reference table has.
+known_people <- function(reference) intersect(names(people_names), reference$source)
+
 people_keys <- function(source, rows) {
   data.frame(
     label = rep(source, rows), model_key = source, model_name = people_names[[source]],
@@ -182,7 +185,7 @@ negation_rates <- function(choices, reference, participants = NULL) {
       if (generated) sum(rate) else NA_real_, "negation"
     )
   })
-  people <- bind(lapply(names(people_names), function(source) {
+  people <- bind(lapply(known_people(reference), function(source) {
     bind(lapply(seq_len(nrow(goal_states)), function(i) {
       goal <- goal_states$goal[i]
       state <- goal_states$state[i]
@@ -272,6 +275,7 @@ binomial_row <- function(plan, n, total, note) {
 #' Distance from the human proportions over goal x state x utterance, and indirectness per goal.
 human_comparison <- function(choices, reference, seed, participants = NULL) {
   sample <- people_of_cells(reference, participants)
+  noise <- noise_of_people(reference, sample, seed)
   models <- by_group(choices, c(model_keys, "experiment"), function(piece) {
     items <- sort(unique(as.character(piece$item)))
     observed <- lapply(seq_len(nrow(goal_states)), function(i) {
@@ -281,17 +285,17 @@ human_comparison <- function(choices, reference, seed, participants = NULL) {
       list(mean = colMeans(means), n = nrow(cell), means = means[match(items, rownames(means)), ,
         drop = FALSE])
     })
-    row <- compare_cells(observed, reference, piece$experiment[1L] == "exp1", seed, sample)
+    row <- compare_cells(observed, reference, piece$experiment[1L] == "exp1", noise)
     row$n_items <- length(items)
     row$note <- notes(row$note, copies_note(piece))
     cbind(row, indirectness_intervals(observed))
   })
-  people <- lapply(names(people_names), function(source) {
+  people <- lapply(known_people(reference), function(source) {
     observed <- lapply(seq_len(nrow(goal_states)), function(i) {
       row <- utterance_reference(reference, source, goal_states$goal[i], goal_states$state[i])
       if (anyNA(row)) NULL else list(mean = row, n = NA)
     })
-    row <- compare_cells(observed, reference, FALSE, seed, sample)
+    row <- compare_cells(observed, reference, FALSE, noise)
     if (source == "human") {
       none <- c("jsd_bits", "jsd_floor_bits", "jsd_above_floor", "rmse", "r")
       row[c(none, grep("_noise_", names(row), value = TRUE))] <- NA_real_
@@ -332,7 +336,27 @@ people_indirectness <- function(sample, seed) {
   as.data.frame(as.list(stats::setNames(unlist(limits), names)))
 }
 
-compare_cells <- function(observed, reference, sampled, seed, people = NULL) {
+#' What chance alone makes of the distance to people, by cells (numbers of `goal_states`) and a
+#' model's answers in them, which many models have alike: `floor` of one cell, and `band` of
+#' several, NULL where there are no people.
+noise_of_people <- function(reference, people, seed) {
+  list(
+    floor = remembering(function(cell, size) {
+      goal <- goal_states$goal[cell]
+      state <- goal_states$state[cell]
+      jsd_floor(
+        utterance_reference(reference, "human", goal, state), size,
+        people_total(reference, "human", goal, state), 400L, key_seed(seed, "floor", goal, state)
+      )
+    }),
+    band = if (!is.null(people)) remembering(function(cells, sizes) {
+      noise_band(of_cells(people, cells), sizes, key_seed(seed, "noise"))
+    })
+  )
+}
+
+#' @param noise As `noise_of_people` gives it.
+compare_cells <- function(observed, reference, sampled, noise) {
   target <- lapply(seq_len(nrow(goal_states)), function(i) {
     utterance_reference(reference, "human", goal_states$goal[i], goal_states$state[i])
   })
@@ -354,20 +378,12 @@ compare_cells <- function(observed, reference, sampled, seed, people = NULL) {
   out$jsd_bits <- distances$jsd(flat)
   out$rmse <- distances$rmse(flat)
   out$r <- distances$r(flat)
-  out$jsd_floor_bits <- mean(vapply(both, function(i) {
-    goal <- goal_states$goal[i]
-    state <- goal_states$state[i]
-    size <- if (sampled) observed[[i]]$n else Inf
-    people <- people_total(reference, "human", goal, state)
-    jsd_floor(target[[i]], size, people, 400L, key_seed(seed, "floor", goal, state))
-  }, numeric(1L)))
+  sizes <- vapply(observed[both], function(cell) {
+    if (sampled) as.numeric(cell$n) else Inf
+  }, numeric(1L))
+  out$jsd_floor_bits <- mean(mapply(noise$floor, both, sizes))
   out$jsd_above_floor <- out$jsd_bits - out$jsd_floor_bits
-  if (!is.null(people)) {
-    sizes <- vapply(observed[both], function(cell) {
-      if (sampled) as.numeric(cell$n) else Inf
-    }, numeric(1L))
-    out <- cbind(out, noise_band(of_cells(people, both), sizes, key_seed(seed, "noise")))
-  }
+  if (!is.null(noise$band)) out <- cbind(out, noise$band(both, sizes))
   if (length(both) < nrow(goal_states)) {
     out$note <- sprintf("only %d of the 96 cells have answers", 8L * length(both))
   }
@@ -502,21 +518,34 @@ analyse <- function(input, output, params) {
   tables$calibration <- calibration_cells(tables$cells, add_label(table), reference)
   tables$quality <- language_models(tables$quality, params)
   tables$human_comparison <- without_own_distances(tables$human_comparison, params, "human")
+  cell <- c("goal", "state")
+  tables$cells <- with_peoples_intervals(tables$cells, params, c(cell, "frame", "assessment"))
+  tables$negation <- with_peoples_intervals(tables$negation, params, cell)
+  tables$tests <- with_peoples_intervals(
+    tables$tests, params, "test", c("ci_low", "ci_high", "p", "p_bh")
+  )
+  for (goal in goals) tables$human_comparison <- with_peoples_intervals(
+    tables$human_comparison, params, character(0),
+    paste0("indirectness_", goal, c("_low", "_high"))
+  )
   tables <- lapply(tables, mark_labels, origins = params[["origins"]])
   columns <- study2_columns()
   for (name in names(columns)) {
     write_result(tables[[name]], output[[name]], columns[[name]])
   }
-  shown <- tables$cells$label[is_model(tables$cells)]
+  shown <- drawn_labels(tables$cells, params)
   figure <- function(plot, name, width, height, notes = notes_below(tables$cells, params)) {
-    save_figure(plot, output[[name]], width, height, notes)
+    save_figure(plot, output[[name]], width, height, c(drawn_note(tables$cells), notes))
   }
-  figure(plot_utterances(tables$cells), "utterances", 11, grown(8.5, shown))
-  figure(plot_negation(tables$negation), "negated", 9.5, grown(5, shown))
-  height <- 2.2 + 3.2 * max(1L, length(unique(shown)))
-  figure(plot_scatter(tables$cells, tables$human_comparison), "scatter", 8, height)
+  some <- function(name) drawn(tables[[name]], shown)
+  figure(plot_utterances(some("cells")), "utterances", 11, grown(8.5, shown))
+  figure(plot_negation(some("negation")), "negated", 9.5, grown(5, shown))
+  size <- scatter_size(some("cells"))
   figure(
-    plot_agreement(tables$calibration), "calibration", 7, grown(7.5, shown),
+    plot_scatter(some("cells"), some("human_comparison")), "scatter", size$width, size$height
+  )
+  figure(
+    plot_agreement(some("calibration")), "calibration", 7, grown(7.5, shown),
     notes_compared(tables$calibration, params)
   )
   save_precision(tables$precision, output[["planned"]], params)

@@ -89,10 +89,27 @@ plot_negation <- function(negation) {
     theme_grace()
 }
 
+#' Panels of models and experiments: a row a model, or four beside each other where models are many.
+scatter_columns <- function(rows) if (length(unique(rows$label[is_model(rows)])) > 3L) 4L else NULL
+
+#' Width and height of that figure, in inches.
+scatter_size <- function(cells) {
+  models <- cells[is_model(cells), , drop = FALSE]
+  if (is.null(scatter_columns(models))) {
+    return(list(width = 8, height = 2.2 + 3.2 * max(1L, length(unique(models$label)))))
+  }
+  panels <- nrow(unique(models[c("label", "experiment")]))
+  list(width = 12, height = 2 + 3.1 * ceiling(panels / 4))
+}
+
 plot_scatter <- function(cells, comparison) {
   title <- "Models against people, 96 cells of goal, state and utterance"
   models <- cells[is_model(cells) & !is.na(cells$human), , drop = FALSE]
-  if (nrow(models) == 0L) return(empty_figure(title, "No usable answer"))
+  if (nrow(models) == 0L) return(empty_figure(title, if (any(is_model(cells))) {
+    "No answers of people to compare with"
+  } else {
+    "No usable answer"
+  }))
   panel <- function(rows) {
     rows$experiment <- factor(
       experiment_names[rows$experiment], experiment_names,
@@ -117,7 +134,11 @@ plot_scatter <- function(cells, comparison) {
       data = panel(said), aes(x = 0, y = 0.98, label = .data$text), hjust = 0, vjust = 1,
       size = 3.2, lineheight = 0.95
     ) +
-    facet_grid(label ~ experiment) +
+    (if (is.null(scatter_columns(models))) {
+      facet_grid(label ~ experiment)
+    } else {
+      facet_wrap(vars(.data$label, .data$experiment), ncol = scatter_columns(models))
+    }) +
     scale_colour_manual("Utterance", values = c("was" = "#0072B2", "wasn't" = "#D55E00")) +
     scale_shape_manual("Utterance", values = c("was" = 16, "wasn't" = 17)) +
     coord_equal(xlim = c(0, 1), ylim = c(0, 1)) +
@@ -139,7 +160,7 @@ plot_agreement <- function(cells) {
   if (nrow(both) == 0L) return(empty_figure(title, "Needs both experiments of the same model"))
   ggplot(both, aes(x = .data$scored, y = .data$proportion, colour = .data$label)) +
     geom_abline(colour = "grey60") +
-    geom_linerange(aes(ymin = .data$ci_low, ymax = .data$ci_high), alpha = 0.4) +
+    geom_linerange(aes(ymin = .data$ci_low, ymax = .data$ci_high), alpha = 0.4, na.rm = TRUE) +
     geom_point(aes(shape = .data$frame), size = 2) +
     scale_colour_manual("Model", values = model_colours(both$label)) +
     scale_shape_manual("Utterance", values = c("was" = 16, "wasn't" = 17)) +

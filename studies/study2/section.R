@@ -64,10 +64,11 @@ sentence_distance <- function(row) {
   if (is.na(row$jsd_bits)) return("no cell to compare with people")
   sprintf(
     paste(
-      "over %d of 96 cells (%s different answers, %d domains), r = %s and RMSE = %s to people,",
+      "over %d of 96 cells (%s different answers, %d %s), r = %s and RMSE = %s to people,",
       "mean JSD %s bits (sampling floor %s)"
     ),
     as.integer(row$n_cells), show_number(row$n_answers, 0), as.integer(row$n_items),
+    if (row$n_items == 1) "domain" else "domains",
     show_number(row$r), show_number(row$rmse, 3), show_number(row$jsd_bits, 3),
     show_number(row$jsd_floor_bits, 3)
   )
@@ -79,6 +80,9 @@ sentence_indirectness <- function(row, human) {
   if (all(is.na(mine)) || nrow(human) == 0L) return("")
   theirs <- unlist(human[1L, paste0("indirectness_", goals)])
   known <- which(!is.na(mine))
+  if (length(known) > 1L && diff(range(mine[known])) < 0.005) {
+    return(sprintf("; indirectness is %s whatever the goal", show_number(mine[known[1L]])))
+  }
   most <- known[which.max(mine[known])]
   sprintf(
     "; indirectness is largest for the goal \"%s\" (%s; people %s there, largest for \"%s\")",

@@ -23,7 +23,9 @@ def test_the_target_and_the_dry_run_say_what_would_be_asked(tmp_path):
 
     preview = project.run("-n", *settings)
     assert preview.count("Forecast") == 1
-    assert "study1_exp2: 4 runs of 120 distributions, for 120 queries" in preview
+    assert (
+        "study1_exp2: 4 runs of 149 distributions, for 216 queries and 5 null contexts" in preview
+    )
     assert "Forecast" not in project.run("-n", "--quiet", "all", *settings)
     # Nothing with a model is to be done here.
     assert "Forecast" not in project.run("-n", "results/analysis-ready/reference_study1.csv")

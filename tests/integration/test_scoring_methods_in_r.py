@@ -114,7 +114,7 @@ def test_a_generic_study_has_its_contrasts_under_every_way(tmp_path):
     first = pd.DataFrame(rows).drop_duplicates("prompt_id")
     for row, other in zip(measured, first.to_dict("records"), strict=True):
         row |= {name: other[name] for name in other if name.startswith("prob_")}
-    tables = run(tmp_path, None, [*under("whole", measured), *under("pmi", turned)])
+    tables = run(tmp_path, None, [*under("whole", measured), *under("pmi_null", turned)])
     found = tables["scoring_methods"]
     for name in ("roles differ", "nothing"):
         for method, experiment in (("whole", "exp2"), ("exp1", "exp1")):
@@ -123,7 +123,7 @@ def test_a_generic_study_has_its_contrasts_under_every_way(tmp_path):
             assert mine["value"] == pytest.approx(theirs["difference"])
             assert mine["p"] == pytest.approx(theirs["p_bh"])
     assert one(found, method="whole", conclusion="roles differ")["outcome"] == "holds"
-    turned_round = one(found, method="pmi", conclusion="roles differ")
+    turned_round = one(found, method="pmi_null", conclusion="roles differ")
     assert turned_round["outcome"] in ("equivalent", "undecided", "reversed")
     assert not turned_round["same_as_whole"]
     assert one(found, method="whole", conclusion="roles differ")["people"] == "holds"

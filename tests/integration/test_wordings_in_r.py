@@ -11,7 +11,9 @@ from scipy import stats
 
 ROOT = Path(__file__).parents[2]
 CODE = """
-for (name in c("common", "statistics", "inference", "wordings")) {
+for (name in c(
+  "common", "statistics", "inference", "item_tests", "variance_components", "wordings"
+)) {
   source(sprintf("scripts/lib/%s.R", name))
 }
 given <- read.csv(text = commandArgs(TRUE)[1])
@@ -25,6 +27,14 @@ rows <- data.frame(
 measure <- list(doubled = function(rows) item_means(2 * rows$value, rows$item)[, 1L])
 table <- over_wordings(rows, measure)
 cat(nrow(table), setdiff(wordings_columns, names(table)), table$estimate, "\\n")
+cells <- rbind(cbind(rows, cell = "a"), cbind(transform(rows, value = 1), cell = "b"))
+contrast <- list(list(name = "a over b", rows = cells, weights = c(a = 2, b = -2)))
+same <- measures_over_wordings(contrast)
+columns <- c("wordings", "n_items", "df", "sd_wording", "note")
+stopifnot(
+  setequal(names(same), names(table)), all.equal(same[columns], table[columns]),
+  all.equal(same$estimate, table$estimate - 2), all.equal(same$ci_low, table$ci_low - 2)
+)
 """
 
 

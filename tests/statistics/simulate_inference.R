@@ -21,9 +21,6 @@ share_result <- function(rows, counted, truth) {
   c(covers(tested, truth), test_share(tested, truth) < 0.05)
 }
 
-#' Fewer than ten answers of either kind are expected: no interval covers 95 % of so few.
-is_few <- function(answers, share) answers * min(share, 1 - share) < 10
-
 share_kinds <- function(answers, share) {
   paste0(c("coverage", "rejections"), if (is_few(answers, share)) ", few" else "")
 }
@@ -182,19 +179,13 @@ equivalence <- function(runs) {
 
 # Distances ----------------------------------------------------------------------------------------
 
-people_counts <- function() {
-  table <- read_csv("resources/reference/study2_human_cells.csv")
-  counts <- stats::xtabs(n ~ paste(goal, state) + paste(polarity, adjective), table)
-  unclass(counts / rowSums(counts))
-}
-
 #' Distributions by item, items x (cells x options), of a model whose logits differ between items.
 item_distributions <- function(logits, spread, items) {
-  t(vapply(seq_len(items), function(i) {
-    shift <- matrix(spread * stats::rnorm(ncol(logits)), nrow(logits), ncol(logits), byrow = TRUE)
-    odds <- exp(logits + shift)
-    as.vector(t(odds / rowSums(odds)))
-  }, numeric(length(logits))))
+  shift <- matrix(spread * stats::rnorm(items * ncol(logits)), items)
+  do.call(cbind, lapply(seq_len(nrow(logits)), function(cell) {
+    odds <- exp(shift + rep(logits[cell, ], each = items))
+    odds / rowSums(odds)
+  }))
 }
 
 drawn <- function(shares, answers, options) {
@@ -210,7 +201,7 @@ drawn <- function(shares, answers, options) {
 }
 
 distances <- function(runs) {
-  people <- people_counts()
+  people <- people_shares()
   functions <- distance_functions(people)
   models <- list(near = log(0.9 * people + 0.1 / 8), far = log(0.4 * people[12:1, ] + 0.6 / 8))
   designs <- expand.grid(
@@ -238,26 +229,30 @@ distances <- function(runs) {
   }))
 }
 
-#' One cell of study 1 against one distribution.
+#' One cell of study 1 against one distribution, far from the model's or near it.
 cell_distances <- function(runs) {
   target <- c(0.02, 0.3, 0.58, 0.1)
   functions <- list(jsd = function(x) jsd_bits(x, target), emd = function(x) emd(x, target))
-  logits <- matrix(log(c(0.1, 0.15, 0.45, 0.3)), 1L)
-  designs <- expand.grid(spread = setdiff(spreads, 0), items = 6)
+  models <- list(far = c(0.1, 0.15, 0.45, 0.3), near = c(0.02, 0.28, 0.6, 0.1))
+  designs <- expand.grid(model = names(models), spread = setdiff(spreads, 0), items = c(6, 12))
   do.call(rbind, lapply(seq_len(nrow(designs)), function(i) {
     d <- designs[i, ]
+    logits <- matrix(log(models[[d$model]]), 1L)
     many <- colMeans(item_distributions(logits, d$spread, 50000L))
     truth <- vapply(functions, function(one) one(many), numeric(1L))
+    kinds <- c(if (truth[["jsd"]] < 0.005) "coverage, near 0" else "coverage", "coverage")
     results <- repeated(runs, function() {
       found <- corrected_distances(item_distributions(logits, d$spread, d$items), functions)
       cbind(
         covers(list(low = found$jsd_low, high = found$jsd_high), truth[["jsd"]]),
         covers(list(low = found$emd_low, high = found$emd_high), truth[["emd"]])
       )
-    }, rep("coverage", 2L))
+    }, kinds)
     rbind(
-      checked("JSD of a cell's bets, 6 items", "", d$spread, "coverage", results[, 1L]),
-      checked("EMD of a cell's bets, 6 items", "", d$spread, "coverage", results[, 2L])
+      checked(sprintf("JSD of a cell's bets, %d items", d$items), d$model, d$spread, kinds[1L],
+        results[, 1L]),
+      checked(sprintf("EMD of a cell's bets, %d items", d$items), d$model, d$spread, kinds[2L],
+        results[, 2L])
     )
   }))
 }
@@ -266,18 +261,22 @@ cell_distances <- function(runs) {
 
 #' What the main tests find of an effect that is there: the share of runs in which they do.
 power <- function(runs) {
-  hearts <- function(share, spread, prompts) function() {
-    shares <- stats::plogis(logit_of_share(share, spread) + spread * stats::rnorm(12L))
-    tested <- share_by_item(
-      stats::rbinom(12L * prompts, 1L, rep(shares, each = prompts)), rep(1:12, each = prompts), TRUE
-    )
-    cbind(isTRUE(test_share(tested, 1 / 8) < 0.05))
+  hearts <- function(share, spread, prompts) {
+    mu <- logit_of_share(share, spread)
+    domain <- rep(1:12, each = prompts)
+    function() {
+      shares <- stats::plogis(mu + spread * stats::rnorm(12L))
+      tested <- share_by_item(stats::rbinom(12L * prompts, 1L, shares[domain]), domain, TRUE)
+      cbind(isTRUE(test_share(tested, 1 / 8) < 0.05))
+    }
   }
-  story <- function(points, sd) function() {
-    cbind(test_differences(points + sd * stats::rnorm(6L), 1:6, 10)$p < 0.05)
+  story <- function(points, sd) {
+    function() cbind(test_differences(points + sd * stats::rnorm(6L), 1:6, 10)$p < 0.05)
   }
-  alike <- function(items, sd) function() {
-    cbind(test_differences(sd * stats::rnorm(items), seq_len(items), 10)$p_equivalence < 0.05)
+  alike <- function(items, sd) {
+    function() {
+      cbind(test_differences(sd * stats::rnorm(items), seq_len(items), 10)$p_equivalence < 0.05)
+    }
   }
   designs <- list(
     list("Planned contrast of 10 points, 6 stories that differ by 10", story(10, 10)),

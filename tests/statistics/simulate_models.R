@@ -18,7 +18,7 @@ bets_of <- function(number, access = c(0, 0, 0), observe = c(0, 0, 0), both = 0,
                     by_access = 0, by_observe = 0, by_both = 0, draws = 4, noise = 8, copies = 1,
                     experiment = "exp1", base = 40, shared = 0) {
   rows <- expand.grid(draw = seq_len(draws), cell = 1:6, story = 1:6)
-  cell <- cells1[rows$cell, ]
+  cell <- list(access = cells1$access[rows$cell], observe = cells1$observe[rows$cell])
   at <- function(effects, level) effects[cbind(rows$story, level)]
   value <- base + access[cell$access] + observe[cell$observe] +
     both * (rows$cell == 5L) + stats::rnorm(6L, 0, items)[rows$story] +
@@ -26,11 +26,11 @@ bets_of <- function(number, access = c(0, 0, 0), observe = c(0, 0, 0), both = 0,
     at(slopes(6L, 2L, by_both), 1L + (rows$cell == 5L))
   if (is.matrix(shared)) value <- value + at(shared, rows$cell)
   value <- pmin(100, pmax(0, value + stats::rnorm(nrow(rows), 0, noise)))
-  bets <- cbind(
+  bets <- data.frame(
     keys_of(number), cell, story_shortname = paste0("s", rows$story), b3 = value,
     prompt_id = paste(rows$story, rows$cell), experiment = experiment, row.names = NULL
   )
-  bets[rep(seq_len(nrow(bets)), each = copies), ]
+  if (copies == 1) bets else bets[rep(seq_len(nrow(bets)), each = copies), ]
 }
 
 study1 <- function(bets, greedy = FALSE) {
@@ -46,7 +46,7 @@ study1 <- function(bets, greedy = FALSE) {
 several_bets <- function(models, ...) {
   shared <- slopes(6L, 6L, 8)
   spread <- exp(stats::runif(models, log(4), log(12)))
-  do.call(rbind, lapply(seq_len(models), function(i) {
+  bind(lapply(seq_len(models), function(i) {
     bets_of(
       i, by_access = spread[i], by_observe = spread[i], shared = shared,
       access = c(0, -5, -10), ...
@@ -79,8 +79,8 @@ choices_of <- function(number, state = c(0, 0, 0, 0), goal = c(0, 0, 0), items =
   out[chosen] <- 0
   out$u1 <- 1 - said
   out$u5 <- said
-  out <- out[stats::runif(nrow(out)) >= lost, ]
-  out[rep(seq_len(nrow(out)), each = copies), ]
+  if (lost > 0) out <- out[stats::runif(nrow(out)) >= lost, ]
+  if (copies == 1) out else out[rep(seq_len(nrow(out)), each = copies), ]
 }
 
 study2 <- function(choices, greedy = FALSE) {
@@ -96,7 +96,7 @@ study2 <- function(choices, greedy = FALSE) {
 
 several_choices <- function(models, ...) {
   shared <- slopes(12L, 12L, 0.4)
-  do.call(rbind, lapply(seq_len(models), function(i) {
+  bind(lapply(seq_len(models), function(i) {
     choices_of(i, state = people, prompts = 4L, shared = shared, ...)
   }))
 }
@@ -230,7 +230,7 @@ designs <- list(
     study2(several_choices(8))
   }),
   design("study 2, 8 models, every other .5 higher", power = "model", make = function() {
-    study2(do.call(rbind, lapply(1:8, function(i) {
+    study2(bind(lapply(1:8, function(i) {
       choices_of(i, state = people + 0.5 * (i %% 2), prompts = 4)
     })))
   }),
@@ -253,8 +253,7 @@ simulated_design <- function(one, runs) {
   level <- if (grepl("at the floor", one$title)) "rejections, few" else "rejections"
   tests <- c(one$null, one$power)
   kinds <- ifelse(tests %in% one$null, level, "power")
-  # Runs of several models take long.
-  rejected <- repeated(if (several) ceiling(runs / 2) else runs, function() {
+  rejected <- repeated(runs, function() {
     rbind(one$make()[tests] < 0.05)
   }, kinds)
   study <- sub(",.*", "", one$title)
@@ -268,12 +267,11 @@ simulated_design <- function(one, runs) {
   }))
 }
 
-simulations <- lapply(
-  stats::setNames(nm = c("study 1", "study 2", "generic")),
-  function(study) function(runs) {
-    own <- Filter(function(one) startsWith(one$title, study), designs)
-    if (quick) own <- own[1L]
-    bind(lapply(own, simulated_design, runs = runs))
-  }
-)
+simulated_study <- function(study) {
+  own <- Filter(function(one) startsWith(one$title, study), designs)
+  if (quick) own <- own[1L]
+  function(runs) bind(lapply(own, simulated_design, runs = runs))
+}
+
+simulations <- lapply(stats::setNames(nm = c("study 1", "study 2", "generic")), simulated_study)
 names(simulations) <- paste("analyses of variance,", names(simulations))

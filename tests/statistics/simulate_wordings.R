@@ -11,7 +11,7 @@ crossed_means <- function(runs) {
       means <- means + 0.5 * stats::rnorm(length(means))
       found <- mean_by_item_and_wording(as.vector(means), row(means), col(means))
       matrix(covers(found, 0))
-    })
+    }, "coverage, few")
     checked(
       sprintf("Mean over wordings, %d items", d$items), sprintf("%d wordings", d$wordings),
       d$spread, "coverage, few", hits[, 1L]

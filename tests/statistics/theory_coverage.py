@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from grace.studies.catalogue import bundled
 from grace.studies.theory import load_theory
-from grace.studies.theory_likelihood import most_likely, search
+from grace.studies.theory_likelihood import Predict, Space, most_likely, search
 from grace.studies.theory_of_models import FittedTheory
 
 ROOT = Path(__file__).parents[2]
@@ -30,25 +31,42 @@ DESIGNS = ((0.0, "drawn"), (0.3, "drawn"), (0.3, "scored"), (0.7, "drawn"), (0.7
 
 
 @cache
-def speaker() -> tuple[FittedTheory, np.ndarray]:
-    """Study 2's polite speaker, and its answers' chances at the published parameters."""
+def speaker() -> tuple[Predict, Space, np.ndarray]:
+    """Study 2's polite speaker, its parameters, and its answers' chances at the published ones.
+
+    Its distributions are taken a goal at a time, not a cell at a time as `FittedTheory` does, whose
+    numbers they are: that is checked.
+    """
     study = bundled(ROOT, "study2")["study2"]
     polite = FittedTheory(study, study.declaration.theory[0], "theory.0")
-    published = {"alpha": 4.470302, "negation_cost": 2.640959}
-    weights = load_theory(study).read_weights(
-        study.beside("../../resources/reference/politeness_weights.csv")
-    )
-    for goal, own in weights.items():
-        for name in ("informational", "social", "presentational"):
-            published[f"w_{name} {goal}"] = getattr(own, name)
-        published[f"phi {goal}"] = own.phi
-    names = polite.space().names
-    return polite, polite.predict({name: published[name.strip()] for name in names})
+    theory = load_theory(study)
+    files = [ROOT / f"resources/reference/politeness_{name}.csv" for name in ("lexicon", "weights")]
+    goals = list(dict.fromkeys(cell["goal"] for cell in polite.cells))
+    names = ("w_informational", "w_social", "w_presentational", "phi")
+
+    def predict(values: Mapping[str, float]) -> np.ndarray:
+        shared = values["alpha "], values["negation_cost "]
+        return np.concatenate(
+            [
+                theory._table(
+                    goal, *files, *shared, tuple(values[f"{name} {goal}"] for name in names)
+                )
+                for goal in goals
+            ]
+        )
+
+    published = {"alpha ": theory.ALPHA, "negation_cost ": theory.COSTS["wasn't"]}
+    for goal, own in theory.read_weights(files[1]).items():
+        values = zip(names, astuple(own), strict=True)
+        published |= {f"{name} {goal}": value for name, value in values}
+    chances = predict(published)
+    np.testing.assert_allclose(chances, polite.predict(published), rtol=1e-12)
+    return predict, polite.space(), chances
 
 
 def items(rng: np.random.Generator, spread: float, number: int) -> np.ndarray:
     """Distributions of so many items: items x cells x utterances."""
-    _, chances = speaker()
+    chances = speaker()[2]
     found = chances * np.exp(spread * rng.normal(size=(number, 1, chances.shape[1])))
     shares: np.ndarray = found / found.sum(axis=2, keepdims=True)
     return shares
@@ -57,23 +75,22 @@ def items(rng: np.random.Generator, spread: float, number: int) -> np.ndarray:
 @cache
 def truth(spread: float) -> list[float]:
     """The parameters that fit very many items best."""
-    polite, _ = speaker()
+    predict, space, _ = speaker()
     many = items(np.random.default_rng(99), spread, 6000).mean(axis=0)
-    space = polite.space()
-    return list(space.values(search(polite.predict, 1e4 * many, space)[0]))
+    return list(space.values(search(predict, 1e4 * many, space)[0]))
 
 
 def held(design: tuple[float, str, int]) -> list[tuple[str, bool]]:
     """Of one run, whether the interval of each parameter that has one holds the truth."""
     spread, kind, run = design
-    polite, _ = speaker()
+    predict, space, _ = speaker()
     rng = np.random.default_rng([5, DESIGNS.index((spread, kind)), run])
     shares = items(rng, spread, ITEMS)
     answers = ANSWERS * shares if kind == "scored" else rng.multinomial(ANSWERS, shares)
-    found = most_likely(polite.predict, answers.astype(float), polite.space()).parameters
+    fitted = most_likely(predict, answers.astype(float), space, by_condition=False)
     return [
         (one.name, one.low - 1e-6 <= value <= one.high + 1e-6)
-        for one, value in zip(found, truth(spread), strict=True)
+        for one, value in zip(fitted.parameters, truth(spread), strict=True)
         if one.low is not None and one.high is not None
     ]
 

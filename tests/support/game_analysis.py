@@ -22,7 +22,7 @@ TRUTH = {
 PEOPLE = dict.fromkeys(CELLS, (60, 30, 10))
 TABLES = (
     *("cells", "contrasts", "models", "agreement", "distances", "quality"),
-    *("model_pairs", "variance_components", "precision"),
+    *("model_pairs", "variance_components", "precision", "wordings"),
 )
 FIGURES = {
     "distributions": "distributions",

@@ -86,6 +86,13 @@ def test_every_prompt_is_its_examples_and_then_the_text_up_to_the_answer(name):
             text = bare_context(messages)
             assert text.endswith(("Answer:", "Answers:"))
             assert text.count("Story: ") == prompts.bank.number + 1
+        for query in study.queries(trial, prompts):
+            null = query.null()
+            if null is not None:
+                text = bare_context(null.messages)
+                assert text.count("Story: ") == prompts.bank.number + 1
+                assert "N/A" in text.rsplit("Story: ", 1)[1]
+                assert null.lead == " "
     assert prompts.lead == " "
 
 

@@ -114,7 +114,7 @@ def test_identical_prompts_are_scored_once_and_joined_back():
     engine = ScriptedEngine()
     records = list(run_scoring(run, items, CharacterTokenizer(), engine))
     assert len(records) == 300
-    assert len(engine.scored) == 36 * 5
+    assert len(engine.scored) == 36 * 5 + 6 * 4 + 5  # priors by story, null contexts by query
     assert len({record["prompt_id"] for record in records}) == 36
     by_prompt = {}
     for record in records:
@@ -150,5 +150,6 @@ def test_a_query_that_fails_is_recorded_without_numbers():
     assert record["status"] == "error: state2 not measured"
     assert [query["status"] for query in record["queries"]] == [
         "ok", "ok", "error: server said no", "ok", "ok",
+        "ok", "ok", "error: server said no", "ok",
     ]  # fmt: skip
     assert record["queries"][2]["option_mass"] is None

@@ -58,9 +58,11 @@ def test_experiment_2_asks_as_forecast(study, forms, caplog):
     engine = ScriptedEngine()
     list(run_scoring(run, items, tokenizer, engine, forms))
     (line,) = [r.getMessage() for r in caplog.records if r.name == "grace.experiments.measurement"]
-    queries, trials, repeated, distinct, _forests, *read = numbers(line.split(":", 1)[1])
+    queries, trials, repeated, distinct, nulls, _forests, *read = numbers(line.split(":", 1)[1])
     assert (found.queries, found.trials, found.repeated) == (queries, trials, repeated)
-    assert found.asked == distinct == len(engine.scored)
+    assert (found.distinct, found.null_contexts) == (distinct, nulls)
+    assert nulls == {"study1": 5, "study2": 1}[study]
+    assert found.asked == distinct + nulls == len(engine.scored)
     assert [tokens.one_by_one, tokens.without_repeats, tokens.in_forests] == read
     assert tokens.without_repeats == sum(
         len(request.prompt_token_ids) + len(ids)
@@ -82,7 +84,7 @@ def test_a_dry_runs_lines_name_jobs_and_requests():
     text = forecast.dry_run(project, {("study1", "exp1"): 40, ("study1", "exp2"): 1})
     assert text.splitlines()[1:] == [
         "  study1_exp1: 40 runs of 36 answers of at most 256 tokens, to 36 different prompts",
-        "  study1_exp2: 1 run of 180 distributions, for 1,500 queries",
+        "  study1_exp2: 1 run of 209 distributions, for 2,700 queries and 5 null contexts",
     ]
 
 

@@ -17,6 +17,7 @@ from bundled_studies import FAULTS, STUDIES, STUDY1, STUDY2, UTTERANCES
 from grace.digests import digest
 from grace.errors import ConfigError
 from grace.models.chat import ChatTokenizer
+from grace.prompts.checks import question
 from grace.prompts.checks import questions as prompts_of
 from grace.prompts.variants import PromptSet
 from grace.settings.config import ModelEntry
@@ -113,7 +114,8 @@ def test_study1_exp1_asks_before_it_tells() -> None:
 
 def test_study1_queries_and_their_options() -> None:
     queries = STUDY1.queries(study1_trials()[0], SEED)
-    assert [query.name for query in queries] == [*(f"state{s}" for s in range(4)), "knowledge"]
+    asked = [*(f"state{s}" for s in range(4)), "knowledge", *(f"prior{s}" for s in range(4))]
+    assert [query.name for query in queries] == asked
     assert {query.options for query in queries[:4]} == {
         ("0%", "10%", "20%", "30%", "40%", "50%", "60%", "70%", "80%", "90%", "100%")
     }
@@ -386,13 +388,22 @@ def unique(chats: list[tuple[dict[str, str], ...]]) -> list[tuple[dict[str, str]
 def test_bundled_prompts_and_their_token_ids_stay_as_they_are(
     study: str, prompts: str, token_ids: str
 ) -> None:
-    """Digests of all that the default run asks pico; they change with wording, stimuli or pico."""
+    """Digests of all that trials ask pico; they change with wording, stimuli or pico.
+
+    Priors are asked beside them.
+    """
     tokenizer = ChatTokenizer("pico", ModelEntry(name="resources/models/pico"), ROOT)
     chats = [
         chat
         for trial in (study1_trials() if study == "study1" else study2_trials())
-        for experiment in ("exp1", "exp2")
-        for chat in prompts_of(STUDIES[study], experiment, trial, SEED)
+        for chat in (
+            *prompts_of(STUDIES[study], "exp1", trial, SEED),
+            *(
+                question(query)
+                for query in STUDIES[study].queries(trial, SEED)
+                if query.name not in STUDIES[study].auxiliary_queries
+            ),
+        )
     ]
     ids = {digest(chat): list(tokenizer.render(chat).token_ids) for chat in unique(chats)}
     assert digest(chats)[:16] == prompts

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from scripted_runs import items_of, run_of
 from toy_queries import END, FORMS, OPTIONS, asked, texts_of, toy
 
+from grace.engines.base import Score
 from grace.experiments.measurement import run_scoring
 from grace.results.scoring_methods import (
-    mean_distributions,
+    baselines,
     method_columns,
     method_rows,
     methods_ready,
@@ -24,7 +25,7 @@ from grace.results.scoring_methods import (
 from grace.results.tables import probability_columns, probability_rows
 from grace.scoring.bounds import NOTHING_KNOWN, Bounds, Interval
 from grace.scoring.joining import QueryPlan
-from grace.scoring.methods import METHODS, scored
+from grace.scoring.methods import COMPARING, METHODS, scored
 from grace.scoring.records import Record, bounded_query, distribution, failed_query, measured_query
 
 
@@ -61,15 +62,21 @@ def test_by_hand():
     assert alike == {"whole": 1, "terminated": 1, "mean_token": 1, "first_token": 2}
 
 
-def test_pointwise_mutual_information_by_hand():
+@pytest.mark.parametrize("method", COMPARING)
+def test_pointwise_mutual_information_by_hand(method: str):
     query = tree(("yes", (1,), (0.6,), 1.0), ("no", (2,), (0.3,), 1.0))
     # .6/.8 to .3/.2: what is said whatever the prompt counts less.
-    assert of(query, "pmi", [0.8, 0.2]) == pytest.approx([0.75 / 2.25, 1.5 / 2.25])
-    assert of(query, "pmi", [0.5, 0.5]) == pytest.approx(of(query, "whole"))
-    found = scored(query, "pmi", [0.8, 0.2])
+    known = [math.log(0.8), math.log(0.2)]
+    assert of(query, method, known) == pytest.approx([0.75 / 2.25, 1.5 / 2.25])
+    # Options that have little mass together after the null context count in the same proportion.
+    tenth = [value - math.log(10) for value in known]
+    assert of(query, method, tenth) == pytest.approx([0.75 / 2.25, 1.5 / 2.25])
+    assert of(query, method, [-1.0, -1.0]) == pytest.approx(of(query, "whole"))
+    found = scored(query, method, known)
     assert found is not None
     assert found.scores == pytest.approx((math.log(0.75), math.log(1.5)))
-    assert scored(query, "pmi") is None
+    assert scored(query, method) is None
+    assert scored(query, method, [0.0, -math.inf]) is None
 
 
 def test_the_first_token_is_the_first_in_which_options_differ():
@@ -91,7 +98,7 @@ def test_an_option_that_begins_another_has_its_end_for_a_first_token():
 def test_one_token_options_that_surely_end_are_alike_in_all_ways(weights: list[float]):
     total = sum(weights)
     query = tree(*((chr(97 + i), (i,), (w / total,), 1.0) for i, w in enumerate(weights)))
-    ways = [method for method in METHODS if method != "pmi"]
+    ways = [method for method in METHODS if method not in COMPARING]
     assert {tuple(of(query, method)) for method in ways} == {tuple(of(query, "whole"))}
     assert of(query, "whole") == pytest.approx([w / total for w in weights])
 
@@ -137,7 +144,7 @@ def test_what_was_not_measured_has_no_score():
     for method in METHODS:
         assert scored(failed, method) is None
         assert scored(bounded, method) is None
-        assert (scored(without_end, method, [0.5, 0.5]) is None) == (method == "terminated")
+        assert (scored(without_end, method, [-1.0, -1.0]) is None) == (method == "terminated")
 
 
 def test_a_way_that_does_not_exist_is_refused():
@@ -149,21 +156,21 @@ def test_a_way_that_does_not_exist_is_refused():
 def test_the_table_holds_each_prompt_once_a_method(study: str):
     run = run_of(study, "exp2")
     records = list(run_scoring(run, items_of(run, 12), CharacterTokenizer(), ScriptedEngine()))
-    expected = mean_distributions(records, run.study)
+    expected = baselines(records, run.study)
     rows = pd.DataFrame(
         list(method_rows(records, run.study, expected)), columns=[*method_columns(run.study)]
     )
     measured = pd.DataFrame(
         list(probability_rows(records, run.study, 0.5)), columns=[*probability_columns(run.study)]
     )
-    for (_, name), means in expected.items():
+    for (_, name), means in expected.design.items():
         first = {
             str(query["messages"]): list((distribution(query) or {}).values())
             for record in records
             for query in record["queries"]
             if query["name"] == name
         }
-        assert means == pytest.approx(
+        assert list(map(math.exp, means)) == pytest.approx(
             [sum(column) / len(first) for column in zip(*first.values(), strict=True)]
         )
     prompts = len({record["prompt_id"] for record in records})
@@ -178,6 +185,99 @@ def test_the_table_holds_each_prompt_once_a_method(study: str):
         assert list(whole[name]) == list(main[name])
     assert set(both["exp2_status"]) == {"ok"}
     assert both["exp1_status"].isna().all()
+
+
+class Uneven(ScriptedEngine):
+    """Gives every option a probability of its own after every prompt, in its first token."""
+
+    def score(self, requests, known=frozenset()):
+        self.scored = [request for request in requests if request.key not in known]
+        for request in self.scored:
+            text = "".join(map(chr, request.prompt_token_ids))
+            if self.fails(text):
+                yield Score(request.key, None, None, error="server said no")
+                continue
+            weights = [
+                1 + (7 * place + len(text)) % 11 for place in range(len(request.continuations))
+            ]
+            logs = tuple(
+                (math.log(weight / 200), *([0.0] * (len(ids) - 1)))
+                for weight, ids in zip(weights, request.continuations, strict=True)
+            )
+            yield Score(request.key, logs, tuple(0.0 for _ in logs))
+
+
+def measured_and_rows(fails=lambda prompt: False):
+    run = run_of("study1", "exp2")
+    engine = Uneven(fails=fails)
+    records = list(run_scoring(run, items_of(run, 12), CharacterTokenizer(), engine))
+    found = list(method_rows(records, run.study, baselines(records, run.study)))
+    return engine, records, {(row["scoring_method"], row["asked_id"]): row for row in found}
+
+
+def test_pmi_divides_by_what_is_said_after_the_null_context():
+    engine, records, rows = measured_and_rows()
+    # Asked once, after all that trials ask, and held by the first trial that needs it.
+    assert [record.get("null_contexts") is not None for record in records] == [True] + [False] * 11
+    nulls = {query["null_id"]: query for query in records[0]["null_contexts"]}
+    assert len(nulls) == 5
+    texts = ["".join(map(chr, request.prompt_token_ids)) for request in engine.scored]
+    assert ["N/A" in text for text in texts] == [False] * (len(texts) - 5) + [True] * 5
+    for (method, asked_id), row in rows.items():
+        if method != "pmi_null":
+            continue
+        whole = rows["whole", asked_id]
+        record = next(one for one in records if one["trial_index"] == row["trial_index"])
+        for query in record["queries"]:
+            if query["name"] in STUDIES["study1"].auxiliary_queries:
+                assert "null_id" not in query
+                continue
+            null = nulls[query["null_id"]]
+            assert null["name"] == query["name"]
+            assert "N/A" in null["messages"][0]["content"]
+            after_null = {one["text"]: math.exp(one["logprob"]) for one in null["options"]}
+            names = {one["text"]: one["text"].rstrip("%") for one in query["options"]}
+            form = (
+                "prob_knowledge_{}" if query["name"] == "knowledge" else query["name"] + "_prob_{}"
+            )
+            ratios = {
+                text: whole[form.format(name)] / after_null[text] for text, name in names.items()
+            }
+            for text, name in names.items():
+                expected = ratios[text] / sum(ratios.values())
+                assert row[form.format(name)] == pytest.approx(expected)
+
+
+def test_a_null_context_that_fails_costs_its_way_of_scoring_alone(caplog):
+    _, records, rows = measured_and_rows(
+        fails=lambda text: "N/A\n\nN/A" in text and "is exactly 2?" in text
+    )
+    assert {record["status"] for record in records} == {"ok"}
+    (failed,) = [one for one in records[0]["null_contexts"] if one["status"] != "ok"]
+    assert (failed["name"], failed["option_mass"]) == ("state2", None)
+    assert "null context of 'state2' was not measured" in caplog.text
+    for (method, _), row in rows.items():
+        assert (row["state2_mean"] is None) == (method == "pmi_null")
+        assert row["state1_mean"] is not None
+
+
+def test_records_without_null_contexts_have_every_other_way():
+    run = run_of("study1", "exp2")
+    _, records, rows = measured_and_rows()
+    for record in records:  # as earlier versions wrote them
+        record.pop("null_contexts", None)
+        for query in record["queries"]:
+            query.pop("null_id", None)
+    older = {
+        (row["scoring_method"], row["asked_id"]): row
+        for row in method_rows(records, run.study, baselines(records, run.study))
+    }
+    assert older.keys() == rows.keys()
+    for key, row in older.items():
+        if key[0] == "pmi_null":
+            assert all(row[name] is None for name in run.study.probability_columns())
+        else:
+            assert row == rows[key]
 
 
 def test_no_measurement_makes_a_table_without_rows():

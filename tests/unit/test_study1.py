@@ -145,8 +145,11 @@ def test_probability_columns_are_the_fixed_ones() -> None:
     assert columns[44:56] == tuple(
         f"state{state}_{name}" for state in (0, 1, 2, 3) for name in ("mean", "std", "entropy")
     )
-    assert columns[56:] == ("prob_knowledge_yes", "prob_knowledge_no", "entropy_knowledge")
+    assert columns[56:59] == ("prob_knowledge_yes", "prob_knowledge_no", "entropy_knowledge")
     assert len(STUDY1.probability_input_columns) == 9
+    # Behind them ours: the prior, which the original study did not ask state by state.
+    assert all(name.startswith("prior") for name in columns[59:])
+    assert len(columns) == 59 + 44 + 4
 
 
 def test_probabilities_and_their_summaries() -> None:

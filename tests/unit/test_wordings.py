@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,23 @@ import pandas as pd
 import pytest
 from bundled_studies import FAULTS, STUDIES
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
+from wording_runs import (
+    PROMPTS,
+    ROOT,
+    VARIANTS,
+    items_of,
+    journaled,
+    run_of,
+    trials,
+    variant,
+)
 
 from grace.digests import digest
 from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Decoding, Generation, GenerationRequest
-from grace.engines.journaled import JournaledEngine
 from grace.errors import ConfigError, EngineError
 from grace.experiments.generation import run_generation
-from grace.experiments.measurement import run_scoring
-from grace.experiments.trials import Run, trial_prompts
+from grace.experiments.measurement import query_key, run_scoring
 from grace.journal import Journal
 from grace.prompts.checks import check_prompts
 from grace.prompts.orders import order_name
@@ -42,50 +49,12 @@ from grace.results.tables import (
     wording_columns,
     write_rows,
 )
-from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
-from grace.studies.trials import Trial
 
-ROOT = Path(__file__).parents[2]
-PROMPTS = ROOT / "config/prompts"
-VARIANTS = sorted(path.name for path in PROMPTS.iterdir() if path.is_dir())
 PARAPHRASES = ("paraphrase1", "paraphrase2", "paraphrase3")
 DECODING = Decoding(temperature=0.7, top_p=1.0, max_tokens=16)
 STUDY1, STUDY2 = STUDIES.values()
 PERCENTAGES = [f"{ten}%" for ten in range(0, 101, 10)]
-
-
-@cache
-def all_trials(study: str) -> list[Trial]:
-    return read_trials(ROOT / f"resources/stimuli/{study}.csv", STUDIES[study])
-
-
-def journaled(engine: Any, journal: Any) -> JournaledEngine:
-    return JournaledEngine(
-        lambda: nullcontext(engine),
-        journal,
-        keys=AnswerKeys("transformers", "exp1", {}),
-        session={"started": "today"},
-        label="pico/test",
-    )
-
-
-def trials(study: str, limit: int | None = None) -> list[Trial]:
-    return all_trials(study)[:limit]
-
-
-def variant(study: Study, name: str, limit: int | None = None) -> PromptSet:
-    (found,) = study.variants([name], trials(study.name, limit))
-    return found
-
-
-def run_of(study: str, experiment: str) -> Run:
-    return Run("pico", "resources/models/pico", STUDIES[study], experiment, 0, 1000, True)
-
-
-def items_of(run: Run, *variants: str, limit: int = 6) -> list[Any]:
-    found = trials(run.study.name, limit)
-    return trial_prompts(run, found, run.study.variants(variants, found))
 
 
 @cache
@@ -116,7 +85,7 @@ def chats(name: str) -> dict[str, list[str]]:
             "ed266e08d065897a",
         ),
         (
-            "study1", "exp2", "d7ef5733da761f64", "9f34e317610c10d6", "a459109bfeb07d19",
+            "study1", "exp2", "d7ef5733da761f64", "fcdceaa69c945165", "a459109bfeb07d19",
             "5e236aeec66c84b7",
         ),
         (
@@ -135,7 +104,10 @@ def test_seed_is_asked_kept_and_recorded_as_before_there_were_other_wordings(
     """Digests that Grace had before: of templates, of what is asked, of keys in the journal."""
     run = run_of(study, experiment)
     seed = STUDIES[study].variant("seed")
-    assert seed.digest(STUDIES[study].templates[experiment]).startswith(prompts)
+    # Asked beside them since: priors, and null contexts, in fields and queries of their own.
+    beside = STUDIES[study].auxiliary_queries
+    names = [name for name in STUDIES[study].templates[experiment] if "prior" not in name]
+    assert seed.digest(names).startswith(prompts)
     assert STUDIES[study].asking_digest(experiment).startswith(asks)
     engine = ScriptedEngine()
     items = items_of(run, "seed", limit=4)
@@ -146,7 +118,19 @@ def test_seed_is_asked_kept_and_recorded_as_before_there_were_other_wordings(
     )
     found = [{k: v for k, v in record.items() if k != "run_timestamp"} for record in asking]
     keys = AnswerKeys("transformers", experiment, {})
-    sent = [keys._sent(request) for request in engine.generated or engine.scored]
+    before = {
+        query_key(query)
+        for item in items
+        for query in STUDIES[study].queries(item.trial, item.prompts)
+        if query.name not in beside
+    }
+    asked = [one for one in engine.scored if one.key in before]
+    for record in found:
+        record.pop("null_contexts", None)
+        if experiment == "exp2":
+            own = [query for query in record["queries"] if query["name"] not in beside]
+            record["queries"] = [{k: v for k, v in q.items() if k != "null_id"} for q in own]
+    sent = [keys._sent(request) for request in engine.generated or asked]
     assert digest(sent).startswith(requests)
     # As lists: the order of keys is a part of the files' bytes.
     assert digest([list(record.items()) for record in found]).startswith(records)

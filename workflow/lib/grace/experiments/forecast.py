@@ -24,18 +24,20 @@ class Requests:
     """One experiment of one study: prompts in all, and those that are asked.
 
     `trials` counts every trial once for each prompt variant. Of `queries`, answers or
-    distributions, `distinct` are different and `asked` are sent; the rest are joined to these.
+    distributions, `distinct` are different; those that are not `asked` are joined to these.
+    `null_contexts` are asked beside them.
     """
 
     trials: int
     queries: int
     distinct: int
     asked: int
+    null_contexts: int = 0
 
     @property
     def repeated(self) -> int:
         """Queries that are joined to an identical one."""
-        return self.queries - self.asked
+        return self.queries - (self.asked - self.null_contexts)
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,11 @@ def generation_requests(
 
 
 def scoring_requests(study: StudyDesign, items: Sequence[TrialPrompt]) -> Requests:
-    """Experiment 2. Identical queries are asked once."""
-    keys = [query_key(query) for item in items for query in study.queries(item.trial, item.prompts)]
-    return Requests(len(items), len(keys), len(set(keys)), len(set(keys)))
+    """Experiment 2. Identical queries are asked once, and each null context once."""
+    queries = [query for item in items for query in study.queries(item.trial, item.prompts)]
+    distinct = set(map(query_key, queries))
+    nulls = {query_key(null) for query in queries if (null := query.null()) is not None} - distinct
+    return Requests(len(items), len(queries), len(distinct), len(distinct) + len(nulls), len(nulls))
 
 
 def scoring_tokens(
@@ -132,6 +136,8 @@ def dry_run(project: Project, runs: Mapping[tuple[str, str], int]) -> str:
             )
         else:
             what = f"{found.asked:,} distributions, for {found.queries:,} queries"
+            if found.null_contexts:
+                what += f" and {found.null_contexts:,} null contexts"
         times = f"{count:,} run{'s' if count > 1 else ''} of "
         lines.append(f"  {study}_{experiment}: {times}{what}")
     return "\n".join(lines)

@@ -2,6 +2,10 @@
 
 Identical queries are asked once and the answer joined back. The queries that a trial asks first
 go to the engine as one group, because they share the story.
+
+Beside them, each query's options are measured once after its null context, for the way of scoring
+`pmi_null`: the first record that needs one holds it among its `null_contexts`, and queries name it
+by `null_id`. Records of earlier versions have neither.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from grace.digests import digest
 from grace.engines.base import Engine, Message, Score, ScoreRequest
@@ -32,30 +36,47 @@ from grace.studies.asking import Query, StudyDesign
 
 logger = logging.getLogger(__name__)
 
+#: Hex digits that tell null contexts apart in records.
+NULL_ID = 16
+
+
+class Planned(NamedTuple):
+    """A query with the key of its request, its tokens, and the key of its null context's."""
+
+    key: str
+    query: Query
+    plan: QueryPlan
+    null_key: str | None = None
+
 
 @dataclass(frozen=True)
 class ScoringPlan:
     """What is going to be measured: every trial's queries, and each distinct one's request.
 
-    A trial's queries stand with the key of their request.
+    `null_contexts` are the distinct queries after a null context, by key. Each is asked once, after
+    all queries of trials, unless a trial asks the same.
     """
 
-    trials: list[list[tuple[str, Query, QueryPlan]]]
+    trials: list[list[Planned]]
+    null_contexts: dict[str, Planned]
     requests: list[ScoreRequest]
 
     def counts(self) -> dict[str, int]:
         """How much that is: queries, and tokens that have to be read for them."""
-        queries = [plan for trial in self.trials for _, _, plan in trial]
+        asked = {planned.key for trial in self.trials for planned in trial}
+        added = [one for key, one in self.null_contexts.items() if key not in asked]
+        queries = [planned.plan for trial in self.trials for planned in trial]
         groups = [list(found) for _, found in groupby(self.requests, key=lambda one: one.group)]
         return {
             "trials": len(self.trials),
             "queries": len(queries),
-            "repeated": len(queries) - len(self.requests),
-            "distinct": len(self.requests),
+            "repeated": len(queries) - len(asked),
+            "distinct": len(asked),
+            "null_contexts": len(added),
             "forests": len(groups),
             "tokens_one_by_one": sum(
                 len(plan.prompt_token_ids) + len(ids)
-                for plan in queries
+                for plan in (*queries, *(planned.plan for planned in added))
                 for ids in plan.option_token_ids
             ),
             "tokens_without_repeats": tokens_one_by_one(self.requests),
@@ -93,28 +114,46 @@ def plan_scoring(
     tokenizer: ChatTokenizer,
     forms: Sequence[str] = AS_ASKED,
 ) -> ScoringPlan:
-    """Tokenise all queries; what the first trial asks that asks it makes a group of requests."""
+    """Tokenise all queries; what the first trial asks that asks it makes a group of requests.
+
+    So do the null contexts of a variant.
+    """
     known: dict[str, QueryPlan] = {}
-    trials, requests = [], []
+    requests: list[ScoreRequest] = []
+
+    def planned(query: Query, group: str, null_key: str | None = None) -> Planned:
+        key = query_key(query)
+        if key not in known:
+            plan = known[key] = tokenised(query, tokenizer, forms)
+            requests.append(
+                ScoreRequest(
+                    key,
+                    plan.prompt_token_ids,
+                    plan.option_token_ids,
+                    tokenizer.terminator_ids,
+                    group=group,
+                    messages=query.messages,
+                )
+            )
+        return Planned(key, query, known[key], null_key)
+
+    trials = []
+    nulls: dict[str, tuple[str, Query]] = {}
     for item in items:
         trial = []
         for query in study.queries(item.trial, item.prompts):
-            key = query_key(query)
-            if key not in known:
-                plan = known[key] = tokenised(query, tokenizer, forms)
-                requests.append(
-                    ScoreRequest(
-                        key,
-                        plan.prompt_token_ids,
-                        plan.option_token_ids,
-                        tokenizer.terminator_ids,
-                        group=str(item.position),
-                        messages=query.messages,
-                    )
-                )
-            trial.append((key, query, known[key]))
+            null = query.null()
+            null_key = None if null is None else query_key(null)
+            if null is not None and null_key is not None:
+                nulls.setdefault(null_key, (item.prompts.variant, null))
+            trial.append(planned(query, str(item.position), null_key))
         trials.append(trial)
-    return ScoringPlan(trials, requests)
+    # Variants one after the other: neighbours of one group are read together.
+    by_variant = sorted(nulls.items(), key=lambda found: found[1][0])
+    null_contexts = {
+        key: planned(null, f"null context, {variant}") for key, (variant, null) in by_variant
+    }
+    return ScoringPlan(trials, null_contexts, requests)
 
 
 def _record(query: Query, plan: QueryPlan, score: Score) -> dict[str, Any]:
@@ -136,7 +175,10 @@ def _measured(query: Query, plan: QueryPlan, score: Score) -> dict[str, Any]:
 
 
 def _status(queries: Sequence[dict[str, Any]]) -> str:
-    """What became of a trial: `ok`, `bounds` where one of its queries has no more, or an error."""
+    """What became of a trial: `ok`, `bounds` where one of its queries has no more, or an error.
+
+    Of its own queries, which are not auxiliary.
+    """
     failed = [query["name"] for query in queries if query["status"] not in {"ok", BOUNDS}]
     if failed:
         return f"error: {', '.join(failed)} not measured"
@@ -159,27 +201,52 @@ def run_scoring(
     # State what is measured, and how many tokens that takes; the journal may hold some of it.
     logger.info(
         "%(label)s: %(queries)d queries of %(trials)d trials, %(repeated)d of them repeated:"
-        " %(distinct)d distinct, in %(forests)d forests. Tokens to read: %(tokens_one_by_one)d"
-        " with one pass an option, %(tokens_without_repeats)d without repeats,"
-        " %(tokens_in_forests)d with every prefix once a trial",
+        " %(distinct)d distinct and %(null_contexts)d null contexts, in %(forests)d forests."
+        " Tokens to read: %(tokens_one_by_one)d with one pass an option,"
+        " %(tokens_without_repeats)d without repeats, %(tokens_in_forests)d with every prefix once"
+        " a trial",
         {"label": run.label, **plan.counts()},
     )
     scores = {
         score.key: score
         for score in progress(engine.score(plan.requests), len(plan.requests), run.label, "query")
     }
-    refuse_total_failure([score.error for score in scores.values()], run)
+    beside = run.study.auxiliary_queries
+    own = [one for trial in plan.trials for one in trial if one.query.name not in beside]
+    refuse_total_failure([scores[planned.key].error for planned in own], run)
     measured: dict[str, dict[str, Any]] = {}
-    for item, queries in zip(items, plan.trials, strict=True):
-        records = []
-        for key, query, tokens in queries:
-            if key not in measured:
-                measured[key] = _record(query, tokens, scores[key])
-            # Two queries may differ in nothing but their names.
-            records.append({**measured[key], "name": query.name, "messages": list(query.messages)})
+
+    def record_of(planned: Planned) -> dict[str, Any]:
+        key, query, tokens, _ = planned
+        if key not in measured:
+            measured[key] = _record(query, tokens, scores[key])
+        # Two queries may differ in nothing but their names.
+        return {**measured[key], "name": query.name, "messages": list(query.messages)}
+
+    for null in plan.null_contexts.values():
+        error = scores[null.key].error
+        if error is not None:
+            logger.warning(
+                "%s: the null context of '%s' was not measured, so that its trials have no row"
+                " under the way of scoring pmi_null: %s", run.label, null.query.name, error,
+            )  # fmt: skip
+    written: set[str] = set()
+    for item, trial in zip(items, plan.trials, strict=True):
+        records, nulls = [], []
+        for planned in trial:
+            key = planned.null_key
+            null_id = {} if key is None else {"null_id": key[:NULL_ID]}
+            records.append({**record_of(planned), **null_id})
+            if key is not None and key not in written:
+                written.add(key)
+                nulls.append({**record_of(plan.null_contexts[key]), **null_id})
         yield {
             **record_header(run, item, started),
-            "prompt_id": prompt_id([question(query) for _, query, _ in queries]),
+            "prompt_id": prompt_id(
+                [question(one.query) for one in trial if one.query.name not in beside]
+            ),
             "queries": records,
-            "status": _status(records),
+            # The first trial that needs a null context holds it for all.
+            **({"null_contexts": nulls} if nulls else {}),
+            "status": _status([query for query in records if query["name"] not in beside]),
         }

@@ -177,9 +177,10 @@ def _prompts(wanted: Json, prompting: str) -> Iterator[tuple[_Place, Any]]:
                         yield _Place(place[0], "exp1", *place[1:]), messages
                 if "exp2" in experiments:
                     for query in study.queries(trial, variant):
-                        if (key := query_key(query)) not in seen:
-                            seen.add(key)
-                            yield _Place(place[0], "exp2", *place[1:]), query
+                        for asked in (query, query.null()):
+                            if asked is not None and (key := query_key(asked)) not in seen:
+                                seen.add(key)
+                                yield _Place(place[0], "exp2", *place[1:]), asked
 
 
 def _problems(model_key: str, entry: ModelEntry, wanted: Json, root: Path) -> Iterator[str]:

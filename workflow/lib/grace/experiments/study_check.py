@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from grace.digests import digest, file_digest
 from grace.errors import ConfigError, GraceError
-from grace.experiments.measurement import tokenised
+from grace.experiments.measurement import query_key, tokenised
 from grace.models.chat import ChatTokenizer, tokenizer_of
 from grace.prompts.messages import Message
 from grace.prompts.orders import order_name
@@ -107,6 +107,15 @@ def _score(
             yield f"variant {variant}, {query.name}: {len(query.options)} options: {options}"
         yield "the first prompt:"
         yield from _chat(first[0].messages)
+        nulls = {
+            query_key(null): null
+            for trial in trials
+            for query in study.queries(trial, prompts)
+            if (null := query.null()) is not None
+        }
+        if nulls:
+            yield f"{len(nulls):,} null contexts, asked once each; the first:"
+            yield from _chat(next(iter(nulls.values())).messages)
         for model, tokenizer in tokenizers.items():
             yield from _tokens(study, trials, prompts, model, tokenizer, forms)
 

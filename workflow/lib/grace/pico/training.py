@@ -257,6 +257,7 @@ def _bet_chats(prompts: PromptSet, trial: Trial) -> list[Chat]:
     return [
         Chat(query.messages, simulator.closed(options[query.name]))
         for query in study("study1").queries(trial, prompts)
+        if query.name in options  # people were not asked for their priors state by state
     ]
 
 

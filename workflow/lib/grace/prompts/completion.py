@@ -217,7 +217,7 @@ class CompletionPrompts(PromptSet):
 
         Raises `ConfigError` on a broken or empty template, and on one that leaves examples out.
         """
-        examples = [self._texts[example][name] for example in values[EXAMPLES]]
+        examples = self._examples(name, values)
         (message,) = super().render(name, {**values, EXAMPLES: examples})
         text = message["content"]
         if not all(example in text for example in examples):
@@ -226,6 +226,17 @@ class CompletionPrompts(PromptSet):
                 " puts some before each question. Print them, or set `number: 0`."
             )
         return context(text)
+
+    def null_context(
+        self, name: str, values: Mapping[str, Any], blank: frozenset[str]
+    ) -> tuple[Message, ...]:
+        """The text of `render`, examples included, without the trial's own content."""
+        own = {**values, EXAMPLES: self._examples(name, values)}
+        (message,) = super().null_context(name, own, blank)
+        return context(message["content"])
+
+    def _examples(self, template: str, values: Mapping[str, Any]) -> list[str]:
+        return [self._texts[example][template] for example in values[EXAMPLES]]
 
     def digest(self, names: Iterable[str]) -> str:
         """Digest of what the named templates ask, examples and stop texts included."""

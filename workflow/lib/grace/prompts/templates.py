@@ -30,6 +30,8 @@ MOST_BYTES, MOST_STEPS, MOST_CHARACTERS = 64 * 2**10, 1_000, 10**6
 MOST_LEVELS = 20
 #: Values of a list, those of the lists in it included.
 MOST_VALUES = 1_000
+#: What stands for a text that says nothing (Zhao et al. 2021, Calibrate before use, ICML).
+NO_CONTENT = "N/A"
 #: Numbers that may be reckoned with, up and down.
 MOST = 10**9
 
@@ -98,6 +100,33 @@ def _filtered(node: nodes.Node, name: str, environment: jinja2.Environment) -> n
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno, environment=environment)
 
 
+def _names(node: nodes.Node | None, context: str) -> set[str]:
+    """The names that are read ("load") or given ("store") in a node and below it."""
+    if node is None:
+        return set()
+    found = [*node.find_all(nodes.Name), *([node] if isinstance(node, nodes.Name) else [])]
+    return {one.name for one in found if one.ctx == context}
+
+
+class _Blanks(NodeTransformer):
+    """Lets a template print `NO_CONTENT` where it prints what follows from some names."""
+
+    def __init__(self, held: frozenset[str]) -> None:
+        self._held = held
+
+    def visit_Output(self, node: nodes.Output) -> nodes.Node:
+        node.nodes = [self._blank(printed) for printed in node.nodes]
+        return node
+
+    def _blank(self, node: nodes.Expr) -> nodes.Expr:
+        if isinstance(node, nodes.CondExpr):  # what decides is no part of the text
+            node.expr1 = self._blank(node.expr1)
+            node.expr2 = node.expr2 and self._blank(node.expr2)
+        elif _names(node, "load") & self._held:
+            return nodes.Const(NO_CONTENT, lineno=node.lineno)
+        return node
+
+
 class _BoundLists(NodeTransformer):
     """Lets every list that a template makes go through the filter `bounded`."""
 
@@ -114,11 +143,14 @@ class _BoundLists(NodeTransformer):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Reads and runs the templates of one folder; counts the steps of the render at hand."""
+    """Reads and runs the templates of one folder; counts the steps of the render at hand.
+
+    What follows from the names `blank` is printed as `NO_CONTENT`.
+    """
 
     intercepted_binops = frozenset(_OPERATORS | {"**"})
 
-    def __init__(self, loader: jinja2.BaseLoader) -> None:
+    def __init__(self, loader: jinja2.BaseLoader, blank: frozenset[str] = frozenset()) -> None:
         super().__init__(
             loader=loader,
             undefined=jinja2.StrictUndefined,
@@ -135,6 +167,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.tests = {name: self.tests[name] for name in TESTS}
         self.globals = {"range": self._range}
         self.steps = 0
+        self._blank = blank
 
     def _step(self) -> None:
         self.steps += 1
@@ -186,6 +219,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         _BoundLists(self).visit(tree)
         for loop in tree.find_all(nodes.For):
             loop.iter = _filtered(loop.iter, "counted", self)
+        if self._blank:
+            _Blanks(self._blank).visit(tree)
         return tree
 
     def _check(self, node: nodes.Node, name: str | None) -> None:
@@ -292,13 +327,14 @@ class _Folder(jinja2.BaseLoader):
 class Templates:
     """The templates of one folder, and of those that it extends, for what it lacks.
 
-    Methods raise `ConfigError`, in one line, for a broken one.
+    They print `NO_CONTENT` in place of what follows from the names `blank`. Methods raise
+    `ConfigError`, in one line, for a broken one.
     """
 
-    def __init__(self, folder: Path, *bases: Path) -> None:
+    def __init__(self, folder: Path, *bases: Path, blank: frozenset[str] = frozenset()) -> None:
         self._folders = (folder, *bases)
         self._loader = _Folder(folder, *bases)
-        self._environment = _Environment(self._loader)
+        self._environment = _Environment(self._loader, blank)
         self._read: set[str] = set()
 
     def path(self, name: str) -> Path:
@@ -311,6 +347,27 @@ class Templates:
         for name in names:
             self._collect(name, (), found)
         return found
+
+    def without(self, name: str, values: frozenset[str]) -> tuple[Templates, frozenset[str]]:
+        """A template that prints `NO_CONTENT` for every one of the `values` by name.
+
+        And for all that it sets, or runs through, that follows from them. Values that decide which
+        part of it is printed, or how often, still do. Gives the names that it still reads, too.
+        """
+        trees = [self._environment.parse(text) for text in self.sources([name]).values()]
+        given: list[tuple[set[str], set[str]]] = []
+        for tree in trees:
+            for loop in tree.find_all(nodes.For):
+                given.append((_names(loop.target, "store"), _names(loop.iter, "load")))
+            for line in tree.find_all(nodes.Assign):
+                given.append((_names(line.target, "store"), _names(line.node, "load")))
+        held = set(values)
+        while more := {name for names, of in given if of & held for name in names} - held:
+            held |= more
+        blank = Templates(*self._folders, blank=frozenset(held))
+        texts = blank.sources([name]).values()
+        left = [_names(blank._environment.parse(text), "load") for text in texts]
+        return blank, frozenset().union(*left)
 
     def _collect(self, name: str, above: tuple[str, ...], found: dict[str, str]) -> None:
         if name in above:

@@ -8,7 +8,7 @@ may include others; names that start with an underscore are only included. What 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,10 @@ class PromptSet:
     def _use(self, *folders: Path) -> None:
         """Take templates from these folders."""
         self._templates = Templates(*folders)
+        self._without = lru_cache(None)(self._templates.without)
         # Trials repeat each other's prompts.
         self._text = lru_cache(_KEPT)(self._rendered)
+        self._blank_text = lru_cache(_KEPT)(self._rendered_without)
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -91,12 +93,32 @@ class PromptSet:
         Raises `ConfigError` on a broken or empty template.
         """
         given = tuple((key, _hashable(value)) for key, value in values.items())
+        return self._chat(name, lambda template: self._text(template, given), replies)
+
+    def null_context(
+        self, name: str, values: Mapping[str, Any], blank: frozenset[str]
+    ) -> tuple[Message, ...]:
+        """The chat of `render` that says "N/A" wherever it prints one of the values `blank`.
+
+        A value that decides which part of a template is printed still does. Raises `ConfigError`.
+        """
+
+        def text(template: str) -> str:
+            _, read = self._without(template, blank)
+            given = ((key, _hashable(value)) for key, value in values.items() if key in read)
+            return self._blank_text(template, tuple(given), blank)
+
+        return self._chat(name, text, ())
+
+    def _chat(
+        self, name: str, text: Callable[[str], str], replies: Sequence[str]
+    ) -> tuple[Message, ...]:
         messages: list[Message] = []
         if self.wording is not None and self.wording.system is not None:
             messages.append({"role": "system", "content": self.wording.system})
         left = list(replies)
         for turn in self.turns(name):
-            messages.append({"role": "user", "content": self._text(turn.template, given)})
+            messages.append({"role": "user", "content": text(turn.template)})
             if turn.reply is None and not left:
                 break
             reply = left.pop(0) if turn.reply is None else turn.reply
@@ -105,6 +127,12 @@ class PromptSet:
 
     def _rendered(self, name: str, values: tuple[tuple[str, Any], ...]) -> str:
         return self._templates.render(name, dict(values))
+
+    def _rendered_without(
+        self, name: str, values: tuple[tuple[str, Any], ...], blank: frozenset[str]
+    ) -> str:
+        templates, _ = self._without(name, blank)
+        return templates.render(name, dict(values))
 
     def counterbalance(
         self, study: str, key: Sequence[str], trials: Iterable[Mapping[str, Any]]

@@ -104,7 +104,7 @@ def _wrong(record: dict[str, Any], keys: dict[str, str], answers: Answers) -> It
     if "queries" not in record:
         yield from _compared(record, keys.get(str(record["asked_as"])), answers, where)
         return
-    for query in record["queries"]:
+    for query in (*record["queries"], *record.get("null_contexts", ())):
         name = request_key(query["messages"], [one["text"] for one in query["options"]])
         yield from _compared(query, keys.get(name), answers, f"{where}, {query['name']}")
 

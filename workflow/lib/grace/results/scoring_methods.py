@@ -6,15 +6,16 @@ experiment 2's own.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from grace.digests import digest
 from grace.results.tables import ROW_KEY, analysis_ready, bound_columns
-from grace.scoring.methods import METHODS, scored
+from grace.scoring.methods import METHODS, measures, scored
 from grace.scoring.records import distribution
 from grace.studies.study import Study
 
@@ -32,12 +33,28 @@ def method_columns(study: Study) -> tuple[str, ...]:
     return (*KEYS, *study.probability_columns(), "options_alike")
 
 
-def mean_distributions(
-    records: Iterable[Mapping[str, Any]], study: Study
-) -> dict[tuple[str, str], list[float]]:
-    """By variant and closed query, each option's mean probability over the distinct prompts.
+class Baselines(NamedTuple):
+    """What a model says whatever a trial says: natural logs, in the order of a query's options.
 
-    Only of queries with the same options in every trial, which are asked after several prompts.
+    `design` has, by variant and query, each option's mean probability over the distinct prompts;
+    `null` has, by `null_id`, that after the null context.
+    """
+
+    design: dict[tuple[str, str], list[float]]
+    null: dict[str, list[float]]
+
+    def of(self, method: str, variant: str, query: Mapping[str, Any]) -> list[float] | None:
+        """What a way of scoring compares a query with; None where there is nothing."""
+        if method == "pmi_null":
+            return self.null.get(query.get("null_id", ""))
+        return self.design.get((variant, query["name"]))
+
+
+def baselines(records: Iterable[Mapping[str, Any]], study: Study) -> Baselines:
+    """What experiment 2's records hold to compare with.
+
+    Means only of closed queries with the same options in every trial that are asked after several
+    prompts; null contexts where they were measured, and not at all in records of earlier versions.
     """
     fixed = {
         form.name
@@ -47,7 +64,11 @@ def mean_distributions(
     sums: dict[tuple[str, str], list[float]] = {}
     counts: Counter[tuple[str, str]] = Counter()
     seen: set[str] = set()
+    null: dict[str, list[float]] = {}
     for record in records:
+        for query in record.get("null_contexts", ()):
+            if query["status"] == "ok":
+                null[query["null_id"]] = measures(query)
         for query in record["queries"]:
             found = distribution(query) if query["name"] in fixed else None
             prompt = digest([record["variant"], query["name"], query["messages"]])
@@ -58,23 +79,24 @@ def mean_distributions(
             before = sums.setdefault(key, [0.0] * len(found))
             sums[key] = [total + p for total, p in zip(before, found.values(), strict=True)]
             counts[key] += 1
-    return {
-        key: [total / counts[key] for total in totals]
+    design = {
+        key: [math.log(total / counts[key]) if total > 0 else -math.inf for total in totals]
         for key, totals in sums.items()
         if counts[key] > 1
     }
+    return Baselines(design, null)
 
 
 def method_rows(
     records: Iterable[Mapping[str, Any]],
     study: Study,
-    expected: Mapping[tuple[str, str], Sequence[float]],
+    expected: Baselines,
 ) -> Iterator[dict[str, Any]]:
     """One row a way of scoring and distinct trial of experiment 2's records.
 
     Trials with the same prompts, factors and other columns beside those of their key are copies:
     the first one stands for all. Columns that a method does not give are None. `expected` is what
-    `mean_distributions` gives.
+    `baselines` gives.
     """
     seen: set[str] = set()
     for record in records:
@@ -87,7 +109,7 @@ def method_rows(
         for method in METHODS:
             found = {
                 query["name"]: scored(
-                    query, method, expected.get((record["variant"], query["name"]))
+                    query, method, expected.of(method, record["variant"], query)
                 )
                 for query in record["queries"]
             }

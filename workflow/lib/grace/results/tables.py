@@ -51,12 +51,12 @@ def mass_columns(study: Study) -> tuple[str, ...]:
 
 
 def bound_columns(study: Study) -> dict[str, str]:
-    """By closed query, the column of how far its distribution as sampled may be off."""
+    """By query that is sampled, the column of how far its distribution as sampled may be off."""
     several = len(study.query_names) > 1
     return {
         name: f"sampled_{name}_bound" if several else "sampled_bound"
         for name in study.query_names
-        if name in study.closed_queries
+        if name in study.sampled_queries
     }
 
 
@@ -215,11 +215,18 @@ def probability_rows(
             flags.append("only_bounds")
         elif record["status"] != "ok":
             flags.append("request_failed")
-        if any(
-            query["option_mass"] is not None and query["option_mass"] < min_option_mass
-            for query in closed.values()
-        ):
+        low = {
+            name
+            for name, query in closed.items()
+            if query["option_mass"] is not None and query["option_mass"] < min_option_mass
+        }
+        beside = study.auxiliary_queries & queries.keys()
+        if low - beside:
             flags.append("low_option_mass")
+        if low & beside:
+            flags.append("auxiliary_low_option_mass")
+        if any(queries[name]["status"] not in {"ok", BOUNDS} for name in beside):
+            flags.append("auxiliary_failed")
         row = {
             **trial.row(),
             **study.derived_columns(trial),

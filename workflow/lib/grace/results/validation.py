@@ -256,7 +256,8 @@ def _incomplete(measured: pd.DataFrame, study: Study) -> pd.Series[bool]:
     for name, query in study.distributions.queries.items():
         missing = measured[list(query.distribution_columns())].isna()
         empty &= missing.all(axis=1)
-        incomplete |= missing.any(axis=1) & ~(missing.all(axis=1) & (name in conditional))
+        spared = name in conditional or name in study.auxiliary_queries
+        incomplete |= missing.any(axis=1) & ~(missing.all(axis=1) & spared)
     return incomplete | empty
 
 
@@ -273,7 +274,9 @@ def check_probabilities(
         thresholds.max_failure_rate, table[failed],
     )  # fmt: skip
     names = [name for name in table if str(name).endswith("option_mass")]
-    queries = table[names].isna().mul(bounded, axis=0)
+    beside = [f"{name}_option_mass" for name in study.query_names if name in study.auxiliary_queries]
+    own = [name for name in names if name not in beside]
+    queries = table[own].isna().mul(bounded, axis=0)
     checks.add(
         "bounds", "share of queries of which the model's server tells only bounds",
         float(queries.to_numpy().mean()) if len(table) else None, "<=",
@@ -309,7 +312,7 @@ def check_probabilities(
         "option_mass_range", "rows whose options' probabilities sum above 1", int(above.sum()),
         "==", 0, measured[above],
     )  # fmt: skip
-    low = (masses < thresholds.min_option_mass).any(axis=1)
+    low = (masses[own] < thresholds.min_option_mass).any(axis=1)
     if len(measured) == 0 and bounded.any():
         return checks.found  # there is no option mass to check
     checks.add(
@@ -318,6 +321,15 @@ def check_probabilities(
         " mostly says something else",
         _share(low), "<=", thresholds.max_low_mass_rate, measured[low],
     )  # fmt: skip
+    if beside:
+        # Shown, and refuses nothing: the trial's own answers stand without it.
+        little = ~(masses[beside] >= thresholds.min_option_mass).all(axis=1)
+        checks.add(
+            "auxiliary_option_mass",
+            "share of trials of which a query asked beside them (a prior) failed or has an option"
+            f" mass below {thresholds.min_option_mass:g}",
+            _share(little), "<=", 1, measured[little],
+        )  # fmt: skip
     return checks.found
 
 

@@ -1,6 +1,7 @@
 """A measured query's distribution under each way of scoring its options.
 
-All of them read the same stored log-probabilities, so that another way of scoring asks nothing.
+All of them read the same stored log-probabilities, so that another way of scoring asks nothing;
+`pmi_null` reads those after the null context, too, which are asked once for all trials.
 docs/scoring_methods.md defines them and says where they are from.
 """
 
@@ -16,7 +17,9 @@ from grace.scoring.joining import common_prefix
 from grace.scoring.records import Record, measure
 
 #: The ways of scoring, the default first.
-METHODS = ("whole", "terminated", "mean_token", "first_token", "pmi")
+METHODS = ("whole", "terminated", "mean_token", "first_token", "pmi_design", "pmi_null")
+#: Those that compare with what the model says whatever the trial says.
+COMPARING = ("pmi_design", "pmi_null")
 
 
 class MethodScores(NamedTuple):
@@ -37,17 +40,17 @@ def scored(
 ) -> MethodScores | None:
     """A query's options under one of `METHODS`.
 
-    `query` is a record of `grace.scoring.records`; `expected` holds the probability of each option,
-    in order, that it has whatever the trial says, which `pmi` compares with. None where the query
-    failed, has only bounds, or the method lacks what it needs (the terminators' log-probabilities;
-    `expected`).
+    `query` is a record of `grace.scoring.records`; `expected` holds the log-probability (natural
+    log) of each option, in order, whatever the trial says, which the method compares with if it is
+    `COMPARING`. None where the query failed, has only bounds, or the method lacks what it needs
+    (the terminators' log-probabilities; `expected`).
     """
     if query["status"] != "ok":
         return None
     alike = 1
     scores: list[float] | None
     if method == "whole":
-        scores = [measure(option, query["terminated"]) for option in query["options"]]
+        scores = measures(query)
     elif method == "terminated":
         scores = _over_forms(query, [_ended(text) for text in _texts(query)])
     elif method == "mean_token":
@@ -56,7 +59,7 @@ def scored(
         firsts = _first_tokens(_texts(query))
         scores = _over_forms(query, _shared([logprob for _, logprob in firsts], firsts))
         alike = _most_alike(query, [token for token, _ in firsts])
-    elif method == "pmi":
+    elif method in COMPARING:
         scores = _pointwise(query, expected)
     else:
         raise ValueError(f"no way of scoring is called {method!r}; there are {', '.join(METHODS)}")
@@ -66,12 +69,16 @@ def scored(
     return MethodScores(tuple(scores), dict(zip(texts, normalised(scores), strict=True)), alike)
 
 
+def measures(query: Record) -> list[float]:
+    """Each option's log-probability as `whole` takes it; of a query with status `ok` alone."""
+    return [measure(option, query["terminated"]) for option in query["options"]]
+
+
 def _pointwise(query: Record, expected: Sequence[float] | None) -> list[float] | None:
     """Pointwise mutual information of prompt and option, in nats."""
-    if expected is None or not all(p > 0 for p in expected):
+    if expected is None or not all(map(math.isfinite, expected)):
         return None
-    measures = [measure(option, query["terminated"]) for option in query["options"]]
-    return [score - math.log(p) for score, p in zip(measures, expected, strict=True)]
+    return [score - known for score, known in zip(measures(query), expected, strict=True)]
 
 
 def _forms(option: Record) -> list[Record]:

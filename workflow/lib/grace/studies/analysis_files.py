@@ -27,7 +27,7 @@ GENERIC = Analysis(
     tables=[
         *("cells", "contrasts", "models", "agreement", "distances", "quality"),
         *("model_pairs", "variance_components", "precision"),
-        *("scoring_methods", "scoring_agreement"),
+        *("scoring_methods", "scoring_agreement", "wordings"),
     ],
     figures={
         "distributions": Figure(file="distributions", label="Distributions"),

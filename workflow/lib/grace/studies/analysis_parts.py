@@ -180,6 +180,21 @@ class ModelAnswers(DeclarationPart):
         return self.exp1 if experiment == "exp1" else self.exp2
 
 
+class ElicitedPrior(DeclarationPart):
+    """What a model believes of an item beforehand, in place of parameters.
+
+    The theory is fitted to models once more with it, as `<source>_elicited`.
+    """
+
+    argument: str = Field(description="The function's argument that takes it, by name.")
+    exp2: str = Field(
+        description="Column of each outcome's share, such as 'prior{state}_mean', before all else."
+    )
+    in_place_of: list[str] = Field(
+        min_length=1, description="Parameters that it takes the place of."
+    )
+
+
 class Fit(DeclarationPart):
     """How a theory is fitted: to people, by posterior means; to each model, by maximum likelihood.
 
@@ -197,6 +212,10 @@ class Fit(DeclarationPart):
     )
     simplex: list[list[str]] = Field([], description="Parameters that sum to 1 with each other.")
     answers: ModelAnswers | None = Field(None, description="Models' answers.")
+    elicited: ElicitedPrior | None = Field(
+        None,
+        description="Each model's own prior for each item: the theory fitted once more, to it.",
+    )
 
 
 class Theory(DeclarationPart):

@@ -43,12 +43,24 @@ _NO_PATTERNS = Patterns({}, "options")
 
 @dataclass(frozen=True)
 class Query:
-    """One prompt with a closed set of answer options; `lead` stands before each of them."""
+    """One prompt with a closed set of answer options; `lead` stands before each of them.
+
+    `null_context` is the same prompt without the trial's content: what the model says whatever it
+    is asked about. None where there is none: for options that differ by trial, for texts without a
+    question, for auxiliary queries, and for a prompt that holds nothing of the trial.
+    """
 
     name: str
     messages: tuple[Message, ...]
     options: tuple[str, ...]
+    null_context: tuple[Message, ...] | None = None
     lead: str = ""
+
+    def null(self) -> Query | None:
+        """The query that measures the same options after the null context."""
+        if self.null_context is None:
+            return None
+        return Query(self.name, self.null_context, self.options, lead=self.lead)
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,11 @@ def query_forms(declaration: Declaration) -> tuple[QueryForm, ...]:
         for factors in combinations(entry.each)
     ]
     return (*scored, *(QueryForm(entry.name, entry, {}) for entry in declaration.continuations))
+
+
+def is_auxiliary(form: QueryForm) -> bool:
+    """Whether a query is no part of a trial's answer."""
+    return isinstance(form.entry, ScoreQuery) and form.entry.auxiliary
 
 
 def fixed_options(options: Options) -> tuple[str, ...] | None:
@@ -138,6 +155,11 @@ class StudyDesign:
         return frozenset(
             form.name for form in self.query_forms if isinstance(form.entry, ScoreQuery)
         )
+
+    @cached_property
+    def auxiliary_queries(self) -> frozenset[str]:
+        """Queries that are asked beside a trial's own, for a theory."""
+        return frozenset(form.name for form in self.query_forms if is_auxiliary(form))
 
     def seed_offset(self, experiment: str) -> int:
         """What is added to a replication's seed: declared, or from the study's name."""
@@ -234,7 +256,7 @@ class StudyDesign:
         """A row of the stimuli. Raises `TrialError`."""
         trial = self.trial_reader.trial(cells)
         forms = self.forms_asked(trial)
-        if self.query_forms and not forms:
+        if self.query_forms and all(map(is_auxiliary, forms)):
             raise TrialError(["no query is asked of it: see `when` in study.yaml"])
         for form in forms:
             columns = form.entry.options.columns
@@ -294,13 +316,27 @@ class StudyDesign:
         return tuple(
             Query(
                 form.name,
-                self._asked(form, trial, values, prompts),
+                messages := self._asked(form, trial, values, prompts),
                 self.options(form, trial),
+                self._null_context(form, messages, values, prompts),
                 # Texts without a question stand as they are.
                 prompts.lead if isinstance(form.entry, ScoreQuery) else "",
             )
             for form in self.forms_asked(trial)
         )
+
+    def _null_context(
+        self, form: QueryForm, messages: tuple[Message, ...], values: Mapping[str, Any],
+        prompts: PromptSet,
+    ) -> tuple[Message, ...] | None:  # fmt: skip
+        """As `Query.null_context`. What stands in the study's `variables` is a trial's content."""
+        entry = form.entry
+        if not isinstance(entry, ScoreQuery) or entry.auxiliary or self._fixed[form.name] is None:
+            return None
+        found = prompts.null_context(
+            entry.template, {**values, **form.factors}, frozenset(self.variables)
+        )
+        return None if found == messages else found
 
     def _asked(
         self, form: QueryForm, trial: Trial, values: Mapping[str, Any], prompts: PromptSet

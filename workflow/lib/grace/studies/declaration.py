@@ -354,6 +354,11 @@ class ScoreQuery(QueryPart):
     each: Factors = Field({}, description="QueryPart once for each value, which the template sees.")
     template: str = Field(description="File in the prompt folder.")
     values: list[float] | None = Field(None, description="Numbers that the options stand for.")
+    auxiliary: StrictBool = Field(
+        False,
+        description="Asked for a theory, as a prior is, and no part of the trial's answer: where it"
+        " fails or its options get little mass, that is flagged apart.",
+    )
 
 
 class Continuation(QueryPart):

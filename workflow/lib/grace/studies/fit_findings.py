@@ -49,6 +49,14 @@ def fit_findings(theory: Theory, fit: Fit, people: bool) -> Iterator[Finding]:
     chosen = fit.answers.exp1 if fit.answers else None
     if isinstance(chosen, dict) and chosen.keys() != theory.outcome.keys():
         yield ".answers.exp1", f"must name a column for each of {', '.join(theory.outcome)}"
+    if fit.elicited is not None:
+        for number, name in enumerate(fit.elicited.in_place_of):
+            if name not in fit.parameters:
+                yield f".elicited.in_place_of.{number}", unknown(name, fit.parameters, "parameter")
+        if fit.answers is None:
+            yield ".elicited", "needs `answers`: it is about models"
+        if fit.simplex or fit.parameters.keys() <= set(fit.elicited.in_place_of):
+            yield ".elicited", "must leave parameters to fit, and none may be in a `simplex`"
     seen: set[str] = set()
     for number, group in enumerate(fit.simplex):
         for name in group:

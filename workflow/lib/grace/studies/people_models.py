@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from grace.digests import digest
 from grace.errors import ConfigError
-from grace.studies.asking import QueryForm, combinations
+from grace.studies.asking import QueryForm, combinations, is_auxiliary
 from grace.studies.study import Study
 from grace.studies.theory import Row, people_rows, theory_rows
 from grace.studies.trials import Trial
@@ -171,6 +171,8 @@ class PeopleModel:
     ) -> Callable[[Mapping[tuple[str, ...], float]], Distribution] | None:
         """How a query's distribution follows from the outcomes' shares; None where it does not."""
         names, study = list(self.declared.outcome), self.study
+        if is_auxiliary(form):
+            return None
         options = study.options(form, trial)
         product = form.entry.options.product
         if product is not None and set(product) == set(names):
@@ -204,7 +206,8 @@ class PeopleModel:
         and `named`.
         """
         asked = self.distributions(trial)
-        (form, *more) = self.study.forms_asked(trial)
+        forms = self.study.forms_asked(trial)
+        (form, *more) = (one for one in forms if not is_auxiliary(one))
         found = asked[form.name]
         if more or found is None or getattr(form.entry, "values", None):
             return None

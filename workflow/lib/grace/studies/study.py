@@ -37,8 +37,10 @@ class Study(StudyDesign):
             else None
         )
         self.distributions = DistributionColumns(self.query_forms)
-        closed = (form for form in self.query_forms if form.name in self.closed_queries)
-        self._closed_distributions = DistributionColumns(tuple(closed))
+        #: Closed queries of the trial itself, of which experiment 1 samples answers.
+        self.sampled_queries = self.closed_queries - self.auxiliary_queries
+        drawn = (form for form in self.query_forms if form.name in self.sampled_queries)
+        self._sampled_distributions = DistributionColumns(tuple(drawn))
         patterns = self.trial_reader.patterns
         self.labels = (
             OptionLabels(declaration.labels, patterns, f"{source}: labels")
@@ -145,16 +147,16 @@ class Study(StudyDesign):
     def sampled_columns(self) -> dict[str, str]:
         """Columns of the distributions as experiment 1 samples, by those of what was measured."""
         labels = tuple(self.labels.columns.values()) if self.labels else ()
-        return {name: f"sampled_{name}" for name in (*self._closed_distributions.names(), *labels)}
+        return {name: f"sampled_{name}" for name in (*self._sampled_distributions.names(), *labels)}
 
     def sampled_probabilities(
         self, distributions: Mapping[str, Mapping[str, float] | None], trial: Trial | None = None
     ) -> dict[str, float | None]:
         """The values of `sampled_columns`, from distributions as `probabilities` takes them."""
-        closed = {name: distributions.get(name) for name in self.closed_queries}
-        values = self._closed_distributions.values(closed, {})
+        drawn = {name: distributions.get(name) for name in self.sampled_queries}
+        values = self._sampled_distributions.values(drawn, {})
         if self.labels is not None:
-            asked = {name: each for name, each in closed.items() if name in distributions}
+            asked = {name: each for name, each in drawn.items() if name in distributions}
             values |= self.labels.sums(asked, trial.all() if trial else {})
         return {name: values[measured] for measured, name in self.sampled_columns().items()}
 

@@ -154,7 +154,7 @@ class Predictor:
         }  # fmt: skip
         self._outcomes = len(combinations(theory.outcome))
 
-    def __call__(self, cell: Mapping[str, Any], parameters: Mapping[str, float]) -> list[float]:
+    def __call__(self, cell: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[float]:
         theory = self._theory
         arguments = [cell[name] for name in theory.arguments or theory.cells]
         named = {**self._named, **parameters}

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -199,12 +200,20 @@ class Fitted:
         return found
 
 
-def most_likely(predict: Predict, answers: Array, space: Space, *, drawn: bool = True) -> Fitted:
+def most_likely(
+    predict: Predict,
+    answers: Array,
+    space: Space,
+    *,
+    drawn: bool = True,
+    by_condition: bool = True,
+) -> Fitted:
     """The parameters under which the answers are most likely.
 
     `answers` are items by cells by outcomes, weights of 0 and more. One item has no intervals,
-    unless these are independent draws (`drawn`) of which the items are not known. Never raises
-    for answers that no fit can be made of.
+    unless these are independent draws (`drawn`) of which the items are not known. Without
+    `by_condition` those intervals, nearly half of the work, are left out. Never raises for answers
+    that no fit can be made of.
     """
     total = answers.sum(axis=0)
     if not total.sum():
@@ -214,7 +223,7 @@ def most_likely(predict: Predict, answers: Array, space: Space, *, drawn: bool =
     at, ended = search(predict, total, space)
     if not ended:
         return _without(space, "the fit did not converge")
-    return _described(_Distribution(predict, space), answers, at, drawn)
+    return _described(_Distribution(predict, space), answers, at, drawn, by_condition)
 
 
 def search(predict: Predict, total: Array, space: Space) -> tuple[Array, bool]:
@@ -354,7 +363,9 @@ def _interval(estimate: float, error: float, width: float, one: Range) -> tuple[
     return max(one.low, estimate - width * error), min(one.high, estimate + width * error)
 
 
-def _described(function: _Distribution, answers: Array, at: Array, drawn: bool) -> Fitted:
+def _described(
+    function: _Distribution, answers: Array, at: Array, drawn: bool, by_condition: bool
+) -> Fitted:
     """Intervals, and which parameters the answers determine."""
     space = function.space
     values = space.values(at)
@@ -386,7 +397,9 @@ def _described(function: _Distribution, answers: Array, at: Array, drawn: bool) 
     else:
         note = "one item: no interval"
     covered = np.abs(directions[~determined]).sum(axis=0) > 0
-    by_condition = _by_condition(function, answers.sum(axis=0), at, slopes, directions)
+    other_errors = np.full(len(values), np.nan)
+    if by_condition:
+        other_errors = _by_condition(function, answers.sum(axis=0), at, slopes, directions)
     found = []
     for place, (name, one) in enumerate(space.ranges.items()):
         if covered[place]:
@@ -401,7 +414,7 @@ def _described(function: _Distribution, answers: Array, at: Array, drawn: bool) 
         said = [note] if note else []
         if bound is not None:
             said.append(f"at its bound, {bound:g}")
-        other, error = None, float(by_condition[place])
+        other, error = None, float(other_errors[place])
         if np.isfinite(error):
             other = _interval(estimate, error, student(answers.shape[1] - 1), one)
         found.append(Parameter(name, estimate, low, high, "; ".join(said), other))
@@ -429,6 +442,7 @@ def _determined(information: Array) -> NDArray[np.bool_]:
     return kept
 
 
+@cache
 def student(degrees: int) -> float:
     """The .975 quantile of Student's t, by bisection of its integral; degrees of 1 and more."""
     # x = tan(a) turns the density into cos(a)^(df - 1) for t = x sqrt(df).
