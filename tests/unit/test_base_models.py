@@ -304,9 +304,8 @@ def test_a_chat_template_is_never_touched(tmp_path):
 def test_both_experiments_of_a_model_without_a_chat_template(base, engine, name):
     study, trials = STUDIES[name], trials_of(name, 2)
     tokenizer = tokenizer_of("base", entry(), base)
-    items = trial_prompts(
-        run_of(name, "exp1"), trials, study.variants(["seed"], trials, "completion")
-    )
+    # Few examples: rounding grows with the number of tokens.
+    items = trial_prompts(run_of(name, "exp1"), trials, [prompts_of(name, number=2)])
     decoding = Decoding(1.0, 1.0, 12)
     answers = list(run_generation(run_of(name, "exp1"), items, tokenizer, engine, decoding))
     for record in answers:
