@@ -47,7 +47,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Example(_Part):
+class FewShotExample(_Part):
     """A question with its answer, in the form of each template."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="Unique in the bank.")
@@ -71,7 +71,7 @@ class Bank(_Part):
     stop: list[StrictStr] = Field(
         min_length=1, max_length=4, description="Experiment 1: an answer ends before the first."
     )
-    examples: list[Example] = Field(description="About other items than the stimuli.")
+    examples: list[FewShotExample] = Field(description="About other items than the stimuli.")
 
     @field_validator("stop")
     @classmethod
@@ -91,7 +91,7 @@ class Bank(_Part):
         return self
 
     @cached_property
-    def order(self) -> tuple[Example, ...]:
+    def order(self) -> tuple[FewShotExample, ...]:
         """The examples in the order in which they are taken."""
         return tuple(sorted(self.examples, key=lambda one: digest([self.seed, one.name])))
 
