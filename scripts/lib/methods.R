@@ -169,7 +169,7 @@ prompting_of <- function(records, labels) {
   hows <- vapply(records, dig, character(1L), "configuration", "prompting")
   if (!any(hows == "completion")) return("asked in its chat template")
   banks <- do.call(c, lapply(records, function(record) {
-    do.call(c, unname(record$configuration$few_shot[labels]))
+    do.call(c, as.list(unname(record$configuration$few_shot[labels])))
   }))
   said <- unique(vapply(banks, function(bank) {
     sprintf("%s in an order of seed %s", bank$number, bank$seed)

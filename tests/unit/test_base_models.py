@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +19,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from grace.engines.base import Decoding, GenerationRequest
+from grace.engines.http.generation import ask_generation
 from grace.engines.transformers.model import TransformersEngine
 from grace.errors import ConfigError, EngineError
+from grace.experiments import forecast, preflight
 from grace.experiments.generation import run_generation
 from grace.experiments.measurement import run_scoring, tokenised
 from grace.experiments.trials import Run, trial_prompts
@@ -362,3 +366,37 @@ def test_what_ends_an_answer_is_the_end_of_text_or_a_line_break(base):
     tokenizer = tokenizer_of("base", entry(), base)
     texts = {tokenizer._tokenizer.decode([id_]) for id_ in tokenizer.terminator_ids}
     assert texts == {"<|end|>", "\n"}
+
+
+def test_a_server_is_sent_the_stop_texts_where_there_are_some():
+    sent = []
+
+    class Client:
+        async def post(self, path, body):
+            sent.append(body)
+            return {"choices": [{"index": 0, "text": " yes", "finish_reason": "stop"}]}
+
+    def ask(decoding: Decoding):
+        request = GenerationRequest("a", (), (1,), decoding, 0)
+        read = lambda answer, choice: (choice["text"], None)  # noqa: E731
+        return asyncio.run(ask_generation(Client(), "/v1/completions", {}, request, read, None))
+
+    plain = Decoding(0.7, 1.0, 20)
+    assert ask(replace(plain, stop=("\n\n",))).text == " yes"
+    assert ask(plain).finish_reason == "stop"
+    assert [body.get("stop") for body in sent] == [["\n\n"], None]
+
+
+def test_examples_count_before_anything_is_asked(base, tmp_path, monkeypatch):
+    own = entry(name=str(base / "model"), max_model_len=3000)
+    monkeypatch.setattr("grace.settings.project.load_models", lambda _: {"base": own})
+    project = Project(ROOT, {"limit": 1, "models": ["base"], "studies": ["study1"]})
+    project.check()
+    runtime = SimpleNamespace(journal_dir=tmp_path, root=ROOT)
+    with pytest.raises(EngineError, match=r"study1_exp1, .*row 2, variant seed: 4,\d+ tokens of"):
+        preflight.check({"key": "base"}, own, project.wanted, runtime)
+    longer = own.model_copy(update={"max_model_len": 6144})
+    preflight.check({"key": "base"}, longer, project.wanted, runtime)
+    assert list(tmp_path.rglob("*.json"))
+    (row,) = (row for row in forecast.rows(project) if row.label == "study1_exp2")
+    assert row.tokens.one_by_one > 3000 * row.requests.queries
