@@ -1,6 +1,10 @@
 # Reading, grouping and writing shared by the analyses and the report.
 # Source after nothing; needs data.table.
 
+# Which of two models comes first, the order of rows, and what is drawn for which cell follow from
+# the order of text, which must not be that of the language of whoever runs this.
+invisible(Sys.setlocale("LC_COLLATE", "C"))
+
 `%or%` <- function(value, default) if (is.null(value)) default else value
 
 #' A study's declaration from JSON, as nested lists. JSON, since Snakemake writes the keys of a dict

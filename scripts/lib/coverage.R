@@ -64,6 +64,7 @@ coverage_lines <- function(rows) {
 }
 
 spread_lines <- function(rows) {
+  if (nrow(rows) == 0L) return(character(0))
   whole <- over_spreads(rows)
   cells <- vapply(c(0, 0.2, 0.5, 1), function(spread) {
     mine <- rows[rows$spread == spread, , drop = FALSE]

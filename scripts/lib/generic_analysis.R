@@ -56,7 +56,7 @@ cell_text <- function(rows, factors) {
 #' Mean of each measure by cell with its interval by item, then the rows of people and of theory.
 generic_cells <- function(stacked, reference, factors, found, item, participants = NULL) {
   keys <- c(model_keys, "experiment", "measure", factors)
-  rates <- rate_measures(stacked)
+  rates <- rate_measures(stacked, found)
   models <- by_group(stacked, keys, function(piece) {
     counts <- counted_answers(piece, rates)
     tested <- measure_by_item(piece, counts, found, item)
@@ -104,10 +104,19 @@ with_responses <- function(cells, declaration) {
   })))
 }
 
-#' The measures that count answers: all their generated numbers are 0 or 1.
-rate_measures <- function(stacked) {
+#' The measures that count answers: all their generated numbers are 0 or 1, and their scale, if it
+#' has ends, is from 0 to 1. Answers on a scale of 1 to 5 that are all 1 are no counts.
+#'
+#' @param found As `measures` gives them; `stacked$measure` is their number.
+rate_measures <- function(stacked, found) {
   generated <- stacked[stacked$experiment == "exp1", , drop = FALSE]
-  setdiff(generated$measure, generated$measure[!generated$value %in% c(0, 1)])
+  shares <- vapply(found, function(one) {
+    length(one$range) != 2L || all(one$range == c(0, 1))
+  }, logical(1L))
+  setdiff(
+    intersect(generated$measure, which(shares)),
+    generated$measure[!generated$value %in% c(0, 1)]
+  )
 }
 
 #' Reference rows as `generic_cells` shows them: where people were counted, with intervals by
@@ -455,7 +464,9 @@ generic_tables <- function(table, reference, declaration, seed, margin, greedy =
   compared <- comparison_tables(stacked, every, define, greedy, margin, item)
   c(compared, list(
     cells = cells,
-    contrasts = generic_contrasts(stacked, cells, found, declaration, margin),
+    contrasts = generic_contrasts(
+      stacked, cells, found, declaration, margin, cbind(table[factors], item = table[[item]])
+    ),
     models = generic_models(stacked, declaration),
     agreement = at_settings(
       generic_agreement(sampled, table, factors, distributions, seed, greedy), generation

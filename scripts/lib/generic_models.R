@@ -20,9 +20,14 @@ where_text <- function(where) {
 }
 
 #' The planned differences of each model and experiment, and those of people and of theory.
-generic_contrasts <- function(stacked, cells, found, declaration, margin) {
+#'
+#' @param asked Which `item` was asked in which cell of the factors, answered or not; else what any
+#'   model answered.
+generic_contrasts <- function(stacked, cells, found, declaration, margin, asked = stacked) {
   planned <- declaration$contrasts
   if (length(planned) == 0L) return(data.frame())
+  factors <- unlist(declaration$factors)
+  asked <- unique(asked[c("item", factors)])
   ranges <- lapply(found, function(one) one$range)
   names(ranges) <- vapply(found, function(one) one$response, character(1L))
   item <- item_column(declaration)
@@ -32,7 +37,9 @@ generic_contrasts <- function(stacked, cells, found, declaration, margin) {
       if (length(range) == 2L) margin * diff(range) / 100 else NA_real_
     }, numeric(1L))
     rows <- bind(Map(function(plan, scaled) {
-      contrast_row(measure_of(piece, plan$response), plan, item, scaled)
+      measured <- cell_text(measure_of(stacked, plan$response), factors)
+      there <- asked[cell_text(asked, factors) %in% measured, , drop = FALSE]
+      contrast_row(measure_of(piece, plan$response), plan, item, scaled, there, factors)
     }, planned, margins))
     rows$p_bh <- stats::p.adjust(rows$p, "BH")
     rows$pattern <- contrast_pattern(rows, margins)
@@ -66,12 +73,28 @@ plan_columns <- function(plan, unit) {
   )
 }
 
+#' An item's mean over the cells of one side of a contrast, each with the same weight, so that cells
+#' with more answers or prompts do not pull it. Items with no answer in a cell that they were asked
+#' in have none.
+side_means <- function(rows, asked, factors) {
+  if (nrow(rows) == 0L) return(numeric(0))
+  spot <- paste(rows$item, cell_text(rows, factors), sep = "\r")
+  value <- tapply(rows$value, spot, mean)
+  own <- as.character(rows$item)[match(names(value), spot)]
+  whole <- table(own)[unique(own)] >= table(as.character(asked$item))[unique(own)]
+  means <- tapply(as.numeric(value), own, mean)
+  means[names(means) %in% unique(own)[whole]]
+}
+
 #' One contrast: paired over the items that both cells hold, else between the items of the two.
-contrast_row <- function(rows, plan, item, margin) {
-  means <- lapply(list(plan$higher, plan$lower), function(where) {
-    cell <- in_cell(rows, where)
-    if (nrow(cell) == 0L) numeric(0) else tapply(cell$value, as.character(cell$item), mean)
+contrast_row <- function(rows, plan, item, margin, asked, factors) {
+  sides <- list(plan$higher, plan$lower)
+  means <- lapply(sides, function(where) {
+    side_means(in_cell(rows, where), in_cell(asked, where), factors)
   })
+  lost <- unique(unlist(Map(function(where, kept) {
+    setdiff(as.character(in_cell(rows, where)$item), names(kept))
+  }, sides, means)))
   both <- intersect(names(means[[1L]]), names(means[[2L]]))
   if (length(both) > 1L || all(lengths(means) < 2L)) {
     difference <- as.numeric(means[[1L]][both] - means[[2L]][both])
@@ -86,8 +109,10 @@ contrast_row <- function(rows, plan, item, margin) {
     unit <- item
   }
   tested <- tested[setdiff(names(tested), c("n_items", "n_answers"))]
-  sides <- rbind(in_cell(rows, plan$higher), in_cell(rows, plan$lower))
-  tested$note <- notes(tested$note, copies_note(sides))
+  used <- rbind(in_cell(rows, plan$higher), in_cell(rows, plan$lower))
+  tested$note <- notes(tested$note, if (length(lost) > 0L) holes_note(
+    length(lost), paste0(item, "s")
+  ), copies_note(used))
   paired <- grepl("^pairs", unit) && length(both) > 0L
   counts <- if (paired) rep(length(both), 2L) else lengths(means)
   cbind(plan_columns(plan, unit), n_higher = counts[1L], n_lower = counts[2L], tested)
@@ -313,12 +338,18 @@ generic_measure_list <- function(stacked, declaration, found) {
     range <- ranges[[response]]
     if (length(range) == 2L) diff(range) else NA_real_
   }
-  single <- unique(stacked$response[is.na(stacked$distribution)])
-  if (length(single) == 0L) single <- unique(stacked$response)
-  means <- lapply(single, function(response) {
+  single <- unique(stacked[c("response", "distribution")])
+  if (anyNA(single$distribution)) single <- single[is.na(single$distribution), , drop = FALSE]
+  # Two queries may have the same options: each is a measure of its own.
+  several <- duplicated(single$response) | duplicated(single$response, fromLast = TRUE)
+  named <- ifelse(several, paste(single$distribution, single$response, sep = ": "), single$response)
+  means <- lapply(seq_len(nrow(single)), function(i) {
+    response <- single$response[i]
     range <- ranges[[response]]
+    rows <- rows_of(response)
     list(
-      name = response, scale = width(response), rows = rows_of(response),
+      name = named[i], scale = width(response),
+      rows = rows[rows$distribution %in% single$distribution[i], , drop = FALSE],
       range = if (length(range) == 2L) range
     )
   })

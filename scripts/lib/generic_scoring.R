@@ -58,7 +58,7 @@ responses_by_method <- function(rows, found, item) {
   ranged <- vapply(found, function(one) length(one$range) == 2L, logical(1L))
   rows <- rows[is.na(rows$distribution) & ranged[rows$measure], , drop = FALSE]
   if (nrow(rows) == 0L) return(NULL)
-  rates <- rate_measures(rows)
+  rates <- rate_measures(rows, found)
   by_group(rows, c(model_keys, "experiment", "measure"), function(piece) {
     mean <- measure_by_item(piece, counted_answers(piece, rates), found, item)
     data.frame(

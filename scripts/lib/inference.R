@@ -110,7 +110,9 @@ few_items <- function(means, unit = "item") {
 #'
 #' Counts of which each item has one alone are independent, however items differ, and their sum is
 #' binomial: then the interval is the exact one by mid-p (Lancaster 1961, JASA 56; Agresti & Gottard
-#' 2005), which is the least wide that covers what the few outcomes can.
+#' 2005), which is the least wide that covers what the few outcomes can. Copies that differ, as
+#' greedy answers may, average to a number between 0 and 1, whose sum is no count: of such the
+#' interval is that of the item means.
 #'
 #' @param values 0/1 of counted answers, probabilities of measured ones.
 #' @param counted Whether the values are counts: then items that agree may do so by chance.
@@ -129,7 +131,7 @@ share_by_item <- function(values, item, counted, unit = "item") {
   same <- length(means) > 1L && is_constant(means)
   if (nzchar(out$note) && !(same && counted)) return(out)
   out$note <- ""
-  if (counted && all(sizes == 1)) {
+  if (counted && are_counts(means, sizes)) {
     out$exact <- TRUE
     out$effective <- sum(sizes)
     out[c("low", "high")] <- as.list(mid_p_limits(sum(means), sum(sizes)))
@@ -140,6 +142,9 @@ share_by_item <- function(values, item, counted, unit = "item") {
   out[c("low", "high")] <- as.list(limits)
   out
 }
+
+#' Whether each item has one answer, yes or no.
+are_counts <- function(means, sizes) all(sizes == 1) && all(means %in% c(0, 1))
 
 #' How many independent answers would have the error of these item means.
 effective_answers <- function(means, sizes, counted) {

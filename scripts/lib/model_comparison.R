@@ -51,7 +51,13 @@ compare_pairs <- function(rows, measure, margin, item) {
     stats::setNames(values[b, ], c("value_b", "low_b", "high_b")), tested, row.names = NULL
   )
   share <- length(measure$range) == 2L && all(measure$range == c(0, 1))
-  out$cohen_h <- if (share) cohen_h(out$value_a, out$value_b) else NA_real_
+  # Of the items that the difference is of: a model's own number may be of more.
+  shared <- ifelse(is.finite(differences), 1, NA_real_)
+  of_shared <- function(side) {
+    means <- colMeans(scores[, side, drop = FALSE] * shared, na.rm = TRUE)
+    ifelse(out$n_items > 0L, means, NA_real_)
+  }
+  out$cohen_h <- if (share) cohen_h(of_shared(a), of_shared(b)) else NA_real_
   out$only_a <- exact$only_a
   out$only_b <- exact$only_b
   with_mcnemar <- !is.na(exact$p)

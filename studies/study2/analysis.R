@@ -287,8 +287,10 @@ human_comparison <- function(choices, reference, seed, participants = NULL) {
     })
     row <- compare_cells(observed, reference, piece$experiment[1L] == "exp1", noise)
     row$n_items <- length(items)
-    row$note <- notes(row$note, copies_note(piece))
-    cbind(row, indirectness_intervals(observed))
+    by_domain <- indirectness_by_domain(observed, length(items))
+    row$note <- notes(row$note, by_domain$note, copies_note(piece))
+    row[names(by_domain$numbers)] <- by_domain$numbers
+    row
   })
   people <- lapply(known_people(reference), function(source) {
     observed <- lapply(seq_len(nrow(goal_states)), function(i) {
@@ -397,30 +399,42 @@ compare_cells <- function(observed, reference, sampled, noise) {
   out
 }
 
-#' Intervals of indirectness over the domains that have all four states.
-indirectness_intervals <- function(observed) {
-  limits <- lapply(goals, function(goal) {
+#' Indirectness by goal over the domains that have all four states, each with its interval, and a
+#' note of those that do not.
+indirectness_by_domain <- function(observed, domains) {
+  found <- lapply(goals, function(goal) {
     by_state <- lapply(0:3, function(state) {
       cell <- observed[[which(goal_states$goal == goal & goal_states$state == state)]]
       if (!is.null(cell)) rowSums(cell$means[, negated, drop = FALSE])
     })
-    if (any(vapply(by_state, is.null, logical(1L)))) return(c(NA_real_, NA_real_))
-    rates <- do.call(cbind, by_state)
-    value <- (rates[, 1L] + rates[, 2L] - rates[, 3L] - rates[, 4L]) / 2
-    unlist(mean_by_item(value, seq_along(value), c(-1, 1), "domain")[c("low", "high")])
+    value <- if (any(vapply(by_state, is.null, logical(1L)))) {
+      NA_real_
+    } else {
+      rates <- do.call(cbind, by_state)
+      (rates[, 1L] + rates[, 2L] - rates[, 3L] - rates[, 4L]) / 2
+    }
+    tested <- mean_by_item(value, seq_along(value), c(-1, 1), "domain")
+    c(tested[c("estimate", "low", "high")], lost = domains - tested$items)
   })
-  names <- paste0("indirectness_", rep(goals, each = 2L), c("_low", "_high"))
-  as.data.frame(as.list(stats::setNames(unlist(limits), names)))
+  number <- function(part) vapply(found, function(one) as.numeric(one[[part]]), numeric(1L))
+  numbers <- rbind(number("estimate"), number("low"), number("high"))
+  names <- paste0("indirectness_", rep(goals, each = 3L), c("", "_low", "_high"))
+  lost <- number("lost")
+  list(
+    numbers = as.data.frame(as.list(stats::setNames(as.vector(numbers), names))),
+    note = notes(ifelse(lost > 0, sprintf(
+      "indirectness, goal %s, without domains that lack a state: %d", goals, as.integer(lost)
+    ), ""))
+  )
 }
 
-#' Negation rate at 0 and 1 hearts minus that at 2 and 3; NA unless both halves have answers.
+#' Negation rate at 0 and 1 hearts minus that at 2 and 3; NA unless all four have answers.
 indirectness <- function(observed, goal) {
   rate <- vapply(0:3, function(state) {
     cell <- observed[[which(goal_states$goal == goal & goal_states$state == state)]]
     if (is.null(cell)) NA_real_ else sum(cell$mean[negated])
   }, numeric(1L))
-  if (all(is.na(rate[1:2])) || all(is.na(rate[3:4]))) return(NA_real_)
-  mean(rate[1:2], na.rm = TRUE) - mean(rate[3:4], na.rm = TRUE)
+  (rate[1L] + rate[2L] - rate[3L] - rate[4L]) / 2
 }
 
 #' The columns of each table, in order.

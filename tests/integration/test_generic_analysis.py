@@ -150,6 +150,99 @@ def test_copies_of_an_answer_count_once_in_agreement():
     assert done.stdout.split() == ["1", "1", "12", "12", "1", "1", "4", "4"]
 
 
+def test_answers_of_0_and_1_are_counts_only_where_the_scale_ends_there():
+    """A model that always answers 1 on a scale of 1 to 5 has a mean of 1, not a share of 100 %."""
+    code = """
+    for (name in c("common", "statistics", "inference", "generic_analysis")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    rows <- data.frame(
+      label = "m", model_key = "m", model_name = "m", variant = "seed", experiment = "exp1",
+      prompt_id = paste("p", 1:6), item = 1:6, copies = 0L, response = "R", distribution = NA,
+      outcome = NA, value = 1
+    )
+    stacked <- do.call(rbind, lapply(1:3, function(i) cbind(rows, measure = i)))
+    found <- list(list(range = c(1, 5)), list(range = c(0, 1)), list(range = numeric(0)))
+    cells <- generic_cells(stacked, data.frame(), NULL, found, "item")
+    cat(cells$value, cells$ci_low, cells$ci_high, cells$n)
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    value, low, high, n = np.array(
+        [np.nan if word == "NA" else float(word) for word in done.stdout.split()]
+    ).reshape(4, 3)
+    assert value.tolist() == [1, 1, 1]
+    assert np.isnan([low[0], high[0], n[0]]).all(), "there is no spread to tell an interval from"
+    assert (low[1:] > 0.5).all()
+    assert (high[1:] == 1).all()
+    assert (n[1:] == 6).all()
+
+
+def test_a_contrast_over_several_cells_weighs_them_alike_in_every_item():
+    """Between cells of 20 and 80 lies no difference, however many answers each of them has."""
+    code = """
+    for (name in c("common", "statistics", "inference", "item_tests", "generic_measures",
+      "generic_models", "generic_analysis")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    rows <- expand.grid(item = letters[1:8], side = c("a", "b"), other = c("x", "y"))
+    rows$value <- ifelse(rows$other == "y", 80, 20) + as.integer(rows$item) * (rows$side == "a")
+    rows <- cbind(rows, label = "m", model_key = "m", model_name = "m", variant = "seed",
+      experiment = "exp1", prompt_id = seq_len(nrow(rows)), response = "R", distribution = NA,
+      copies = 0L)
+    declaration <- jsonlite::fromJSON(paste0(
+      '{"item": "item", "factors": ["side", "other"], "contrasts": [{"name": "d", "response": "R",',
+      '"higher": {"side": "a"}, "lower": {"side": "b"}}]}'
+    ), simplifyVector = FALSE)
+    found <- list(list(response = "R", range = c(0, 100)))
+    show <- function(made) {
+      one <- generic_contrasts(
+        made, data.frame(experiment = character(0)), found, declaration, 10, rows
+      )
+      cat(one$n_higher, one$difference, one$note, "", sep = ";")
+    }
+    show(rows)
+    show(rows[c(seq_len(nrow(rows)), rep(which(rows$side == "a" & rows$other == "y"), 4)), ])
+    show(rows[!(rows$side == "b" & rows$other == "y" & rows$item %in% c("a", "h")), ])
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    found = np.array(done.stdout.split(";")[:9]).reshape(3, 3)
+    assert found[:, 0].tolist() == ["8", "8", "6"]
+    assert found[:, 1].astype(float).tolist() == pytest.approx([4.5] * 3)
+    assert "items with no usable answer in some cell are left out: 2" in found[2, 2]
+
+
+def test_pairs_have_one_direction_in_any_language_and_queries_are_not_mixed(monkeypatch):
+    """Two queries with the same options are two measures, of .9 and .1, and not one of .5."""
+    code = """
+    for (name in c(
+      "common", "statistics", "inference", "item_tests", "variance_components", "model_comparison",
+      "generic_measures", "generic_models", "generic_analysis"
+    )) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    declaration <- list(item = "item")
+    rows <- expand.grid(item = 1:6, query = 1:2, model = c("Zeta", "alpha"))
+    rows <- data.frame(
+      label = rows$model, model_key = rows$model, model_name = rows$model, variant = "seed",
+      experiment = "exp2", prompt_id = rows$item, item = rows$item, replication = 0,
+      response = "P(yes)", distribution = paste0("q", rows$query), outcome = "yes",
+      value = c(0.9, 0.1)[rows$query] + ((rows$model == "alpha") + rows$item %% 2) / 100
+    )
+    found <- list(list(response = "P(yes)", range = c(0, 1)))
+    pairs <- model_pairs(generic_measure_list(rows, declaration, found), 10)
+    cat(pairs$measure, pairs$label_a, pairs$value_a, sep = ";")
+    """
+    for language in ("C", "C.UTF-8"):
+        monkeypatch.setenv("LC_ALL", language)
+        done = rscript(code)
+        assert done.returncode == 0, done.stderr
+        *names, first, second = done.stdout.split(";")
+        assert names == ["q1: P(yes)", "q2: P(yes)", "Zeta", "Zeta"]
+        assert (float(first), float(second)) == pytest.approx((0.905, 0.105))
+
+
 def test_mixed_models_recover_what_the_answers_were_drawn_with(game):
     models = game["models"]
     fit = models[(models["model"] == "target by role") & (models["experiment"] == "exp1")]

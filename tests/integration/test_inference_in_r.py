@@ -73,10 +73,19 @@ def test_one_answer_an_item_has_the_exact_interval_and_test_by_mid_p():
       share <- share_by_item(rep(c(1, 0), c(count, 6 - count)), 1:6, TRUE)
       cat(share$low, share$high, test_share(share, 0.125), "")
     }
+    # Greedy copies of one item differ, so that its mean is half: no count, and no exact interval.
+    share <- share_by_item(c(1, 1, 0.5, 0, 0, 0), 1:6, TRUE)
+    cat(share$low, share$high, test_share(share, 0.125), share$exact + 0)
     """
     done = rscript(code)
     assert done.returncode == 0, done.stderr
-    found = np.array(done.stdout.split(), float).reshape(7, 3)
+    assert "non-integer" not in done.stderr
+    *found, low, high, p, exact = map(float, done.stdout.split())
+    assert exact == 0
+    assert low < 2.5 / 6 < high
+    assert (p >= 0.05) == (low <= 0.125)
+    found = np.array(found).reshape(7, 3)
+    assert found[2, 1] - 0.1 < high, "no number between two counts has a lower limit than both"
 
     def below(count, share):
         return stats.binom.cdf(count, 6, share) - stats.binom.pmf(count, 6, share) / 2

@@ -215,3 +215,18 @@ def test_sixty_models_take_seconds(tmp_path):
     rejected = (tables["model_pairs"]["p_bh"] < 0.05).sum()
     assert rejected < 60
     assert ROOT.is_dir()
+
+
+def test_cohens_h_is_of_the_items_that_the_difference_is_of(tmp_path):
+    """Two models alike wherever both answered, of which one lacks the two easy items."""
+    shares = [0.1, 0.2, 0.3, 0.4, 0.9, 1.0]
+    rows = [
+        row(model, item, value, exp="exp2")
+        for model in "ab"
+        for item, value in enumerate(shares)
+        if model == "a" or item < 4
+    ]
+    pair = compared(tmp_path, rows, range=[0, 1])["model_pairs"].iloc[0]
+    assert (pair["n_items"], pair["difference"]) == (4, 0)
+    assert pair["value_a"] > pair["value_b"], "each model's own number is of all of its items"
+    assert pair["cohen_h"] == 0

@@ -14,7 +14,7 @@ from bundled_analyses import (
     polite_rsa,
     study2_rows,
 )
-from r_analysis import benjamini_hochberg, jsd, one, share_interval
+from r_analysis import benjamini_hochberg, jsd, one, rscript, share_interval
 from scipy import stats
 
 
@@ -330,3 +330,28 @@ def test_choices_that_never_parse_leave_the_analysis_standing(tmp_path, choices,
     shown = tables["human_comparison"]
     assert set(shown["experiment"]) - {"reference"} == set(exps) - {"exp1"}
     assert set(shown["model_key"]) >= {"human", "polite_rsa"}
+
+
+def test_indirectness_lies_within_its_interval_where_domains_lack_a_state():
+    """Eight of twelve domains always negate and lack 0 hearts: the other four alone count."""
+    code = """
+    for (name in c("common", "statistics", "inference")) {
+      source(sprintf("scripts/lib/%s.R", name))
+    }
+    source("studies/study2/analysis.R")
+    observed <- lapply(seq_len(nrow(goal_states)), function(i) {
+      tilt <- (0:3 - 1.5) * (goal_states$state[i] < 2)
+      rate <- c(rep(1, 8), c(0.7, 0.6, 0.2, 0.1)[goal_states$state[i] + 1] + tilt / 100)
+      if (goal_states$state[i] == 0) rate[1:8] <- NA
+      means <- matrix(cbind(1 - rate, 0, 0, 0, rate, 0, 0, 0), 12)
+      list(mean = colMeans(means, na.rm = TRUE), means = means)
+    })
+    found <- indirectness_by_domain(observed, 12)
+    cat(unlist(found$numbers[1:3]), found$note, sep = ";")
+    """
+    done = rscript(code)
+    assert done.returncode == 0, done.stderr
+    estimate, low, high, note = done.stdout.split(";", 3)
+    assert float(estimate) == pytest.approx(0.5)
+    assert float(low) < 0.5 < float(high)
+    assert "goal informative, without domains that lack a state: 8" in note

@@ -181,7 +181,7 @@ table <- order_of(table)
 # Tells rows of one run of the command from those of others.
 table$made <- format(Sys.time(), "%Y-%m-%d %H:%M", tz = "UTC")
 if ("--write" %in% arguments) {
-  if (file.exists(coverage_file)) {
+  if (file.exists(coverage_file) && "--only" %in% arguments) {
     before <- read_coverage()
     kept <- before[!before$simulation %in% table$simulation, , drop = FALSE]
     all <- bind(list(table, kept))
