@@ -150,7 +150,7 @@ models_sentence <- function(records, study) {
     sprintf("%s (%s)", mark_keys(key), paste(c(
       all("model_name"), named("revision", short_commits(all("revision"))),
       named("weights", substr(all("weights_digest"), 1L, 10L)),
-      engines_of(mine, labels), all("configuration", "dtype"),
+      engines_of(mine, labels), prompting_of(mine, labels), all("configuration", "dtype"),
       named("quantization", all("configuration", "quantization")),
       named("max model len", all("configuration", "max_model_len")),
       sprintf("%d %s", length(mine), if (length(mine) == 1L) "replication" else "replications"),
@@ -162,6 +162,20 @@ models_sentence <- function(records, study) {
   }, character(1L))
   if (length(texts) == 0L) return(NULL)
   sprintf("Models: %s.", paste(texts, collapse = "; "))
+}
+
+#' How a model was asked; of one that continues texts, with how many examples before each question.
+prompting_of <- function(records, labels) {
+  hows <- vapply(records, dig, character(1L), "configuration", "prompting")
+  if (!any(hows == "completion")) return("asked in its chat template")
+  banks <- do.call(c, lapply(records, function(record) {
+    do.call(c, as.list(unname(record$configuration$few_shot[labels])))
+  }))
+  said <- unique(vapply(banks, function(bank) {
+    sprintf("%s in an order of seed %s", bank$number, bank$seed)
+  }, character(1L)))
+  sprintf("asked by completion without a chat template, examples before each question: %s",
+    if (length(said) > 0L) paste(said, collapse = "; ") else "none")
 }
 
 #' The engines that gave a study's answers, and Grace's commits, with how many each gave where there

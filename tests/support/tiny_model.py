@@ -16,8 +16,8 @@ _TEMPLATE = (
 )
 
 
-def build_tiny_model(folder: Path) -> Path:
-    """Write the model, in float32, to `folder`; it takes 256 tokens."""
+def build_tiny_model(folder: Path, template: str | None = _TEMPLATE, positions: int = 256) -> Path:
+    """Write the model, in float32, to `folder`; it takes so many tokens."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -28,7 +28,7 @@ def build_tiny_model(folder: Path) -> Path:
     )
     bpe.train_from_iterator(_TEXTS, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token=END)
-    tokenizer.chat_template = _TEMPLATE
+    tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -38,7 +38,7 @@ def build_tiny_model(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=positions,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         initializer_range=0.2,  # wide, so that the distributions are far from uniform

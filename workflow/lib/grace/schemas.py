@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from grace import study_reference
 from grace.cluster.plan.settings import Clusters
+from grace.prompts.completion import Bank
 from grace.prompts.wording import Wording
 from grace.provenance.metadata import Metadata
 from grace.provenance.record import ProvenanceRecord
@@ -32,6 +33,7 @@ def models() -> dict[str, type[BaseModel]]:
         "clusters": Clusters,
         "study": Declaration,
         "variant": Wording,
+        "example_bank": Bank,
         "metadata": Metadata,
         "validation": Report,
         "provenance_record": ProvenanceRecord,

@@ -9,7 +9,6 @@ which trial asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from grace.digests import digest
@@ -55,7 +54,7 @@ class AnswerKeys:
                 if remote
                 else {"prompt_token_ids": list(request.prompt_token_ids)}
             )
-            return {**prompt, "decoding": asdict(request.decoding), "seed": request.seed}
+            return {**prompt, "decoding": request.decoding.key(), "seed": request.seed}
         return {
             "prompt_token_ids": list(request.prompt_token_ids),
             "continuations": [list(ids) for ids in request.continuations],

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -24,11 +24,19 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an answer is sampled. `temperature` 0 is greedy."""
+    """How an answer is sampled. `temperature` 0 is greedy; an answer ends before a `stop` text."""
 
     temperature: float
     top_p: float
     max_tokens: int
+    stop: tuple[str, ...] = ()
+
+    def key(self) -> dict[str, Any]:
+        """Its part of a journal's key; what is not set is left out, as before there was such."""
+        found = asdict(self)
+        if not self.stop:
+            del found["stop"]
+        return found
 
 
 @dataclass(frozen=True)

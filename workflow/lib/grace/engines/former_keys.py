@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -140,7 +139,7 @@ class FormerKeys:
             "prompt_token_ids": list(request.prompt_token_ids) if with_ids else [],
         }
         if isinstance(request, GenerationRequest):
-            sent |= {"decoding": asdict(request.decoding), "seed": request.seed}
+            sent |= {"decoding": request.decoding.key(), "seed": request.seed}
         else:
             sent |= {
                 "continuations": request.continuations,

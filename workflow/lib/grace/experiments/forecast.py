@@ -107,12 +107,14 @@ def _items(project: Project, model: str, study: str, experiment: str) -> list[Tr
         base_seed=config.base_seed,
         shuffle=config.shuffle,
     )
-    return trial_prompts(run, project.trials[study], list(project.variants[study].values()))
+    return trial_prompts(
+        run, project.trials[study], list(project.variants_of(model)[study].values())
+    )
 
 
-def _requests(project: Project, study: str, experiment: str) -> Requests:
-    """The same for every model, as no tokeniser is needed to count them."""
-    items = _items(project, project.config.models[0], study, experiment)
+def _requests(project: Project, model: str, study: str, experiment: str) -> Requests:
+    """The same for all models of one `prompting`, as no tokeniser is needed to count them."""
+    items = _items(project, model, study, experiment)
     if experiment == "exp1":
         return generation_requests(project.studies[study], items, project.config.generation)
     return scoring_requests(project.studies[study], items)
@@ -126,7 +128,7 @@ def dry_run(project: Project, runs: Mapping[tuple[str, str], int]) -> str:
     most = project.config.generation.max_tokens
     lines = ["Forecast (`snakemake forecast` counts tokens too):"]
     for (study, experiment), count in sorted(runs.items()):
-        found = _requests(project, study, experiment)
+        found = _requests(project, project.config.models[0], study, experiment)
         if experiment == "exp1":
             what = (
                 f"{found.asked:,} answers of at most {most:,} tokens, to {found.distinct:,}"
@@ -144,17 +146,21 @@ def dry_run(project: Project, runs: Mapping[tuple[str, str], int]) -> str:
 def rows(project: Project) -> Iterator[ForecastRow]:
     """Every model, study and experiment. A tokeniser that cannot be loaded is no error."""
     config = project.config
-    requests = {
-        (study, experiment): _requests(project, study, experiment)
-        for study, experiments in project.asked.items()
-        for experiment in experiments
+    models = {entry.prompting: model for model, entry in project.models.items()}
+    counted = {
+        prompting: {
+            (study, experiment): _requests(project, model, study, experiment)
+            for study, experiments in project.asked.items()
+            for experiment in experiments
+        }
+        for prompting, model in models.items()
     }
     for model, entry in project.models.items():
         tokenizer = None
         if "exp2" in config.experiments:
             with contextlib.suppress(EngineError):
                 tokenizer = tokenizer_of(model, entry, project.root)
-        for (study, experiment), found in requests.items():
+        for (study, experiment), found in counted[entry.prompting].items():
             label = f"{study}_{experiment}"
             if experiment == "exp1":
                 new = found.asked * config.generation.max_tokens

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grace import seeds
@@ -83,7 +83,7 @@ def _request(
         key=request_key(item.position, turn, len(chat.turns)),
         messages=messages,
         prompt_token_ids=tokenizer.render(messages).token_ids if tokenizer else (),
-        decoding=decoding,
+        decoding=replace(decoding, stop=item.prompts.stop),
         seed=seeds.request_seed(run.seed, item.trial_index, item.prompts.variant, turn),
     )
 

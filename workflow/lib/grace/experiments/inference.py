@@ -78,7 +78,7 @@ def infer(
         shuffle=config.shuffle,
     )
     trials = read_trials(stimuli, study, config.limit)
-    variants = study.variants(config.prompts, trials)
+    variants = study.variants(config.prompts, trials, entry.prompting)
     items = trial_prompts(run, trials, variants)
     identity = ModelIdentity(entry, runtime.serving.extra_args, runtime.root, runtime.contents)
     identity.check_unchanged(config.model, "since this run was planned")
@@ -124,6 +124,8 @@ def infer(
         asked_engine = engine.opened
     declared = {variant.variant: variant.facts() for variant in variants}
     wordings = {name: found for name, found in declared.items() if found}
+    examples = {variant.variant: variant.few_shot() for variant in variants}
+    few_shot = {name: found for name, found in examples.items() if found}
     # Only now: a first run fetches them.
     origin["model"] |= identity.hub_files()
     write_json(
@@ -137,6 +139,7 @@ def infer(
             "engine_opened": asked_engine,
             "gpus": entry.engine_spec.gpus(entry),
             **({"wordings": wordings} if wordings else {}),
+            **({"few_shot": few_shot} if few_shot else {}),
             **origin,
             "answers": sessions,
             "answer_keys": answer_keys,

@@ -95,8 +95,14 @@ def request_key(messages: Iterable[Message], options: Iterable[str]) -> str:
 
 
 def tokenised(query: Query, tokenizer: ChatTokenizer, forms: Sequence[str]) -> QueryPlan:
-    """A query's prompt and options as token ids. Raises `EngineError` where they are not usable."""
+    """A query's prompt and options as token ids. Raises `EngineError` where they are not usable.
+
+    Forms that begin with white space, as " {}" does, have their lead already.
+    """
     prompt = tokenizer.render(query.messages)
+    if query.lead:
+        led = (form if form[:1].isspace() else query.lead + form for form in forms)
+        forms = tuple(dict.fromkeys(led))
     return plan_query(
         tokenizer.continuing(prompt), prompt.text, prompt.token_ids, query.options, forms
     )

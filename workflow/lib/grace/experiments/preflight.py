@@ -157,15 +157,15 @@ class _Place:
         return f", column {', '.join(named)}" if named else ""
 
 
-def _prompts(wanted: Json) -> Iterator[tuple[_Place, Any]]:
-    """Every distinct prompt with the place of the first trial that asks it.
+def _prompts(wanted: Json, prompting: str) -> Iterator[tuple[_Place, Any]]:
+    """Every distinct prompt with the place of the first trial that asks it, as models are asked.
 
     Messages in experiment 1, a query in experiment 2.
     """
     for name, path in wanted["stimuli"].items():
         study, seen = study_of_job(wanted["studies"][name]), set()
         trials = read_trials(Path(path), study, wanted["limit"])
-        variants = study.variants(wanted["variants"], trials)
+        variants = study.variants(wanted["variants"], trials, prompting)
         experiments = set(wanted["experiments"]) & set(study.experiments)
         for index, trial in enumerate(trials):
             for variant in variants:
@@ -189,7 +189,7 @@ def _problems(model_key: str, entry: ModelEntry, wanted: Json, root: Path) -> It
     if tokenizer is None:
         return  # messages are sent, and the server alone knows their tokens
     limit, named = _limit(model_key, entry, root)
-    for place, prompt in _prompts(wanted):
+    for place, prompt in _prompts(wanted, entry.prompting):
         try:
             if place.experiment == "exp1":
                 answers = 1 + sum(message["role"] == "assistant" for message in prompt)
@@ -285,7 +285,9 @@ def _probe(model_key: str, entry: ModelEntry, wanted: Json, runtime: Runtime) ->
     tokenizer = _tokenizer(model_key, entry, runtime.root)
     if tokenizer is None:
         return  # refused when the config was read
-    queries = (found for place, found in _prompts(wanted) if place.experiment == "exp2")
+    queries = (
+        found for place, found in _prompts(wanted, entry.prompting) if place.experiment == "exp2"
+    )
     query = min(queries, key=lambda query: len(query.messages[-1]["content"]))
     plan = tokenised(query, tokenizer, wanted["surface_forms"])
     request = ScoreRequest(

@@ -14,6 +14,7 @@ from grace.prompts.orders import order_name
 from grace.prompts.plain_text import shortened
 from grace.prompts.variants import PromptSet
 from grace.results.tables import probability_columns, raw_columns, structured_columns
+from grace.settings.config import Prompting
 from grace.settings.project import Project
 from grace.studies.study import Study
 from grace.studies.theory import (
@@ -201,7 +202,7 @@ def _quoted(text: str) -> Iterator[str]:
 
 def checked(project: Project) -> str:
     """The report on all studies of a project. Raises `GraceError`."""
-    tokenizers = {}
+    tokenizers: dict[Prompting, dict[str, ChatTokenizer]] = {how: {} for how in project.promptings}
     missing = []
     for key, entry in project.models.items():
         try:
@@ -210,15 +211,16 @@ def checked(project: Project) -> str:
             missing.append(f"{key}: not looked at, {error}")
             continue
         if found is not None:
-            tokenizers[key] = found
+            tokenizers[entry.prompting][key] = found
     reports = [
         check_study(
             study,
             project.trials[name],
-            project.variants[name],
-            tokenizers,
+            project.variants_as(how)[name],
+            own,
             project.config.scoring.surface_forms,
         )
         for name, study in project.studies.items()
+        for how, own in tokenizers.items()
     ]
     return "\n\n".join([*reports, *missing])

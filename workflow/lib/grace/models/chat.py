@@ -89,12 +89,8 @@ class ChatTokenizer:
                 f" {what} Check `name` and `revision` in"
                 f" config/models.yaml, and HF_TOKEN for gated models.{advice(str(error))}"
             ) from None
-        if not self._tokenizer.chat_template:
-            raise EngineError(
-                f"model '{model_key}': '{name}' has no chat template, so it cannot be asked as a"
-                " chat model. Choose its instruction-tuned version."
-            )
         self._model_key = model_key
+        self._check_template(name)
         bos = self._tokenizer.bos_token_id
         # The first call also takes truncation and padding out of the backend.
         self._adds_bos = self._tokenizer("")["input_ids"][:1] == [bos] and bos is not None
@@ -104,8 +100,20 @@ class ChatTokenizer:
         self._frames: dict[tuple[str, ...], list[int]] = {}
         self._refused: EngineError | None = None
 
+    def _check_template(self, name: str) -> None:
+        """Raise `EngineError` where there is no chat template."""
+        if not self._tokenizer.chat_template:
+            raise EngineError(
+                f"model '{self._model_key}': '{name}' has no chat template, so it cannot be asked"
+                " as a chat model. Choose its instruction-tuned version, or give it `prompting:"
+                " completion` in config/models.yaml if a base model is what you want."
+            )
+
     def _terminators(self, source: str, revision: str) -> tuple[int, ...]:
-        """The tokens that end an answer: the generation config's, and the tokeniser's own."""
+        """The tokens that end an answer: the generation config's, and the tokeniser's own.
+
+        Raises `EngineError` where there is none.
+        """
         import transformers
 
         found: set[int] = set()
@@ -179,20 +187,22 @@ class ChatTokenizer:
             token,
         )
 
-    def digests(self) -> dict[str, str]:
+    def digests(self) -> dict[str, str | None]:
         """Digests of the tokeniser as it was loaded, whatever its files, and its chat template.
 
         With them the date that the template is given for today's, if it asks for one.
         """
-        backend = self._backend
-        state = backend.to_str() if backend is not None else self._tokenizer.get_vocab()
         template = self._tokenizer.chat_template
         asks = CLOCK in str(template)
         return {
-            "tokenizer": digest(state),
+            "tokenizer": self._own_digest(),
             "chat_template": digest(template),
             **({"template_date": TEMPLATE_DATE.isoformat()} if asks else {}),
         }
+
+    def _own_digest(self) -> str:
+        backend = self._backend
+        return digest(backend.to_str() if backend is not None else self._tokenizer.get_vocab())
 
     def tokenise(self, text: str) -> list[int]:
         """Token ids of a text that carries its special tokens itself."""
@@ -326,7 +336,11 @@ class ChatTokenizer:
 
 
 def tokenizer_of(model_key: str, entry: ModelEntry, root: Path) -> ChatTokenizer | None:
-    """None for a remote API whose tokeniser the entry does not name."""
+    """As the model is asked; None for a remote API whose tokeniser the entry does not name."""
+    if entry.prompting == "completion":
+        from grace.models.completion import CompletionTokenizer  # which is made of this one
+
+        return CompletionTokenizer(model_key, entry, root)
     if entry.engine_spec.is_remote and entry.tokenizer is None:
         return None
     return ChatTokenizer(model_key, entry, root)

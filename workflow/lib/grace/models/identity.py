@@ -6,8 +6,8 @@ engine says what its answers depend on; `ModelIdentity` has its values for one m
 place the part that counts there. All of it is in output configurations and provenance.
 
 Not in the list, because they stand in every place by themselves: the messages and token ids that
-are asked, decoding options and seeds (output configuration, and the request's part of a journal
-key).
+are asked, and with them `prompting`, decoding options and seeds (output configuration, and the
+request's part of a journal key).
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class ModelIdentity:
         config = {**entry.model_dump(exclude=PLACEMENT), "weights": self._folder_digest(entry.name)}
         if entry.tokenizer_revision is None:
             del config["tokenizer_revision"]
+        if entry.prompting == "chat":
+            del config["prompting"]
         tokenizer = self._folder_digest(entry.tokenizer)
         if tokenizer is not None:
             config["tokenizer_files"] = tokenizer

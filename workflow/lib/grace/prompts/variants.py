@@ -30,6 +30,11 @@ class PromptSet:
     `base` is the folder of the variant that it extends, beside it by default.
     """
 
+    #: How models are asked with it: `prompting` of their entries.
+    prompting = "chat"
+    #: What stands between a prompt and an option that is scored after it.
+    lead = ""
+
     def __init__(self, folder: Path, *, needed: bool = True, base: Path | None = None) -> None:
         if needed and not folder.is_dir():
             known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
@@ -47,12 +52,29 @@ class PromptSet:
             base = base or folder.parent / declared.extends
             self.wording = declared.over(_extended(folder, base, declared.extends))
             folders.append(base)
+        self._orders: dict[tuple[str, ...], OptionOrder] = {}
+        self._use(*folders)
+
+    def _use(self, *folders: Path) -> None:
+        """Take templates from these folders."""
         self._templates = Templates(*folders)
         self._without = lru_cache(None)(self._templates.without)
-        self._orders: dict[tuple[str, ...], OptionOrder] = {}
         # Trials repeat each other's prompts.
         self._text = lru_cache(_KEPT)(self._rendered)
         self._blank_text = lru_cache(_KEPT)(self._rendered_without)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Experiment 1: the texts before which an answer ends; none in a chat."""
+        return ()
+
+    def seen(self, trial: Mapping[str, Any]) -> dict[str, Any]:
+        """What templates see of a trial's row beside the study's variables, and records hold."""
+        return {}
+
+    def few_shot(self) -> dict[str, Any] | None:
+        """What a record of a run says of the examples before questions; None without any."""
+        return None
 
     def turns(self, template: str) -> tuple[Turn, ...]:
         """The user turns that stand in a template's place: mostly the template itself alone."""

@@ -34,8 +34,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _text(value: str) -> str:
-    """A text of a message. Raises `ValueError` for one that no prompt may hold."""
+def prompt_text(value: str) -> str:
+    """A text of a prompt, without white space around it.
+
+    Raises `ValueError` for one that no prompt may hold.
+    """
     value = value.strip()
     if is_blank(value):
         raise ValueError("must not be empty; leave it out instead")
@@ -88,7 +91,7 @@ class Turn(_Part):
         None, description="The assistant's turn after it, in place of an answer of the model's."
     )
 
-    _reply_is_text = field_validator("reply")(lambda value: value and _text(value))
+    _reply_is_text = field_validator("reply")(lambda value: value and prompt_text(value))
 
 
 class Wording(_Part):
@@ -104,7 +107,7 @@ class Wording(_Part):
     )
     orders: dict[str, Orders] = Field({}, description="By study.")
 
-    _system_is_text = field_validator("system")(lambda value: value and _text(value))
+    _system_is_text = field_validator("system")(lambda value: value and prompt_text(value))
 
     @model_validator(mode="after")
     def _turns_make_chats(self) -> Wording:

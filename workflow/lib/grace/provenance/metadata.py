@@ -143,9 +143,11 @@ def metadata(plan: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> 
             "tensor_parallel_size": deployment.tensor_parallel_size,
             "dtype": model["dtype"],
             "quantization": model["quantization"],
+            "prompting": model.get("prompting", "chat"),
             "prompts": {label: one["prompts"] for label, one in configs.items()},
             "trials": {label: one["limit"] for label, one in configs.items()},
             **_wordings(runs),
+            **_few_shot(runs),
         },
         git_commit=shared([job.commit for job in jobs]) if jobs else plan["commit"],
         git_dirty=shared([job.dirty for job in jobs]) if jobs else plan["dirty"],
@@ -165,6 +167,12 @@ def _wordings(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         name: facts for run in runs.values() for name, facts in run.get("wordings", {}).items()
     }
     return {"wordings": found} if found else {}
+
+
+def _few_shot(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The examples before questions, by experiment and variant; nothing for a model that chats."""
+    found = {label: run["few_shot"] for label, run in runs.items() if "few_shot" in run}
+    return {"few_shot": found} if found else {}
 
 
 def _output_config(run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -276,6 +276,8 @@ class Config(Strict):
 
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+#: How a model is asked: in its chat template, or by a text that it continues.
+Prompting = Literal["chat", "completion"]
 #: Methods whose size Grace knows; vLLM has more.
 QUANTISATIONS = (
     "awq", "awq_marlin", "bitsandbytes", "fp8", "gptq", "gptq_marlin", "mxfp4",
@@ -351,6 +353,9 @@ class ModelEntry(Strict):
     reasoning_end: Text | None = Field(
         None, description="Tag that closes a reasoning trace, for example `</think>`."
     )
+    prompting: Prompting = Field(
+        "chat", description="`completion` gives a base model texts to continue, with no template."
+    )
 
     @field_validator("placements", mode="before")
     @classmethod
@@ -407,6 +412,23 @@ class ModelEntry(Strict):
                     f"engine `{self.engine}` does not use `{key}`, which is for"
                     f" `{'`, `'.join(engines)}` alone. Take it out, or correct `engine`"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _prompting_is_possible(self) -> Self:
+        if self.prompting == "chat":
+            return self
+        if self.engine_spec.is_remote:
+            raise ValueError(
+                f"engine `{self.engine}` makes a chat of whatever it is sent, so its models cannot"
+                " be asked with `prompting: completion`. Use the engine `transformers` or `vllm`,"
+                " or take `prompting` out"
+            )
+        if self.reasoning_end is not None:
+            raise ValueError(
+                "`reasoning_end` is for models that reason in a chat, not for `prompting:"
+                " completion`. Take one of the two out"
+            )
         return self
 
     @property

@@ -75,7 +75,7 @@ class Outputs:
             # As many as there are: a limit beyond the last trial changes nothing.
             "limit": len(project.trials[study]),
             "stimuli": project.stimuli_digests[study],
-            "prompts": project.prompt_digests[f"{study}_{experiment}"],
+            "prompts": project.prompt_digests_of(model)[f"{study}_{experiment}"],
             "asks": project.studies[study].asking_digest(experiment),
         }
         if experiment == "exp1":

@@ -23,9 +23,10 @@ from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.pico.origin import origin
 from grace.places import input_name, located, rule_input
 from grace.prompts.checks import check_prompts
+from grace.prompts.completion import CompletionPrompts
 from grace.prompts.variants import PromptSet
 from grace.runs.continuation import Failure, Replication, from_environment
-from grace.settings.config import Config, ModelEntry
+from grace.settings.config import Config, ModelEntry, Prompting
 from grace.settings.fields import folder
 from grace.settings.folders import check_places
 from grace.settings.loading import check_lengths, load_config, load_models, select_models
@@ -81,11 +82,30 @@ class Project:
         }
         self.models: dict[str, ModelEntry] = self._placed(environment.get(TAG_VARIABLE))
         check_run(self.studies, config, root)
-        #: By study and variant.
-        self.variants: dict[str, dict[str, PromptSet]] = {
-            name: {variant: study.variant(variant) for variant in config.variants}
-            for name, study in self.studies.items()
+        #: How its models are asked: `prompting` of their entries, each once, chats first.
+        self.promptings: tuple[Prompting, ...] = tuple(
+            sorted({entry.prompting for entry in self.models.values()})
+        )
+        self._variants = {
+            prompting: {
+                name: {variant: study.variant(variant, prompting) for variant in config.variants}
+                for name, study in self.studies.items()
+            }
+            for prompting in self.promptings
         }
+
+    @property
+    def variants(self) -> dict[str, dict[str, PromptSet]]:
+        """Prompts by study and variant: those of chats, where the run has a model that chats."""
+        return self.variants_as(self.promptings[0])
+
+    def variants_as(self, prompting: Prompting) -> dict[str, dict[str, PromptSet]]:
+        """The prompts of one of `promptings`, by study and variant."""
+        return self._variants[prompting]
+
+    def variants_of(self, model: str) -> dict[str, dict[str, PromptSet]]:
+        """The prompts that a model is asked with, by study and variant."""
+        return self.variants_as(self.models[model].prompting)
 
     @cached_property
     def asked(self) -> dict[str, tuple[str, ...]]:
@@ -168,9 +188,10 @@ class Project:
             name: read_trials(Path(self.stimuli_path(name)), study, self.config.limit)
             for name, study in self.studies.items()
         }
-        for name, study in self.studies.items():
-            for prompts in self.variants[name].values():
-                study.counterbalance(prompts, found[name])
+        for variants in self._variants.values():
+            for name, study in self.studies.items():
+                for prompts in variants[name].values():
+                    study.counterbalance(prompts, found[name])
         return found
 
     @cached_property
@@ -184,7 +205,7 @@ class Project:
     def check(self) -> None:
         """Read all that the run will read, so that bad input stops it before it starts."""
         check_places(self.config.results, self.config.journal_dir, self.root)
-        assert self.prompt_digests
+        assert self._prompt_digests
         placement.check_tags(self.config.gpus, self.cluster)
         placement.check_placements(self.entries, self.clusters.values())
         for key, entry in self.models.items():
@@ -200,25 +221,40 @@ class Project:
                 PeopleModel(self.studies[study], source).check(self.trials[study])
         for study, trials in self.trials.items():
             check_people(self.studies[study], trials)
-            check_prompts(
-                Path(self.stimuli_path(study)),
-                self.studies[study],
-                self.asked[study],
-                trials,
-                self.variants[study],
-            )
+            for variants in self._variants.values():
+                check_prompts(
+                    Path(self.stimuli_path(study)),
+                    self.studies[study],
+                    self.asked[study],
+                    trials,
+                    variants[study],
+                )
 
     @cached_property
-    def prompt_digests(self) -> dict[str, dict[str, str]]:
-        """Digest of the templates behind each experiment's prompts, by label and variant."""
+    def _prompt_digests(self) -> dict[str, dict[str, dict[str, str]]]:
         return {
-            f"{name}_{experiment}": {
-                variant: prompts.digest(study.templates[experiment])
-                for variant, prompts in self.variants[name].items()
+            prompting: {
+                f"{name}_{experiment}": {
+                    variant: prompts.digest(study.templates[experiment])
+                    for variant, prompts in variants[name].items()
+                }
+                for name, study in self.studies.items()
+                for experiment in self.asked[name]
             }
-            for name, study in self.studies.items()
-            for experiment in self.asked[name]
+            for prompting, variants in self._variants.items()
         }
+
+    @property
+    def prompt_digests(self) -> dict[str, dict[str, str]]:
+        """Digest of the templates behind each experiment's prompts, by label and variant.
+
+        They are those of `variants`.
+        """
+        return self._prompt_digests[self.promptings[0]]
+
+    def prompt_digests_of(self, model: str) -> dict[str, dict[str, str]]:
+        """Those of the prompts that a model is asked with, its examples among them."""
+        return self._prompt_digests[self.models[model].prompting]
 
     @cached_property
     def wanted(self) -> dict[str, Any]:
@@ -239,6 +275,12 @@ class Project:
             "experiments": list(config.experiments),
             "max_tokens": config.generation.max_tokens,
             "surface_forms": list(config.scoring.surface_forms),
+            # Only where there are such, so that a chat's are what they were.
+            **(
+                {"completion": self._prompt_digests[CompletionPrompts.prompting]}
+                if CompletionPrompts.prompting in self.promptings
+                else {}
+            ),
         }
 
     def study_jobs(self) -> dict[str, dict[str, str]]:

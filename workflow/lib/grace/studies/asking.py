@@ -18,6 +18,7 @@ from typing import Any
 from grace import seeds
 from grace.digests import digest
 from grace.places import located
+from grace.prompts.completion import EXAMPLES, CompletionPrompts
 from grace.prompts.messages import Message, context
 from grace.prompts.orders import OptionOrder, order_name
 from grace.prompts.plain_text import is_blank, shortened
@@ -42,7 +43,7 @@ _NO_PATTERNS = Patterns({}, "options")
 
 @dataclass(frozen=True)
 class Query:
-    """One prompt with a closed set of answer options.
+    """One prompt with a closed set of answer options; `lead` stands before each of them.
 
     `null_context` is the same prompt without the trial's content: what the model says whatever it
     is asked about. None where there is none: for options that differ by trial, for texts without a
@@ -53,12 +54,13 @@ class Query:
     messages: tuple[Message, ...]
     options: tuple[str, ...]
     null_context: tuple[Message, ...] | None = None
+    lead: str = ""
 
     def null(self) -> Query | None:
         """The query that measures the same options after the null context."""
         if self.null_context is None:
             return None
-        return Query(self.name, self.null_context, self.options)
+        return Query(self.name, self.null_context, self.options, lead=self.lead)
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class StudyDesign:
         """The folder of prompt folders, one a wording."""
         return self.beside(self.declaration.prompts)
 
-    def variant(self, name: str) -> PromptSet:
+    def variant(self, name: str, prompting: str = "chat") -> PromptSet:
         """The templates of a variant. Raises `ConfigError` where the study has none.
 
         A study of continuations alone has no templates, and the same prompts in every variant.
@@ -182,14 +184,26 @@ class StudyDesign:
         folder = self._variant_folder(name)
         declared = read_wording(folder)
         base = declared and declared.extends and self._variant_folder(declared.extends)
-        return PromptSet(folder, needed=any(self.templates.values()), base=base or None)
+        templates = {one for names in self.templates.values() for one in names}
+        if prompting == CompletionPrompts.prompting:
+            return CompletionPrompts(
+                folder,
+                self.name,
+                templates,
+                self.trial_columns(),
+                self.declaration.variables,
+                base or None,
+            )
+        return PromptSet(folder, needed=bool(templates), base=base or None)
 
-    def variants(self, names: Iterable[str], trials: Sequence[Trial]) -> list[PromptSet]:
+    def variants(
+        self, names: Iterable[str], trials: Sequence[Trial], prompting: str = "chat"
+    ) -> list[PromptSet]:
         """The templates of variants, with the orders in which these trials list options.
 
         Raises `ConfigError`.
         """
-        found = [self.variant(name) for name in names]
+        found = [self.variant(name, prompting) for name in names]
         for prompts in found:
             self.counterbalance(prompts, trials)
         return found
@@ -205,12 +219,16 @@ class StudyDesign:
     def wording_facts(self, trial: Trial, prompts: PromptSet) -> dict[str, Any]:
         """What a record says of how a trial was worded; nothing where a variant has no properties.
 
-        `variant_of` is the variant that it extends, else its own name.
+        `variant_of` is the variant that it extends, else its own name; `few_shot` names the
+        examples before the question, in order.
         """
+        seen = prompts.seen(trial.all())
+        few_shot = {"few_shot": list(seen[EXAMPLES])} if EXAMPLES in seen else {}
         if prompts.wording is None:
-            return {}
+            return few_shot
         order = self.order(trial, prompts)
         return {
+            **few_shot,
             "variant_of": prompts.wording.extends or prompts.variant,
             "system_message": "no" if prompts.wording.system is None else "yes",
             **({} if order is None else {"option_order": order_name(order)}),
@@ -289,7 +307,8 @@ class StudyDesign:
         return self.messages(trial, prompts, [REPLY] * (len(self.turns(prompts)) - 1))
 
     def _seen_by_templates(self, trial: Trial, prompts: PromptSet) -> dict[str, Any]:
-        return {**self.values(trial), **(self.order(trial, prompts) or {})}
+        order = self.order(trial, prompts) or {}
+        return {**self.values(trial), **order, **prompts.seen(trial.all())}
 
     def queries(self, trial: Trial, prompts: PromptSet) -> tuple[Query, ...]:
         """Experiment 2's queries."""
@@ -300,6 +319,8 @@ class StudyDesign:
                 messages := self._asked(form, trial, values, prompts),
                 self.options(form, trial),
                 self._null_context(form, messages, values, prompts),
+                # Texts without a question stand as they are.
+                prompts.lead if isinstance(form.entry, ScoreQuery) else "",
             )
             for form in self.forms_asked(trial)
         )

@@ -41,6 +41,7 @@ async def ask_generation(
         "top_p": request.decoding.top_p,
         "max_tokens": request.decoding.max_tokens,
         "seed": request.seed,
+        **({"stop": list(request.decoding.stop)} if request.decoding.stop else {}),
     }
     watch = Stopwatch()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -25,7 +25,8 @@ class Answer:
     """One request and its tokens, in which a stop token counts.
 
     `limit` is the most tokens that it may have and `started` a `time.monotonic`. `reason` is None
-    until it is finished; "broken" means that the model gave no numbers.
+    until it is finished; "broken" means that the model gave no numbers. `text` is what stands
+    before a stop text of the request's, None where it ended without one.
     """
 
     request: GenerationRequest
@@ -34,15 +35,23 @@ class Answer:
     started: float
     tokens: list[int] = field(default_factory=list)
     reason: Literal["stop", "length", "broken"] | None = None
+    text: str | None = None
 
 
 class Decoder:
     """Samples answers with a model in this process; up to `concurrency` share a forward pass."""
 
     def __init__(
-        self, model: Any, *, concurrency: int, max_len: int, stop_ids: frozenset[int]
+        self,
+        model: Any,
+        *,
+        concurrency: int,
+        max_len: int,
+        stop_ids: frozenset[int],
+        text_of: Callable[[Sequence[int]], str],
     ) -> None:
         self._model = model
+        self._text_of = text_of
         self._concurrency = concurrency
         self._max_len = max_len
         self._stop_ids = stop_ids
@@ -121,7 +130,7 @@ class Decoder:
                 answer.reason = "broken"
             else:
                 answer.tokens.append(token)
-                if token in self._stop_ids:
+                if token in self._stop_ids or self._stops(answer):
                     answer.reason = "stop"
                 elif len(answer.tokens) >= answer.limit:
                     answer.reason = "length"
@@ -139,6 +148,17 @@ class Decoder:
         tokens = torch.tensor([[drawn[row]] for row in kept], device=rows.mask.device)
         self._rows, self._logits = rows, rows.extend(tokens)[:, -1]
         return finished
+
+    def _stops(self, answer: Answer) -> bool:
+        """Whether an answer has come to a stop text, which may lie within a token."""
+        stops = answer.request.decoding.stop
+        if not stops:
+            return False
+        text = self._text_of(answer.tokens)
+        found = [text.index(stop) for stop in stops if stop in text]
+        if found:
+            answer.text = text[: min(found)]
+        return bool(found)
 
     def _draw(self, logits: Tensor) -> list[int]:
         """The next token of each active answer; `logits` are [rows, vocabulary]."""

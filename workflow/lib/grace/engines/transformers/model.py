@@ -87,6 +87,7 @@ class TransformersEngine:
             concurrency=requests.concurrency,
             max_len=self._max_len,
             stop_ids=self._stop_ids,
+            text_of=self._text_of,
         )
         self._scorer = Scorer(model_key, model, scoring or ScoringConfig())
         self._facts = {
@@ -184,10 +185,9 @@ class TransformersEngine:
         if answer.reason == "broken":
             problem = "the model's output is not a number (NaN or infinite)"
             return Generation(answer.request.key, None, None, error=problem)
-        tokens = answer.tokens[:-1] if answer.reason == "stop" else answer.tokens
-        text = self._tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        text = answer.text
+        if text is None:
+            text = self._text_of(answer.tokens[:-1] if answer.reason == "stop" else answer.tokens)
         reasoning = None
         if self._entry.reasoning_end is not None:
             reasoning, text = split_reasoning(text, self._entry.reasoning_end)
@@ -203,6 +203,12 @@ class TransformersEngine:
             completed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             processing_time_ms=(time.monotonic() - answer.started) * 1000,
         )
+
+    def _text_of(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
 
     # Experiment 2
 
