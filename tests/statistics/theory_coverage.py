@@ -1,8 +1,9 @@
-"""How often intervals of study 2's fitted speaker hold the truth: `theory_coverage.py RUNS`.
+"""How often intervals of study 2's fitted speaker hold the truth: `theory_coverage.py FIRST END`.
 
-Part of `make test-statistics`; writes CSV lines `spread,kind,parameter,covered,runs`. Items differ
+Runs FIRST to END - 1 of every design, or of those whose numbers follow. Part of
+`make test-statistics`; writes CSV lines `design,spread,kind,parameter,covered,runs`. Items differ
 by normal deviates in how they favour each utterance; the truth is the fit to very many of them. A
-run takes about two seconds of a busy core; all cores work.
+run takes about a fifth of a second of a busy core, or more; all cores work.
 """
 
 from __future__ import annotations
@@ -95,24 +96,25 @@ def held(design: tuple[float, str, int]) -> list[tuple[str, bool]]:
     ]
 
 
-def rates(runs: int) -> Iterator[tuple[float, str, str, int, int]]:
-    """Spread, kind, parameter, runs whose interval held the truth, and runs with an interval."""
+def rates(runs: range, designs: list[int]) -> Iterator[tuple[int, float, str, str, int, int]]:
+    """Rows of the table: `covered` of `runs` with an interval hold the truth."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for spread, kind in DESIGNS:
+        for number in designs or range(len(DESIGNS)):
+            spread, kind = DESIGNS[number]
             found: dict[str, list[bool]] = {}
-            for one in pool.map(held, [(spread, kind, run) for run in range(runs)], chunksize=4):
+            for one in pool.map(held, [(spread, kind, run) for run in runs], chunksize=4):
                 for name, covered in one:
                     found.setdefault(name, []).append(covered)
             for name, covered_in in found.items():
-                yield spread, kind, name, sum(covered_in), len(covered_in)
+                yield number, spread, kind, name, sum(covered_in), len(covered_in)
 
 
-def main(runs: int) -> None:
+def main(first: int, end: int, *designs: int) -> None:
     """Print the rates as CSV."""
-    print("spread,kind,parameter,covered,runs")
-    for row in rates(runs):
+    print("design,spread,kind,parameter,covered,runs")
+    for row in rates(range(first, end), list(designs)):
         print(*row, sep=",", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))
