@@ -424,7 +424,7 @@ ROWS = {
     ),
     "a statistic in R": Row(append("scripts/lib/statistics.R", "\nedited <- TRUE\n"), ANALYSES),
     "one study's analysis in R": Row(
-        change("studies/study2/analysis.R", "people, 400L", "people, 500L"),
+        change("studies/study2/analysis.R", ", 400L, key_seed", ", 500L, key_seed"),
         jobs("analysis_study2 report"),
     ),
     "the text of a study's section": Row(
