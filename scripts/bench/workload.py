@@ -14,7 +14,7 @@ from grace.models.chat import ChatTokenizer, Prompt
 from grace.prompts.variants import PromptSet
 from grace.scoring.joining import plan_query
 from grace.settings.config import ModelEntry
-from grace.studies.asking import Query
+from grace.studies.asking import Query, StudyDesign
 from grace.studies.catalogue import bundled
 from grace.studies.stimuli import read_trials
 
@@ -42,7 +42,7 @@ class Workload:
 
     def __init__(self, entry: ModelEntry, tokenizer: ChatTokenizer, few: int, most: int | None):
         self.tokenizer = tokenizer
-        self.study = bundled(ROOT, "study1")["study1"]
+        self.study = _of_trials(bundled(ROOT, "study1")["study1"])
         self.run = Run("bench", entry.name, self.study, "exp2", 0, 1000, True)
         rows = read_trials(ROOT / "resources/stimuli/study1.csv", self.study, None)
         everything = trial_prompts(self.run, rows, [PromptSet(ROOT / "config/prompts/seed")])
@@ -75,6 +75,13 @@ class Workload:
             self.tokenizer.terminator_ids,
             group=asking.trial if grouped else None,
         )
+
+
+def _of_trials(study: StudyDesign) -> StudyDesign:
+    """Without what is asked once an item: every trial has the same number of options then."""
+    asked = [query for query in study.declaration.score if not query.auxiliary]
+    declaration = study.declaration.model_copy(update={"score": asked})
+    return StudyDesign(study.name, study.folder, declaration, study.source, study.root)
 
 
 def answers_of_scores(requests: list[ScoreRequest], scores: list[Score]) -> Answers:
