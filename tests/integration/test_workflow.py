@@ -270,7 +270,7 @@ def used_from(folder: Path, module: str) -> Project:
 def test_the_workflow_is_a_module_in_an_empty_folder_with_its_own_defaults(tmp_path):
     user = used_from(tmp_path / "user", "config: config")
     shown = user.run("-n", "--cores", "2", "--config", "limit=2", "replications=1")
-    assert "study2_exp2: 1 run of 2 distributions" in shown
+    assert "study2_exp2: 1 run of 3 distributions, for 2 queries and 1 null context\n" in shown
     assert [path.name for path in user.folder.iterdir() if path.name[0] != "."] == ["Snakefile"]
 
 

@@ -137,7 +137,8 @@ def dry_run(project: Project, runs: Mapping[tuple[str, str], int]) -> str:
         else:
             what = f"{found.asked:,} distributions, for {found.queries:,} queries"
             if found.null_contexts:
-                what += f" and {found.null_contexts:,} null contexts"
+                more = found.null_contexts
+                what += f" and {more:,} null context{'' if more == 1 else 's'}"
         times = f"{count:,} run{'s' if count > 1 else ''} of "
         lines.append(f"  {study}_{experiment}: {times}{what}")
     return "\n".join(lines)
