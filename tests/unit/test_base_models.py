@@ -376,9 +376,11 @@ def test_a_server_is_sent_the_stop_texts_where_there_are_some():
             sent.append(body)
             return {"choices": [{"index": 0, "text": " yes", "finish_reason": "stop"}]}
 
+    def read(answer, choice):
+        return choice["text"], None
+
     def ask(decoding: Decoding):
         request = GenerationRequest("a", (), (1,), decoding, 0)
-        read = lambda answer, choice: (choice["text"], None)  # noqa: E731
         return asyncio.run(ask_generation(Client(), "/v1/completions", {}, request, read, None))
 
     plain = Decoding(0.7, 1.0, 20)

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     StrictInt,
     StrictStr,
@@ -33,7 +31,7 @@ from grace.errors import ConfigError
 from grace.prompts.messages import Message, context
 from grace.prompts.plain_text import shortened
 from grace.prompts.variants import PromptSet
-from grace.prompts.wording import FILE, prompt_text
+from grace.prompts.wording import FILE, WordingPart, prompt_text
 from grace.settings.explain import explain
 from grace.settings.yaml_reader import parse_yaml, read_text
 
@@ -43,11 +41,7 @@ FOLDER, EXAMPLES = "completion", "examples"
 LEAD = " "
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FewShotExample(_Part):
+class FewShotExample(WordingPart):
     """A question with its answer, in the form of each template."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="Unique in the bank.")
@@ -62,7 +56,7 @@ class FewShotExample(_Part):
         return {template: prompt_text(text) for template, text in texts.items()}
 
 
-class Bank(_Part):
+class Bank(WordingPart):
     """The examples of one study in one variant, and what ends an answer there."""
 
     item: StrictStr = Field(description="Column that says which item a trial is about.")

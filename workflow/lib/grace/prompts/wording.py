@@ -30,7 +30,9 @@ FILE = "variant.yaml"
 NAME = r"^[a-z][a-z0-9_]{0,39}$"
 
 
-class _Part(BaseModel):
+class WordingPart(BaseModel):
+    """What a variant declares: unknown keys are mistakes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -50,7 +52,7 @@ def prompt_text(value: str) -> str:
     return value
 
 
-class Orders(_Part):
+class Orders(WordingPart):
     """In which orders options are listed: every combination equally often over a study's trials."""
 
     within: list[StrictStr] = Field(
@@ -80,7 +82,7 @@ class Orders(_Part):
         return lists
 
 
-class Turn(_Part):
+class Turn(WordingPart):
     """One user turn of a chat, and what stands after it."""
 
     template: StrictStr = Field(description="File in the prompt folder.")
@@ -94,7 +96,7 @@ class Turn(_Part):
     _reply_is_text = field_validator("reply")(lambda value: value and prompt_text(value))
 
 
-class Wording(_Part):
+class Wording(WordingPart):
     """A variant's properties, as `variant.yaml` declares them."""
 
     description: StrictStr | None = Field(None, description="For the report's methods.")
