@@ -17,6 +17,7 @@ NO_EFFECT_ON_OUTPUT = (
     "settings/config.py",  # its values enter through the output configurations
     "settings/extraction_config.py",
     "settings/model_entry.py",
+    "settings/price.py",
     "settings/sections.py",
     "settings/output_configs.py",
     "settings/reasoning.py",

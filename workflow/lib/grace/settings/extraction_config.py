@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from grace.settings.fields import BaseUrl, ModelKey, Text, Variable
+from grace.settings.price import TokenPrice
 from grace.settings.strict import Strict
 
 #: Keys of a request that Grace sets itself.
@@ -52,6 +53,11 @@ class ExtractionConfig(Strict):
         1, ge=1, le=9, description="How often each answer is read; more than half must agree."
     )
 
+    price: TokenPrice | None = Field(
+        None,
+        description="What a million tokens cost at that API; of an entry: `about.price`.",
+    )
+
     @field_validator("body")
     @classmethod
     def _nothing_of_ours(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -78,8 +84,8 @@ class ExtractionConfig(Strict):
         if not self.asks_model:
             return {"method": self.method}
         if not self.asks_api:
-            return self.model_dump(exclude={"api_key_env", "entry", "base_url", "body"})
-        found = self.model_dump(exclude={"api_key_env", "entry"})
+            return self.model_dump(exclude={"api_key_env", "entry", "base_url", "body", "price"})
+        found = self.model_dump(exclude={"api_key_env", "entry", "price"})
         return {**found, "body": self.further_body}
 
     @property

@@ -94,6 +94,13 @@ class ReviewConfig(Strict):
     answers: int = Field(
         50, ge=1, le=10_000, description="Answers on it, spread over studies and models."
     )
+    min_agreement: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Least share of checked answers read as the person reads them; a replication"
+        " fails the check where its 95 % interval lies below.",
+    )
 
 
 class TrainingConfig(Strict):
