@@ -39,8 +39,8 @@ from grace.results.tables import (
 from grace.results.validation import check_structured
 from grace.settings.config import ExtractionConfig, ModelEntry, RequestsConfig, Thresholds
 from grace.settings.extraction import check_key, resolved
-from grace.settings.price import TokenPrice
 from grace.settings.loading import load_config
+from grace.settings.price import TokenPrice
 from grace.studies.answers import FieldForm
 from grace.studies.catalogue import bundled
 from grace.studies.stimuli import read_trials
