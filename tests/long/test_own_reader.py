@@ -123,7 +123,6 @@ def test_a_reader_behind_vllm_goes_through_to_the_report(project: Project) -> No
     """One server for both studies' jobs; its replies hold no white space to run out in."""
     project.run(*settings("model", "vllm", "results=served", SERVED), timeout_s=3600)
     check_readings(project, "served")
-    folder = project.folder / "served/pico/replication-0"
     kept = [value["answer"]["text"] for value in journaled(project).values() if by_vllm(value)]
     assert kept
     assert not [reply for reply in kept if re.search(r"\s", reply)]
