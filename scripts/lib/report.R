@@ -308,8 +308,9 @@ show_extraction <- function(records, price = NULL) {
   ), collapse = " "))
 }
 
-#' The table of agreements with review sheets.
+#' The table of agreements with review sheets; NULL where there is none (no path).
 read_review <- function(path) {
+  if (length(path) == 0L) return(NULL)
   read_csv(path, colClasses = list(character = c("study", "model_key", "what")))
 }
 
