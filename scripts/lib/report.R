@@ -341,8 +341,9 @@ show_review <- function(table) {
     "95 % of kappa" = between(rows$kappa_low, rows$kappa_high, 2), check.names = FALSE
   ), paste(
     "Answers as they were read against a person's reading of them, from the review sheets. Kappa:",
-    "Cohen's, over the values of a field, or whole readings; empty where both gave one value to all.",
-    "Intervals: Wilson's, for answers drawn at random; of kappa with agreement by chance as found."
+    "Cohen's, over the values of a field, or whole readings; empty where both gave one value to",
+    "all. Intervals: Wilson's, for answers drawn at random; of kappa with agreement by chance as",
+    "found."
   ))
 }
 
