@@ -36,6 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     entries |= {name: {**READER, "engine": name} for name in ("transformers", "vllm")}
     path.write_text(yaml.safe_dump(entries), encoding="utf-8")
+    found.tells_jobs()
     return found
 
 
