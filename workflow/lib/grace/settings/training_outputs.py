@@ -45,7 +45,7 @@ class TrainingOutputs:
         run = self._run(recipe)
         config = run.recipe.instructions
         return InstructionsStep(
-            bank=digest(run.bank.model_dump()),
+            bank=digest(run.bank.asked()),
             train=config.train,
             evaluation=config.evaluation,
             held_out_types=config.held_out_types,
