@@ -44,12 +44,17 @@ BANK = {
             "name": name,
             "training": [f"{verb} {{word}} and {{other}}."],
             "evaluation": [f"Now it is {{word}}, then {{other}}: {verb.lower()}."],
+            "check": {"rule": "exact", "text": asked},
             "values": {
                 "word": ["lamp", "stone", "paper", "bread", "fork"],
                 "other": ["tree", "river", "cloud", "shoe", "glass"],
             },
         }
-        for name, verb in (("copy", "Copy"), ("swap", "Swap"), ("first", "Take"))
+        for name, verb, asked in (
+            ("copy", "Copy", "{word} and {other}"),
+            ("swap", "Swap", "{other} and {word}"),
+            ("first", "Take", "{word}"),
+        )
     ],
     "invented": ["Name a bird.", "Name a tree.", "Count to six."],
 }

@@ -49,6 +49,38 @@ def seed_config(step):
     ).model_dump()
 
 
+def evaluate_config(wildcards):
+    return TRAININGS.evaluate(wildcards.recipe, wildcards.evaluated).model_dump()
+
+
+def adapter_evaluated(wildcards):
+    """The adapter of what is evaluated; that of a base which another recipe trained."""
+    key, _ = asked_entry(wildcards, "evaluated")
+    return [f"{AS_STORED}{file}" for file in PROJECT.adapter_files(key)]
+
+
+def trained_before(wildcards):
+    """What the model that is evaluated was trained on, in this recipe and those before it."""
+    run = PROJECT.trainings[wildcards.recipe]
+    return [f"{AS_STORED}{file}" for file in run.trained_on(wildcards.evaluated, PROJECT.trainings)]
+
+
+def evaluations(wildcards):
+    """The evaluations of a recipe in this run."""
+    folder = PROJECT.trainings[wildcards.recipe].folder
+    names = TRAININGS.compare(wildcards.recipe).evaluated
+    return [f"{AS_STORED}{folder}/evaluation/{name}.json" for name in names]
+
+
+def training_curves(wildcards):
+    """The curves of the checkpoints that are evaluated."""
+    folder = PROJECT.trainings[wildcards.recipe].folder
+    found = [name.partition("-") for name in TRAININGS.compare(wildcards.recipe).curves]
+    return [
+        f"{AS_STORED}{folder}/seed-{seed}/{stage}/training_curve.csv" for stage, _, seed in found
+    ]
+
+
 def train_config(stage):
     return lambda wildcards: TRAININGS.train(
         wildcards.recipe, stage, int(wildcards.training_seed)
@@ -56,10 +88,12 @@ def train_config(stage):
 
 
 def asked_entry(wildcards, of):
-    """Key and entry of the model that a step asks or trains: the base, or the SFT checkpoint."""
+    """Key and entry of the model that a step asks or trains: the base, or a checkpoint."""
     run = PROJECT.trainings[wildcards.recipe]
     if of == "sft":
         return run.sft(int(wildcards.training_seed))
+    if of == "evaluated":
+        return run.model_of(wildcards.evaluated)
     return run.base, run.base_entry
 
 

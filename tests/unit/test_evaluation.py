@@ -1,0 +1,92 @@
+"""What is evaluated, on which items, and that no item was ever trained on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from recipe_runs import BANK
+
+from grace.errors import ConfigError
+from grace.evaluation.held_out import held_out_items, refuse_trained, trained_rows, verdicts
+from grace.posttraining.instruction_bank import InstructionBank, row_id
+from grace.posttraining.instructions import of_evaluation, of_training, records
+from grace.settings.training_configs import AnswersStep, EvaluateStep, InstructionsStep
+
+FOUND = InstructionBank.model_validate(BANK)
+STEP = InstructionsStep(
+    bank="", train=12, evaluation=6, held_out_types=1, by_base=0, seed=1, model=None
+)
+HELD_OUT = list(FOUND.held_out(1))
+ROWS = list(records(of_training(FOUND, STEP, 12), of_evaluation(FOUND, STEP)))
+
+
+def config(**checks: object) -> EvaluateStep:
+    answers = AnswersStep(
+        model={}, format={"prompt": "{instruction}", "stop": ["x"]}, examples=[], temperature=0,
+        top_p=1, max_tokens=4, draws=1, seed=1,
+    )  # fmt: skip
+    own = {one.name: one.check for one in FOUND.types}
+    return EvaluateStep(evaluated="sft-1", answers=answers, checks={**own, **checks},
+                        held_out=HELD_OUT)  # fmt: skip
+
+
+def row(kind: str, text: str, **values: str) -> dict:
+    return {"row_id": row_id(text), "type": kind, "split": "train", "instruction": text,
+            "values": values}  # fmt: skip
+
+
+def test_items_are_those_of_evaluation_in_order():
+    items = held_out_items(ROWS, HELD_OUT)
+    assert [item["row_id"] for item in items] == [
+        row["row_id"] for row in ROWS if row["split"] == "evaluation"
+    ]
+    assert {item["type"] for item in items} == {"copy", "swap", "first"}
+
+
+def test_an_item_that_is_trained_on_is_refused_by_its_words_its_values_or_its_type():
+    item = next(r for r in ROWS if r["split"] == "evaluation" and r["type"] not in HELD_OUT)
+    same = row(item["type"], f"  {item['instruction'].upper()}!")
+    reworded = row(item["type"], "Quite other words.", **item["values"])
+    held = row(HELD_OUT[0], "Words of a type that is held out.")
+    for planted, what in (
+        (same, "stands in instructions.json"), (reworded, "in other words"),
+        (held, f"its type '{HELD_OUT[0]}' is held out"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=what):
+            held_out_items([*ROWS, planted], HELD_OUT)
+
+
+def test_an_item_in_what_a_checkpoint_was_trained_on_is_refused(tmp_path):
+    items = held_out_items(ROWS, HELD_OUT)
+    for name, key in (("selection.json", "rows"), ("pairs.json", "pairs")):
+        path = tmp_path / name
+        path.write_text(json.dumps({key: [{"row_id": "0" * 16}]}))
+        refuse_trained(items, trained_rows(path), str(path))
+        path.write_text(json.dumps({key: [{"row_id": items[2]["row_id"]}]}))
+        with pytest.raises(ConfigError, match=f"{items[2]['row_id']}.* stands in .*{name}"):
+            refuse_trained(items, trained_rows(path), str(path))
+
+
+def test_verdicts_say_what_is_right_and_leave_open_what_was_not_answered_or_has_no_check():
+    items = held_out_items(ROWS, HELD_OUT)[:3]
+    right = [FOUND.types[["copy", "swap", "first"].index(item["type"])].check for item in items]
+    answers = [
+        {"answer": check.filled(item["values"])["text"], "finish_reason": "stop", "flags": []}
+        for check, item in zip(right, items, strict=True)
+    ]
+    found = verdicts(items, answers, config())
+    assert [(one["strict"], one["loose"], one["kind"]) for one in found] == [
+        (True, True, "right")
+    ] * 3
+    assert [one["held_out"] for one in found] == [item["type"] in HELD_OUT for item in items]
+    assert found[0].keys() == {
+        "item", "type", "held_out", "instruction", "values", "answer", "strict", "loose", "kind",
+        "stop_reason", "flags",
+    }  # fmt: skip
+    answers[0] = {"answer": "", "finish_reason": None, "flags": ["failed"]}
+    answers[1] = {"answer": "a rambling", "finish_reason": "length", "flags": ["cut off"]}
+    found = verdicts(items, answers, config(**{items[2]["type"]: None}))
+    assert [(one["strict"], one["kind"]) for one in found] == [
+        (None, None), (False, "truncated"), (None, None),
+    ]  # fmt: skip
