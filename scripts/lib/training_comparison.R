@@ -184,7 +184,7 @@ over_seeds <- function(differences, seeds) {
     sd = if (count > 1L) stats::sd(differences) else NA_real_,
     lowest = if (count > 0L) min(differences) else NA_real_,
     highest = if (count > 0L) max(differences) else NA_real_, ci_low = NA_real_, ci_high = NA_real_,
-    each = paste(sprintf("%s: %+.1f", seeds[known], 100 * differences), collapse = "; "),
+    each = each_seed(seeds[known], 100 * differences, "%+.1f"),
     note = few_seeds(count)
   )
   if (count < 3L) return(out)
@@ -196,6 +196,12 @@ over_seeds <- function(differences, seeds) {
   out$ci_low <- out$mean - half
   out$ci_high <- out$mean + half
   out
+}
+
+#' "1: +40.1; 2: +39.0", each seed's difference.
+each_seed <- function(seeds, differences, form = "%+.4g") {
+  differences[abs(differences) < 1e-9] <- 0
+  paste(sprintf(paste0("%s: ", form), seeds, differences), collapse = "; ")
 }
 
 #' What too few training seeds mean.

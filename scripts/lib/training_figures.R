@@ -8,6 +8,12 @@ evaluation_targets <- data.frame(
 stage_colours <- c(base = "#7F7F7F", sft = "#0072B2", dpo = "#D55E00")
 stage_names <- c(base = "base", sft = "SFT", dpo = "DPO")
 
+scale_stages <- function() {
+  scale_colour_manual(
+    "Stage", values = stage_colours, labels = stage_names, breaks = names(stage_names)
+  )
+}
+
 #' Rates by model, with Wilson's intervals, over bands of what is aimed at.
 rates_figure <- function(rates) {
   shown <- rates[rates$part %in% evaluated_parts & !is.na(rates$rate), , drop = FALSE]
@@ -15,6 +21,7 @@ rates_figure <- function(rates) {
   levels <- show_evaluated(unique(shown$evaluated))
   shown$name <- factor(show_evaluated(shown$evaluated), levels = levels)
   shown$part <- factor(shown$part, levels = evaluated_parts)
+  shown$measure <- factor(shown$measure, levels = c("strict", "loose"))
   bands <- unique(shown[shown$shots == 0, c("name", "stage")])
   bands <- cbind(bands, evaluation_targets[match(bands$stage, evaluation_targets$stage), -1L])
   place <- match(bands$name, levels)
@@ -33,8 +40,10 @@ rates_figure <- function(rates) {
         group = .data$measure), position = position_dodge(width = 0.5), size = 2.4
     ) +
     facet_wrap(vars(.data$part)) +
-    scale_colour_manual("Stage", values = stage_colours, labels = stage_names) +
-    scale_shape_manual("Verdict", values = c(strict = 16, loose = 1), limits = c("strict", "loose")) +
+    scale_stages() +
+    scale_shape_manual(
+      "Verdict", values = c(strict = 16, loose = 1), limits = c("strict", "loose")
+    ) +
     coord_cartesian(ylim = c(0, 100)) +
     labs(x = NULL, y = "Items answered as asked (%)") +
     theme_grace() +
@@ -54,7 +63,7 @@ types_figure <- function(rates, held_out) {
     geom_linerange(aes(xmin = 100 * .data$low, xmax = 100 * .data$high)) +
     geom_point(size = 1.8) +
     facet_wrap(vars(.data$name), nrow = if (length(unique(shown$name)) <= 5L) 1L) +
-    scale_colour_manual("Stage", values = stage_colours, labels = stage_names) +
+    scale_stages() +
     coord_cartesian(xlim = c(0, 100)) +
     labs(x = "Items answered as asked, strict (%)", y = NULL) +
     theme_grace()

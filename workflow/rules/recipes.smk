@@ -180,6 +180,24 @@ def contamination_reports(wildcards):
     return [f"{AS_STORED}{run.folder}/contamination.json" for run in PROJECT.trainings.values()]
 
 
+def training_results(wildcards):
+    """What the report shows of recipes: comparisons, and what of the training text was left out."""
+    found = []
+    for recipe, run in PROJECT.trainings.items():
+        if TRAININGS.compare(recipe).evaluated:
+            compared = [
+                file.format(recipe=recipe) for file in map(plain_name, rules.compare.output)
+            ]
+            pairs = [
+                f"{run.folder}/seed-{seed}/pairs.json"
+                for seed in run.seeds
+                if needs_pairs(recipe, seed)
+            ]
+            own = [f"{run.folder}/contamination.json", f"{run.folder}/selection.json", *pairs]
+            found += [*compared, *(f"{AS_STORED}{file}" for file in own)]
+    return found
+
+
 def training_texts(wildcards):
     """All files of a recipe that hold training text, of the checkpoints that the run has."""
     run = PROJECT.trainings[wildcards.recipe]

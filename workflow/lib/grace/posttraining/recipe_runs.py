@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from grace.places import located
 from grace.posttraining.approvals import Approval, approval
@@ -56,14 +57,30 @@ class RecipeRun:
 
         Empty where none of them is the recipe's.
         """
-        stages = [(stage, seed) for seed in self.seeds for stage in STAGES]
+        shown = self.shown(models)
         found = [
             f"{stage}-{seed}"
-            for stage, seed in stages
-            if Checkpoint(self.name, stage, seed).key in models
+            for stage, seed in zip(shown.get("stages", ()), shown.get("seeds", ()), strict=True)
         ]
         bases = [BASE, *([BASE_FEW_SHOT] if self.recipe.answers.shots else [])]
         return [*bases, *found] if found else []
+
+    def shown(self, models: Collection[str]) -> dict[str, Any]:
+        """For the report: the base, and the checkpoints among these models, side by side."""
+        found = [
+            Checkpoint(self.name, stage, seed)
+            for stage in STAGES
+            for seed in self.seeds
+            if Checkpoint(self.name, stage, seed).key in models
+        ]
+        if not found:
+            return {}
+        return {
+            "base": self.base,
+            "models": [one.key for one in found],
+            "stages": [one.stage for one in found],
+            "seeds": [one.seed for one in found],
+        }
 
     def model_of(self, evaluated: str) -> tuple[str, ModelEntry]:
         """Key and entry of one of `evaluated`."""
