@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import ModuleType
 
 import pytest
 from recipe_runs import BANK
 
 from grace.errors import ConfigError
+from grace.evaluation import ifeval
 from grace.evaluation.held_out import held_out_items, refuse_trained, trained_rows, verdicts
+from grace.posttraining.declared_checks import DeclaredCheck
 from grace.posttraining.instruction_bank import InstructionBank, row_id
 from grace.posttraining.instructions import of_evaluation, of_training, records
 from grace.settings.training_configs import AnswersStep, EvaluateStep, InstructionsStep
@@ -90,3 +94,41 @@ def test_verdicts_say_what_is_right_and_leave_open_what_was_not_answered_or_has_
     assert [(one["strict"], one["kind"]) for one in found] == [
         (None, None), (False, "truncated"), (None, None),
     ]  # fmt: skip
+
+
+def test_an_export_has_ifevals_documents_and_says_what_has_no_counterpart(monkeypatch):
+    def declared(rule: str, **arguments: str) -> DeclaredCheck:
+        return DeclaredCheck.model_validate({"rule": rule, **arguments})
+
+    checks = {
+        "words": declared("word-count", number="{number}"), "key": declared("contains", text="{w}"),
+        "not": declared("lacks", text="{w}"), "small": declared("lower-case"),
+        "end": declared("ends", text="{w}"), "copy": declared("exact", text="{w}"), "open": None,
+    }  # fmt: skip
+    items = [
+        {"type": kind, "values": {"number": "four", "w": "lamp"}, "instruction": f"Do {kind}.",
+         "answer": "a lamp", "strict": True}
+        for kind in checks
+    ]  # fmt: skip
+    items.append({**items[0], "strict": None, "answer": ""})
+    found = {row["prompt"]: row for row in ifeval.documents(items, checks)}
+    assert found.keys() == {f"Do {kind}." for kind in ("words", "key", "not", "small", "end")}
+    assert found["Do words."] == {
+        "key": 0, "prompt": "Do words.", "response": "a lamp",
+        "instruction_id_list": ["length_constraints:number_words"] * 2,
+        "kwargs": [
+            {"num_words": 4, "relation": "at least"}, {"num_words": 5, "relation": "less than"},
+        ],
+    }  # fmt: skip
+    assert found["Do key."]["kwargs"] == [{"keywords": ["lamp"]}]
+    assert found["Do not."]["instruction_id_list"] == ["keywords:forbidden_words"]
+    assert found["Do end."]["kwargs"] == [{"end_phrase": "lamp"}]
+    # Neither the harness nor what its task needs is a dependency.
+    monkeypatch.setitem(sys.modules, ifeval.SCORER, None)
+    assert "not scored here" in str(ifeval.scores(found.values()))
+    scorer = ModuleType(ifeval.SCORER)
+    scorer.process_results = lambda row, results: {
+        "prompt_level_strict_acc": row["key"] == 0, "prompt_level_loose_acc": results == ["a lamp"],
+    }  # fmt: skip
+    monkeypatch.setitem(sys.modules, ifeval.SCORER, scorer)
+    assert ifeval.scores(found.values()) == {"strict": 0.2, "loose": 1.0}
