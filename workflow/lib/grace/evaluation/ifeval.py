@@ -1,7 +1,7 @@
 """Evaluations in the form that lm-evaluation-harness's task `ifeval` scores, with its own checkers.
 
 A row is a document of that task (key, prompt, instruction_id_list, kwargs) with the `response`.
-Types of which IFEval has no counterpart are left out. IFEval takes "it's" for two words and any part
+Types of which IFEval has no counterpart are left out. IFEval takes "it's" for two words and a part
 of a word for a keyword, allows no mark behind a last word, knows straight quotation marks alone,
 guesses the language where letters are to be small or large, and knows neither refusals nor further
 tasks: its verdicts are a second opinion, not the same ones.
