@@ -26,9 +26,11 @@ show_training <- function(trainings, studies, files) {
     own <- files[grepl(sprintf("/training/%s/", recipe), files, fixed = TRUE)]
     show_recipe(recipe, trainings[[recipe]], studies, own, level)
   }
-  # A function of its own file, where the run's costs are known.
-  if (exists("show_training_costs", mode = "function")) {
-    get("show_training_costs")(trainings, files)
+  # Of a file of its own, where the run's costs are known.
+  costs <- files[basename(files) == "costs.csv"]
+  if (length(costs) > 0L && exists("show_training_costs", mode = "function")) {
+    cat("\n\n## What it cost\n\n")
+    cat(get("show_training_costs")(costs))
   }
 }
 
@@ -234,9 +236,8 @@ show_stages_in_studies <- function(recipe, training, studies) {
   cat(show_table(if (nrow(said) > 0L) data.frame(
     Model = mark_keys(said$model), Study = said$study,
     Format = if (several) show_text(said$variant) else rep("\u2013", nrow(said)),
-    "Option mass: mean" = show_number(said$option_mass, 3),
-    "lowest" = show_number(said$option_mass_min, 3),
-    "JSD from the base (bits)" = show_number(said$jsd_bits, 3),
+    "Option mass: mean" = show_mass(said$option_mass), "lowest" = show_mass(said$option_mass_min),
+    "JSD from the base (bits)" = show_number(said$jsd_bits, 4),
     "Same favourite (%)" = show_number(100 * said$same_favourite, 0),
     Cells = show_number(said$n_cells, 0), check.names = FALSE
   )[, c(TRUE, TRUE, several, rep(TRUE, 5L))], sprintf(paste0(
@@ -253,6 +254,11 @@ show_stages_in_studies <- function(recipe, training, studies) {
   cat(show_stage_differences(recipe, differences))
   cat(show_stages_over_seeds(recipe, differences, stages_over_seeds(differences, pairs, training)))
   cat(show_format_changes(recipe, format_changes(differences)))
+}
+
+#' An option mass; of a small one its order.
+show_mass <- function(values) {
+  ifelse(!is.na(values) & values < 0.0995, show_small(values), show_number(values, 3))
 }
 
 show_stage_differences <- function(recipe, rows) {

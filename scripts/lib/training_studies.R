@@ -96,6 +96,7 @@ stages_over_seeds <- function(differences, pairs, training) {
     } else {
       out$ci_low <- out$mean - crossed$half
       out$ci_high <- out$mean + crossed$half
+      out$note <- ""
     }
     out
   })
