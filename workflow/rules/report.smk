@@ -10,6 +10,7 @@ rule report:
         validation=per_run("validation.json"),
         extraction=extractions,
         contamination=contamination_reports,
+        trainings=training_results,
     output:
         "<results>/report.html",
     log:

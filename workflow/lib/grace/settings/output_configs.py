@@ -195,9 +195,13 @@ class StudyAnalysisConfig(AnalysisConfig):
 
 
 class ReportConfig(AnalysisConfig):
-    """What the report depends on; `studies` holds declarations as JSON, by name."""
+    """What the report depends on; `studies` holds declarations as JSON, by name.
+
+    `trainings` says by recipe which of the run's models are its base and checkpoints.
+    """
 
     studies: dict[str, str]
+    trainings: dict[str, dict[str, Any]]
 
 
 class PicoConfig(_OutputConfig):

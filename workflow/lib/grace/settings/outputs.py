@@ -191,7 +191,15 @@ class Outputs:
         """Of the report."""
         studies = {name: report_settings(study) for name, study in self._project.studies.items()}
         people = {name: name for name in self._project.people_models}
-        return ReportConfig(**self._analysis(), people_models=people, studies=studies)
+        asked = {model for model, _ in self._project.replications}
+        trainings = {
+            name: shown
+            for name, run in self._project.trainings.items()
+            if (shown := run.shown(asked))
+        }
+        return ReportConfig(
+            **self._analysis(), people_models=people, studies=studies, trainings=trainings
+        )
 
     def _analysis(self) -> dict[str, Any]:
         decoding = self._decoding()
