@@ -19,7 +19,7 @@ def gather(
 ) -> dict[str, Any]:
     """Write instructions.json, and what became of those of the base. Gives facts of the model."""
     bank = read_bank(Path(settings["bank"]), config.held_out_types)
-    if digest(bank.model_dump()) != config.bank:
+    if digest(bank.asked()) != config.bank:
         raise ConfigError(f"{settings['bank']}: was edited after this run had read it. Run again.")
     evaluation = instructions.of_evaluation(bank, config)
     items = [item.record(instructions.EVALUATION) for item in evaluation]

@@ -13,6 +13,13 @@ section <- list(
     paste0(study$name, "_agreement")
   )
 )
+if (!is.null(tables$cells$distribution)) {
+  # Factors stand between the experiment and what is measured.
+  factors <- names(tables$cells)
+  factors <- factors[seq_along(factors) > match("experiment", factors) &
+    seq_along(factors) < match("response", factors)]
+  section$judged <- list(value = "value", outcome = "outcome", cell = c(factors, "distribution"))
+}
 if (length(study$declaration$contrasts) > 0L) {
   section$methods <- paste0(
     "- **", as_markdown(study$name), ", contrasts.** Paired t tests over the items that both cells",

@@ -99,6 +99,24 @@ mean_by_item <- function(values, item, range = NULL, unit = "item") {
   out
 }
 
+#' Half-width of the 95% interval of a mean over `n` items and `k` units that every item is asked
+#' of, such as wordings, both random: the error is (MSi + MSu - MSr) / (n * k), with Satterthwaite's
+#' degrees of freedom (the quasi F of Clark 1973, with its min F' as a floor: the error is at least
+#' that of the larger spread, on that one's degrees of freedom).
+#'
+#' @param square Mean squares of items, of units, and of what both leave, in this order.
+#' @return list: half, df.
+crossed_half_width <- function(square, n, k) {
+  df <- c(n - 1, k - 1, (n - 1) * (k - 1))
+  total <- square[[1L]] + square[[2L]] - square[[3L]]
+  of_both <- total^2 / sum(square^2 / df)
+  half <- max(
+    if (total > 0) stats::qt(0.975, max(1, of_both)) * sqrt(total / (n * k)) else 0,
+    stats::qt(0.975, df[1:2]) * sqrt(square[1:2] / (n * k)) * (square[1:2] == max(square[1:2]))
+  )
+  list(half = half, df = of_both)
+}
+
 #' Why these item means give no interval, or "".
 few_items <- function(means, unit = "item") {
   if (length(means) == 0L) {

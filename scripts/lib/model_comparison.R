@@ -109,12 +109,6 @@ model_value <- function(scores, rows, measure, item) {
   data.frame(value = found$estimate, low = found$low, high = found$high)
 }
 
-#' Cohen's h of two shares (Cohen 1988, chapter 6): the difference of their arcsine transforms.
-cohen_h <- function(first, second) {
-  angle <- function(share) 2 * asin(sqrt(pmin(1, pmax(0, share))))
-  angle(first) - angle(second)
-}
-
 #' McNemar's exact test of each pair, where every item has one answer of either model, 0 or 1;
 #' `only_a` and `only_b` are the items that one of the two alone answers with 1.
 exact_tests <- function(design, scores, a, b) {
@@ -130,11 +124,6 @@ exact_tests <- function(design, scores, a, b) {
   only_a <- ifelse(usable, count(a, b), NA_real_)
   only_b <- ifelse(usable, count(b, a), NA_real_)
   list(only_a = only_a, only_b = only_b, p = mcnemar_exact(only_a, only_b))
-}
-
-#' Two-sided p of McNemar's exact test: the binomial test of the items on which models differ.
-mcnemar_exact <- function(only_a, only_b) {
-  pmin(1, 2 * stats::pbinom(pmin(only_a, only_b), only_a + only_b, 0.5))
 }
 
 # What analyses call -------------------------------------------------------------------------------

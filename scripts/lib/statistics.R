@@ -100,6 +100,17 @@ wilson <- function(n, total, level = 0.95) {
   data.frame(low = ifelse(empty, NA_real_, low), high = ifelse(empty, NA_real_, high))
 }
 
+#' Cohen's h of two shares (Cohen 1988, chapter 6): the difference of their arcsine transforms.
+cohen_h <- function(first, second) {
+  angle <- function(share) 2 * asin(sqrt(pmin(1, pmax(0, share))))
+  angle(first) - angle(second)
+}
+
+#' Two-sided p of McNemar's exact test: the binomial test of the items on which models differ.
+mcnemar_exact <- function(only_a, only_b) {
+  pmin(1, 2 * stats::pbinom(pmin(only_a, only_b), only_a + only_b, 0.5))
+}
+
 #' Is this spread only rounding error?
 is_constant <- function(values, tolerance = 1e-9) {
   length(values) == 0L || max(values) - min(values) <= tolerance * max(1, max(abs(values)))

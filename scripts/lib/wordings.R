@@ -54,10 +54,8 @@ wordings_row <- function(piece, measure, values, item, wording, unit) {
 
 #' Mean over items and wordings with its interval: other items in other words would give others.
 #'
-#' Every item is asked in every wording, so the error of the mean holds both spreads: (MSi + MSw -
-#' MSr) / (items * wordings), with mean squares of items, wordings and their interaction, and
-#' Satterthwaite's degrees of freedom (the quasi F of Clark 1973, with its min F' as a floor: the
-#' error is at least that of the larger spread, on that one's degrees of freedom).
+#' Every item is asked in every wording, so the error of the mean holds both spreads
+#' (`crossed_half_width`).
 #'
 #' @param values,item,wording One row an answer. Items that lack a wording are left out.
 #' @return list: wordings, items, estimate, low, high, df; `sd_wording` and `sd_item`, the standard
@@ -95,17 +93,12 @@ mean_by_item_and_wording <- function(values, item, wording, unit = "item") {
       item = k * sum(rows^2) / (n - 1), wording = n * sum(columns^2) / (k - 1),
       rest = sum(rest^2) / ((n - 1) * (k - 1))
     )
-    df <- c(n - 1, k - 1, (n - 1) * (k - 1))
-    total <- square[["item"]] + square[["wording"]] - square[["rest"]]
-    out$df <- total^2 / sum(square^2 / df)
+    crossed <- crossed_half_width(square, n, k)
+    out$df <- crossed$df
     out$sd_wording <- sqrt(max(0, (square[["wording"]] - square[["rest"]]) / n))
     out$sd_item <- sqrt(max(0, (square[["item"]] - square[["rest"]]) / k))
-    half <- max(
-      if (total > 0) stats::qt(0.975, max(1, out$df)) * sqrt(total / (n * k)) else 0,
-      stats::qt(0.975, df[1:2]) * sqrt(square[1:2] / (n * k)) * (square[1:2] == max(square[1:2]))
-    )
-    out$low <- out$estimate - half
-    out$high <- out$estimate + half
+    out$low <- out$estimate - crossed$half
+    out$high <- out$estimate + crossed$half
   }
   out
 }

@@ -6,6 +6,7 @@ section <- list(
   heading = "Study 1, knowledge attribution",
   about = "a study of what listeners infer about a speaker's knowledge (study 1)",
   kind = "pragmatics",
+  judged = list(value = "bet_normalised", outcome = "state", cell = c("access", "observe")),
   glossary = c(
     paste(
       "- A **cell** of study 1 is written access/said: 3/2 means that the speaker looked at 3 of",

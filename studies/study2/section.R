@@ -6,6 +6,9 @@ section <- list(
   heading = "Study 2, politeness",
   about = "a study of polite speech (study 2)",
   kind = "pragmatics",
+  judged = list(
+    value = "proportion", outcome = c("frame", "assessment"), cell = c("goal", "state")
+  ),
   intervals = paste(
     "The items of study 2 are its twelve domains: names changed in a domain make no new item.",
     "Shares are tested by domain, those of people over participants."

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from recipe_runs import add_recipe
+from recipe_runs import add_recipe, copied
+from report_page import TAGS, page
 from workflow_project import Project
 
 pytestmark = pytest.mark.long
@@ -28,10 +29,20 @@ CHECKED = (
         for key in ("base", "demo.sft-1", "demo.dpo-1")
     ),
     "results/training/demo/contamination.json",
+    "results/training/demo/evaluation/rates.csv",
 )
 SHARED = {f"{step} demo" for step in ("instructions", "answers", "judge", "sample", "select")}
 OWN = {f"{step} demo/1" for step in ("sft", "candidates", "judge_pairs", "pairs", "dpo")}
 AUDIT = {"contamination demo"}
+
+
+def evaluated(*names: str) -> set[str]:
+    """The evaluations of these, and what compares them."""
+    return {f"evaluate demo/{name}" for name in names} | {"compare demo"}
+
+
+EVALUATED = evaluated("base", "base-few-shot", "sft-1", "dpo-1")
+TRAINED = evaluated("sft-1", "dpo-1")
 
 
 def study(*stages: str) -> set[str]:
@@ -89,20 +100,22 @@ BANK = "resources/instructions/tiny.yaml"
 @pytest.mark.parametrize(
     ("file", "old", "new", "stale"),
     [
-        (RECIPES, "beta: 0.2", "beta: 0.3", {"dpo demo/1"} | study("dpo")),
+        (RECIPES, "beta: 0.2", "beta: 0.3", {"dpo demo/1"} | study("dpo") | evaluated("dpo-1")),
         (RECIPES, "min_margin: 0", "min_margin: 0.001",
-         {"pairs demo/1", "dpo demo/1"} | AUDIT | study("dpo")),
-        (RECIPES, "rank: 2", "rank: 3", OWN | AUDIT | BOTH),
+         {"pairs demo/1", "dpo demo/1"} | AUDIT | study("dpo") | evaluated("dpo-1")),
+        (RECIPES, "rank: 2", "rank: 3", OWN | AUDIT | BOTH | TRAINED),
         (RECIPES, "accept: -1", "accept: -0.9",
-         {"sample demo", "select demo"} | OWN | AUDIT | BOTH),
+         {"sample demo", "select demo"} | OWN | AUDIT | BOTH | TRAINED),
         (RULES, "does what is asked", "does all that is asked",
-         {"judge demo", "sample demo", "select demo"} | OWN | AUDIT | BOTH),
-        (BANK, "Copy {word}", "Copy just {word}", SHARED | OWN | AUDIT | BOTH),
+         {"judge demo", "sample demo", "select demo"} | OWN | AUDIT | BOTH | TRAINED),
+        (BANK, "Copy {word}", "Copy just {word}", SHARED | OWN | AUDIT | BOTH | EVALUATED),
+        (BANK, "'{other} and {word}'", "'{other}, {word}'", EVALUATED),
         (RECIPES, "  - 2\n", "  - 2\n  - 3\n", set()),
         (RECIPES, "approve: []", "approve: [sample]", set()),
         (RECIPES, "base: base", "base: base\n  budget: {usd: 5}", set()),
     ],
-    ids=["beta", "margin", "rank", "accept", "principle", "instruction", "seed", "gate", "budget"],
+    ids=["beta", "margin", "rank", "accept", "principle", "instruction", "check", "seed", "gate",
+         "budget"],
 )  # fmt: skip
 def test_an_edit_makes_stale_what_follows_from_it(project, file, old, new, stale):
     with edited(project, file, old, new):
@@ -115,7 +128,7 @@ def test_another_base_makes_all_stale_and_another_seed_its_own(project):
         base = {name.replace("demo.sft-1", "base") for name in study("sft")}
         # The base writes none of its instructions.
         asked = SHARED - {"instructions demo"}
-        assert jobs(project) == asked | OWN | AUDIT | BOTH | base
+        assert jobs(project) == asked | OWN | AUDIT | BOTH | base | EVALUATED
     assert config.exists()
     second = ("--config", MODELS.replace("dpo-1", "sft-2"), *RUN[2:])
     # Of the second seed no pairs are wanted, and those of the first are no longer compared.
@@ -127,7 +140,7 @@ def test_another_base_makes_all_stale_and_another_seed_its_own(project):
 def test_a_study_more_trains_nothing(project):
     both = [value.replace("[study1]", "[study1, study2]") for value in RUN]
     found = jobs(project, *both)
-    assert not found & (SHARED | OWN)
+    assert not found & (SHARED | OWN | EVALUATED)
     assert found >= AUDIT
 
 
@@ -191,3 +204,29 @@ def test_folders_of_results(project):
     """Nothing of a recipe is elsewhere but its trainings' state and the journal."""
     made = {path.name for path in Path(project.folder / ".grace").iterdir()}
     assert {"journal", "training"} <= made
+
+
+def test_the_report_says_what_training_changes_and_evaluations_are_exported(project, tmp_path):
+    own = copied(project, tmp_path / "project")
+    own.run("--cores", "2", *RUN)
+    found = page(own.folder / "results/report.html")
+    headings = "What training changes", "Held-out instructions", "Form and judgement in the studies"
+    for text in (*headings, "never trained on", "With texts of evaluation and stimuli"):
+        assert text in " ".join(found.shown.split()), text
+    assert "fewer than three training seeds" in " ".join(found.shown.split())
+    assert {tag for tag, _ in found.tags} <= TAGS
+    items = json.loads((own.folder / "results/training/demo/evaluation/sft-1.json").read_text())
+    assert (items["model"], items["shots"], len(items["items"])) == ("demo.sft-1", 0, 6)
+    assert {one["held_out"] for one in items["items"]} == {True, False}
+    few = own.folder / "results/training/demo/evaluation/base-few-shot.json"
+    few = json.loads(few.read_text(encoding="utf-8"))
+    assert (few["model"], few["shots"]) == ("base", 1)
+    shown = own.run("ifeval_export", *RUN)
+    assert "wrote results/training/demo/ifeval/dpo-1.jsonl, 0 of 6 items" in shown
+    # Without checkpoints there is no such section, and its tables take no numbers.
+    plain = ("--config", "models=base", *RUN[2:])
+    own.run("--cores", "2", *plain)
+    assert "What training changes" not in page(own.folder / "results/report.html").shown
+    refused = own.snakemake("ifeval_export", *plain)
+    assert refused.returncode == 1
+    assert "names no checkpoint" in refused.stdout

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import yaml
-from tiny_model import build_tiny_model
 from workflow_project import ROOT, Project
 
 from grace.posttraining.constitution import Constitution
@@ -44,12 +43,17 @@ BANK = {
             "name": name,
             "training": [f"{verb} {{word}} and {{other}}."],
             "evaluation": [f"Now it is {{word}}, then {{other}}: {verb.lower()}."],
+            "check": {"rule": "exact", "text": asked},
             "values": {
                 "word": ["lamp", "stone", "paper", "bread", "fork"],
                 "other": ["tree", "river", "cloud", "shoe", "glass"],
             },
         }
-        for name, verb in (("copy", "Copy"), ("swap", "Swap"), ("first", "Take"))
+        for name, verb, asked in (
+            ("copy", "Copy", "{word} and {other}"),
+            ("swap", "Swap", "{other} and {word}"),
+            ("first", "Take", "{word}"),
+        )
     ],
     "invented": ["Name a bird.", "Name a tree.", "Count to six."],
 }
@@ -76,6 +80,8 @@ exec {python} {script} "$@"
 
 def add_recipe(project: Project, name: str = "demo", **changes: object) -> None:
     """Give a project the tiny base, and a recipe with these changes."""
+    from tiny_model import build_tiny_model  # torch, which other users of this do not need
+
     folder = project.folder
     build_tiny_model(folder / "models/base", template=None, positions=6144)
     _write(folder / "resources/constitutions/tiny.yaml", CONSTITUTION)

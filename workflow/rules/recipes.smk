@@ -49,6 +49,55 @@ def seed_config(step):
     ).model_dump()
 
 
+def evaluate_config(wildcards):
+    return TRAININGS.evaluate(wildcards.recipe, wildcards.evaluated).model_dump()
+
+
+def adapter_evaluated(wildcards):
+    """The adapter of what is evaluated; that of a base which another recipe trained."""
+    key, _ = asked_entry(wildcards, "evaluated")
+    return [f"{AS_STORED}{file}" for file in PROJECT.adapter_files(key)]
+
+
+def trained_before(wildcards):
+    """What the model that is evaluated was trained on, in this recipe and those before it."""
+    run = PROJECT.trainings[wildcards.recipe]
+    return [f"{AS_STORED}{file}" for file in run.trained_on(wildcards.evaluated, PROJECT.trainings)]
+
+
+def evaluations_of(recipe):
+    """The evaluations of a recipe in this run."""
+    folder = PROJECT.trainings[recipe].folder
+    names = TRAININGS.compare(recipe).evaluated
+    return [f"{AS_STORED}{folder}/evaluation/{name}.json" for name in names]
+
+
+def evaluations(wildcards):
+    return evaluations_of(wildcards.recipe)
+
+
+def all_evaluations():
+    """Those of all recipes of the run."""
+    return [file for recipe in PROJECT.trainings for file in evaluations_of(recipe)]
+
+
+def checks_of_recipes():
+    """By recipe how answers to each type of instructions are checked."""
+    return {
+        name: {one.name: one.check and one.check.model_dump() for one in run.bank.types}
+        for name, run in PROJECT.trainings.items()
+    }
+
+
+def training_curves(wildcards):
+    """The curves of the checkpoints that are evaluated."""
+    folder = PROJECT.trainings[wildcards.recipe].folder
+    found = [name.partition("-") for name in TRAININGS.compare(wildcards.recipe).curves]
+    return [
+        f"{AS_STORED}{folder}/seed-{seed}/{stage}/training_curve.csv" for stage, _, seed in found
+    ]
+
+
 def train_config(stage):
     return lambda wildcards: TRAININGS.train(
         wildcards.recipe, stage, int(wildcards.training_seed)
@@ -56,10 +105,12 @@ def train_config(stage):
 
 
 def asked_entry(wildcards, of):
-    """Key and entry of the model that a step asks or trains: the base, or the SFT checkpoint."""
+    """Key and entry of the model that a step asks or trains: the base, or a checkpoint."""
     run = PROJECT.trainings[wildcards.recipe]
     if of == "sft":
         return run.sft(int(wildcards.training_seed))
+    if of == "evaluated":
+        return run.model_of(wildcards.evaluated)
     return run.base, run.base_entry
 
 
@@ -144,6 +195,24 @@ def training_memory(wildcards, attempt):
 def contamination_reports(wildcards):
     """The comparison of each recipe's training text with the stimuli; none without recipes."""
     return [f"{AS_STORED}{run.folder}/contamination.json" for run in PROJECT.trainings.values()]
+
+
+def training_results(wildcards):
+    """What the report shows of recipes: comparisons, and what of the training text was left out."""
+    found = []
+    for recipe, run in PROJECT.trainings.items():
+        if TRAININGS.compare(recipe).evaluated:
+            compared = [
+                file.format(recipe=recipe) for file in map(plain_name, rules.compare.output)
+            ]
+            pairs = [
+                f"{run.folder}/seed-{seed}/pairs.json"
+                for seed in run.seeds
+                if needs_pairs(recipe, seed)
+            ]
+            own = [f"{run.folder}/contamination.json", f"{run.folder}/selection.json", *pairs]
+            found += [f"{AS_STORED}{file}" for file in (*compared, *own)]
+    return found
 
 
 def training_texts(wildcards):

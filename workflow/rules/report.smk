@@ -11,6 +11,7 @@ rule report:
         extraction=extractions,
         contamination=contamination_reports,
         review=review_agreements,
+        trainings=training_results,
     output:
         "<results>/report.html",
     log:

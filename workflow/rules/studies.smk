@@ -101,6 +101,11 @@ def report_code():
                 "report_page.html",
                 "coverage.R",
                 "coverage.csv",
+                "statistics.R",
+                "inference.R",
+                "training_comparison.R",
+                "training_studies.R",
+                "training_section.R",
             ),
         )
     ]

@@ -278,6 +278,65 @@ rule dpo:
         "../../scripts/train.py"
 
 
+rule evaluate:
+    input:
+        rows="<results>/training/{recipe}/instructions.json",
+        adapter=adapter_evaluated,
+        trained=trained_before,
+    output:
+        answers="<results>/training/{recipe}/evaluation/{evaluated}.json",
+    log:
+        "<logs>/training/{recipe}/evaluation/{evaluated}.log",
+    benchmark:
+        "<benchmarks>/training/{recipe}/evaluation/{evaluated}.tsv"
+    conda:
+        "../../envs/python.yaml"
+    threads: training_threads
+    resources:
+        inference=1,
+        gpu=training_gpus,
+        mem_mb=training_memory,
+    params:
+        output_config=evaluate_config,
+        code=code_digest(asking_code("evaluate.py", "evaluated", "exp1")),
+        sources=code_files(asking_code("evaluate.py", "evaluated", "exp1")),
+        runtime=training_runtime("evaluated"),
+    message:
+        "Evaluate {wildcards.evaluated} of recipe {wildcards.recipe} on held-out instructions"
+    script:
+        "../../scripts/evaluate.py"
+
+
+rule compare:
+    input:
+        evaluations=evaluations,
+        curves=training_curves,
+    output:
+        rates="<results>/training/{recipe}/evaluation/rates.csv",
+        tests="<results>/training/{recipe}/evaluation/tests.csv",
+        seeds="<results>/training/{recipe}/evaluation/seeds.csv",
+        errors="<results>/training/{recipe}/evaluation/errors.csv",
+        losses="<results>/training/{recipe}/evaluation/losses.csv",
+        rates_figure="<results>/training/{recipe}/evaluation/rates.png",
+        types_figure="<results>/training/{recipe}/evaluation/types.png",
+        losses_figure="<results>/training/{recipe}/evaluation/losses.png",
+    log:
+        "<logs>/training/{recipe}/compare.log",
+    conda:
+        "../../envs/r.yaml"
+    resources:
+        mem_mb=memory("compare"),
+        runtime=STEPS["compare"].minutes,
+    params:
+        output_config=lambda wildcards: r_params(TRAININGS.compare(wildcards.recipe).model_dump()),
+        code=code_digest(TRAININGS.compare_code()),
+        sources=code_files(r_params(TRAININGS.compare_code())),
+    message:
+        "Compare the checkpoints of recipe {wildcards.recipe}"
+    script:
+        "../../scripts/compare.R"
+
+
 rule contamination:
     input:
         instructions="<results>/training/{recipe}/instructions.json",
@@ -301,6 +360,22 @@ rule contamination:
         "Compare the training text of recipe {wildcards.recipe} with evaluation items and stimuli"
     script:
         "../../scripts/contamination.py"
+
+
+rule ifeval_export:
+    input:
+        evaluations=all_evaluations(),
+    log:
+        "<logs>/ifeval_export.log",
+    localrule: True
+    conda:
+        "../../envs/python.yaml"
+    params:
+        checks=checks_of_recipes(),
+    message:
+        "Write evaluations as lm-evaluation-harness's ifeval takes them"
+    script:
+        "../../scripts/ifeval_export.py"
 
 
 rule approve:

@@ -99,6 +99,8 @@ _TABLE = (
     Step("judge_pairs", wildcards=TRAINING),
     Step("pairs", wildcards=TRAINING, mem_mb=2000, minutes=30),
     Step("dpo", wildcards=TRAINING),
+    Step("evaluate", wildcards=(*RECIPE, "evaluated")),
+    Step("compare", wildcards=RECIPE, mem_mb=2000, minutes=30),
     Step("contamination", wildcards=RECIPE, mem_mb=2000, minutes=30),
     # On request; `all` asks for what the others make.
     Step("all"),
@@ -106,6 +108,7 @@ _TABLE = (
     Step("archive"),
     Step("check_study", mem_mb=4000, minutes=30),
     Step("forecast"),
+    Step("ifeval_export"),
     Step("inspect_logs"),
     Step("manifests"),
     Step("new_study", minutes=5),

@@ -8,7 +8,7 @@ from grace.posttraining.judging import FORMS
 from grace.posttraining.recipe_runs import RecipeRun
 
 #: The steps of a recipe that ask its base or train, in their order.
-STEPS = ("instructions", "answers", "judge", "sft", "candidates", "judge_pairs", "dpo")
+STEPS = ("instructions", "answers", "judge", "sft", "candidates", "judge_pairs", "dpo", "evaluate")
 
 
 def amount(run: RecipeRun, step: str) -> str:
@@ -24,6 +24,7 @@ def amount(run: RecipeRun, step: str) -> str:
         "sft": f"at most {number:,} rows, {_epochs(recipe.sft.epochs)}",
         "candidates": f"{drawn:,} answers of at most {most:,} tokens",
         "judge_pairs": f"at most {len(FORMS) * drawn:,} judgements",
+        "evaluate": f"{recipe.instructions.evaluation:,} answers of at most {most:,} tokens",
         "dpo": f"at most {min(number, recipe.pairs.target):,} pairs, {_epochs(recipe.dpo.epochs)}",
     }[step]
 
@@ -51,6 +52,7 @@ def table(trainings: Mapping[str, RecipeRun], wanted: Collection[str]) -> str:
         pairs = sum(f"{name}.dpo-{seed}" in wanted for seed in run.seeds)
         shared = dict.fromkeys(("instructions", "answers", "judge"), 1)
         own = {"sft": len(run.seeds), **dict.fromkeys(("candidates", "judge_pairs", "dpo"), pairs)}
+        shared["evaluate"] = len(run.evaluated(wanted))
         jobs |= {(name, step): count for step, count in {**shared, **own}.items()}
     found = lines(trainings, jobs)
     head = "Training, before the studies (its hours are not forecast yet; what is there is kept):"

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from grace.digests import digest
 from grace.errors import ConfigError
+from grace.posttraining.declared_checks import DeclaredCheck
 from grace.settings.explain import explain
 from grace.settings.strict import Strict
 from grace.settings.yaml_reader import read_yaml
@@ -42,6 +43,9 @@ class InstructionType(Strict):
     training: list[WordingText] = Field(min_length=1, max_length=100)
     evaluation: list[WordingText] = Field(min_length=1, max_length=100)
     values: dict[str, list[Value]] = Field(min_length=1, max_length=10)
+    check: DeclaredCheck | None = Field(
+        None, description="How answers are verified; without it they are asked for, not counted."
+    )
 
     @model_validator(mode="after")
     def _is_whole(self) -> InstructionType:
@@ -60,6 +64,8 @@ class InstructionType(Strict):
             raise ValueError(
                 f"its values have {self.combinations:,} combinations; at most {_MOST:,}"
             )
+        if self.check is not None:
+            self.check.refuse_values(self.values)
         return self
 
     @property
@@ -88,6 +94,10 @@ class InstructionBank(Strict):
         if len(set(names)) < len(names) or INVENTED in names:
             raise ValueError(f"`types` holds two of one name, or one called {INVENTED}")
         return self
+
+    def asked(self) -> dict[str, Any]:
+        """What decides its instructions: all of it but how answers are checked."""
+        return self.model_dump(exclude={"types": {"__all__": {"check"}}})
 
     def held_out(self, number: int) -> tuple[str, ...]:
         """The types that are never trained on: the same for all recipes on this bank."""

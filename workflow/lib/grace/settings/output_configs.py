@@ -205,11 +205,13 @@ class StudyAnalysisConfig(AnalysisConfig):
 class ReportConfig(AnalysisConfig):
     """What the report depends on; `studies` holds declarations as JSON, by name.
 
-    `price` is that of a million tokens of the model at an API that reads answers; empty for none.
+    `price` is that of a million tokens of the model at an API that reads answers, empty for none;
+    `trainings` says by recipe which of the run's models are its base and checkpoints.
     """
 
     studies: dict[str, str]
     price: dict[str, float] = {}
+    trainings: dict[str, dict[str, Any]]
 
 
 class PicoConfig(_OutputConfig):

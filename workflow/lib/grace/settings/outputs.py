@@ -198,11 +198,18 @@ class Outputs:
         studies = {name: report_settings(study) for name, study in self._project.studies.items()}
         people = {name: name for name in self._project.people_models}
         price = self._project.extraction.price
+        asked = {model for model, _ in self._project.replications}
+        trainings = {
+            name: shown
+            for name, run in self._project.trainings.items()
+            if (shown := run.shown(asked))
+        }
         return ReportConfig(
             **self._analysis(),
             people_models=people,
             studies=studies,
             price=price.model_dump() if price and self._project.extraction.asks_api else {},
+            trainings=trainings,
         )
 
     def _analysis(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from grace.posttraining.constitution import (
     JudgedExample,
     TrainedFormat,
 )
+from grace.posttraining.declared_checks import DeclaredCheck
 from grace.settings.recipes import PairsConfig
 
 
@@ -96,6 +97,22 @@ class TrainStep(_StepConfig):
     model: dict[str, Any]
     hyperparameters: dict[str, Any]
     seed: int
+
+
+class EvaluateStep(_StepConfig):
+    """How `evaluated` answers, and how answers are checked, by type; None for what is not."""
+
+    evaluated: str
+    answers: AnswersStep
+    checks: dict[str, DeclaredCheck | None]
+    held_out: list[str]
+
+
+class CompareStep(_StepConfig):
+    """What is compared, and of which checkpoints there are curves, both in order."""
+
+    evaluated: list[str]
+    curves: list[str]
 
 
 class ContaminationStep(_StepConfig):

@@ -11,12 +11,14 @@ from grace.engines import registry
 from grace.modules import Code
 from grace.places import located
 from grace.posttraining import answers, judging
-from grace.posttraining.recipe_runs import RecipeRun
+from grace.posttraining.recipe_runs import BASE, BASE_FEW_SHOT, RecipeRun
 from grace.settings.config import ModelEntry
 from grace.settings.project import Project
 from grace.settings.training_configs import (
     AnswersStep,
+    CompareStep,
     ContaminationStep,
+    EvaluateStep,
     InstructionsStep,
     JudgeStep,
     PairsStep,
@@ -45,7 +47,7 @@ class TrainingOutputs:
         run = self._run(recipe)
         config = run.recipe.instructions
         return InstructionsStep(
-            bank=digest(run.bank.model_dump()),
+            bank=digest(run.bank.asked()),
             train=config.train,
             evaluation=config.evaluation,
             held_out_types=config.held_out_types,
@@ -132,6 +134,36 @@ class TrainingOutputs:
     def contamination(self, recipe: str) -> ContaminationStep:
         """Of the comparison of all training text with the run's stimuli."""
         return ContaminationStep(stimuli=dict(self._project.stimuli_digests))
+
+    def evaluate(self, recipe: str, evaluated: str) -> EvaluateStep:
+        """Of the answers of one of `RecipeRun.evaluated` to the items of evaluation."""
+        run = self._run(recipe)
+        key, entry = run.model_of(evaluated)
+        own: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0}
+        own |= {"model": self._project.training_config(key, entry)}
+        own |= {} if evaluated == BASE_FEW_SHOT else {"examples": []}
+        return EvaluateStep(
+            evaluated=evaluated,
+            answers=self.answers(recipe).model_copy(update=own),
+            checks={one.name: one.check for one in run.bank.types},
+            held_out=list(run.bank.held_out(run.recipe.instructions.held_out_types)),
+        )
+
+    def compare(self, recipe: str) -> CompareStep:
+        """Of the comparison of a recipe's checkpoints in this run."""
+        models = {model for model, _ in self._project.replications}
+        found = self._run(recipe).evaluated(models)
+        curves = [name for name in found if name not in (BASE, BASE_FEW_SHOT)]
+        return CompareStep(evaluated=found, curves=curves)
+
+    def compare_code(self) -> Code:
+        """scripts/compare.R and what it sources, in that order."""
+        libraries = (
+            "common", "provenance", "statistics", "inference", "figures", "training_comparison",
+            "training_figures",
+        )  # fmt: skip
+        files = [f"lib/{name}.R" for name in libraries]
+        return modules.code(self._project.root, [*files, "compare.R"])
 
     def asking_code(self, script: str, entry: ModelEntry, experiment: str) -> Code:
         """A script that asks a model, and what is behind its answers."""

@@ -1,0 +1,1 @@
+"""Whether answers do what instructions ask. Nothing that trains imports any of it."""
