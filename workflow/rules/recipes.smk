@@ -84,10 +84,18 @@ def stimuli_files(wildcards):
     return [PROJECT.stimuli_path(study) for study in PROJECT.studies]
 
 
-def training_runtime(of="base", gate=None):
+def spending_of(recipe, step, seed):
+    """What a step needs to hold itself against the recipe's budget, and to note what it takes."""
+    from grace.forecast.recipe_forecast import spending_settings
+
+    return spending_settings(PROJECT, recipe, step, seed, workflow.cores or CPU_CORES)
+
+
+def training_runtime(of="base", gate=None, step=None):
     """What a step needs that changes no byte: folders, the model's entry, decisions before it.
 
-    A param function that takes `threads` is not recorded.
+    A `step` that computes also gets the recipe's budget. A param function that takes `threads` is
+    not recorded.
     """
 
     def settings(wildcards, threads):
@@ -97,7 +105,10 @@ def training_runtime(of="base", gate=None):
         seed = getattr(wildcards, "training_seed", None)
         gates = run.gate(gate, int(seed) if seed and gate != "sample" else None) if gate else []
         base = {run.base: run.base_entry.model_dump()} if entry.engine_spec.runs_server else {}
+        number = int(seed) if seed else None
+        spent = {"spending": spending_of(wildcards.recipe, step, number)} if step else {}
         return {
+            **spent,
             **({"sharing": {**base, key: entry.model_dump()}} if base and entry.adapter else {}),
             "recipe": wildcards.recipe,
             "key": key,
@@ -143,7 +154,7 @@ def training_memory(wildcards, attempt):
 
 def contamination_reports(wildcards):
     """The comparison of each recipe's training text with the stimuli; none without recipes."""
-    return [f"{AS_STORED}{run.folder}/contamination.json" for run in PROJECT.trainings.values()]
+    return [f"{AS_STORED}{run.folder}/contamination.json" for run in PROJECT.recipes_wanted.values()]
 
 
 def training_texts(wildcards):

@@ -26,7 +26,7 @@ rule instructions:
         output_config=step_config("instructions"),
         code=code_digest(asking_code("instructions.py", "base", "exp1")),
         sources=code_files(asking_code("instructions.py", "base", "exp1")),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="instructions"),
     message:
         "Gather the instructions of recipe {wildcards.recipe}"
     script:
@@ -54,7 +54,7 @@ rule answers:
         output_config=step_config("answers"),
         code=code_digest(asking_code("answers.py", "base", "exp1")),
         sources=code_files(asking_code("answers.py", "base", "exp1")),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="answers"),
     message:
         "Let the base answer the instructions of recipe {wildcards.recipe}"
     script:
@@ -82,7 +82,7 @@ rule judge:
         output_config=step_config("judge"),
         code=code_digest(asking_code("judge.py", "base", "exp2")),
         sources=code_files(asking_code("judge.py", "base", "exp2")),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="judge"),
     message:
         "Let the base judge its answers in recipe {wildcards.recipe}"
     script:
@@ -160,7 +160,7 @@ rule sft:
         output_config=train_config("sft"),
         code=code_digest(TRAININGS.training_code()),
         sources=code_files(TRAININGS.training_code()),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="sft"),
     message:
         "Train {wildcards.recipe}.sft-{wildcards.training_seed}"
     script:
@@ -188,7 +188,7 @@ rule candidates:
         output_config=seed_config("candidates"),
         code=code_digest(asking_code("answers.py", "sft", "exp1")),
         sources=code_files(asking_code("answers.py", "sft", "exp1")),
-        runtime=training_runtime("sft", gate="sft"),
+        runtime=training_runtime("sft", gate="sft", step="candidates"),
     message:
         "Sample candidates of {wildcards.recipe}.sft-{wildcards.training_seed}"
     script:
@@ -216,7 +216,7 @@ rule judge_pairs:
         output_config=step_config("judge"),
         code=code_digest(asking_code("judge.py", "base", "exp2")),
         sources=code_files(asking_code("judge.py", "base", "exp2")),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="judge_pairs"),
     message:
         "Let the base judge the candidates of {wildcards.recipe}.sft-{wildcards.training_seed}"
     script:
@@ -271,7 +271,7 @@ rule dpo:
         output_config=train_config("dpo"),
         code=code_digest(TRAININGS.training_code()),
         sources=code_files(TRAININGS.training_code()),
-        runtime=training_runtime(gate="pairs"),
+        runtime=training_runtime(gate="pairs", step="dpo"),
     message:
         "Train {wildcards.recipe}.dpo-{wildcards.training_seed}"
     script:

@@ -34,6 +34,7 @@ class Step:
         wildcards: Of the rule's outputs.
         experiment: The one that it belongs to, or `EXTRACTION`; None for what every run has.
         model: It works with the model: where it fails, so would its other replications.
+        trains: A step of a recipe that computes: with its base, or on its adapter.
         mem_mb: Memory of its first attempt, in units of 10^6 bytes; a job that belongs to an
             experiment and works with the model takes what the model needs.
         minutes: Time of a job; of those, a share of the model's `runtime_min`.
@@ -45,6 +46,7 @@ class Step:
     experiment: str | None = None
     model: bool = False
     rule_per_study: bool = False
+    trains: bool = False
     mem_mb: int = 0
     minutes: int = 0
 
@@ -89,16 +91,18 @@ _TABLE = (
     Step("analysis", "report", rule_per_study=True, mem_mb=4000, minutes=30),
     Step("report", "report", mem_mb=4000, minutes=30),
     # Of recipes, which plans of their checkpoints ask for; on one machine, in no pod yet.
-    Step("instructions", wildcards=RECIPE),
-    Step("answers", wildcards=RECIPE),
-    Step("judge", wildcards=RECIPE),
+    Step("instructions", wildcards=RECIPE, trains=True),
+    Step("answers", wildcards=RECIPE, trains=True),
+    Step("judge", wildcards=RECIPE, trains=True),
     Step("sample", wildcards=RECIPE, mem_mb=2000, minutes=15),
     Step("select", wildcards=RECIPE, mem_mb=2000, minutes=30),
-    Step("sft", wildcards=TRAINING),
-    Step("candidates", wildcards=TRAINING),
-    Step("judge_pairs", wildcards=TRAINING),
+    Step("sft", wildcards=TRAINING, trains=True),
+    Step("candidates", wildcards=TRAINING, trains=True),
+    Step("judge_pairs", wildcards=TRAINING, trains=True),
     Step("pairs", wildcards=TRAINING, mem_mb=2000, minutes=30),
-    Step("dpo", wildcards=TRAINING),
+    Step("dpo", wildcards=TRAINING, trains=True),
+    Step("training_costs", wildcards=RECIPE, mem_mb=2000, minutes=15),
+    Step("model_card", wildcards=(*TRAINING, "stage"), mem_mb=2000, minutes=15),
     Step("contamination", wildcards=RECIPE, mem_mb=2000, minutes=30),
     # On request; `all` asks for what the others make.
     Step("all"),

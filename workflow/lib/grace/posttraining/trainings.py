@@ -25,6 +25,7 @@ from grace.models import adapter_base, adapters
 from grace.models.adapter_record import CONFIG, RECORD, WEIGHTS
 from grace.models.identity import ModelIdentity
 from grace.places import located
+from grace.posttraining.spending import Spending
 from grace.results.records import write_json
 from grace.runs.leftovers import replaced
 from grace.serving.lease import evict_idle
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 FILES = ("training_curve.csv", "training.json", CONFIG, WEIGHTS, RECORD)
 #: The folder of trainings, in `journal_dir`.
 STATE = "training"
+#: What a training says that finds itself done, and one that goes on where it was ended.
+FOUND, RESUMED = "holds this adapter already", "going on after"
 #: Lines of a failed training that a message shows.
 _SHOWN = 12
 
@@ -73,9 +76,15 @@ class Training:
         }
         state = runtime.journal_dir / STATE / digest(told)[:32]
         work = state / "adapter"
-        # A server that is idle since the last step would keep the GPU's memory.
-        evict_idle(state_dirs(host_dir(runtime.journal_dir)), self.key)
-        self._train(base, model.get("commit"), runtime.root, state, work)
+        with Spending(self.settings) as spending:
+            spending.begin()
+            # A server that is idle since the last step would keep the GPU's memory.
+            evict_idle(state_dirs(host_dir(runtime.journal_dir)), self.key)
+            said = self._train(base, model.get("commit"), runtime.root, state, work)
+            if any(FOUND in line for line in said):
+                spending.found_done()
+            elif any(RESUMED in line for line in said):
+                spending.asked(0.0)
         self._check(work, base, model.get("commit"), runtime.root, runtime.contents)
         for name in FILES:
             with replaced(folder / name) as partial:
@@ -84,7 +93,8 @@ class Training:
 
     def _train(
         self, base: ModelEntry, commit: str | None, root: Path, state: Path, work: Path
-    ) -> None:
+    ) -> list[str]:
+        """Run it; what it said of where it began."""
         python = located(self.settings["environment"], root) / "bin" / "python"
         if not python.exists():
             raise EngineError(
@@ -111,6 +121,7 @@ class Training:
         logger.info("%s: %s", self.key, " ".join(command[1:]))
         environment = {**os.environ, "PYTHONPATH": str(root / "workflow" / "lib")}
         last: list[str] = []
+        found: list[str] = []
         with subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -119,12 +130,15 @@ class Training:
             for line in process.stdout:
                 logger.info("%s: %s", self.key, line.rstrip())
                 last = [*last, line.rstrip()][-_SHOWN:]
+                if FOUND in line or RESUMED in line:
+                    found.append(line)
         if process.returncode != 0:
             raise EngineError(
                 f"{self.key}: the training ended with status {process.returncode}; what it has done"
                 f" is kept in {state}, and the same command goes on. Its last lines:\n"
                 + "\n".join(last)
             )
+        return found
 
     @staticmethod
     def _place(base: ModelEntry, root: Path) -> str | Path:

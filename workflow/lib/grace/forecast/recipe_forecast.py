@@ -1,0 +1,316 @@
+"""What the recipes of a run are to take: hours and money of every step, and their budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from grace.cluster.plan.placement import Placement, apply, needs_gpu
+from grace.cluster.plan.policy import number
+from grace.cluster.plan.policy_report import columns
+from grace.cluster.plan.sizes import CPU_CORES
+from grace.cluster.plan.training_places import TrainingPlace
+from grace.errors import BudgetError, ConfigError
+from grace.forecast import hardware as machines
+from grace.forecast import trainings
+from grace.forecast.model_size import model_size
+from grace.forecast.recipe_steps import (
+    SEEDED,
+    SHARED,
+    SHARES_SERVER,
+    TRAINS,
+    RecipeSite,
+    StepEstimate,
+    estimate,
+)
+from grace.forecast.recipe_texts import recipe_numbers, recipe_texts
+from grace.models.adapter_record import RECORD
+from grace.posttraining.budget import RecipeBudget, budget_of
+from grace.posttraining.recipe_runs import RecipeRun
+from grace.posttraining.spending import ledger_of, ratios, read_ledger, spent_in
+from grace.settings.project import Project
+
+#: A job of a recipe: its recipe, its step, and its training seed if it has one.
+RecipeJob = tuple[str, str, int | None]
+
+
+@dataclass(frozen=True)
+class RecipeForecast:
+    """A recipe's steps that are to be done, its budget, and what it has cost so far."""
+
+    recipe: str
+    budget: RecipeBudget
+    steps: tuple[StepEstimate, ...]
+    why: str
+    spent_gpu_hours: float
+    spent_usd: float | None
+
+    @property
+    def known(self) -> bool:
+        return all(step.seconds is not None for step in self.steps)
+
+    @property
+    def hours(self) -> float:
+        return sum(step.seconds or 0.0 for step in self.steps) / 3600
+
+    @property
+    def gpu_hours(self) -> float:
+        return sum(step.gpu_hours or 0.0 for step in self.steps)
+
+    @property
+    def usd(self) -> float | None:
+        """Money; None where an hour has no price."""
+        each = [step.usd for step in self.steps]
+        return None if None in each else sum(one or 0.0 for one in each)
+
+    def over(self) -> str | None:
+        """How the budget would be exceeded; None where it is not."""
+        return self.budget.exceeded(self.spent_gpu_hours, self.spent_usd, self.gpu_hours, self.usd)
+
+
+def site_of(project: Project, run: RecipeRun, cores: int = CPU_CORES) -> RecipeSite:
+    """Where a recipe's steps are computed, on the first tags of its base and of its trainings."""
+    ledger = ledger_of(project.config.journal_dir, project.config.results, run.name)
+    placed, place, unfit = _places(project, run)
+    entry = apply(run.base_entry, placed) if placed else run.base_entry
+    price = run.recipe.budget.usd_per_hour
+    if placed is not None and price is None:
+        price = project.cluster.gpus[placed.tag].price_per_hour
+    asking = training = None
+    why = unfit
+    if placed is not None and place is not None:
+        asking = machines.of_gpus(project.cluster.gpus[placed.tag], placed)
+        training = machines.of_gpus(project.cluster.gpus[place.placement.tag], place.placement)
+        if asking is None or training is None:
+            why = f"config/clusters.yaml says no `tflops` and `bandwidth_gb_s` of '{placed.tag}'"
+    elif not needs_gpu(entry):
+        asking = training = machines.of_cores(cores)
+    size = model_size(entry, placed, project.root)
+    if size is None:
+        why = why or f"config/models.yaml says no `parameters_b` of '{run.base}'"
+    site = RecipeSite(
+        recipe=run.name,
+        folder=run.folder,
+        numbers=recipe_numbers(run),
+        texts=recipe_texts(run),
+        served=entry.engine_spec.runs_server,
+        concurrency=project.config.requests.concurrency,
+        size=size,
+        asking=asking,
+        training=training,
+        asking_gpus=placed.gpus if placed else 0,
+        training_gpus=1 if place else 0,
+        four_bits={kind: place.methods[kind] == "qlora" if place else
+                   run.recipe.sft.method == "qlora" for kind in TRAINS.values()},
+        micro_batch={kind: place.micro_batch[kind] if place else 1 for kind in TRAINS.values()},
+        price=price,
+        why=why,
+    )  # fmt: skip
+    return site if asking is None or training is None else held(site, ledger)
+
+
+@lru_cache(maxsize=16)
+def _site(project: Project, recipe: str, cores: int) -> dict[str, Any]:
+    return site_of(project, project.trainings[recipe], cores).dump()
+
+
+def spending_settings(
+    project: Project, recipe: str, step: str, seed: int | None, cores: int
+) -> dict[str, Any]:
+    """What `grace.posttraining.spending.Spending` is given of a step, as plain values."""
+    return {
+        "ledger": ledger_of(project.config.journal_dir, project.config.results, recipe),
+        "budget": budget_of(project.trainings[recipe].recipe).dump(),
+        "site": _site(project, recipe, cores),
+        "step": step,
+        "seed": seed,
+    }
+
+
+def _places(project: Project, run: RecipeRun) -> tuple[Placement | None, TrainingPlace | None, str]:
+    """Where the base is asked and trained, None on cores; or why it can be nowhere."""
+    try:
+        asked, trained = project.recipe_placements[run.name], project.training_places[run.name]
+    except ConfigError as error:
+        return None, None, str(error)
+    return next(iter(asked), None), next(iter(trained), None), ""
+
+
+def held(site: RecipeSite, ledger: str) -> RecipeSite:
+    """The same, held to what past steps took on the same hardware, this recipe's or others'."""
+    on = {kind.name for kind in (site.asking, site.training) if kind is not None}
+    return replace(site, held=ratios(ledger, on))
+
+
+def jobs_of(project: Project) -> list[RecipeJob]:
+    """All jobs of the recipes of a run that take time, whether they are done or not."""
+    found: list[RecipeJob] = []
+    for name, run in project.trainings.items():
+        found += [(name, step, None) for step in SHARED]
+        for seed in run.seeds:
+            pairs = f"{name}.dpo-{seed}" in project.checkpoints_wanted
+            found += [(name, step, seed) for step in SEEDED if pairs or step == "sft"]
+    return found
+
+
+def recipe_forecasts(
+    project: Project, jobs: Collection[RecipeJob], cores: int = CPU_CORES
+) -> list[RecipeForecast]:
+    """A forecast for each recipe with jobs."""
+    found = []
+    for name, run in project.trainings.items():
+        own = [(step, seed) for recipe, step, seed in jobs if recipe == name]
+        ordered = [one for one in _order(run) if one in own]
+        if not ordered:
+            continue
+        site = site_of(project, run, cores)
+        steps = tuple(
+            estimate(site, step, seed, starts=(SHARES_SERVER.get(step), seed) not in ordered)
+            for step, seed in ordered
+        )
+        spent = read_ledger(ledger_of(project.config.journal_dir, project.config.results, name))
+        hours, usd = spent_in(spent)
+        found.append(RecipeForecast(name, budget_of(run.recipe), steps, site.why, hours, usd))
+    return found
+
+
+def _order(run: RecipeRun) -> list[tuple[str, int | None]]:
+    return [
+        *((step, None) for step in SHARED),
+        *((step, seed) for seed in run.seeds for step in SEEDED),
+    ]
+
+
+def undone(project: Project) -> list[RecipeJob]:
+    """Those of `jobs_of` whose files are not there; what is stale is not looked for."""
+    return [
+        job
+        for job in jobs_of(project)
+        if not Path(_output(project.trainings[job[0]], job)).exists()
+    ]
+
+
+def _output(run: RecipeRun, job: RecipeJob) -> str:
+    """The last file that a job writes."""
+    _, step, seed = job
+    if step in TRAINS:
+        return f"{run.folder}/seed-{seed}/{step}/{RECORD}"
+    name = {"judge": "judged", "judge_pairs": "judged"}.get(step, step)
+    return f"{run.folder}/{'' if seed is None else f'seed-{seed}/'}{name}.json"
+
+
+def table(forecasts: Sequence[RecipeForecast]) -> str:
+    """Every step with hours and money, then each recipe's sum beside its budget."""
+    priced = any(step.usd is not None for one in forecasts for step in one.steps)
+    head = ("recipe", "step", "seed", "on", "calibrated by", "hours", "GPU-hours")
+    lines: list[tuple[str, ...]] = [(*head, *(("USD",) if priced else ()))]
+    for forecast in forecasts:
+        for step in forecast.steps:
+            cost = (_cell(step.usd, 2),) if priced else ()
+            by = (
+                f"{step.past} step{'s' if step.past > 1 else ''}" if step.past else "not calibrated"
+            )
+            lines.append(
+                (
+                    step.recipe, step.step, "-" if step.seed is None else str(step.seed), step.on,
+                    by, "?" if step.seconds is None else number(step.seconds / 3600),
+                    "?" if step.gpu_hours is None else number(step.gpu_hours), *cost,
+                )
+            )  # fmt: skip
+    return "\n".join([columns(lines, left=5), *sums(forecasts)])
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "?" if value is None else f"{value:,.{digits}f}"
+
+
+def sums(forecasts: Iterable[RecipeForecast]) -> list[str]:
+    """A line for each recipe: all its steps, what it has cost, its budget."""
+    lines = []
+    for one in forecasts:
+        if one.why:
+            lines.append(f"{one.recipe}: hours are not known, as {one.why}.")
+            continue
+        cost = "" if one.usd is None else f", {one.usd:,.2f} USD"
+        line = f"{one.recipe}: {number(one.hours)} hours, {number(one.gpu_hours)} GPU-hours{cost}"
+        if not any(step.gpus for step in one.steps):
+            line += " (on cores, which cost nothing here)"
+        if one.spent_gpu_hours or one.spent_usd:
+            line += f", beside {number(one.spent_gpu_hours)} GPU-hours that it has taken"
+        lines.append(f"{line}; budget: {one.budget}.")
+    return lines
+
+
+NOTE = (
+    "Hours of steps are arithmetic and not measured (docs/forecast.md): answers as long as they may"
+    " be, all of them judged and trained on, until the steps before say how many there are."
+)
+
+
+def text(project: Project, cores: int) -> str:
+    """What `snakemake forecast` says of recipes: all that is not there yet. Empty without."""
+    if not project.trainings:
+        return ""
+    jobs = undone(project)
+    found = recipe_forecasts(project, jobs, cores)
+    head = "Training, before the studies (what is there is kept, and not in this table):"
+    if not found:
+        return f"{head} nothing is left to do."
+    counts = _counts(jobs)
+    told = [head, *trainings.lines(project.trainings, counts, {}), "", table(found), NOTE]
+    over = over_budget(found)
+    return "\n".join([*told, *([over] if over else [])])
+
+
+def preview(project: Project, jobs: Collection[RecipeJob]) -> str:
+    """What a dry-run says of the jobs of recipes that it shows."""
+    found = recipe_forecasts(project, jobs)
+    taking = {}
+    for forecast in found:
+        for step in dict.fromkeys(one.step for one in forecast.steps):
+            taking[forecast.recipe, step] = _taking([s for s in forecast.steps if s.step == step])
+    told = trainings.lines(project.trainings, _counts(jobs), taking)
+    over = over_budget(found)
+    return "\n".join([*told, *(f"  {line}" for line in sums(found)), *([over] if over else [])])
+
+
+def _taking(steps: Sequence[StepEstimate]) -> str:
+    """Hours and money of all jobs of a step; empty where they are not known."""
+    if any(step.seconds is None for step in steps):
+        return ""
+    hours = number(sum(step.seconds or 0.0 for step in steps) / 3600)
+    costs = [step.usd for step in steps]
+    paid = "" if None in costs else f", {sum(cost or 0.0 for cost in costs):,.2f} USD"
+    return f"{hours} hours on {steps[0].on}{paid}"
+
+
+def _counts(jobs: Iterable[RecipeJob]) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    for recipe, step, _ in jobs:
+        counts[recipe, step] = counts.get((recipe, step), 0) + 1
+    return counts
+
+
+def over_budget(forecasts: Sequence[RecipeForecast]) -> str:
+    """Which recipes are forecast to be beyond their budgets, and what to do; empty where none."""
+    lines = [f"recipe '{one.recipe}': {over}." for one in forecasts if (over := one.over())]
+    if not lines:
+        return ""
+    return "\n".join(
+        [
+            "Beyond the budget (`budget` in config/recipes.yaml):",
+            *(f"  {line}" for line in lines),
+            "To do: raise the budget; or lower `seeds`, `instructions.train`, `pairs.candidates`,"
+            " `answers.max_tokens` or `epochs`; or name a faster tag in `gpus`.",
+        ]
+    )
+
+
+def refuse_beyond_budget(project: Project, jobs: Collection[RecipeJob]) -> None:
+    """Raise `BudgetError`, with the table, where the jobs of a run are beyond a recipe's budget."""
+    found = recipe_forecasts(project, jobs)
+    if over := over_budget(found):
+        raise BudgetError(f"Nothing was started.\n{table(found)}\n{over}")
