@@ -171,7 +171,8 @@ def test_what_goes_wrong_in_a_training_is_shown_and_what_was_answered_stays(proj
     assert done.returncode == 1
     assert "the loss is no number (NaN)" in done.stdout
     last = done.stdout[done.stdout.rindex("What could be made without these") :]
-    assert "demo.dpo-1" in last and "recipe 'demo': demo.dpo-1: the training ended" in last, last
+    assert "model 'demo.dpo-1', replication 0: " in last
+    assert "recipe 'demo': demo.dpo-1: the training ended" in last
     report = (own.folder / "results/report.html").read_text(encoding="utf-8")
     assert "the training ended with status 1" in report.replace("&#39;", "'")
     assert (own.folder / "results/demo.sft-1/replication-0/validation.json").exists()
@@ -207,8 +208,8 @@ def test_costs_are_noted_summed_up_and_held_against_the_budget(project, tmp_path
     # What the journal has costs nothing more.
     ledger = next((own.folder / ".grace/costs").iterdir())
     tries = sorted(path.name for path in ledger.iterdir())
-    own.run("--cores", "1", "--forcerun", "answers", "judge", "--", str(folder / "judged.json")[
-        len(str(own.folder)) + 1:], *RUN)  # fmt: skip
+    judged = "results/training/demo/judged.json"
+    own.run("--cores", "1", judged, "--forcerun", "answers", "judge", *RUN)
     assert sorted(path.name for path in ledger.iterdir()) == tries
     # Five hours of a GPU, of a budget of one: no step is started. With one of six the run goes on.
     one = json.loads((ledger / tries[0]).read_text(encoding="utf-8"))

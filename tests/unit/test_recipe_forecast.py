@@ -17,6 +17,7 @@ from grace.forecast import recipe_forecast
 from grace.forecast.hardware import COMPUTE_EFFICIENCY, Hardware
 from grace.forecast.model_size import ModelSize
 from grace.forecast.recipe_amounts import Known, asked_work, known_of, training_work
+from grace.forecast.recipe_site import site_of
 from grace.forecast.recipe_steps import RecipeSite, estimate
 from grace.forecast.training_throughput import (
     LOAD_BYTES_S,
@@ -116,7 +117,7 @@ def test_the_designs_figures_for_qwen_32b_on_an_h100_come_out(tmp_path):
 
 
 def test_judgements_are_the_same_arithmetic_by_hand(tmp_path):
-    site = recipe_forecast.site_of(found := project(tmp_path), found.trainings["bootstrap"])
+    site = site_of(found := project(tmp_path), found.trainings["bootstrap"])
     work = asked_work("judge", site.numbers, site.texts, Known(answer=100.0), served=True)
     assert work.requests == 4 * 20_000
     each = site.texts.question + site.texts.instruction + 100 + 9
@@ -131,7 +132,7 @@ def test_judgements_are_the_same_arithmetic_by_hand(tmp_path):
 
 def test_what_steps_have_made_takes_the_place_of_what_is_assumed(tmp_path):
     run = project(tmp_path)
-    site = recipe_forecast.site_of(run, run.trainings["bootstrap"])
+    site = site_of(run, run.trainings["bootstrap"])
     before = {step: estimate(site, step, 1).seconds for step in ("judge", "sft", "dpo")}
     folder = Path(site.folder)
     (folder / "seed-2").mkdir(parents=True)
@@ -154,7 +155,7 @@ def test_what_steps_have_made_takes_the_place_of_what_is_assumed(tmp_path):
 
 def test_a_site_goes_to_jobs_and_back_as_plain_values(tmp_path):
     run = project(tmp_path)
-    site = replace(recipe_forecast.site_of(run, run.trainings["bootstrap"]), held={"sft": (2.0, 3)})
+    site = replace(site_of(run, run.trainings["bootstrap"]), held={"sft": (2.0, 3)})
     assert RecipeSite.load(json.loads(json.dumps(site.dump()))) == site
     slower = estimate(site, "sft", 1)
     assert slower.past == 3
@@ -182,7 +183,7 @@ def test_a_budget_that_the_forecast_exceeds_is_refused_with_table_and_what_to_do
 def test_steps_that_follow_each_other_share_a_servers_start(tmp_path):
     run = project(tmp_path)
     whole = by_step(run)
-    site = recipe_forecast.site_of(run, run.trainings["bootstrap"])
+    site = site_of(run, run.trainings["bootstrap"])
     alone = (estimate(site, "judge", None).seconds or 0.0) / 3600
     (one,) = recipe_forecast.recipe_forecasts(run, [("bootstrap", "judge", None)])
     assert (one.steps[0].seconds or 0.0) / 3600 == pytest.approx(alone)

@@ -86,7 +86,7 @@ def stimuli_files(wildcards):
 
 def spending_of(recipe, step, seed):
     """What a step needs to hold itself against the recipe's budget, and to note what it takes."""
-    from grace.forecast.recipe_forecast import spending_settings
+    from grace.forecast.recipe_site import spending_settings
 
     return spending_settings(PROJECT, recipe, step, seed, workflow.cores or CPU_CORES)
 
@@ -134,27 +134,56 @@ def training_runtime(of="base", gate=None, step=None):
 
 def training_threads(wildcards):
     """As `inference_threads`, of the recipe's base."""
-    entry = PROJECT.trainings[wildcards.recipe].base_entry
-    return (
-        (workflow.cores or CPU_CORES)
-        if entry.engine_spec.computes_on_cores(entry)
-        else CLIENT_CORES
-    )
+    return threads_of(PROJECT.trainings[wildcards.recipe].base_entry)
 
 
-def training_gpus(wildcards):
-    entry = PROJECT.trainings[wildcards.recipe].base_entry
-    return entry.engine_spec.gpus(entry)
+def training_gpus(step):
+    """GPUs of a step: those of the base, and one of a training."""
+
+    def gpus(wildcards):
+        entry = PROJECT.trainings[wildcards.recipe].base_entry
+        found = entry.engine_spec.gpus(entry)
+        return min(found, 1) if step in ("sft", "dpo") else found
+
+    return gpus
 
 
-def training_memory(wildcards, attempt):
-    entry = PROJECT.trainings[wildcards.recipe].base_entry
-    return memory_for_attempt(pod_plan.inference_memory_mb(entry, None), attempt)
+def training_memory(step):
+    """MB of memory; more each time."""
+
+    def memory(wildcards, attempt):
+        run = PROJECT.trainings[wildcards.recipe]
+        first = None
+        if on_cluster() or PROJECT.config.gpus:
+            first = next(iter(training_pods.placements(PROJECT, run.name, step)), None)
+        needed = training_pods.step_memory_mb(PROJECT, run, step, first)
+        return memory_for_attempt(needed, attempt)
+
+    return memory
+
+
+def training_minutes(step):
+    """Minutes after which a job of a step is ended. On this machine none is."""
+
+    def minutes(wildcards):
+        if not on_cluster() and workflow.local_exec:
+            return LEAST_MIN
+        seed = getattr(wildcards, "training_seed", None)
+        try:
+            return training_pods.step_minutes(
+                PROJECT, wildcards.recipe, step, int(seed) if seed else None
+            )
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
+
+    return minutes
 
 
 def contamination_reports(wildcards):
     """The comparison of each recipe's training text with the stimuli; none without recipes."""
-    return [f"{AS_STORED}{run.folder}/contamination.json" for run in PROJECT.recipes_wanted.values()]
+    return [
+        f"{AS_STORED}{run.folder}/contamination.json" for run in PROJECT.recipes_wanted.values()
+    ]
 
 
 def training_texts(wildcards):

@@ -15,13 +15,17 @@ rule instructions:
         "<logs>/training/{recipe}/instructions.log",
     benchmark:
         "<benchmarks>/training/{recipe}/instructions.tsv"
+    group:
+        "training_data"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=training_gpus("instructions"),
+        mem_mb=training_memory("instructions"),
+        disk_mb=DISK_MB,
+        runtime=training_minutes("instructions"),
     params:
         output_config=step_config("instructions"),
         code=code_digest(asking_code("instructions.py", "base", "exp1")),
@@ -43,13 +47,17 @@ rule answers:
         "<logs>/training/{recipe}/answers.log",
     benchmark:
         "<benchmarks>/training/{recipe}/answers.tsv"
+    group:
+        "training_data"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=training_gpus("answers"),
+        mem_mb=training_memory("answers"),
+        disk_mb=DISK_MB,
+        runtime=training_minutes("answers"),
     params:
         output_config=step_config("answers"),
         code=code_digest(asking_code("answers.py", "base", "exp1")),
@@ -71,13 +79,17 @@ rule judge:
         "<logs>/training/{recipe}/judge.log",
     benchmark:
         "<benchmarks>/training/{recipe}/judge.tsv"
+    group:
+        "training_data"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=training_gpus("judge"),
+        mem_mb=training_memory("judge"),
+        disk_mb=DISK_MB,
+        runtime=training_minutes("judge"),
     params:
         output_config=step_config("judge"),
         code=code_digest(asking_code("judge.py", "base", "exp2")),
@@ -154,8 +166,10 @@ rule sft:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=training_gpus("sft"),
+        mem_mb=training_memory("sft"),
+        disk_mb=DISK_MB,
+        runtime=training_minutes("sft"),
     params:
         output_config=train_config("sft"),
         code=code_digest(TRAININGS.training_code()),
@@ -177,13 +191,17 @@ rule candidates:
         "<logs>/training/{recipe}/seed-{training_seed}/candidates.log",
     benchmark:
         "<benchmarks>/training/{recipe}/seed-{training_seed}/candidates.tsv"
+    group:
+        "training_pairs"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=training_gpus("candidates"),
+        mem_mb=training_memory("candidates"),
+        disk_mb=DISK_MB,
+        runtime=training_minutes("candidates"),
     params:
         output_config=seed_config("candidates"),
         code=code_digest(asking_code("answers.py", "sft", "exp1")),
@@ -205,13 +223,17 @@ rule judge_pairs:
         "<logs>/training/{recipe}/seed-{training_seed}/judge_pairs.log",
     benchmark:
         "<benchmarks>/training/{recipe}/seed-{training_seed}/judge_pairs.tsv"
+    group:
+        "training_pairs"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=training_gpus("judge_pairs"),
+        mem_mb=training_memory("judge_pairs"),
+        disk_mb=DISK_MB,
+        runtime=training_minutes("judge_pairs"),
     params:
         output_config=step_config("judge"),
         code=code_digest(asking_code("judge.py", "base", "exp2")),
@@ -265,8 +287,10 @@ rule dpo:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=training_gpus("dpo"),
+        mem_mb=training_memory("dpo"),
+        disk_mb=DISK_MB,
+        runtime=training_minutes("dpo"),
     params:
         output_config=train_config("dpo"),
         code=code_digest(TRAININGS.training_code()),

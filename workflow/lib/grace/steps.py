@@ -13,8 +13,9 @@ from typing import Literal
 
 from grace.errors import GraceError
 
-#: Jobs of one group become one pod: of a model's replication, or for `report` of the whole run.
-Group = Literal["inference", "tables", "report"]
+#: Jobs of one group become one pod: of a model's replication, of a recipe or its training seed, or
+#: for `report` of the whole run.
+Group = Literal["inference", "tables", "report", "training_data", "training_pairs"]
 #: The experiments that a run asks of each of its studies.
 Asked = Mapping[str, Collection[str]]
 #: Stands among a study's experiments where a language model reads its answers.
@@ -30,7 +31,8 @@ class Step:
     """A rule; where `rule_per_study`, a rule for every study, `<name>_<study>`.
 
     Attributes:
-        group: None for what runs on request alone, beside the results.
+        group: None for what runs on request alone, beside the results, and for what of a recipe
+            has a pod of its own.
         wildcards: Of the rule's outputs.
         experiment: The one that it belongs to, or `EXTRACTION`; None for what every run has.
         model: It works with the model: where it fails, so would its other replications.
@@ -90,15 +92,15 @@ _TABLE = (
     Step("fit", "report", ("study",), mem_mb=4000, minutes=30),
     Step("analysis", "report", rule_per_study=True, mem_mb=4000, minutes=30),
     Step("report", "report", mem_mb=4000, minutes=30),
-    # Of recipes, which plans of their checkpoints ask for; on one machine, in no pod yet.
-    Step("instructions", wildcards=RECIPE, trains=True),
-    Step("answers", wildcards=RECIPE, trains=True),
-    Step("judge", wildcards=RECIPE, trains=True),
+    # Of recipes, which plans of their checkpoints ask for; without a group each has its own pod.
+    Step("instructions", "training_data", RECIPE, trains=True),
+    Step("answers", "training_data", RECIPE, trains=True),
+    Step("judge", "training_data", RECIPE, trains=True),
     Step("sample", wildcards=RECIPE, mem_mb=2000, minutes=15),
     Step("select", wildcards=RECIPE, mem_mb=2000, minutes=30),
     Step("sft", wildcards=TRAINING, trains=True),
-    Step("candidates", wildcards=TRAINING, trains=True),
-    Step("judge_pairs", wildcards=TRAINING, trains=True),
+    Step("candidates", "training_pairs", TRAINING, trains=True),
+    Step("judge_pairs", "training_pairs", TRAINING, trains=True),
     Step("pairs", wildcards=TRAINING, mem_mb=2000, minutes=30),
     Step("dpo", wildcards=TRAINING, trains=True),
     Step("training_costs", wildcards=RECIPE, mem_mb=2000, minutes=15),
@@ -134,9 +136,11 @@ def of_rule(rule: str) -> Step | None:
 
 
 def in_run(asked: Asked, group: Group | None = None) -> Iterator[Step]:
-    """The steps of a run, in their order; of one group, if it is given."""
+    """The steps of a run's studies, in their order; of one group, if it is given."""
     for step in _TABLE:
-        if step.group is not None and group in (None, step.group) and step.studies(asked):
+        if step.group is None or step.of_recipe:
+            continue
+        if group in (None, step.group) and step.studies(asked):
             yield step
 
 

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 #: What a training leaves, in this order; the record comes last, so that a folder without it is not
 #: whole.
 FILES = ("training_curve.csv", "training.json", CONFIG, WEIGHTS, RECORD)
+#: Where the image of pods has its environment of trainings.
+IMAGE_ENVIRONMENT = "GRACE_TRAIN_ENVIRONMENT"
 #: The folder of trainings, in `journal_dir`.
 STATE = "training"
 #: What a training says that finds itself done, and one that goes on where it was ended.
@@ -96,6 +98,9 @@ class Training:
     ) -> list[str]:
         """Run it; what it said of where it began."""
         python = located(self.settings["environment"], root) / "bin" / "python"
+        of_image = os.environ.get(IMAGE_ENVIRONMENT)
+        if of_image and not python.exists():
+            python = Path(of_image) / "bin" / "python"
         if not python.exists():
             raise EngineError(
                 f"{self.key}: there is no environment for training, {python.parents[1]}. Set it up"

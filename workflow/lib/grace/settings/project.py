@@ -111,9 +111,9 @@ class Project:
             ).items()
         }
         self._tag = environment.get(TAG_VARIABLE)
+        self._registry = registry
         self._check_tag()
         self.models = self._placed(self.entries)
-        self._registry = registry
         #: What the run has to train, by recipe, those that others build on first.
         self.trainings: dict[str, RecipeRun] = recipe_runs(
             registry, self.recipes, config, root, self._entry_here
@@ -221,17 +221,17 @@ class Project:
         """Raise `ConfigError` where the pod's tag is none that a model of the run may run on."""
         if self._tag:
             read = [self.reader.placements] if self.reader else []
-            check_tag(self._tag, [*self.placements.values(), *read], TAG_VARIABLE)
+            names = self._registry.recipes_of(self.config.models)
+            bases = [self.recipes[name].base for name in names]
+            based = [self._choose(key, self._entry_of(key)) for key in bases]
+            check_tag(self._tag, [*self.placements.values(), *read, *based], TAG_VARIABLE)
 
     def _entry_here(self, key: str) -> ModelEntry:
         """An entry that need not be among the run's models, as it would run in it."""
         if key in self.models:
             return self.models[key]
         entry = self._entry_of(key)
-        if self.config.gpus:
-            allowed = placement.choose(key, entry, self.cluster, self.config.gpus)
-            entry = placement.apply(entry, allowed[0]) if allowed else entry
-        return entry
+        return self._placed({key: entry})[key]
 
     def _entry_of(self, key: str) -> ModelEntry:
         """The same as models.yaml has it, before a GPU is chosen."""
