@@ -88,7 +88,8 @@ def spending_of(recipe, step, seed):
     """What a step needs to hold itself against the recipe's budget, and to note what it takes."""
     from grace.forecast.recipe_site import spending_settings
 
-    return spending_settings(PROJECT, recipe, step, seed, workflow.cores or CPU_CORES)
+    cores = CPU_CORES if on_cluster() else workflow.cores or CPU_CORES
+    return spending_settings(PROJECT, recipe, step, seed, cores)
 
 
 def training_runtime(of="base", gate=None, step=None):
