@@ -10,8 +10,8 @@ costs_numbers <- c(
 #' The costs of recipes, a row for each step and training seed, and one for each recipe.
 #'
 #' @param paths The files `<results>/training/<recipe>/costs.csv`, in order.
-#' @return Columns as `grace.posttraining.costs` writes them; `step` of a sum is "all", its `seed` and
-#'   what is not known NA. A sum of forecasts is of the steps that have one, and NA without any.
+#' @return Columns as `grace.posttraining.costs` writes them; `step` of a sum is "all", its `seed`
+#'   and what is not known NA. A sum of forecasts is of the steps that have one, NA without any.
 read_training_costs <- function(paths) {
   bind(lapply(paths, function(path) {
     rows <- read_csv(path, colClasses = "character")
@@ -60,12 +60,17 @@ training_costs_table <- function(paths) {
   found[setdiff(names(found), c("USD forecast", "USD"))]
 }
 
-#' Shows the table, with its caption; nothing without files.
-show_training_costs <- function(paths) {
-  if (length(paths) == 0L) return(invisible())
-  show_table(training_costs_table(paths), paste(
-    "What training has cost, by step and training seed; 'all' sums a recipe up. Forecast: from before",
-    "the last try of a step began. Hours: of all tries, by the clock, while the step needed a model;",
-    "GPU-hours: these times its GPUs, nothing on cores. What the journal answered is not counted."
+#' The table, with its caption; nothing where no file of costs is among `files`.
+#'
+#' @param trainings By recipe, in the report's order.
+show_training_costs <- function(trainings, files) {
+  own <- files[basename(files) == "costs.csv"]
+  order <- match(basename(dirname(own)), names(trainings))
+  if (length(own) == 0L) return(invisible())
+  show_table(training_costs_table(own[order(order)]), paste(
+    "What training has cost, by step and training seed; 'all' sums a recipe up. Forecast: from",
+    "before the last try of a step began. Hours: of all tries, by the clock, while the step needed",
+    "a model; GPU-hours: these times its GPUs, nothing on cores. What the journal answered is not",
+    "counted."
   ))
 }

@@ -52,7 +52,8 @@ def test_the_reports_table_has_forecast_beside_actual_and_a_sum(tmp_path):
     }
     files <- commandArgs(TRUE)
     both <- training_costs_table(files)
-    stopifnot(is.null(show_training_costs(character(0))))
+    stopifnot(is.null(show_training_costs(list(), character(0))))
+    stopifnot(is.null(show_training_costs(list(r = 1), "results/training/r/evaluation/rates.csv")))
     cat(jsonlite::toJSON(list(both = both, cores = training_costs_table(files[2]),
       numbers = read_training_costs(files[1])), digits = 10))
     """

@@ -138,7 +138,7 @@ def training_threads(wildcards):
     return threads_of(PROJECT.trainings[wildcards.recipe].base_entry)
 
 
-def training_gpus(step):
+def gpus_of_step(step):
     """GPUs of a step: those of the base, and one of a training."""
 
     def gpus(wildcards):
@@ -149,7 +149,7 @@ def training_gpus(step):
     return gpus
 
 
-def training_memory(step):
+def memory_of_step(step):
     """MB of memory; more each time."""
 
     def memory(wildcards, attempt):
@@ -163,7 +163,7 @@ def training_memory(step):
     return memory
 
 
-def training_minutes(step):
+def minutes_of_step(step):
     """Minutes after which a job of a step is ended. On this machine none is."""
 
     def minutes(wildcards):

@@ -22,10 +22,10 @@ rule instructions:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus("instructions"),
-        mem_mb=training_memory("instructions"),
+        gpu=gpus_of_step("instructions"),
+        mem_mb=memory_of_step("instructions"),
         disk_mb=DISK_MB,
-        runtime=training_minutes("instructions"),
+        runtime=minutes_of_step("instructions"),
     params:
         output_config=step_config("instructions"),
         code=code_digest(asking_code("instructions.py", "base", "exp1")),
@@ -54,10 +54,10 @@ rule answers:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus("answers"),
-        mem_mb=training_memory("answers"),
+        gpu=gpus_of_step("answers"),
+        mem_mb=memory_of_step("answers"),
         disk_mb=DISK_MB,
-        runtime=training_minutes("answers"),
+        runtime=minutes_of_step("answers"),
     params:
         output_config=step_config("answers"),
         code=code_digest(asking_code("answers.py", "base", "exp1")),
@@ -86,10 +86,10 @@ rule judge:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus("judge"),
-        mem_mb=training_memory("judge"),
+        gpu=gpus_of_step("judge"),
+        mem_mb=memory_of_step("judge"),
         disk_mb=DISK_MB,
-        runtime=training_minutes("judge"),
+        runtime=minutes_of_step("judge"),
     params:
         output_config=step_config("judge"),
         code=code_digest(asking_code("judge.py", "base", "exp2")),
@@ -166,10 +166,10 @@ rule sft:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus("sft"),
-        mem_mb=training_memory("sft"),
+        gpu=gpus_of_step("sft"),
+        mem_mb=memory_of_step("sft"),
         disk_mb=DISK_MB,
-        runtime=training_minutes("sft"),
+        runtime=minutes_of_step("sft"),
     params:
         output_config=train_config("sft"),
         code=code_digest(TRAININGS.training_code()),
@@ -198,10 +198,10 @@ rule candidates:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus("candidates"),
-        mem_mb=training_memory("candidates"),
+        gpu=gpus_of_step("candidates"),
+        mem_mb=memory_of_step("candidates"),
         disk_mb=DISK_MB,
-        runtime=training_minutes("candidates"),
+        runtime=minutes_of_step("candidates"),
     params:
         output_config=seed_config("candidates"),
         code=code_digest(asking_code("answers.py", "sft", "exp1")),
@@ -230,10 +230,10 @@ rule judge_pairs:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus("judge_pairs"),
-        mem_mb=training_memory("judge_pairs"),
+        gpu=gpus_of_step("judge_pairs"),
+        mem_mb=memory_of_step("judge_pairs"),
         disk_mb=DISK_MB,
-        runtime=training_minutes("judge_pairs"),
+        runtime=minutes_of_step("judge_pairs"),
     params:
         output_config=step_config("judge"),
         code=code_digest(asking_code("judge.py", "base", "exp2")),
@@ -287,10 +287,10 @@ rule dpo:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus("dpo"),
-        mem_mb=training_memory("dpo"),
+        gpu=gpus_of_step("dpo"),
+        mem_mb=memory_of_step("dpo"),
         disk_mb=DISK_MB,
-        runtime=training_minutes("dpo"),
+        runtime=minutes_of_step("dpo"),
     params:
         output_config=train_config("dpo"),
         code=code_digest(TRAININGS.training_code()),

@@ -81,8 +81,9 @@ def recipe_forecasts(
     """A forecast for each recipe with jobs."""
     found = []
     for name, run in project.trainings.items():
+        order = _order(run)
         own = [(step, seed) for recipe, step, seed in jobs if recipe == name]
-        ordered = [one for one in _order(run) if one in own]
+        ordered = sorted((one for one in own if one in order), key=order.index)
         if not ordered:
             continue
         site = site_of(project, run, cores)
@@ -100,6 +101,7 @@ def _order(run: RecipeRun) -> list[tuple[str, int | None]]:
     return [
         *((step, None) for step in SHARED),
         *((step, seed) for seed in run.seeds for step in SEEDED),
+        ("evaluate", None),
     ]
 
 
