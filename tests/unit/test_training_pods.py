@@ -26,13 +26,23 @@ STEPS = ["training_data", "sample", "select", "sft", "training_pairs", "dpo", "p
 
 
 @cache
-def project(*gpus: str, models: tuple[str, ...] = ("bootstrap.dpo-1", "bootstrap.sft-2")):
-    own = {"models": [*models], "studies": ["study1"], "replications": 1, "cluster": "nrp"}
-    return Project(ROOT, {**own, "gpus": list(gpus), "results": "no-such-results"}, {})
+def read() -> Project:
+    """The project is read once; for other tags the copies are placed anew."""
+    own = {"models": ["bootstrap.dpo-1", "bootstrap.sft-2"], "studies": ["study1"],
+           "replications": 1, "limit": 2, "cluster": "nrp",
+           "results": "no-such-results"}  # fmt: skip
+    return Project(ROOT, own, {})
+
+
+@cache
+def project(*gpus: str) -> Project:
+    found = copy.copy(read())
+    found.config = found.config.model_copy(update={"gpus": [*gpus]})
+    return found
 
 
 def of_recipe(found: Project) -> list[PodRequest]:
-    return [pod for pod in pod_plan.pods(found) if pod.recipe]
+    return training_pods.training_pods(found)
 
 
 def one(found: Project, rule: str) -> PodRequest:
@@ -115,14 +125,11 @@ def test_trainings_wait_their_turn_as_models_do():
 
 
 def test_a_pod_knows_itself_by_its_tag_and_computes_the_same():
-    inside = Project(
-        ROOT, {"models": ["bootstrap.dpo-1"], "gpus": ["l40", "a100"], "cluster": "nrp"},
-        {"GRACE_GPU_TAG": "a100"},
-    )  # fmt: skip
+    values = {"models": ["bootstrap.dpo-1"], "gpus": ["l40", "a100"], "cluster": "nrp",
+              "studies": ["study1"]}  # fmt: skip
+    inside = Project(ROOT, values, {"GRACE_GPU_TAG": "a100"})
     assert inside.trainings["bootstrap"].base_entry.gpus == 1
-    outside = Project(
-        ROOT, {"models": ["bootstrap.dpo-1"], "gpus": ["l40", "a100"], "cluster": "nrp"}, {}
-    )
+    outside = Project(ROOT, values, {})
     run, other = inside.trainings["bootstrap"], outside.trainings["bootstrap"]
     assert other.base_entry.gpus == 2
     assert inside.training_config(run.base, run.base_entry) == outside.training_config(
