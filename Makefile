@@ -21,10 +21,16 @@ help: ## This list
 run: setup ## Set up what is missing and run the workflow: results/report.html
 	$(IN_VENV) snakemake $(ARGS)
 
-# Coverage counts, and has to reach its limit, where no ARGS choose among the tests.
+PYTEST := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Per cent of the lines of Grace that the tests have to reach, where no ARGS choose among them.
+COVERAGE := 88
 test: setup-dev lint serve-env crate-env sbom-env ## Set up what is missing, lint, and run all tests
-	$(IN_VENV) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(ARGS),$(ARGS),--cov)
-	@$(if $(ARGS),:,echo "Coverage of the tests: $$($(IN_VENV) coverage report --format=total) %")
+ifdef ARGS
+	$(IN_VENV) pytest $(PYTEST) $(ARGS)
+else
+	$(IN_VENV) python -m slipcover --json --out .coverage.json -m pytest $(PYTEST)
+	$(IN_VENV) python -m slipcover --fail-under $(COVERAGE) --out .coverage.json --merge .coverage.json
+endif
 
 test-long: setup-dev serve-env train-env ## Every architecture, trainings; 100,000 inputs to each property
 	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/long tests/unit/test_journal_crashes.py \
@@ -102,5 +108,5 @@ cluster-down: ## Stop all of Grace there; ARGS=--everything deletes volumes, rig
 clean: ## Remove results, logs and caches; keeps the environments
 	[ ! -d results ] || find results -mindepth 1 -maxdepth 1 -not -name README.md -exec rm -rf {} +
 	rm -rf sbom logs benchmarks .grace .snakemake .pytest_cache .mypy_cache .ruff_cache \
-		.hypothesis .coverage
+		.hypothesis .coverage.json
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

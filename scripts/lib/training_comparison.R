@@ -189,7 +189,7 @@ over_seeds <- function(differences, seeds) {
   )
   if (count < 3L) return(out)
   if (is_constant(differences)) {
-    out$note <- "the same in every seed: no spread to tell an interval from"
+    out$note <- "the same in every seed, so there is no interval"
     return(out)
   }
   half <- stats::qt(0.975, count - 1) * out$sd / sqrt(count)

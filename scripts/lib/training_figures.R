@@ -79,6 +79,10 @@ losses_figure <- function(curves) {
     geom_point(size = if (max(table(curves$stage)) > 60L) 0 else 1) +
     facet_wrap(vars(.data$stage), scales = "free") +
     scale_colour_manual("Training seed", values = unname(model_colours(levels(curves$seed)))) +
+    scale_x_continuous(breaks = function(limits) {
+      steps <- pretty(limits)
+      steps[steps == round(steps)]
+    }) +
     labs(x = "Step", y = "Loss") +
     theme_grace()
 }

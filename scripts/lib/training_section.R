@@ -26,9 +26,11 @@ show_training <- function(trainings, studies, files) {
     own <- files[grepl(sprintf("/training/%s/", recipe), files, fixed = TRUE)]
     show_recipe(recipe, trainings[[recipe]], studies, own, level)
   }
-  # A function of its own file, where the run's costs are known.
-  if (exists("show_training_costs", mode = "function")) {
-    get("show_training_costs")(trainings, files)
+  # Of a file of its own, where the run's costs are known.
+  costs <- files[basename(files) == "costs.csv"]
+  if (length(costs) > 0L && exists("show_training_costs", mode = "function")) {
+    cat("\n\n## What it cost\n\n")
+    cat(get("show_training_costs")(costs))
   }
 }
 
@@ -224,23 +226,29 @@ show_overlaps <- function(recipe, records, paths) {
 show_stages_in_studies <- function(recipe, training, studies) {
   cat(paste(
     "**Form** is whether a model answers within the options at all: the option mass of experiment",
-    "2. **Judgement** is how it divides what it gives to the options, whatever that is. JSD and",
-    "same favourite compare a checkpoint's distributions within the options with the base's, cell",
-    "by cell; the measures after that are the studies' own."
+    "2, and in experiment 1 the answers that can be read. **Judgement** is how it divides what it",
+    "gives to the options, whatever that is. JSD and same favourite compare a checkpoint's",
+    "distributions within the options with the base's, cell by cell; the measures after that are",
+    "the studies' own."
   ), "\n\n")
   said <- bind(lapply(studies, form_and_judgement, training = training))
   several <- length(unique(said$variant)) > 1L
   base <- training$base %in% said$model
+  asked <- function(column) !all(is.na(said[[column]]))
   cat(show_table(if (nrow(said) > 0L) data.frame(
     Model = mark_keys(said$model), Study = said$study,
     Format = if (several) show_text(said$variant) else rep("\u2013", nrow(said)),
-    "Option mass: mean" = show_number(said$option_mass, 3),
-    "lowest" = show_number(said$option_mass_min, 3),
-    "JSD from the base (bits)" = show_number(said$jsd_bits, 3),
+    "Option mass: mean" = show_mass(said$option_mass), "lowest" = show_mass(said$option_mass_min),
+    "Usable answers (%)" = show_number(said$usable_percent, 1),
+    "JSD from the base (bits)" = show_number(said$jsd_bits, 4),
     "Same favourite (%)" = show_number(100 * said$same_favourite, 0),
     Cells = show_number(said$n_cells, 0), check.names = FALSE
-  )[, c(TRUE, TRUE, several, rep(TRUE, 5L))], sprintf(paste0(
-    "Recipe %s: option mass, and distance from the base within the options%s."
+  )[, c(
+    TRUE, TRUE, several, rep(asked("option_mass"), 2L), asked("usable_percent"),
+    rep(asked("option_mass"), 3L)
+  )], sprintf(paste0(
+    "Recipe %s: option mass (experiment 2), usable answers (experiment 1), and distance from the",
+    " base within the options (experiment 2)%s."
   ), recipe, if (base) "" else "; the base is not among the run's models, so there is none")))
   pairs <- over_studies(studies, "model_pairs")
   differences <- stage_differences(pairs, training)
@@ -253,6 +261,11 @@ show_stages_in_studies <- function(recipe, training, studies) {
   cat(show_stage_differences(recipe, differences))
   cat(show_stages_over_seeds(recipe, differences, stages_over_seeds(differences, pairs, training)))
   cat(show_format_changes(recipe, format_changes(differences)))
+}
+
+#' An option mass; of a small one its order.
+show_mass <- function(values) {
+  ifelse(!is.na(values) & values < 0.0995, show_small(values), show_number(values, 3))
 }
 
 show_stage_differences <- function(recipe, rows) {
@@ -270,7 +283,8 @@ show_stage_differences <- function(recipe, rows) {
     "Cohen's h" = show_number(rows$cohen_h), Note = show_text(rows$note), check.names = FALSE
   ), sprintf(paste(
     "Recipe %s: the studies' measures before and after each step, paired by item, with t intervals",
-    "by item; the training is taken as it is. BH over the steps and seeds of one measure,",
+    "by item; the training is taken as it is. p is McNemar's exact one where every item has one",
+    "answer, yes or no, else that of t. BH over the steps and seeds of one measure,",
     "experiment and format."
   ), recipe), fold = nrow(rows) > 12L)
 }

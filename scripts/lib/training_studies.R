@@ -92,10 +92,11 @@ stages_over_seeds <- function(differences, pairs, training) {
     crossed <- crossed_seeds(piece$difference, shared$covariance, shared$items)
     out$sd_seed <- crossed$sd_seed
     if (is.na(crossed$half)) {
-      out$note <- "no spread over items and seeds"
+      out$note <- "constant over items and seeds, so there is no interval"
     } else {
       out$ci_low <- out$mean - crossed$half
       out$ci_high <- out$mean + crossed$half
+      out$note <- ""
     }
     out
   })
@@ -161,29 +162,33 @@ format_changes <- function(differences) {
   })
 }
 
-#' Option mass and the distribution within the options of each model of a training, in experiment 2:
-#' the form of the answer apart from the judgement.
+#' The form of each model's answers apart from the judgement: option mass (experiment 2) and share
+#' of usable answers (experiment 1); and the distribution within the options (experiment 2).
 #'
 #' @param own A study as `load_studies` gives it; `section$judged` says which columns of its cells
 #'   hold the distribution: `value`, `outcome`, and `cell`.
-#' @return A row a model and variant: option mass, and from the base's distributions the mean
-#'   divergence over cells (`jsd_bits`) and the share of cells with the same favourite.
+#' @return A row a model and variant: option mass, usable answers in per cent, and from the base's
+#'   distributions the mean divergence over cells (`jsd_bits`) and the share of cells with the same
+#'   favourite. NA for an experiment that was not run.
 form_and_judgement <- function(own, training) {
   quality <- own$tables$quality
-  quality <- quality[quality$experiment %in% "exp2", , drop = FALSE]
   models <- c(training$base, training$models)
   found <- bind(lapply(models, function(model) {
     rows <- quality[quality$model_key %in% model, , drop = FALSE]
-    if (nrow(rows) == 0L) return(NULL)
-    distances <- bind(lapply(rows$variant, function(variant) {
-      cell_distances(
-        judged_cells(own, training$base, variant), judged_cells(own, model, variant)
+    bind(lapply(sort(unique(rows$variant)), function(variant) {
+      of <- function(experiment, column) {
+        rows[[column]][rows$variant == variant & rows$experiment == experiment][1L]
+      }
+      cbind(
+        study = own$section$label, model = model, variant = variant,
+        option_mass = of("exp2", "option_mass_mean"),
+        option_mass_min = of("exp2", "option_mass_min"),
+        usable_percent = of("exp1", "usable_percent"),
+        cell_distances(
+          judged_cells(own, training$base, variant), judged_cells(own, model, variant)
+        )
       )
     }))
-    cbind(
-      study = own$section$label, model = model, variant = rows$variant,
-      option_mass = rows$option_mass_mean, option_mass_min = rows$option_mass_min, distances
-    )
   }))
   if (nrow(found) > 0L) {
     found[found$model == training$base, c("jsd_bits", "same_favourite")] <- NA_real_

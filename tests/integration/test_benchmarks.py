@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_python import warm
 
 from bench import overhead
 
@@ -71,7 +72,7 @@ def test_the_executor_is_measured(tmp_path):
 def test_what_the_journal_and_the_records_cost_is_measured(tmp_path, monkeypatch, capsys):
     """What is left out is found in the sources, and a run does without it. One run is timed."""
     goals = [f"results/pico/replication-0/study1_{name}.json" for name in ("exp1", "exp2")]
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{warm().command.parent}:{os.environ['PATH']}")
     run, ways = overhead.timed, []
 
     def timed(folder, arguments):

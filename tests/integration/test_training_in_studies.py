@@ -52,8 +52,9 @@ cells <- read_csv(file.path(folder, "cells.csv"))
 own <- list(
   section = list(label = "s", judged = list(value = "p", outcome = "o", cell = "c")),
   tables = list(cells = cells, quality = data.frame(
-    model_key = c("base", "r.sft-1"), variant = "zero", experiment = "exp2",
-    option_mass_mean = c(.2, .9), option_mass_min = c(.1, .8)
+    model_key = rep(c("base", "r.sft-1"), 2), variant = "zero",
+    experiment = rep(c("exp2", "exp1"), each = 2), option_mass_mean = c(.2, .9, NA, NA),
+    option_mass_min = c(.1, .8, NA, NA), usable_percent = c(100, 100, 40, 95)
   ))
 )
 write(form_and_judgement(own, training), "form.csv")
@@ -164,6 +165,7 @@ def test_format_is_a_factor_of_the_change(made, scores):
 def test_form_is_option_mass_and_judgement_the_distribution_within_the_options(made):
     base, trained = one(made["form"], model="base"), one(made["form"], model="r.sft-1")
     assert (base["option_mass"], trained["option_mass"]) == (0.2, 0.9)
+    assert (base["usable_percent"], trained["usable_percent"]) == (40, 95)
     assert math.isnan(base["jsd_bits"])
     assert trained["n_cells"] == 2
     assert trained["jsd_bits"] == pytest.approx(np.mean([jsd(BASE[c], TRAINED[c]) for c in BASE]))

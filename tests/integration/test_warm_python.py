@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from warm_python import warm
+from warm_python import ROOT, warm
 
 TELLS = """
 import os, sys
@@ -74,3 +75,39 @@ def test_a_signal_to_the_command_ends_what_it_runs(tmp_path: Path, number: int) 
         process.send_signal(number)
         assert process.stdout.read() == ""
         assert process.wait() == -number
+
+
+TELLS_WHERE = "import sys; from grace.source_code import LIBRARY; print(LIBRARY, len(sys.modules))"
+
+
+def test_grace_is_the_folders_own_whether_it_was_imported_before_or_not(tmp_path: Path) -> None:
+    library = tmp_path / "workflow" / "lib" / "grace"
+    shutil.copytree(ROOT / "workflow" / "lib" / "grace", library)
+
+    def told(python: str | Path) -> tuple[str, int]:
+        done = subprocess.run(
+            [python, "-P", "-c", f"import sys; sys.path.insert(0, {str(library.parent)!r})\n"
+             f"{TELLS_WHERE}"],
+            capture_output=True, text=True, check=True, cwd=tmp_path,
+        )  # fmt: skip
+        where, modules = done.stdout.split()
+        return where, int(modules)
+
+    assert told(sys.executable)[0] == str(library)
+    where, imported = told(warm().command)
+    assert where == str(library)
+    with (library / "errors.py").open("a") as file:
+        file.write("\nEDITED = True\n")
+    where, anew = told(warm().command)
+    assert where == str(library)
+    assert anew < imported, "an edited library is imported anew"
+    (library / "errors.py").write_text("raise ValueError('this one')\n")
+    edited = (
+        "-P",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(library.parent)!r})\nimport grace.errors",
+    )
+    done = subprocess.run(
+        [warm().command, *edited], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "ValueError: this one"

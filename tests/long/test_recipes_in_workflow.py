@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from recipe_runs import add_recipe
+from recipe_runs import add_recipe, copied
+from report_page import TAGS, page
 from workflow_project import Project
 
 pytestmark = pytest.mark.long
@@ -203,3 +204,29 @@ def test_folders_of_results(project):
     """Nothing of a recipe is elsewhere but its trainings' state and the journal."""
     made = {path.name for path in Path(project.folder / ".grace").iterdir()}
     assert {"journal", "training"} <= made
+
+
+def test_the_report_says_what_training_changes_and_evaluations_are_exported(project, tmp_path):
+    own = copied(project, tmp_path / "project")
+    own.run("--cores", "2", *RUN)
+    found = page(own.folder / "results/report.html")
+    headings = "What training changes", "Held-out instructions", "Form and judgement in the studies"
+    for text in (*headings, "never trained on", "With texts of evaluation and stimuli"):
+        assert text in " ".join(found.shown.split()), text
+    assert "fewer than three training seeds" in " ".join(found.shown.split())
+    assert {tag for tag, _ in found.tags} <= TAGS
+    items = json.loads((own.folder / "results/training/demo/evaluation/sft-1.json").read_text())
+    assert (items["model"], items["shots"], len(items["items"])) == ("demo.sft-1", 0, 6)
+    assert {one["held_out"] for one in items["items"]} == {True, False}
+    few = own.folder / "results/training/demo/evaluation/base-few-shot.json"
+    few = json.loads(few.read_text(encoding="utf-8"))
+    assert (few["model"], few["shots"]) == ("base", 1)
+    shown = own.run("ifeval_export", *RUN)
+    assert "wrote results/training/demo/ifeval/dpo-1.jsonl, 0 of 6 items" in shown
+    # Without checkpoints there is no such section, and its tables take no numbers.
+    plain = ("--config", "models=base", *RUN[2:])
+    own.run("--cores", "2", *plain)
+    assert "What training changes" not in page(own.folder / "results/report.html").shown
+    refused = own.snakemake("ifeval_export", *plain)
+    assert refused.returncode == 1
+    assert "names no checkpoint" in refused.stdout

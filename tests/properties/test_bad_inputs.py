@@ -19,9 +19,6 @@ from bad_inputs import CLUSTERS, CONFIG, MODELS, BadInput, dumped, with_file
 from properties import EXAMPLES
 from workflow_project import Project
 
-# Generated inputs: traced, they take half as long again.
-pytestmark = pytest.mark.no_cover
-
 SEEDS = range(len(bad_inputs.FAMILIES) * max(14, EXAMPLES * 14 // 2000 // 2))
 
 

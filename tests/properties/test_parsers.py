@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from bundled_studies import STUDIES
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import generated
-
-# Generated inputs: traced, they take half as long again.
-pytestmark = pytest.mark.no_cover
 
 #: Pieces of answers, right and wrong, in any order, between any text.
 PIECES = st.lists(

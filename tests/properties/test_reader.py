@@ -20,9 +20,6 @@ from grace.prompts.plain_text import is_blank, known_control_token
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
 
-# Generated inputs: traced, they take half as long again.
-pytestmark = pytest.mark.no_cover
-
 BUNDLED = Path(__file__).parents[2] / "resources/stimuli"
 #: What a prompt may hold; of the categories that hold characters that it may not, some that it may.
 CHARACTERS = st.characters(

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import yaml
-from tiny_model import build_tiny_model
 from workflow_project import ROOT, Project
 
 from grace.posttraining.constitution import Constitution
@@ -81,6 +80,8 @@ exec {python} {script} "$@"
 
 def add_recipe(project: Project, name: str = "demo", **changes: object) -> None:
     """Give a project the tiny base, and a recipe with these changes."""
+    from tiny_model import build_tiny_model  # torch, which other users of this do not need
+
     folder = project.folder
     build_tiny_model(folder / "models/base", template=None, positions=6144)
     _write(folder / "resources/constitutions/tiny.yaml", CONSTITUTION)

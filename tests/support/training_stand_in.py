@@ -23,6 +23,7 @@ from grace.digests import digest, file_digest
 from grace.models.adapter_base import weight_digests
 from grace.models.adapter_record import WEIGHTS, write_record
 from grace.places import located
+from grace.training.curve import write_curve
 
 COLUMNS = {
     "sft": ["input_ids", "labels", "row_id"],
@@ -65,7 +66,8 @@ def main() -> int:
         output, base, base=given.base, rank=recipe["rank"], alpha=recipe["alpha"], seed=seed,
         scale=0.02,
     )  # fmt: skip
-    (output / "training_curve.csv").write_text("step,loss\n1,2.5\n", encoding="utf-8")
+    steps = ({"step": step, "loss": 2.5 / step, "seconds": step} for step in range(1, 9))
+    write_curve(output / "training_curve.csv", steps)
     (output / "training.json").write_text("{}\n", encoding="utf-8")
     write_record(output, given.base, weight_digests(base, Contents()), None, parent)
     return 0

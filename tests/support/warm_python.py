@@ -1,9 +1,10 @@
 """Python whose imports are done: Snakemake and the scripts of jobs in forks of one process.
 
 A run of the workflow is some twenty Python processes that do little but import. Run as a process,
-this module imports what they need but Grace itself, which tests edit, and then serves forks over a
-socket. `Warm` starts it and writes the command that tests give in place of `python`; that command
-sends its arguments, folder, environment, standard streams and signals, and ends as its fork does.
+this module imports what they need and then serves forks over a socket. Grace itself, which tests
+edit, a fork has from there only if its folder holds the same library, byte by byte. `Warm` starts
+it and writes the command that tests give in place of `python`; that command sends its arguments,
+folder, environment, standard streams and signals, and ends as its fork does.
 Within a module (`-m`) or code (`-P -c`), `sys.executable` is that command, too.
 What it cannot hand over, such as variables that count at import, it leaves to Python. Forks have
 other ancestors than processes: what looks for Snakemake among them, as the lease of a server does,
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 import atexit
 import gc
+import hashlib
 import importlib
 import json
 import os
+import re
 import runpy
 import selectors
 import shutil
@@ -34,6 +37,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = Path("workflow", "lib")
 #: Beginnings of variables that libraries read when they are imported; a token is read when used.
 AT_IMPORT = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_")
 TOKEN = "HF_TOKEN"
@@ -102,7 +107,10 @@ class Warm:
         self.command.parent.mkdir()
         self.command.write_text(COMMAND.format(python=sys.executable, values=values))
         self.command.chmod(0o700)
-        # Programs of the environment, such as pip's, stay those of Python.
+        snakemake = self.command.with_name("snakemake")
+        snakemake.write_text(f'#!/bin/sh\nexec "{self.command}" -m snakemake "$@"\n')
+        snakemake.chmod(0o700)
+        # Other programs of the environment, such as pip's, stay those of Python.
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(place))
             listening.listen(64)
@@ -224,24 +232,74 @@ class _Server:
             connection.close()
 
 
-def import_all() -> None:
-    """What runs of the workflow import, without Grace itself."""
+class Library:
+    """Grace's modules, imported once, for forks in folders that hold the same library."""
+
+    def __init__(self) -> None:
+        rules = [*(ROOT / "workflow").rglob("*.smk"), *(ROOT / "scripts").glob("*.py")]
+        named = {
+            module
+            for file in rules
+            for module in re.findall(r"from (grace[\w.]*) import", file.read_text("utf-8"))
+        }
+        for name in sorted(named | {"grace.engines.transformers.model"}):
+            importlib.import_module(name)
+        self._digest = self._digest_of(ROOT)
+        self._modules = {
+            name: sys.modules.pop(name)
+            for name in list(sys.modules)
+            if name.partition(".")[0] == "grace"
+        }
+
+    @staticmethod
+    def _digest_of(root: Path) -> bytes:
+        digest = hashlib.blake2b()
+        for path in sorted((root / LIBRARY / "grace").rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+        return digest.digest()
+
+    def give(self, root: Path) -> None:
+        """The modules, as if imported from there, unless that library is another one."""
+        if self._digest_of(root) != self._digest:
+            return
+        for module in self._modules.values():
+            for name, value in list(vars(module).items()):
+                if isinstance(value, Path) and value.is_relative_to(ROOT):
+                    setattr(module, name, root / value.relative_to(ROOT))
+                elif isinstance(value, str) and value.startswith(f"{ROOT}{os.sep}"):
+                    setattr(module, name, f"{root}{value.removeprefix(str(ROOT))}")
+            if (found := module.__spec__.submodule_search_locations) is not None:
+                found[:] = module.__path__ = [str(Path(module.__file__).parent)]
+            module.__spec__.origin = module.__file__
+        sys.modules |= self._modules
+
+
+def import_all() -> Library:
+    """What runs of the workflow import, and Grace itself for those that have not edited it."""
     for name in (
-        "pandas", "pyarrow.parquet", "snakemake.cli", "transformers.models.llama.modeling_llama",
-        "grace.engines.transformers.model", "grace.experiments.inference", "grace.settings.project",
+        "boto3", "pandas", "pyarrow.parquet", "snakemake.cli",
+        "transformers.models.llama.modeling_llama",
     ):  # fmt: skip
         importlib.import_module(name)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "grace"]:
-        del sys.modules[name]
+    return Library()
 
 
-def run(arguments: list[str], folder: str, environment: dict[str, str], command: str) -> None:
+def run(
+    library: Library,
+    arguments: list[str],
+    folder: str,
+    environment: dict[str, str],
+    command: str,
+) -> None:
     """What `python` with these arguments runs."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     own = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:0] = own
+    known = Path(folder) / LIBRARY
+    if not any((Path(path) / "grace").exists() and Path(path) != known for path in own):
+        library.give(Path(folder))
     if arguments[0].startswith("-"):
         # Its jobs' scripts are forks, too.
         sys.executable = command
@@ -287,9 +345,9 @@ def leave(status: int) -> None:
 
 if __name__ == "__main__":
     del sys.path[0]
-    import_all()
+    library = import_all()
     # Neither looking for garbage nor taking all apart at the end may copy what forks share.
     gc.freeze()
     asked = _Server(socket.socket(fileno=int(sys.argv[1]))).serve()
     if asked is not None:
-        leave(status_of(*asked, sys.argv[2]))
+        leave(status_of(library, *asked, sys.argv[2]))

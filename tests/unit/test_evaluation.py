@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import ModuleType
 
 import pytest
-from recipe_runs import BANK
+from recipe_runs import BANK, BASE, constitution
 
 from grace.errors import ConfigError
+from grace.evaluation import ifeval
 from grace.evaluation.held_out import held_out_items, refuse_trained, trained_rows, verdicts
+from grace.posttraining.checkpoints import Checkpoint
+from grace.posttraining.declared_checks import DeclaredCheck
 from grace.posttraining.instruction_bank import InstructionBank, row_id
 from grace.posttraining.instructions import of_evaluation, of_training, records
+from grace.posttraining.recipe_runs import RecipeRun
+from grace.settings.config import ModelEntry
+from grace.settings.recipes import Recipe
 from grace.settings.training_configs import AnswersStep, EvaluateStep, InstructionsStep
 
 FOUND = InstructionBank.model_validate(BANK)
@@ -90,3 +98,80 @@ def test_verdicts_say_what_is_right_and_leave_open_what_was_not_answered_or_has_
     assert [(one["strict"], one["kind"]) for one in found] == [
         (None, None), (False, "truncated"), (None, None),
     ]  # fmt: skip
+
+
+def test_an_export_has_ifevals_documents_and_says_what_has_no_counterpart(monkeypatch):
+    def declared(rule: str, **arguments: str) -> DeclaredCheck:
+        return DeclaredCheck.model_validate({"rule": rule, **arguments})
+
+    checks = {
+        "words": declared("word-count", number="{number}"), "key": declared("contains", text="{w}"),
+        "not": declared("lacks", text="{w}"), "small": declared("lower-case"),
+        "end": declared("ends", text="{w}"), "copy": declared("exact", text="{w}"), "open": None,
+    }  # fmt: skip
+    items = [
+        {"type": kind, "values": {"number": "four", "w": "lamp"}, "instruction": f"Do {kind}.",
+         "answer": "a lamp", "strict": True}
+        for kind in checks
+    ]  # fmt: skip
+    items.append({**items[0], "strict": None, "answer": ""})
+    found = {row["prompt"]: row for row in ifeval.documents(items, checks)}
+    assert found.keys() == {f"Do {kind}." for kind in ("words", "key", "not", "small", "end")}
+    assert found["Do words."] == {
+        "key": 0, "prompt": "Do words.", "response": "a lamp",
+        "instruction_id_list": ["length_constraints:number_words"] * 2,
+        "kwargs": [
+            {"num_words": 4, "relation": "at least"}, {"num_words": 5, "relation": "less than"},
+        ],
+    }  # fmt: skip
+    assert found["Do key."]["kwargs"] == [{"keywords": ["lamp"]}]
+    assert found["Do not."]["instruction_id_list"] == ["keywords:forbidden_words"]
+    assert found["Do end."]["kwargs"] == [{"end_phrase": "lamp"}]
+    # Neither the harness nor what its task needs is a dependency.
+    monkeypatch.setitem(sys.modules, ifeval.SCORER, None)
+    assert "not scored here" in str(ifeval.scores(found.values()))
+    scorer = ModuleType(ifeval.SCORER)
+    scorer.process_results = lambda row, results: {
+        "prompt_level_strict_acc": row["key"] == 0, "prompt_level_loose_acc": results == ["a lamp"],
+    }  # fmt: skip
+    monkeypatch.setitem(sys.modules, ifeval.SCORER, scorer)
+    assert ifeval.scores(found.values()) == {"strict": 0.2, "loose": 1.0}
+
+
+def recipe_run(name: str, before: Checkpoint | None = None, shots: int = 3) -> RecipeRun:
+    recipe = Recipe.model_validate(
+        {"base": before.key if before else "base", "seeds": [1, 2], "instructions": {"train": 9},
+         "answers": {"shots": shots}}
+    )  # fmt: skip
+    entry = ModelEntry.model_validate(BASE)
+    return RecipeRun(
+        name, recipe, (1, 2), recipe.base, entry, before, constitution(), FOUND, "results"
+    )
+
+
+def test_what_the_run_asks_for_is_evaluated_with_the_base_and_nothing_where_it_asks_for_none():
+    run = recipe_run("demo")
+    asked = {"base", "demo.dpo-1", "demo.sft-2", "demo.sft-1", "other.sft-1"}
+    assert run.evaluated(asked) == ["base", "base-few-shot", "sft-1", "sft-2", "dpo-1"]
+    assert recipe_run("demo", shots=0).evaluated(asked)[:2] == ["base", "sft-1"]
+    assert run.evaluated({"base", "demo2.sft-1"}) == []
+    assert run.shown({"base"}) == {}
+    shown = run.shown(asked)
+    assert (shown["base"], shown["models"]) == ("base", ["demo.sft-1", "demo.sft-2", "demo.dpo-1"])
+    assert (shown["stages"], shown["seeds"]) == (["sft", "sft", "dpo"], [1, 2, 1])
+    assert [run.model_of(name)[0] for name in ("base", "base-few-shot", "sft-2", "dpo-1")] == [
+        "base", "base", "demo.sft-2", "demo.dpo-1",
+    ]  # fmt: skip
+    assert run.model_of("dpo-1")[1].adapter == "results/training/demo/seed-1/dpo"
+
+
+def test_what_a_checkpoint_was_trained_on_is_of_all_recipes_behind_it():
+    first = recipe_run("first")
+    second = recipe_run("second", Checkpoint("first", "dpo", 2))
+    runs = {"first": first, "second": second}
+    assert first.trained_on("base", runs) == []
+    before = ["results/training/first/selection.json", "results/training/first/seed-2/pairs.json"]
+    assert first.trained_on("dpo-2", runs) == before
+    assert second.trained_on("base-few-shot", runs) == before
+    assert second.trained_on("sft-1", runs) == [*before, "results/training/second/selection.json"]
+    assert second.trained_on("dpo-1", runs)[-1] == "results/training/second/seed-1/pairs.json"

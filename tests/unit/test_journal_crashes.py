@@ -25,9 +25,6 @@ from grace.journal.compaction import compact
 from grace.journal.lines import line_of, value_in
 from grace.journal.segments import SUFFIX, SegmentWriter, scan, segments_in
 
-# Generated histories and damage: traced, they take half as long again.
-pytestmark = pytest.mark.no_cover
-
 WRITERS = Path(__file__).parents[1] / "support" / "journal_writers.py"
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 

@@ -22,9 +22,6 @@ from grace.scoring.forest import build_trie
 from grace.scoring.packing import Budget, Shape, pack
 from grace.settings.config import ScoringConfig
 
-# Generated forests: traced, they take half as long again.
-pytestmark = pytest.mark.no_cover
-
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Any:

@@ -226,7 +226,6 @@ def test_training_is_repeatable_lowers_the_loss_and_saves_a_loadable_model(
     assert loaded.generation_config.eos_token_id == end == loaded.config.eos_token_id
 
 
-@pytest.mark.no_cover  # what it trains with is traced in the tests above
 def test_a_later_stage_can_go_on_from_a_model(
     tokeniser: PreTrainedTokenizerFast, prompts: PromptSet
 ) -> None:

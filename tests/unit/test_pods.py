@@ -34,9 +34,6 @@ from grace.settings.project import Project
 from grace.studies.catalogue import load_studies
 from grace.studies.study import Study
 
-# Every model on every tag: traced, they take half as long again.
-pytestmark = pytest.mark.no_cover
-
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "pods"
 CLUSTERS = load_clusters(ROOT / "config" / "clusters.yaml")

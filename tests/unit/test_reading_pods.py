@@ -23,7 +23,10 @@ READ = {"method": "rules-then-model", "model": "llama-8b"}
 
 
 def project(extraction=READ, **values) -> Project:
-    own = {"models": ["pico", "gemma-2b"], "replications": 2, "cluster": "nrp", "gpus": ["a100"]}
+    own = {
+        "models": ["pico", "gemma-2b"], "replications": 2, "cluster": "nrp", "gpus": ["a100"],
+        "limit": 40,
+    }  # fmt: skip
     return Project(ROOT, {**own, "extraction": extraction, **values}, {})
 
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "bench/limits.py": ("integration/test_workflow.py", '"bench.limits"'),
     "bench/overhead.py": ("integration/test_benchmarks.py", "overhead.main()"),
     "bench/rereading.py": ("unit/test_bench.py", "rereading.main()"),
-    "bench/vllm_benchmark.py": ("integration/test_bench_systems.py", '"vllm-bench"'),
+    "bench/vllm_benchmark.py": ("long/test_bench_systems.py", '"vllm-bench"'),
     "tools/compare_results.py": ("unit/test_scripts.py", "compare_results.main("),
     "tools/gold_set.py": ("unit/test_gold_set.py", "gold_set.main("),
     "tools/make_stimuli.py": ("unit/test_stimuli_bundled.py", "make_stimuli.make_stimuli("),

@@ -384,7 +384,6 @@ def asked_of(study_name: str, tokenizer: Any, limit: int | None) -> list[list[Sc
     return [list(group) for _, group in groupby(sent, key=lambda request: request.group)]
 
 
-@pytest.mark.no_cover  # the same code as in the tests above, with many trials
 @pytest.mark.parametrize(("study", "limit", "trials"), [("study1", None, 36), ("study2", 300, 300)])
 @pytest.mark.parametrize("kind", ["pico", "digit", "triple", "byte"])
 def test_a_server_computes_few_more_tokens_than_the_limit(

@@ -21,7 +21,8 @@ rule train_pico:
         mem_mb=memory("train_pico"),
         runtime=STEPS["train_pico"].minutes,
     params:
-        output_config=OUTPUTS.pico().model_dump(),
+        # A function: what it reads, every start of Snakemake would pay for.
+        output_config=lambda _: OUTPUTS.pico().model_dump(),
         code=code_digest(OUTPUTS.code("train_pico.py")),
         sources=code_files(OUTPUTS.code("train_pico.py")),
         prompts=pico_prompts,

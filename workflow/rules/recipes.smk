@@ -65,11 +65,28 @@ def trained_before(wildcards):
     return [f"{AS_STORED}{file}" for file in run.trained_on(wildcards.evaluated, PROJECT.trainings)]
 
 
-def evaluations(wildcards):
+def evaluations_of(recipe):
     """The evaluations of a recipe in this run."""
-    folder = PROJECT.trainings[wildcards.recipe].folder
-    names = TRAININGS.compare(wildcards.recipe).evaluated
+    folder = PROJECT.trainings[recipe].folder
+    names = TRAININGS.compare(recipe).evaluated
     return [f"{AS_STORED}{folder}/evaluation/{name}.json" for name in names]
+
+
+def evaluations(wildcards):
+    return evaluations_of(wildcards.recipe)
+
+
+def all_evaluations():
+    """Those of all recipes of the run."""
+    return [file for recipe in PROJECT.trainings for file in evaluations_of(recipe)]
+
+
+def checks_of_recipes():
+    """By recipe how answers to each type of instructions are checked."""
+    return {
+        name: {one.name: one.check and one.check.model_dump() for one in run.bank.types}
+        for name, run in PROJECT.trainings.items()
+    }
 
 
 def training_curves(wildcards):
@@ -194,7 +211,7 @@ def training_results(wildcards):
                 if needs_pairs(recipe, seed)
             ]
             own = [f"{run.folder}/contamination.json", f"{run.folder}/selection.json", *pairs]
-            found += [*compared, *(f"{AS_STORED}{file}" for file in own)]
+            found += [f"{AS_STORED}{file}" for file in (*compared, *own)]
     return found
 
 

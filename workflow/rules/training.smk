@@ -362,6 +362,22 @@ rule contamination:
         "../../scripts/contamination.py"
 
 
+rule ifeval_export:
+    input:
+        evaluations=all_evaluations(),
+    log:
+        "<logs>/ifeval_export.log",
+    localrule: True
+    conda:
+        "../../envs/python.yaml"
+    params:
+        checks=checks_of_recipes(),
+    message:
+        "Write evaluations as lm-evaluation-harness's ifeval takes them"
+    script:
+        "../../scripts/ifeval_export.py"
+
+
 rule approve:
     log:
         "<logs>/approve.log",

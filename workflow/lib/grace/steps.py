@@ -108,6 +108,7 @@ _TABLE = (
     Step("archive"),
     Step("check_study", mem_mb=4000, minutes=30),
     Step("forecast"),
+    Step("ifeval_export"),
     Step("inspect_logs"),
     Step("manifests"),
     Step("new_study", minutes=5),

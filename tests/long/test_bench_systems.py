@@ -14,6 +14,8 @@ from bench.measuring import measure
 from bench.models import MODELS, ROOT
 from bench.workload import Reference, Workload
 
+pytestmark = pytest.mark.long
+
 PICO = MODELS["pico"]
 BENCH_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 
