@@ -222,7 +222,7 @@ def build(
         tokeniser.save_pretrained(folder, save_jinja_files=False)
     for number in range(first, len(settings.phases)):
         with tempfile.TemporaryDirectory() as meeting:
-            torch.multiprocessing.spawn(  # type: ignore[no-untyped-call]
+            torch.multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
                 _process,
                 (root, folder, settings, number, save_every, Path(meeting) / "store"),
                 nprocs=settings.phases[number].processes,
