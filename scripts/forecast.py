@@ -13,7 +13,7 @@ def forecast(root: Path, values: dict[str, Any], cores: int) -> str:
     # A forecast downloads nothing; read once, when the hub's library is loaded.
     os.environ["HF_HUB_OFFLINE"] = "1"
     from grace.errors import GraceError
-    from grace.forecast import actual, report, trainings
+    from grace.forecast import actual, recipe_forecast, report
     from grace.forecast.estimate import Forecaster
     from grace.forecast.request_counts import RequestCounts
     from grace.forecast.request_table import rows, table
@@ -22,7 +22,7 @@ def forecast(root: Path, values: dict[str, Any], cores: int) -> str:
     project = Project(root, values)
     counted = RequestCounts(project)
     asked = table(list(rows(project, counted)), len(project.config.replication_indices))
-    if trained := trainings.table(project.trainings, project.checkpoints_wanted):
+    if trained := recipe_forecast.text(project, cores):
         asked = f"{asked}\n\n{trained}"
     try:
         found = Forecaster(project, cores=cores, exact=True, asked=counted)

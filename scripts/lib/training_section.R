@@ -26,12 +26,8 @@ show_training <- function(trainings, studies, files) {
     own <- files[grepl(sprintf("/training/%s/", recipe), files, fixed = TRUE)]
     show_recipe(recipe, trainings[[recipe]], studies, own, level)
   }
-  # Of a file of its own, where the run's costs are known.
-  costs <- files[basename(files) == "costs.csv"]
-  if (length(costs) > 0L && exists("show_training_costs", mode = "function")) {
-    cat("\n\n## What it cost\n\n")
-    cat(get("show_training_costs")(costs))
-  }
+  cat("\n\n## What it cost\n\n")
+  show_training_costs(trainings, files)
 }
 
 show_recipe <- function(recipe, training, studies, files, level) {

@@ -46,7 +46,7 @@ def test_the_target_and_the_dry_run_say_what_would_be_asked(tmp_path):
     assert "\n  In all " in preview
     # Not where nobody wants to read it, nor where no job asks a model.
     hooks = (project.folder / "workflow/rules/hooks.smk").read_text(encoding="utf-8")
-    told = hooks[hooks.index("def tell_forecast") :]
+    told = hooks[hooks.index("def recipe_jobs") :]
     for quiet, rule in ((True, "score"), (False, "reference")):
         assert said_of(told, quiet, rule) == []
 

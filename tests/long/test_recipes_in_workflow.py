@@ -112,7 +112,7 @@ BANK = "resources/instructions/tiny.yaml"
         (BANK, "'{other} and {word}'", "'{other}, {word}'", EVALUATED),
         (RECIPES, "  - 2\n", "  - 2\n  - 3\n", set()),
         (RECIPES, "approve: []", "approve: [sample]", set()),
-        (RECIPES, "base: base", "base: base\n  budget: {usd: 5}", set()),
+        (RECIPES, "base: base", "base: base\n  budget: {usd: 5, usd_per_hour: 1}", set()),
     ],
     ids=["beta", "margin", "rank", "accept", "principle", "instruction", "check", "seed", "gate",
          "budget"],
@@ -179,9 +179,16 @@ def test_what_goes_wrong_in_a_training_is_shown_and_what_was_answered_stays(proj
     own = Project(tmp_path / "project")
     shutil.copytree(project.folder, own.folder)
     own.edit(RECIPES, "beta: 0.2", "beta: 0.2\n    lr: 1")
-    done = own.snakemake("--cores", "1", "results/demo.dpo-1/replication-0/plan.json", *RUN)
+    # The models that need it not are asked, and have their report, in which it is named.
+    done = own.snakemake("--cores", "2", *RUN)
     assert done.returncode == 1
     assert "the loss is no number (NaN)" in done.stdout
+    last = done.stdout[done.stdout.rindex("What could be made without these") :]
+    assert "model 'demo.dpo-1', replication 0: " in last
+    assert "recipe 'demo': demo.dpo-1: the training ended" in last
+    report = (own.folder / "results/report.html").read_text(encoding="utf-8")
+    assert "the training ended with status 1" in report.replace("&#39;", "'")
+    assert (own.folder / "results/demo.sft-1/replication-0/validation.json").exists()
     assert (own.folder / "results/training/demo/seed-1/dpo.parquet").exists()
     adapter = own.folder / "results/training/demo/seed-1/sft/adapter_model.safetensors"
     data = bytearray(adapter.read_bytes())
@@ -190,6 +197,45 @@ def test_what_goes_wrong_in_a_training_is_shown_and_what_was_answered_stays(proj
     done = own.snakemake("--cores", "1", "results/demo.sft-1/replication-0/plan.json", *RUN)
     assert done.returncode == 1
     assert "changed since the rule sft wrote it" in done.stdout
+
+
+def test_costs_are_noted_summed_up_and_held_against_the_budget(project, tmp_path):
+    own = copied(project, tmp_path / "project")
+    folder = own.folder / "results/training/demo"
+    cards = [f"results/training/demo/seed-1/{stage}/README.md" for stage in ("sft", "dpo")]
+    own.run("--cores", "2", "results/training/demo/costs.json", *cards, *RUN)
+    costs = json.loads((folder / "costs.json").read_text(encoding="utf-8"))
+    rows = {(row["step"], row["seed"]): row for row in costs["steps"]}
+    # The base writes no instruction; the second seed is not needed.
+    assert {key for key, row in rows.items() if row["tries"]} == {
+        ("answers", None), ("judge", None), ("sft", 1), ("candidates", 1), ("judge_pairs", 1),
+        ("dpo", 1),
+    }  # fmt: skip
+    assert (costs["gpu_hours"], costs["usd"]) == (0.0, 0.0)
+    assert rows["sft", 1]["note"] == "on cores: 0 GPU-hours"
+    assert rows["sft", 1]["hours"] > 0
+    assert rows["sft", 1]["forecast_hours"] > 0
+    card = (folder / "seed-1/dpo/README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: peft\nbase_model: models/base\n")
+    assert "| beta | 0.2 |" in card
+    # What the journal has costs nothing more.
+    ledger = next((own.folder / ".grace/costs").iterdir())
+    tries = sorted(path.name for path in ledger.iterdir())
+    judged = "results/training/demo/judged.json"
+    own.run("--cores", "1", judged, "--forcerun", "answers", "judge", *RUN)
+    assert sorted(path.name for path in ledger.iterdir()) == tries
+    # Five hours of a GPU, of a budget of one: no step is started. With one of six the run goes on.
+    one = json.loads((ledger / tries[0]).read_text(encoding="utf-8"))
+    (ledger / "z.json").write_text(json.dumps(one | {"gpus": 1, "seconds": 18_000}))
+    own.edit(RECIPES, "base: base", "base: base\n  budget: {gpu_hours: 1}")
+    own.edit(RECIPES, "beta: 0.2", "beta: 0.3")
+    target = ("--cores", "1", "results/training/demo/seed-1/dpo/grace_adapter.json", *RUN)
+    refused = own.snakemake(*target)
+    assert refused.returncode == 1
+    assert "Nothing was started." in refused.stdout
+    assert "5.00 GPU-hours are spent and 0.00 more are forecast, 5.00 of 1.00" in refused.stdout
+    own.edit(RECIPES, "gpu_hours: 1", "gpu_hours: 6")
+    assert "Train demo.dpo-1" in own.run(*target)
 
 
 def test_without_a_checkpoint_there_is_no_training_and_a_broken_recipe_is_named(project):

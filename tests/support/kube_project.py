@@ -176,7 +176,9 @@ def sent_as_planned(sent: list[Json], project: KubeProject, settings: Json) -> N
         planned = grace.settings.project.Project(project.folder, settings, environment={})
         expected = [job_manifest(pod, planned.cluster) for pod in pod_plan.pods(planned)]
     rules = {_rule(job) for job in sent}
-    assert sorted(map(_size, sent)) == sorted(_size(job) for job in expected if _rule(job) in rules)
+    found = sorted(map(_size, sent))
+    wanted = sorted(_size(job) for job in expected if _rule(job) in rules)
+    assert found == wanted, f"sent {found}, planned {wanted}"
 
 
 def _rule(job: Json) -> str:

@@ -122,7 +122,8 @@ def test_torch_comes_after_the_lock_and_is_held_to_its_versions(tmp_path):
 
 def test_the_image_installs_locks_by_hash(tmp_path):
     (tmp_path / "envs").mkdir()
-    (tmp_path / "envs/main.lock").write_bytes((ROOT / "envs/main.lock").read_bytes())
+    for name in ("main", "train"):
+        (tmp_path / f"envs/{name}.lock").write_bytes((ROOT / f"envs/{name}.lock").read_bytes())
     commands = [
         part.strip()
         for name, rest in instructions(RECIPE.read_text())
@@ -130,17 +131,19 @@ def test_the_image_installs_locks_by_hash(tmp_path):
         for part in rest.split("&&")
     ]
     installs = [command for command in commands if "pip install" in command]
-    assert len(installs) == 3
+    assert len(installs) == 5
+    torch = "bin/pip install --no-cache-dir -r envs/torch.txt -c envs"
     assert [command for command in installs if "--require-hashes" not in command] == [
-        "venv/bin/pip install --no-cache-dir -r envs/torch.txt -c envs/constraints.txt"
+        f"venv/{torch}/constraints.txt",
+        f"venv-train/{torch}/train-constraints.txt",
     ]
-    (strip,) = (
-        command for command in commands if "constraints.txt" in command and "sed" in command
-    )
-    subprocess.run(["sh", "-c", strip], cwd=tmp_path, check=True)
-    constraints = (tmp_path / "envs/constraints.txt").read_text()
-    assert len(constraints.split()) == len(locked(ROOT / "envs/main.lock"))
-    assert "hash" not in constraints
+    strips = [command for command in commands if "constraints.txt" in command and "sed" in command]
+    made = {"main": "constraints.txt", "train": "train-constraints.txt"}
+    for strip, (name, file) in zip(strips, made.items(), strict=True):
+        subprocess.run(["sh", "-c", strip], cwd=tmp_path, check=True)
+        constraints = (tmp_path / "envs" / file).read_text()
+        assert len(constraints.split()) == len(locked(ROOT / f"envs/{name}.lock"))
+        assert "--hash" not in constraints
 
 
 def test_a_digest_given_for_the_base_image_is_what_the_image_is_made_from():

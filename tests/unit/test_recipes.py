@@ -12,6 +12,7 @@ import yaml
 from grace.errors import ConfigError
 from grace.posttraining.checkpoints import Registry
 from grace.posttraining.constitution import Constitution, read_constitution
+from grace.runs.continuation import VARIABLE, Failure, encoded
 from grace.settings.config import ModelEntry
 from grace.settings.loading import models_of
 from grace.settings.project import Project
@@ -68,6 +69,41 @@ def test_a_run_has_the_recipes_behind_its_models_and_the_seeds_that_they_need():
     assert found.seeds_of("two", ["two.sft-5", "base"]) == [5]
     assert found.entry("two.dpo-5").adapter == "results/training/two/seed-5/dpo"
     assert found.entry("two.dpo-5").name == "org/base"
+
+
+def test_a_failed_step_takes_with_it_the_models_that_need_it_and_no_other():
+    keys = [f"bootstrap.{stage}-{seed}" for stage in ("sft", "dpo") for seed in (1, 2)]
+    found = Project(ROOT, {"models": ["pico", *keys], "studies": ["study1"]}, {})
+    assert found.models_behind("bootstrap", "judge", 0) == set(keys)
+    assert found.models_behind("bootstrap", "sft", 2) == {"bootstrap.sft-2", "bootstrap.dpo-2"}
+    assert found.models_behind("bootstrap", "pairs", 1) == {"bootstrap.dpo-1"}
+    assert found.models_behind("bootstrap", "contamination", 0) == set()
+    assert found.models_behind("other", "sft", 1) == set()
+
+
+def test_what_goes_on_without_a_checkpoint_trains_nothing_for_it():
+    values = {"models": ["pico", "bootstrap.sft-1", "bootstrap.dpo-2"], "replications": 1,
+              "studies": ["study1"]}  # fmt: skip
+    failures = [Failure(model="bootstrap.dpo-2", replication=0, stage="dpo", reason="NaN")]
+    left = Project(ROOT, values, {VARIABLE: encoded(failures)})
+    assert left.checkpoints_wanted == {"pico", "bootstrap.sft-1", "qwen-32b-base"}
+    assert list(left.recipes_wanted) == ["bootstrap"]
+    failures += [Failure(model="bootstrap.sft-1", replication=0, stage="sft", reason="NaN")]
+    alone = Project(ROOT, values, {VARIABLE: encoded(failures)})
+    assert alone.recipes_wanted == {}
+
+
+def test_money_needs_a_price(tmp_path):
+    path = tmp_path / "recipes.yaml"
+    path.write_text("r: {base: b, instructions: {train: 5}, budget: {usd: 3}}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="`usd` needs `usd_per_hour`"):
+        load_recipes(path)
+
+
+def test_a_checkpoint_of_a_checkpoint_fails_with_what_it_was_trained_on_from():
+    found = registry({"one": recipe(seeds=[1, 2]), "two": recipe(base="one.dpo-2", seeds=[5])})
+    assert [one.key for one in found.chain("two.sft-5")] == ["two.sft-5", "one.dpo-2"]
+    assert found.chain("base") == []
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,9 @@ def note_failures():
         members = list(job.jobs) if job.is_group() else [job]
         if step_of(members[0]) and "model" in members[0].wildcards_dict:
             FAILED.append(failure_of(job, members))
+        elif found := failed_trainings(job, members):
+            told = {failure.what for failure in FAILED}
+            FAILED.extend(failure for failure in found if failure.what not in told)
         elif found := refused_by(job, members):
             known = {failure.what for failure in FAILED}  # by the merge of another study
             FAILED.extend(failure for failure in found if failure.what not in known)
@@ -91,20 +94,46 @@ def note_failures():
         and failed
         and not failed & known
         and set(PROJECT.replications) - failed
-        and any("model" not in job.wildcards_dict for job in unfinished)
+        and any(not {"model", "recipe"} & job.wildcards_dict.keys() for job in unfinished)
         and continuation.started_by_command(sys.argv[0])
     ):
         GOING_ON["forced"] = forced_still(unfinished, failed)
 
 
-def failure_of(job, members):
-    """Why a job failed, or a group of them in a pod: in its log's words, or its pod's."""
+def reason_of(job, members):
+    """Which of a group of jobs failed, or the job itself, and why: in its log's or pod's words."""
     words, log = getattr(workflow.scheduler._executor, "last_words", {}).get(job, (None, None))
     logs = [(one, Path(str(path))) for one in members for path in one.log]
     reasons = [(one, continuation.reason_in(path, STARTED)) for one, path in logs]
     culprit, reason = next(((one, why) for one, why in reasons if why), (members[0], None))
     if reason is None and log is not None:
         reason = continuation.reason_in(log)
+    return culprit, reason or words or f"it ended without a reason in its log, {culprit.log[0]}"
+
+
+def failed_trainings(job, members):
+    """The models that a failed step of a recipe leaves without their checkpoint; none otherwise."""
+    step = step_of(members[0])
+    if step is None or not step.of_recipe:
+        return []
+    culprit, reason = reason_of(job, members)
+    seed = culprit.wildcards_dict.get("training_seed")
+    models = PROJECT.models_behind(culprit.wildcards.recipe, rule_of(culprit), int(seed or 0))
+    return [
+        Failure(
+            model=model,
+            replication=replication,
+            stage=rule_of(culprit),
+            reason=f"recipe '{culprit.wildcards.recipe}': {reason}",
+        )
+        for model, replication in PROJECT.replications
+        if model in models
+    ]
+
+
+def failure_of(job, members):
+    """Why a job failed, or a group of them in a pod."""
+    culprit, reason = reason_of(job, members)
     study = culprit.wildcards_dict.get("study")
     return Failure(
         model=culprit.wildcards.model,
@@ -112,7 +141,7 @@ def failure_of(job, members):
         study=study,
         experiment=step_of(culprit).experiment if needs_model(culprit) else None,
         stage=rule_of(culprit),
-        reason=reason or words or f"it ended without a reason in its log, {culprit.log[0]}",
+        reason=reason,
     )
 
 

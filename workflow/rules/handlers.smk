@@ -11,6 +11,7 @@ def before_jobs():
     stop_without_r(workflow.dag.needrun_jobs())
     stop_where_policy_is_broken(workflow.dag.needrun_jobs())
     stop_without_extraction_key(workflow.dag.needrun_jobs())
+    stop_beyond_budget(workflow.dag.needrun_jobs())
     tell_unrecorded(workflow.dag)
     check_models_first(workflow.dag.needrun_jobs())
 

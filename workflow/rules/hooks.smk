@@ -75,6 +75,31 @@ def stop_without_extraction_key(jobs):
             raise WorkflowError(str(error)) from None
 
 
+def recipe_jobs(jobs):
+    """The steps of recipes among jobs that take time: recipe, step and training seed."""
+    found = []
+    for job in jobs:
+        step = step_of(job)
+        if step and step.trains:
+            seed = job.wildcards_dict.get("training_seed")
+            name = f"{step.name} {job.wildcards_dict.get('evaluated', '')}".strip()
+            found.append((job.wildcards.recipe, name, int(seed) if seed else None))
+    return found
+
+
+def stop_beyond_budget(jobs):
+    """Stop before any job where a recipe is forecast to take more than its budget."""
+    training = recipe_jobs(jobs)
+    if not training or workflow.touch:
+        return
+    from grace.forecast.recipe_forecast import refuse_beyond_budget
+
+    try:
+        refuse_beyond_budget(PROJECT, training)
+    except GraceError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def tell_unrecorded(dag):
     """Warn of results that are kept although Snakemake has no record of how they were made.
 
@@ -146,12 +171,7 @@ def tell_forecast():
         from grace.forecast.preview import preview
 
         print(f"\n{preview(PROJECT, asking)}", file=sys.stderr)
-    trainings = {}
-    for job in needed:
-        if (step := step_of(job)) and step.of_recipe:
-            key = (job.wildcards.recipe, step.name)
-            trainings[key] = trainings.get(key, 0) + 1
-    if trainings:
-        from grace.forecast.trainings import lines
+    if training := recipe_jobs(needed):
+        from grace.forecast.recipe_forecast import preview as preview_of_recipes
 
-        print("\n".join(lines(PROJECT.trainings, trainings)), file=sys.stderr)
+        print(preview_of_recipes(PROJECT, training), file=sys.stderr)

@@ -135,10 +135,19 @@ def stimuli_files(wildcards):
     return [PROJECT.stimuli_path(study) for study in PROJECT.studies]
 
 
-def training_runtime(of="base", gate=None):
+def spending_of(recipe, step, seed):
+    """What a step needs to hold itself against the recipe's budget, and to note what it takes."""
+    from grace.forecast.recipe_site import spending_settings
+
+    cores = CPU_CORES if on_cluster() else workflow.cores or CPU_CORES
+    return spending_settings(PROJECT, recipe, step, seed, cores)
+
+
+def training_runtime(of="base", gate=None, step=None):
     """What a step needs that changes no byte: folders, the model's entry, decisions before it.
 
-    A param function that takes `threads` is not recorded.
+    A `step` that computes also gets the recipe's budget. A param function that takes `threads` is
+    not recorded.
     """
 
     def settings(wildcards, threads):
@@ -148,7 +157,11 @@ def training_runtime(of="base", gate=None):
         seed = getattr(wildcards, "training_seed", None)
         gates = run.gate(gate, int(seed) if seed and gate != "sample" else None) if gate else []
         base = {run.base: run.base_entry.model_dump()} if entry.engine_spec.runs_server else {}
+        number = int(seed) if seed else None
+        name = f"{step} {wildcards.evaluated}" if of == "evaluated" else step
+        spent = {"spending": spending_of(wildcards.recipe, name, number)} if step else {}
         return {
+            **spent,
             **({"sharing": {**base, key: entry.model_dump()}} if base and entry.adapter else {}),
             "recipe": wildcards.recipe,
             "key": key,
@@ -174,27 +187,56 @@ def training_runtime(of="base", gate=None):
 
 def training_threads(wildcards):
     """As `inference_threads`, of the recipe's base."""
-    entry = PROJECT.trainings[wildcards.recipe].base_entry
-    return (
-        (workflow.cores or CPU_CORES)
-        if entry.engine_spec.computes_on_cores(entry)
-        else CLIENT_CORES
-    )
+    return threads_of(PROJECT.trainings[wildcards.recipe].base_entry)
 
 
-def training_gpus(wildcards):
-    entry = PROJECT.trainings[wildcards.recipe].base_entry
-    return entry.engine_spec.gpus(entry)
+def gpus_of_step(step):
+    """GPUs of a step: those of the base, and one of a training."""
+
+    def gpus(wildcards):
+        entry = PROJECT.trainings[wildcards.recipe].base_entry
+        found = entry.engine_spec.gpus(entry)
+        return min(found, 1) if step in ("sft", "dpo") else found
+
+    return gpus
 
 
-def training_memory(wildcards, attempt):
-    entry = PROJECT.trainings[wildcards.recipe].base_entry
-    return memory_for_attempt(pod_plan.inference_memory_mb(entry, None), attempt)
+def memory_of_step(step):
+    """MB of memory; more each time."""
+
+    def memory(wildcards, attempt):
+        run = PROJECT.trainings[wildcards.recipe]
+        first = None
+        if on_cluster() or PROJECT.config.gpus:
+            first = next(iter(training_pods.placements(PROJECT, run.name, step)), None)
+        needed = training_pods.step_memory_mb(PROJECT, run, step, first)
+        return memory_for_attempt(needed, attempt)
+
+    return memory
+
+
+def minutes_of_step(step):
+    """Minutes after which a job of a step is ended. On this machine none is."""
+
+    def minutes(wildcards):
+        if not on_cluster() and workflow.local_exec:
+            return LEAST_MIN
+        seed = getattr(wildcards, "training_seed", None)
+        try:
+            return training_pods.step_minutes(
+                PROJECT, wildcards.recipe, step, int(seed) if seed else None
+            )
+        except GraceError as error:
+            raise WorkflowError(str(error)) from None
+
+    return minutes
 
 
 def contamination_reports(wildcards):
     """The comparison of each recipe's training text with the stimuli; none without recipes."""
-    return [f"{AS_STORED}{run.folder}/contamination.json" for run in PROJECT.trainings.values()]
+    return [
+        f"{AS_STORED}{run.folder}/contamination.json" for run in PROJECT.recipes_wanted.values()
+    ]
 
 
 def training_results(wildcards):
@@ -210,7 +252,8 @@ def training_results(wildcards):
                 for seed in run.seeds
                 if needs_pairs(recipe, seed)
             ]
-            own = [f"{run.folder}/contamination.json", f"{run.folder}/selection.json", *pairs]
+            names = ("contamination.json", "selection.json", "costs.csv")
+            own = [*(f"{run.folder}/{name}" for name in names), *pairs]
             found += [f"{AS_STORED}{file}" for file in (*compared, *own)]
     return found
 

@@ -2,7 +2,14 @@
 # byte of an output.
 
 from grace.runs import continuation
-from grace.cluster.plan import indexed, pod_plan, policy, policy_report, reading_pods
+from grace.cluster.plan import (
+    indexed,
+    pod_plan,
+    policy,
+    policy_report,
+    reading_pods,
+    training_pods,
+)
 from grace.cluster.run import plugin
 from grace.cluster.run.executor import ExecutorPlan
 from grace.cluster.plan.timeouts import LEAST_MIN
@@ -14,11 +21,15 @@ from grace.runs.scripting import show
 
 def refuse_what_breaks_policy(jobs):
     """Raise `GraceError` where the pods of these jobs would break a rule of the cluster."""
-    names = ("model", "replication")
+
+    def names(job):
+        of_recipe = step_of(job) is not None and step_of(job).of_recipe
+        return ("recipe", "training_seed") if of_recipe else ("model", "replication")
+
     policy_report.refuse(
         PROJECT,
         [
-            (rule_of(job), *(job.wildcards_dict.get(name) for name in names))
+            (rule_of(job), *(job.wildcards_dict.get(name) for name in names(job)))
             for job in jobs
             if rule_of(job)
         ],
@@ -26,34 +37,36 @@ def refuse_what_breaks_policy(jobs):
     )
 
 
-def refuse_training_in_pods(jobs):
-    """Raise `GraceError` where a step of a recipe would become a pod."""
-    steps = sorted({rule_of(job) for job in jobs if step_of(job) and step_of(job).of_recipe})
-    if steps:
-        raise GraceError(
-            f"Steps of recipes ({', '.join(steps)}) do not run on a cluster yet. Train on a machine"
-            " with a GPU (the same command without `--executor kubernetes`, with the checkpoints'"
-            " results as targets), and bring `results/training` to the project's volume."
-        )
-
-
 def cluster_plan():
     """What `--executor kubernetes` knows of the project, once it is known what is to run.
 
     Raises `GraceError` where that would break the cluster's rules; nothing is submitted yet.
     """
-    refuse_training_in_pods(workflow.dag.needrun_jobs())
     refuse_what_breaks_policy(workflow.dag.needrun_jobs())
     loaded = reading_pods.models_loaded(PROJECT)
+    trained = training_pods.loaded(PROJECT)
     keys = {entry.api_key_env for entry in PROJECT.models.values() if entry.api_key_env}
     return ExecutorPlan(
         name=PROJECT.config.cluster,
         cluster=PROJECT.cluster,
         results=PROJECT.config.results,
-        placements={model: placements for model, (_, placements) in loaded.items()},
+        # What trains comes before the models that wait for it.
+        placements={
+            **{key: placements for key, (placements, _) in trained.items()},
+            **{model: placements for model, (_, placements) in loaded.items()},
+        },
+        recipes={
+            (recipe, training_pods.pod_rule(step.name)): training_pods.loads(recipe, step.name)
+            for recipe in PROJECT.trainings
+            for step in STEPS.values()
+            if step.trains
+        },
         parallelism={
-            model: pod_plan.parallelism(entry, next(iter(placements), None))
-            for model, (entry, placements) in loaded.items()
+            **{key: at_once for key, (_, at_once) in trained.items()},
+            **{
+                model: pod_plan.parallelism(entry, next(iter(placements), None))
+                for model, (entry, placements) in loaded.items()
+            },
         },
         environment=(
             {continuation.VARIABLE: continuation.encoded(PROJECT.failed)} if PROJECT.failed else {}
@@ -73,6 +86,8 @@ def fit_cluster():
             "Pods get the code from the folder that a run is started in, and this one uses Grace"
             " from elsewhere: run it on a cluster in a checkout of Grace, with your config in it."
         )
+    # Of recipes, whose trainings need a GPU on which they fit, too.
+    assert PROJECT.training_places is not None
     return PROJECT.placements
 
 

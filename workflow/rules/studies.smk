@@ -105,6 +105,7 @@ def report_code():
                 "inference.R",
                 "training_comparison.R",
                 "training_studies.R",
+                "training_costs.R",
                 "training_section.R",
             ),
         )

@@ -15,18 +15,22 @@ rule instructions:
         "<logs>/training/{recipe}/instructions.log",
     benchmark:
         "<benchmarks>/training/{recipe}/instructions.tsv"
+    group:
+        "training_data"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=gpus_of_step("instructions"),
+        mem_mb=memory_of_step("instructions"),
+        disk_mb=DISK_MB,
+        runtime=minutes_of_step("instructions"),
     params:
         output_config=step_config("instructions"),
         code=code_digest(asking_code("instructions.py", "base", "exp1")),
         sources=code_files(asking_code("instructions.py", "base", "exp1")),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="instructions"),
     message:
         "Gather the instructions of recipe {wildcards.recipe}"
     script:
@@ -43,18 +47,22 @@ rule answers:
         "<logs>/training/{recipe}/answers.log",
     benchmark:
         "<benchmarks>/training/{recipe}/answers.tsv"
+    group:
+        "training_data"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=gpus_of_step("answers"),
+        mem_mb=memory_of_step("answers"),
+        disk_mb=DISK_MB,
+        runtime=minutes_of_step("answers"),
     params:
         output_config=step_config("answers"),
         code=code_digest(asking_code("answers.py", "base", "exp1")),
         sources=code_files(asking_code("answers.py", "base", "exp1")),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="answers"),
     message:
         "Let the base answer the instructions of recipe {wildcards.recipe}"
     script:
@@ -71,18 +79,22 @@ rule judge:
         "<logs>/training/{recipe}/judge.log",
     benchmark:
         "<benchmarks>/training/{recipe}/judge.tsv"
+    group:
+        "training_data"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=gpus_of_step("judge"),
+        mem_mb=memory_of_step("judge"),
+        disk_mb=DISK_MB,
+        runtime=minutes_of_step("judge"),
     params:
         output_config=step_config("judge"),
         code=code_digest(asking_code("judge.py", "base", "exp2")),
         sources=code_files(asking_code("judge.py", "base", "exp2")),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="judge"),
     message:
         "Let the base judge its answers in recipe {wildcards.recipe}"
     script:
@@ -154,13 +166,15 @@ rule sft:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=gpus_of_step("sft"),
+        mem_mb=memory_of_step("sft"),
+        disk_mb=DISK_MB,
+        runtime=minutes_of_step("sft"),
     params:
         output_config=train_config("sft"),
         code=code_digest(TRAININGS.training_code()),
         sources=code_files(TRAININGS.training_code()),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="sft"),
     message:
         "Train {wildcards.recipe}.sft-{wildcards.training_seed}"
     script:
@@ -177,18 +191,22 @@ rule candidates:
         "<logs>/training/{recipe}/seed-{training_seed}/candidates.log",
     benchmark:
         "<benchmarks>/training/{recipe}/seed-{training_seed}/candidates.tsv"
+    group:
+        "training_pairs"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=gpus_of_step("candidates"),
+        mem_mb=memory_of_step("candidates"),
+        disk_mb=DISK_MB,
+        runtime=minutes_of_step("candidates"),
     params:
         output_config=seed_config("candidates"),
         code=code_digest(asking_code("answers.py", "sft", "exp1")),
         sources=code_files(asking_code("answers.py", "sft", "exp1")),
-        runtime=training_runtime("sft", gate="sft"),
+        runtime=training_runtime("sft", gate="sft", step="candidates"),
     message:
         "Sample candidates of {wildcards.recipe}.sft-{wildcards.training_seed}"
     script:
@@ -205,18 +223,22 @@ rule judge_pairs:
         "<logs>/training/{recipe}/seed-{training_seed}/judge_pairs.log",
     benchmark:
         "<benchmarks>/training/{recipe}/seed-{training_seed}/judge_pairs.tsv"
+    group:
+        "training_pairs"
     conda:
         "../../envs/python.yaml"
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=gpus_of_step("judge_pairs"),
+        mem_mb=memory_of_step("judge_pairs"),
+        disk_mb=DISK_MB,
+        runtime=minutes_of_step("judge_pairs"),
     params:
         output_config=step_config("judge"),
         code=code_digest(asking_code("judge.py", "base", "exp2")),
         sources=code_files(asking_code("judge.py", "base", "exp2")),
-        runtime=training_runtime(),
+        runtime=training_runtime(step="judge_pairs"),
     message:
         "Let the base judge the candidates of {wildcards.recipe}.sft-{wildcards.training_seed}"
     script:
@@ -265,13 +287,15 @@ rule dpo:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=gpus_of_step("dpo"),
+        mem_mb=memory_of_step("dpo"),
+        disk_mb=DISK_MB,
+        runtime=minutes_of_step("dpo"),
     params:
         output_config=train_config("dpo"),
         code=code_digest(TRAININGS.training_code()),
         sources=code_files(TRAININGS.training_code()),
-        runtime=training_runtime(gate="pairs"),
+        runtime=training_runtime(gate="pairs", step="dpo"),
     message:
         "Train {wildcards.recipe}.dpo-{wildcards.training_seed}"
     script:
@@ -294,13 +318,15 @@ rule evaluate:
     threads: training_threads
     resources:
         inference=1,
-        gpu=training_gpus,
-        mem_mb=training_memory,
+        gpu=gpus_of_step("evaluate"),
+        mem_mb=memory_of_step("evaluate"),
+        disk_mb=DISK_MB,
+        runtime=minutes_of_step("evaluate"),
     params:
         output_config=evaluate_config,
         code=code_digest(asking_code("evaluate.py", "evaluated", "exp1")),
         sources=code_files(asking_code("evaluate.py", "evaluated", "exp1")),
-        runtime=training_runtime("evaluated"),
+        runtime=training_runtime("evaluated", step="evaluate"),
     message:
         "Evaluate {wildcards.evaluated} of recipe {wildcards.recipe} on held-out instructions"
     script:

@@ -37,3 +37,7 @@ class JournalError(GraceError):
 
 class TrainingError(GraceError):
     """A training cannot begin with what it is given, or cannot go on."""
+
+
+class BudgetError(GraceError):
+    """A step of a recipe would be beyond its budget; nothing of it was started."""

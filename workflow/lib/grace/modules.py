@@ -25,6 +25,8 @@ NO_EFFECT_ON_OUTPUT = (
     "engines/answer_keys.py",  # a key only finds an answer again
     "engines/former_keys.py",
     "engines/journaled.py",  # gives back what an engine gave
+    "posttraining/budget.py",
+    "posttraining/spending.py",  # notes what a step takes
     "engines/registry.py",  # finds an engine by its name
     "errors.py",
     "journal/__init__.py",

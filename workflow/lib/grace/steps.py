@@ -13,8 +13,9 @@ from typing import Literal
 
 from grace.errors import GraceError
 
-#: Jobs of one group become one pod: of a model's replication, or for `report` of the whole run.
-Group = Literal["inference", "tables", "report"]
+#: Jobs of one group become one pod: of a model's replication, of a recipe or its training seed, or
+#: for `report` of the whole run.
+Group = Literal["inference", "tables", "report", "training_data", "training_pairs"]
 #: The experiments that a run asks of each of its studies.
 Asked = Mapping[str, Collection[str]]
 #: Stands among a study's experiments where a language model reads its answers.
@@ -30,10 +31,12 @@ class Step:
     """A rule; where `rule_per_study`, a rule for every study, `<name>_<study>`.
 
     Attributes:
-        group: None for what runs on request alone, beside the results.
+        group: None for what runs on request alone, beside the results, and for what of a recipe
+            has a pod of its own.
         wildcards: Of the rule's outputs.
         experiment: The one that it belongs to, or `EXTRACTION`; None for what every run has.
         model: It works with the model: where it fails, so would its other replications.
+        trains: A step of a recipe that computes: with its base, or on its adapter.
         mem_mb: Memory of its first attempt, in units of 10^6 bytes; a job that belongs to an
             experiment and works with the model takes what the model needs.
         minutes: Time of a job; of those, a share of the model's `runtime_min`.
@@ -45,6 +48,7 @@ class Step:
     experiment: str | None = None
     model: bool = False
     rule_per_study: bool = False
+    trains: bool = False
     mem_mb: int = 0
     minutes: int = 0
 
@@ -88,19 +92,21 @@ _TABLE = (
     Step("fit", "report", ("study",), mem_mb=4000, minutes=30),
     Step("analysis", "report", rule_per_study=True, mem_mb=4000, minutes=30),
     Step("report", "report", mem_mb=4000, minutes=30),
-    # Of recipes, which plans of their checkpoints ask for; on one machine, in no pod yet.
-    Step("instructions", wildcards=RECIPE),
-    Step("answers", wildcards=RECIPE),
-    Step("judge", wildcards=RECIPE),
+    # Of recipes, which plans of their checkpoints ask for; without a group each has its own pod.
+    Step("instructions", "training_data", RECIPE, trains=True),
+    Step("answers", "training_data", RECIPE, trains=True),
+    Step("judge", "training_data", RECIPE, trains=True),
     Step("sample", wildcards=RECIPE, mem_mb=2000, minutes=15),
     Step("select", wildcards=RECIPE, mem_mb=2000, minutes=30),
-    Step("sft", wildcards=TRAINING),
-    Step("candidates", wildcards=TRAINING),
-    Step("judge_pairs", wildcards=TRAINING),
+    Step("sft", wildcards=TRAINING, trains=True),
+    Step("candidates", "training_pairs", TRAINING, trains=True),
+    Step("judge_pairs", "training_pairs", TRAINING, trains=True),
     Step("pairs", wildcards=TRAINING, mem_mb=2000, minutes=30),
-    Step("dpo", wildcards=TRAINING),
-    Step("evaluate", wildcards=(*RECIPE, "evaluated")),
+    Step("dpo", wildcards=TRAINING, trains=True),
+    Step("evaluate", wildcards=(*RECIPE, "evaluated"), trains=True),
     Step("compare", wildcards=RECIPE, mem_mb=2000, minutes=30),
+    Step("training_costs", wildcards=RECIPE, mem_mb=2000, minutes=15),
+    Step("model_card", wildcards=(*TRAINING, "stage"), mem_mb=2000, minutes=15),
     Step("contamination", wildcards=RECIPE, mem_mb=2000, minutes=30),
     # On request; `all` asks for what the others make.
     Step("all"),
@@ -133,9 +139,11 @@ def of_rule(rule: str) -> Step | None:
 
 
 def in_run(asked: Asked, group: Group | None = None) -> Iterator[Step]:
-    """The steps of a run, in their order; of one group, if it is given."""
+    """The steps of a run's studies, in their order; of one group, if it is given."""
     for step in _TABLE:
-        if step.group is not None and group in (None, step.group) and step.studies(asked):
+        if step.group is None or step.of_recipe:
+            continue
+        if group in (None, step.group) and step.studies(asked):
             yield step
 
 

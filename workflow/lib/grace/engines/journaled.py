@@ -90,6 +90,12 @@ class JournaledEngine:
         """Whether an answer was missing, so that the engine was needed."""
         return self._engine is not None
 
+    @property
+    def own_share(self) -> float:
+        """Share of the answers so far that this job's engine gave, and the journal did not hold."""
+        own = self._answers.get(self._session or "", 0)
+        return own / max(1, sum(self._answers.values()))
+
     def sessions(self) -> list[dict[str, Any]]:
         """The jobs that gave the answers so far: their facts, and how many answers each gave."""
         found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from grace.posttraining.judging import FORMS
 from grace.posttraining.recipe_runs import RecipeRun
@@ -33,27 +33,21 @@ def _epochs(number: float) -> str:
     return "once" if number == 1 else f"{number:g} times"
 
 
-def lines(trainings: Mapping[str, RecipeRun], jobs: Mapping[tuple[str, str], int]) -> list[str]:
-    """A line for each step with jobs, which are counted by recipe and step."""
+def lines(
+    trainings: Mapping[str, RecipeRun], jobs: Mapping[tuple[str, str], int],
+    taking: Mapping[tuple[str, str], str],
+) -> list[str]:  # fmt: skip
+    """A line for each step with jobs, which are counted by recipe and step.
+
+    `taking` says by the same what all of them take.
+    """
     found = []
     for name, run in trainings.items():
         for step in STEPS:
             count = jobs.get((name, step), 0)
             if count:
                 times = f"{count:,} run{'s' if count > 1 else ''} of "
-                found.append(f"  {name}, {step}: {times}{amount(run, step)}")
+                told = taking.get((name, step))
+                more = f"; {told}" if told else ""
+                found.append(f"  {name}, {step}: {times}{amount(run, step)}{more}")
     return found
-
-
-def table(trainings: Mapping[str, RecipeRun], wanted: Collection[str]) -> str:
-    """All of it for a run whose models and bases are `wanted`; empty without recipes."""
-    jobs: dict[tuple[str, str], int] = {}
-    for name, run in trainings.items():
-        pairs = sum(f"{name}.dpo-{seed}" in wanted for seed in run.seeds)
-        shared = dict.fromkeys(("instructions", "answers", "judge"), 1)
-        own = {"sft": len(run.seeds), **dict.fromkeys(("candidates", "judge_pairs", "dpo"), pairs)}
-        shared["evaluate"] = len(run.evaluated(wanted))
-        jobs |= {(name, step): count for step, count in {**shared, **own}.items()}
-    found = lines(trainings, jobs)
-    head = "Training, before the studies (its hours are not forecast yet; what is there is kept):"
-    return "\n".join([head, *found]) if found else ""

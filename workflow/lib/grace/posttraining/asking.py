@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from grace.engines.answer_keys import AnswerKeys
+from grace.engines.base import Engine
 from grace.engines.journaled import JournaledEngine
 from grace.engines.opening import engine_version, opened, runtime_of
 from grace.errors import ConfigError
 from grace.experiments.sentinels import watched
 from grace.journal import Journal
 from grace.models.identity import Experiment, ModelIdentity
+from grace.posttraining.spending import Spending
 from grace.posttraining.token_rows import TrainingTokenizer
 from grace.provenance import environment
 from grace.settings.config import ModelEntry
@@ -49,10 +51,10 @@ def tokenizer_for(model: Mapping[str, Any], settings: JobSettings) -> TrainingTo
 def asked(
     model: Mapping[str, Any], settings: JobSettings, experiment: Experiment, label: str
 ) -> Iterator[AskedModel]:
-    """Open a model for a job.
+    """Open a model for a job, and note what it takes once it is needed.
 
     `model` is `Project.training_config`'s, `settings` what cannot change an answer. A base is
-    given the sentinels first. Raises `GraceError`.
+    given the sentinels first. Raises `GraceError`, a `BudgetError` before anything is loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     entry = ModelEntry.model_validate(settings["entry"])
@@ -70,10 +72,16 @@ def asked(
         "versions": environment.versions(),
         **environment.git_state(runtime.root),
     }
+
+    def open_within_budget() -> AbstractContextManager[Engine]:
+        spending.begin()
+        return opened(key, pinned, runtime, version)
+
     with (
+        Spending(settings) as spending,
         Journal(runtime.journal_dir / "journal", timeout_s=runtime.journal_timeout_s) as journal,
         JournaledEngine(
-            lambda: opened(key, pinned, runtime, version),
+            open_within_budget,
             journal,
             keys=AnswerKeys(entry.engine, experiment, identity.answers(experiment, version)),
             session=facts,
@@ -83,6 +91,7 @@ def asked(
         found = AskedModel(tokenizer, engine, label)
         sentinels = watched(tokenizer, engine.sentinels, label) if entry.adapter is None else None
         yield found
+        spending.asked(engine.own_share)
         described = engine.describe() or {"engine": entry.engine, "version": version}
         adapter = identity.adapter_facts(key)
         found.facts |= {

@@ -21,6 +21,9 @@ TrainingStage = Literal["sft", "dpo"]
 STAGES: tuple[TrainingStage, ...] = ("sft", "dpo")
 #: The folder of all that recipes make, below the results.
 FOLDER = "training"
+#: Steps before both stages, of all training seeds, and those between SFT and DPO.
+SHARED = ("instructions", "answers", "judge", "sample", "select")
+_OF_PAIRS = ("candidates", "judge_pairs", "pairs", "dpo")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,13 @@ def all_checkpoints(recipes: Mapping[str, Recipe]) -> dict[str, Checkpoint]:
         for stage in STAGES
     )
     return {checkpoint.key: checkpoint for checkpoint in found}
+
+
+def stages_behind(step: str) -> tuple[TrainingStage, ...]:
+    """The stages that cannot be without a step of a recipe; none without others."""
+    if step in (*SHARED, "sft"):
+        return STAGES
+    return ("dpo",) if step in _OF_PAIRS else ()
 
 
 class Registry:
@@ -96,6 +106,13 @@ class Registry:
         wanted = [*keys, *(self._recipes[name].base for name in self.recipes_of(keys))]
         checkpoints = (self.checkpoints[key] for key in wanted if key in self.checkpoints)
         return sorted({one.seed for one in checkpoints if one.recipe == recipe})
+
+    def chain(self, key: str) -> list[Checkpoint]:
+        """A checkpoint and those that it was trained on from; none of any other model."""
+        if key not in self.checkpoints:
+            return []
+        found = self.checkpoints[key]
+        return [found, *self.chain(self._recipes[found.recipe].base)]
 
     def entry(self, key: str, above: tuple[str, ...] = ()) -> ModelEntry:
         """The entry of a model or checkpoint. Raises `ConfigError` where it cannot be trained."""

@@ -25,6 +25,7 @@ from grace.models import adapter_base, adapters
 from grace.models.adapter_record import CONFIG, RECORD, WEIGHTS
 from grace.models.identity import ModelIdentity
 from grace.places import located
+from grace.posttraining.spending import Spending
 from grace.results.records import write_json
 from grace.runs.leftovers import replaced
 from grace.serving.lease import evict_idle
@@ -37,8 +38,12 @@ logger = logging.getLogger(__name__)
 #: What a training leaves, in this order; the record comes last, so that a folder without it is not
 #: whole.
 FILES = ("training_curve.csv", "training.json", CONFIG, WEIGHTS, RECORD)
+#: Where the image of pods has its environment of trainings.
+IMAGE_ENVIRONMENT = "GRACE_TRAIN_ENVIRONMENT"
 #: The folder of trainings, in `journal_dir`.
 STATE = "training"
+#: What a training says that finds itself done, and one that goes on where it was ended.
+FOUND, RESUMED = "holds this adapter already", "going on after"
 #: Lines of a failed training that a message shows.
 _SHOWN = 12
 
@@ -73,9 +78,15 @@ class Training:
         }
         state = runtime.journal_dir / STATE / digest(told)[:32]
         work = state / "adapter"
-        # A server that is idle since the last step would keep the GPU's memory.
-        evict_idle(state_dirs(host_dir(runtime.journal_dir)), self.key)
-        self._train(base, model.get("commit"), runtime.root, state, work)
+        with Spending(self.settings) as spending:
+            spending.begin()
+            # A server that is idle since the last step would keep the GPU's memory.
+            evict_idle(state_dirs(host_dir(runtime.journal_dir)), self.key)
+            said = self._train(base, model.get("commit"), runtime.root, state, work)
+            if any(FOUND in line for line in said):
+                spending.found_done()
+            elif any(RESUMED in line for line in said):
+                spending.asked(0.0)
         self._check(work, base, model.get("commit"), runtime.root, runtime.contents)
         for name in FILES:
             with replaced(folder / name) as partial:
@@ -84,8 +95,12 @@ class Training:
 
     def _train(
         self, base: ModelEntry, commit: str | None, root: Path, state: Path, work: Path
-    ) -> None:
+    ) -> list[str]:
+        """Run it; what it said of where it began."""
         python = located(self.settings["environment"], root) / "bin" / "python"
+        of_image = os.environ.get(IMAGE_ENVIRONMENT)
+        if of_image and not python.exists():
+            python = Path(of_image) / "bin" / "python"
         if not python.exists():
             raise EngineError(
                 f"{self.key}: there is no environment for training, {python.parents[1]}. Set it up"
@@ -111,6 +126,7 @@ class Training:
         logger.info("%s: %s", self.key, " ".join(command[1:]))
         environment = {**os.environ, "PYTHONPATH": str(root / "workflow" / "lib")}
         last: list[str] = []
+        found: list[str] = []
         with subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -119,12 +135,15 @@ class Training:
             for line in process.stdout:
                 logger.info("%s: %s", self.key, line.rstrip())
                 last = [*last, line.rstrip()][-_SHOWN:]
+                if FOUND in line or RESUMED in line:
+                    found.append(line)
         if process.returncode != 0:
             raise EngineError(
                 f"{self.key}: the training ended with status {process.returncode}; what it has done"
                 f" is kept in {state}, and the same command goes on. Its last lines:\n"
                 + "\n".join(last)
             )
+        return found
 
     @staticmethod
     def _place(base: ModelEntry, root: Path) -> str | Path:

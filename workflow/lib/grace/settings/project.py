@@ -15,6 +15,7 @@ from grace.cluster.plan import placement
 from grace.cluster.plan.placed import check_tag, entries_as_placed
 from grace.cluster.plan.placement import Placement
 from grace.cluster.plan.settings import Cluster, load_clusters, select_cluster
+from grace.cluster.plan.training_places import TrainingPlace, training_places
 from grace.contents import Contents
 from grace.digests import digest
 from grace.errors import ConfigError
@@ -26,7 +27,7 @@ from grace.models.files import check_is_model, with_plain_folders
 from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.pico.origin import origin
 from grace.places import input_name, located, rule_input
-from grace.posttraining.checkpoints import Registry
+from grace.posttraining.checkpoints import SHARED, Registry, stages_behind
 from grace.posttraining.recipe_runs import RecipeRun, recipe_runs
 from grace.prompts.checks import check_prompts
 from grace.prompts.completion import CompletionPrompts
@@ -110,11 +111,12 @@ class Project:
             ).items()
         }
         self._tag = environment.get(TAG_VARIABLE)
+        self._registry = registry
         self._check_tag()
         self.models = self._placed(self.entries)
         #: What the run has to train, by recipe, those that others build on first.
         self.trainings: dict[str, RecipeRun] = recipe_runs(
-            registry, self.recipes, config, root, lambda key: self._entry_here(registry, key)
+            registry, self.recipes, config, root, self._entry_here
         )
         check_run(self.studies, config, root)
         #: Whose prompts its models get: `wording` of their entries, each once, chats first.
@@ -219,19 +221,53 @@ class Project:
         """Raise `ConfigError` where the pod's tag is none that a model of the run may run on."""
         if self._tag:
             read = [self.reader.placements] if self.reader else []
-            check_tag(self._tag, [*self.placements.values(), *read], TAG_VARIABLE)
+            names = self._registry.recipes_of(self.config.models)
+            bases = [self.recipes[name].base for name in names]
+            based = [self._choose(key, self._entry_of(key)) for key in bases]
+            check_tag(self._tag, [*self.placements.values(), *read, *based], TAG_VARIABLE)
 
-    def _entry_here(self, registry: Registry, key: str) -> ModelEntry:
+    def _entry_here(self, key: str) -> ModelEntry:
         """An entry that need not be among the run's models, as it would run in it."""
         if key in self.models:
             return self.models[key]
+        entry = self._entry_of(key)
+        return self._placed({key: entry})[key]
+
+    def _entry_of(self, key: str) -> ModelEntry:
+        """The same as models.yaml has it, before a GPU is chosen."""
+        if key in self.entries:
+            return self.entries[key]
         config = self.config.model_copy(update={"models": [key]})
-        entry = select_models(config, registry.with_checkpoints([key]))[key]
-        entry = with_size(with_plain_folders(key, entry, self.root), self.root)
-        if self.config.gpus:
-            allowed = placement.choose(key, entry, self.cluster, self.config.gpus)
-            entry = placement.apply(entry, allowed[0]) if allowed else entry
-        return entry
+        entry = select_models(config, self._registry.with_checkpoints([key]))[key]
+        return with_size(with_plain_folders(key, entry, self.root), self.root)
+
+    @cached_property
+    def recipe_placements(self) -> dict[str, list[Placement]]:
+        """Where each recipe's base is asked, in order; empty for one that needs no GPU.
+
+        Raises `ConfigError` where it fits no tag.
+        """
+        return {
+            name: self._choose(run.base, self._entry_of(run.base))
+            for name, run in self.trainings.items()
+        }
+
+    @cached_property
+    def training_places(self) -> dict[str, list[TrainingPlace]]:
+        """Where each recipe is trained, in order; empty where its base needs no GPU.
+
+        Raises `ConfigError` where a training fits no tag.
+        """
+        found = {}
+        for name, run in self.trainings.items():
+            tags = [one.tag for one in self.recipe_placements[name]]
+            entry = self._entry_of(run.base)
+            found[name] = (
+                training_places(name, run.recipe, entry, self.cluster, tags, self.root)
+                if tags
+                else []
+            )
+        return found
 
     def training_config(self, key: str, entry: ModelEntry) -> dict[str, Any]:
         """As `model_configs`, of a model that a recipe asks or trains."""
@@ -249,8 +285,32 @@ class Project:
 
     @property
     def checkpoints_wanted(self) -> set[str]:
-        """The models of the run, and those that its recipes begin with."""
-        return {*self.models, *(run.base for run in self.trainings.values())}
+        """The models of the run that have not failed, and those that their recipes begin with."""
+        left = {model for model, _ in self.replications}
+        return {*left, *(self.trainings[name].base for name in self._registry.recipes_of(left))}
+
+    @property
+    def recipes_wanted(self) -> dict[str, RecipeRun]:
+        """The recipes of `trainings` that a model needs which has not failed."""
+        names = self._registry.recipes_of(self.checkpoints_wanted)
+        return {name: run for name, run in self.trainings.items() if name in names}
+
+    def models_behind(self, recipe: str, step: str, seed: int) -> set[str]:
+        """The models of the run that cannot be without a recipe's step, of a seed if it has one.
+
+        None where the step makes no checkpoint.
+        """
+        stages = stages_behind(step)
+        return {
+            model
+            for model in self.models
+            if any(
+                one.recipe == recipe
+                and one.stage in stages
+                and (step in SHARED or one.seed == seed)
+                for one in self._registry.chain(model)
+            )
+        }
 
     def adapter_files(self, model: str) -> list[str]:
         """What a recipe's checkpoint consists of; empty for any other model."""

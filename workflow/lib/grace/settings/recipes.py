@@ -133,11 +133,19 @@ class DpoConfig(Strict):
 
 
 class BudgetConfig(Strict):
-    """What a recipe may take."""
+    """What a recipe may take, over all its seeds: more is not started (docs/training.md)."""
 
     gpu_hours: float | None = Field(None, gt=0, le=1e6, description="Most hours of GPUs.")
-    usd: float | None = Field(None, gt=0, le=1e9, description="Most money.")
-    usd_per_hour: float | None = Field(None, gt=0, le=1e6, description="Of one GPU.")
+    usd: float | None = Field(None, gt=0, le=1e9, description="Most money; needs `usd_per_hour`.")
+    usd_per_hour: float | None = Field(
+        None, gt=0, le=1e6, description="Price of an hour of one GPU, in US dollars."
+    )
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> Self:
+        if self.usd is not None and self.usd_per_hour is None:
+            raise ValueError("`usd` needs `usd_per_hour`, what an hour of one GPU costs")
+        return self
 
 
 class Recipe(Strict):

@@ -72,6 +72,12 @@ def manifest(project: Project, model: str) -> dict[str, Any]:
             f"config: key 'results' is '{project.config.results}', but pods know the project's own"
             " folders alone. Name one below it."
         )
+    if project.entries[model].trained is not None:
+        raise ConfigError(
+            f"model '{model}' is a recipe's checkpoint, which several pods train one after the"
+            " other: an Indexed Job cannot. Train it with `--executor kubernetes`, or on a machine"
+            " with a GPU."
+        )
     placement = next(iter(project.placements[model]), None)
     request = pod_plan.inference_pod(project, model, None, placement)
     command = ["/bin/bash", "-c", script(project, model, request.cores)]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from grace import steps
-from grace.cluster.plan import reading_pods, sizes, timeouts
+from grace.cluster.plan import reading_pods, sizes, timeouts, training_pods
 from grace.cluster.plan.placement import Placement, needs_gpu, placement_for
 from grace.cluster.plan.pods import PodRequest, dns_name
 from grace.settings.config import ModelEntry
@@ -83,21 +83,25 @@ def within_peak(project: Project, most: int, placement: Placement | None) -> int
 def fallback_pods(project: Project) -> list[PodRequest]:
     """A pod of each model on every further tag that it may move to."""
     indices = project.config.replication_indices
-    return [
-        replace(
-            inference_pod(project, model, indices[0], placement),
-            name=dns_name(f"grace-{model}-on-{placement.tag}"),
-        )
-        for model, allowed in project.placements.items()
-        for placement in allowed[1:]
-    ] + [
-        replace(
-            tables_pod(project, model, indices[0], placement),
-            name=dns_name(f"grace-tables-{model}-on-{placement.tag}"),
-        )
-        for model in project.models
-        for placement in (project.reader.placements[1:] if project.reader else ())
-    ]
+    return (
+        [
+            replace(
+                inference_pod(project, model, indices[0], placement),
+                name=dns_name(f"grace-{model}-on-{placement.tag}"),
+            )
+            for model, allowed in project.placements.items()
+            for placement in allowed[1:]
+        ]
+        + [
+            replace(
+                tables_pod(project, model, indices[0], placement),
+                name=dns_name(f"grace-tables-{model}-on-{placement.tag}"),
+            )
+            for model in project.models
+            for placement in (project.reader.placements[1:] if project.reader else ())
+        ]
+        + training_pods.fallback_training_pods(project)
+    )
 
 
 def expected_minutes(project: Project) -> dict[tuple[str, str], float]:
@@ -112,7 +116,8 @@ def expected_minutes(project: Project) -> dict[tuple[str, str], float]:
             ("tables", model): reading_pods.expected_minutes(project, model, first)
             for model in project.models
         }
-    return {pod: minutes for pod, minutes in found.items() if minutes is not None}
+    known = {pod: minutes for pod, minutes in found.items() if minutes is not None}
+    return known | training_pods.expected(project)
 
 
 def pods(project: Project) -> list[PodRequest]:
@@ -120,7 +125,7 @@ def pods(project: Project) -> list[PodRequest]:
     model fits no tag.
     """
     replications = project.config.replication_indices
-    found = []
+    found = training_pods.training_pods(project)
     for model, allowed in project.placements.items():
         first = next(iter(allowed), None)
         found += [inference_pod(project, model, index, first) for index in replications]
@@ -182,17 +187,30 @@ def _plain(
 def needed(
     found: Iterable[PodRequest], jobs: Iterable[tuple[str, str | None, str | None]]
 ) -> list[PodRequest]:
-    """Those pods that some job needs; jobs by rule, model and replication."""
+    """Those pods that some job needs; jobs by rule, model and replication.
+
+    Of steps of recipes by rule, recipe and training seed.
+    """
+    known = [(steps.of_rule(rule), first, second) for rule, first, second in jobs]
+    of_recipes = {
+        (step.group or step.name, recipe, seed)
+        for step, recipe, seed in known
+        if step is not None and step.of_recipe
+    }
     wanted = {
         (step.group, model, replication)
-        for rule, model, replication in jobs
-        if (step := steps.of_rule(rule)) is not None and step.group is not None
+        for step, model, replication in known
+        if step is not None and step.group is not None and not step.of_recipe
     }
     of_all = {group for group, _, _ in wanted}
     return [
         pod
         for pod in found
-        if (pod.rule, pod.model, None if pod.replication is None else str(pod.replication))
-        in wanted
-        or (pod.model is None and pod.rule in of_all)
+        if (pod.rule, pod.recipe, _text(pod.training_seed)) in of_recipes
+        or (pod.rule, pod.model, _text(pod.replication)) in wanted
+        or (pod.model is None and pod.recipe is None and pod.rule in of_all)
     ]
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)

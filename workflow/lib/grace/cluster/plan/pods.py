@@ -41,7 +41,8 @@ class PodRequest:
     the cluster's `project` volume, the others in an empty folder of their own, `WORKDIR`. Of pods
     like it `at_once` may run at a time. Where `reads_answers`, a model reads answers in it, so that
     it gets the journal: somebody's at an API, or `reader`, a model of the run's own, which it
-    loads. `hosts` are those of the APIs that it asks.
+    loads. `hosts` are those of the APIs that it asks. A pod of a recipe has `recipe` and, of one
+    of its seeds, `training_seed`; its `model` stands for the base, or for a training on it.
     """
 
     name: str
@@ -65,6 +66,8 @@ class PodRequest:
     reads_answers: bool = False
     hosts: tuple[str, ...] = ()
     reader: str | None = None
+    recipe: str | None = None
+    training_seed: int | None = None
 
     @property
     def cpu(self) -> int:
@@ -131,10 +134,14 @@ def labels(request: PodRequest) -> dict[str, str]:
         "grace/run": request.run,
         "grace/rule": request.rule,
     }
-    if request.model is not None:
+    if request.model is not None and request.recipe is None:
         found["grace/model"] = request.model
     if request.replication is not None:
         found["grace/replication"] = str(request.replication)
+    if request.recipe is not None:
+        found["grace/recipe"] = request.recipe
+    if request.training_seed is not None:
+        found["grace/training-seed"] = str(request.training_seed)
     if request.placement is not None:
         found[TAG_LABEL] = request.placement.tag
     return {key: label_value(value) for key, value in found.items()}

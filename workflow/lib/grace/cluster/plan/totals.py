@@ -59,7 +59,7 @@ def _by_model(pods: Iterable[PodRequest]) -> dict[str | None, list[PodRequest]]:
 
 def _most(alike: Sequence[PodRequest]) -> int:
     """Pods of a model that run at once, as far as the model goes."""
-    different = {(pod.rule, pod.model, pod.replication) for pod in alike}
+    different = {(pod.rule, pod.model, pod.replication, pod.training_seed) for pod in alike}
     return min(max(pod.at_once for pod in alike), len(different))
 
 

@@ -68,7 +68,8 @@ class ExecutorPlan:
     is what all pods get. Where `reads_answers`, a model reads answers in pods of tables,
     which get the variables `reading`: `reader`, one of the run's own, or somebody's at an API.
     `expected` are minutes that a pod is expected to take, by group and model, where that is known.
-    `name` is the cluster's.
+    `name` is the cluster's. `recipes` says by recipe and rule or group what such a pod loads, as it
+    is called in `placements`.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ExecutorPlan:
     reader: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     expected: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    recipes: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 class Executor(stock.Executor):
@@ -289,7 +291,10 @@ class Executor(stock.Executor):
     def _request(self, job: Any) -> PodRequest:
         members = list(job.jobs) if job.is_group() else [job]
         model, replication = _only(members, "model"), _only(members, "replication")
+        recipe, seed = _only(members, "recipe"), _only(members, "training_seed")
         rule = str(job.groupid) if job.is_group() else str(job.rule.name)
+        if recipe is not None:
+            model = self.plan.recipes.get((recipe, rule))
         makes = {_short(str(file)): _work(one) for one in members for file in one.output}
         outputs = sorted(makes)
         # Numbers only: some resources are words, or not known before the job's inputs are.
@@ -297,7 +302,7 @@ class Executor(stock.Executor):
         reader = self.plan.reader if rule == "tables" else None
         options = self.plan.placements.get(reader or model or "", []) if sizes.get("gpu") else []
         return PodRequest(
-            name=_name([rule, model, replication], [self.run_name, *outputs]),
+            name=_name([rule, recipe or model, seed or replication], [self.run_name, *outputs]),
             run=self.run_name,
             rule=rule,
             model=model,
@@ -320,6 +325,8 @@ class Executor(stock.Executor):
             annotations={MAKES: " ".join(f"{output}:{makes[output]}" for output in outputs)},
             shared=self.shared,
             reader=reader,
+            recipe=recipe,
+            training_seed=int(seed) if seed is not None else None,
         )
 
     def _manifest(self, request: PodRequest) -> Json:
