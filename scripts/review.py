@@ -7,16 +7,8 @@ from typing import Any
 
 from grace.errors import RecordError
 from grace.results.records import read_records, replacing
-from grace.results.review import (
-    IDENTITY_COLUMNS,
-    ReviewSource,
-    agreement,
-    page,
-    read_sheet_rows,
-    sample,
-    sheet_rows,
-    write_sheet,
-)
+from grace.results.review import ReviewSource, page, sample, sheet_rows, write_sheet
+from grace.results.review_agreement import agreement, current_rows, write_agreements
 from grace.studies.catalogue import study_of_job
 from grace.studies.study import Study
 
@@ -51,27 +43,19 @@ def sheets(
 
 def agreements(results: Path, runs: Runs, studies: dict[str, dict[str, str]]) -> str:
     """Write <results>/review/agreement.csv; the same as text. Raises `RecordError`."""
-    lines, table = [], []
+    lines, found = [], []
     for name, job in studies.items():
         path = results / FOLDER / f"{name}.csv"
         if not path.exists():
             continue
         study = study_of_job(job)
-        now = {
-            tuple({**row, "study": name}[column] for column in IDENTITY_COLUMNS): row
-            for model in dict.fromkeys(model for model, _ in runs)
-            for row in _structured(results, study, model, runs)
-        }
-        found, problems = agreement(study, read_sheet_rows(path), now)
+        models = dict.fromkeys(model for model, _ in runs)
+        rows = [row for model in models for row in _structured(results, study, model, runs)]
+        compared, problems = agreement(study, path, current_rows(name, rows))
         lines += [f"{path}: {problem}" for problem in problems]
-        for one in found:
-            low, high = one.interval()
-            table.append([one.study, one.model_key, one.what, one.checked, one.right, one.share, low, high])  # noqa: E501  # fmt: skip
-            lines.append(
-                f"{one.study}, {one.model_key}, {one.what}: {one.right} of {one.checked} read"
-                f" rightly, {one.share:.1%} [{low:.1%}, {high:.1%}]"
-            )
-    if not table:
+        lines += [one.said() for one in compared]
+        found += compared
+    if not any(one.checked for one in found):
         raise RecordError(
             "\n".join(
                 [
@@ -81,10 +65,7 @@ def agreements(results: Path, runs: Runs, studies: dict[str, dict[str, str]]) ->
                 ]
             )
         )
-    with replacing(results / FOLDER / "agreement.csv") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["study", "model_key", "what", "checked", "right", "share", "low", "high"])
-        writer.writerows(table)
+    write_agreements(results / FOLDER / "agreement.csv", found)
     return "\n".join(lines)
 
 

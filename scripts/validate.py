@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from grace.results.records import read_json, write_json
-from grace.results.run_checks import check_rereadings, check_sentinels
+from grace.results.run_checks import check_rereadings, check_review, check_sentinels
 from grace.results.validation import Check, read_checked, report, study_checks
 from grace.settings.output_configs import ValidationConfig
 from grace.studies.catalogue import study_of_job
@@ -17,6 +17,7 @@ def validate(
     structured: Mapping[str, Path],
     probabilities: Mapping[str, Path],
     provenance: Mapping[str, Path],
+    reviews: Mapping[str, Path],
     output: Path,
     model_key: str,
     replication: int,
@@ -24,7 +25,8 @@ def validate(
 ) -> None:
     """Write validation.json and log every failed check. The files are given by study.
 
-    `provenance` is each experiment's, by labels such as `study1_exp2`.
+    `provenance` is each experiment's, by labels such as `study1_exp2`; `reviews` are the review
+    sheets that there are.
     """
     checks: list[Check] = []
     for name, trials in config.trials.items():
@@ -39,6 +41,8 @@ def validate(
             decoding=config.decoding,
             answers_as=config.answers_as,
         )
+        if name in reviews and found_in[0] is not None:
+            checks += check_review(studies[name], reviews[name], found_in[0], config.min_agreement)
         for experiment in ("exp1", "exp2"):
             path = provenance.get(f"{name}_{experiment}")
             run = {} if path is None else read_json(path)
@@ -74,6 +78,7 @@ if __name__ == "__main__":
                 for name in ("exp1", "exp2")
                 for path in snakemake.input.get(name, [])
             },
+            by_study(snakemake.input.get("reviews", []), ".csv"),
             Path(snakemake.output.validation),
             snakemake.wildcards.model,
             int(snakemake.wildcards.replication),

@@ -270,8 +270,9 @@ checks_table <- function(records) {
 }
 
 #' Who read the answers of each model and study, and how far the readings agree; nothing where the
-#' rules read all. The files are `<study>_extraction.json`.
-show_extraction <- function(records) {
+#' rules read all. The files are `<study>_extraction.json`; `price` is that of a million tokens,
+#' `input` and `output`, where one is known.
+show_extraction <- function(records, price = NULL) {
   if (length(records) == 0L) return(invisible())
   number <- function(record, name) as.numeric(first_of(dig(record, name), "NA"))
   rows <- bind(lapply(records, function(record) {
@@ -290,12 +291,69 @@ show_extraction <- function(records) {
       "Tokens out" = show_number(number(record, "completion_tokens"), 0), check.names = FALSE
     )
   }))
-  show_table(rows[order(rows$Study, rows$Model, rows$Replication), , drop = FALSE], paste(
+  priced <- length(price) > 0L
+  if (priced) rows$Cost <- show_number(extraction_costs(records, price), 4)
+  show_table(rows[order(rows$Study, rows$Model, rows$Replication), , drop = FALSE], paste(c(
     "How written answers were read. Model asked: answers that the reader, a language model, was",
     "given. Same as rules: rules and reader give the same to every field; different: to some field",
     "they give different values. Agreement: the mean over answers of the least share, over fields,",
-    "of readings (each query, and the rules) that give the value kept."
+    "of readings (each query, and the rules) that give the value kept.",
+    if (priced) {
+      paste(
+        "Cost: at", show_number(price$input, 2), "and", show_number(price$output, 2),
+        "a million tokens in and out, of all replies behind the readings, in all",
+        paste0(show_number(sum(extraction_costs(records, price)), 4), ".")
+      )
+    }
+  ), collapse = " "))
+}
+
+#' The table of agreements with review sheets; NULL where there is none (no path).
+read_review <- function(path) {
+  if (length(path) == 0L) return(NULL)
+  read_csv(path, colClasses = list(character = c("study", "model_key", "what")))
+}
+
+#' What people who filled in review sheets say of how answers were read; nothing where no sheet was
+#' written. `table` is review_agreement.csv: its first row of a study is over all models.
+show_review <- function(table) {
+  if (is.null(table) || nrow(table) == 0L) return(invisible())
+  whole <- table[is.na(table$model_key) | !nzchar(table$model_key), , drop = FALSE]
+  waiting <- whole[whole$what == "all fields" & whole$checked == 0, , drop = FALSE]
+  if (nrow(waiting) > 0L) {
+    cat(sprintf(
+      "\n\nReview sheets that no one has filled in yet: %s.\n\n",
+      paste(sprintf("%s (%d answers)", show_text(waiting$study), waiting$answers), collapse = ", ")
+    ))
+  }
+  rows <- table[table$checked > 0, , drop = FALSE]
+  if (nrow(rows) == 0L) return(invisible())
+  between <- function(low, high, digits) {
+    ifelse(is.na(low), "", sprintf("[%s, %s]", show_number(low, digits), show_number(high, digits)))
+  }
+  everyone <- is.na(rows$model_key) | !nzchar(rows$model_key)
+  show_table(data.frame(
+    Study = show_text(rows$study),
+    Model = ifelse(everyone, "all models", mark_keys(rows$model_key)),
+    Field = show_text(rows$what), "On the sheet" = rows$answers, Checked = rows$checked,
+    "Read rightly" = rows$right, "Agreement (%)" = show_number(100 * rows$share, 1),
+    "95 %" = between(100 * rows$low, 100 * rows$high, 1), Kappa = show_number(rows$kappa, 2),
+    "95 % of kappa" = between(rows$kappa_low, rows$kappa_high, 2), check.names = FALSE
+  ), paste(
+    "Answers as they were read against a person's reading of them, from the review sheets. Kappa:",
+    "Cohen's, over the values of a field, or whole readings; empty where both gave one value to",
+    "all. Intervals: Wilson's, for answers drawn at random; of kappa with agreement by chance as",
+    "found."
   ))
+}
+
+#' What the replies behind the readings of each record cost, from their tokens and `price`, that of
+#' a million of them.
+extraction_costs <- function(records, price) {
+  tokens <- function(name) {
+    vapply(records, function(record) as.numeric(first_of(dig(record, name), "0")), numeric(1L))
+  }
+  (tokens("prompt_tokens") * price$input + tokens("completion_tokens") * price$output) / 1e6
 }
 
 # Sentences -------------------------------------------------------------------------------------

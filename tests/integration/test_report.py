@@ -176,6 +176,20 @@ def test_second_readings_and_sentinels_stand_in_data_quality(two_models):
     assert "are continued as an assistant would" in two_models[: two_models.index("<table")]
 
 
+#: Half a million tokens in and 10,000 out: at 0.5 and 2 a million, 0.27.
+EXTRACTION = {
+    "model_key": "toy", "replication": 0, "method": "model", "extractor": {"model": "reader"},
+    "answers": 12, "asked": 12, "requests": 12, "prompt_tokens": 500_000,
+    "completion_tokens": 10_000,
+}  # fmt: skip
+REVIEW = """\
+study,model_key,what,answers,checked,right,share,low,high,kappa,kappa_low,kappa_high
+study1,,all fields,25,0,0,,,,,,
+study2,,all fields,25,20,19,0.95,0.764,0.991,0.94,0.718,0.99
+study2,toy,Was_Wasnt,25,20,20,1,0.839,1,,,
+"""
+
+
 @pytest.fixture(scope="module")
 def two_models(tmp_path_factory):
     """The page of both studies; of the two models, `toy` was made from something else than text."""
@@ -204,6 +218,9 @@ def two_models(tmp_path_factory):
         tables,
         collected=[metadata(plan(key="toy"), with_facts_of_runs(at_two_commits()))],
         validation=[{"model_key": "toy", "replication": 0, "checks": [check]}],
+        extraction=[EXTRACTION | {"study": "study1"}, EXTRACTION | {"study": "study2"}],
+        price={"input": 0.5, "output": 2},
+        review=REVIEW,
         origins={"toy": ORIGIN},
     )
     return report.read_text(encoding="utf-8")
@@ -212,6 +229,16 @@ def two_models(tmp_path_factory):
 def blocks(html: str) -> list[str]:
     """Tables and figures, each with what follows until the next one."""
     return re.split(r"(?=<div class=\"wide\">|<figure>)", html)[1:]
+
+
+def test_review_sheets_and_the_cost_of_reading_stand_in_data_quality(two_models):
+    said = " ".join(unescape(re.sub(r"<[^>]+>", " ", two_models)).split())
+    assert "Review sheets that no one has filled in yet: study1 (25 answers)." in said
+    assert "study2 all models all fields 25 20 19 95.0 [76.4, 99.1] 0.94 [0.72, 0.99]" in said
+    assert re.search(r"study2 toy\S* \S* ?Was_Wasnt 25 20 20 100\.0 \[83\.9, 100\.0\] –", said)
+    assert "Cost: at 0.50 and 2.00 a million tokens in and out" in said
+    assert "in all 0.5400." in said
+    assert said.count("0.2700") == 2
 
 
 def test_data_quality_says_how_long_traces_were_and_how_many_were_cut_off(two_models):

@@ -150,11 +150,14 @@ def render(
     *,
     collected=(),
     validation=(),
+    extraction=(),
+    price=None,
+    review="",
     origins=None,
     versions=None,
     failed=(),
 ) -> Path:
-    """The report on the analyses in `tables`, folders by study."""
+    """The report on the analyses in `tables`, folders by study; `review` is a table as text."""
     folder.mkdir(exist_ok=True)
     given = {"metadata": [], "validation": []}
     for study, made in tables.items():
@@ -166,13 +169,19 @@ def render(
             shutil.copy(made / f"{name}.png", folder / f"study{study}_{file}.png")
             for name, file in FIGURE_FILES[study].items()
         ]
-    for kind, records in (("metadata", collected), ("validation", validation)):
+    if review:
+        (folder / "review_agreement.csv").write_text(review, encoding="utf-8")
+        given["review"] = [folder / "review_agreement.csv"]
+    if extraction:
+        given["extraction"] = []
+    made_of = {"metadata": collected, "validation": validation, "extraction": extraction}
+    for kind, records in made_of.items():
         for i, record in enumerate(records):
             (folder / f"{kind}-{i}.json").write_text(json.dumps(record), encoding="utf-8")
             given[kind].append(folder / f"{kind}-{i}.json")
     settings = {
         "seed": 7, "equivalence_margin": 10,
-        "generation": GENERATION, "origins": origins or {},
+        "generation": GENERATION, "origins": origins or {}, **({"price": price} if price else {}),
     }  # fmt: skip
     sections = [
         {"name": name, "sources": [f"{own}/section.R"], "section": f"{own}/section.Rmd"}

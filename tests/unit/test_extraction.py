@@ -40,6 +40,7 @@ from grace.results.validation import check_structured
 from grace.settings.config import ExtractionConfig, ModelEntry, RequestsConfig, Thresholds
 from grace.settings.extraction import check_key, resolved
 from grace.settings.loading import load_config
+from grace.settings.price import TokenPrice
 from grace.studies.answers import FieldForm
 from grace.studies.catalogue import bundled
 from grace.studies.stimuli import read_trials
@@ -482,8 +483,27 @@ def test_an_entry_stands_for_url_name_and_key():
     for entry, more, said in (
         (base, {}, "a base model"),
         (local, {"body": {"top_k": 1}}, r"extraction\.body"),
+        (local, {"price": {"input": 1, "output": 2}}, r"`extraction\.price` is what an API"),
         (local, {"reply_format": "json_object"}, "cannot hold replies"),
     ):
         asked = ExtractionConfig(method="model", entry="local", **more)
         with pytest.raises(ConfigError, match=said):
             resolved(asked, {"local": entry})
+
+
+def test_a_price_is_the_configs_or_else_the_entrys_and_makes_nothing_stale():
+    about = {"source": "its page", "price": {"input": 0.5, "output": 2}}
+    values = {"engine": "endpoint", "base_url": "https://a.b/v1"}
+    remote = ModelEntry(name="n", about=about, **values)
+    plain = ModelEntry(name="n", **values)
+    config = ExtractionConfig(method="model", entry="remote")
+    found = resolved(config, {"remote": remote})
+    assert found.price is not None
+    assert found.price.cost(1_500_000, 10_000) == pytest.approx(0.77)
+    own = resolved(
+        config.model_copy(update={"price": TokenPrice(input=1, output=1)}), {"remote": remote}
+    )
+    assert own.price == TokenPrice(input=1, output=1)
+    assert resolved(config, {"remote": plain}).price is None
+    asked = [resolved(config, {"remote": one}).output_config() for one in (remote, plain)]
+    assert asked[0] == asked[1]

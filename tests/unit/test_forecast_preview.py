@@ -109,6 +109,16 @@ def test_reading_by_a_model_is_counted() -> None:
     # 24 answers, each read twice, in three replications of one model.
     assert "Reading answers (model): ~144 requests, ~" in text
     assert "Answers are read by a model, too" in preview(run, jobs_of(run))
+    # At 1 a token read and nothing for those sampled, the cost is the number of tokens.
+    priced = project(
+        studies=["study1"],
+        replications=3,
+        extraction={**asks, "price": {"input": 1_000_000, "output": 0}},
+    )
+    said = report.text(priced, Forecaster(priced))
+    read = re.search(r"~([\d,]+) tokens read", said)
+    assert read is not None
+    assert f", {read[1]}.00 at `price`" in said
     some = project(studies=["study1"], replications=3, extraction={"method": "rules-then-model"})
     assert "~6 requests" in report.text(some, Forecaster(some))
     assert "that rules leave 10% of answers open is assumed" in report.text(some, Forecaster(some))

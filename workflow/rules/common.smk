@@ -60,6 +60,10 @@ def validation_config(wildcards):
     return OUTPUTS.validation(wildcards.model).model_dump()
 
 
+def reviewed_config(wildcards):
+    return OUTPUTS.reviewed().model_dump()
+
+
 def table_code(script):
     return lambda wildcards: OUTPUTS.table_code(script, wildcards.study)
 

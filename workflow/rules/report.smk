@@ -1,4 +1,4 @@
-# Requires: every table and figure of the analysis, and all metadata and validations.
+# Requires: every table and figure of the analysis, all metadata and validations, and what review sheets say.
 # Makes:    <results>/report.html, one file that a browser opens without the others.
 
 
@@ -10,6 +10,7 @@ rule report:
         validation=per_run("validation.json"),
         extraction=extractions,
         contamination=contamination_reports,
+        review=review_agreements,
         trainings=training_results,
     output:
         "<results>/report.html",

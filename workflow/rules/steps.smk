@@ -140,3 +140,23 @@ def answered_studies():
     """Where the studies lie whose answers are read."""
     jobs = PROJECT.study_jobs()
     return {study: jobs[study] for study in studies_with("exp1")}
+
+
+def review_sheets(wildcards):
+    """The review sheets that somebody had written, of studies whose answers are read."""
+    paths = [f"{PROJECT.config.results}/review/{study}.csv" for study in studies_with("exp1")]
+    return [path for path in paths if Path(path).exists()]
+
+
+def review_agreements(wildcards):
+    """What the review sheets say; nothing where there are none."""
+    return list(rules.reviewed.output) if review_sheets(wildcards) else []
+
+
+def reviewed_tables(wildcards):
+    """The tables of answers that review sheets are about."""
+    return [
+        f"{AS_STORED}{PROJECT.config.results}/{model}/replication-{replication}/{study}_structured.csv"
+        for study in studies_with("exp1")
+        for model, replication in PROJECT.replications
+    ]

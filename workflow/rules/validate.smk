@@ -1,4 +1,5 @@
-# Requires: the structured and probability tables of the replication, and its experiments' provenance.
+# Requires: the structured and probability tables of the replication, its experiments' provenance, and the
+#           review sheets that there are.
 # Makes:    validation.json: every check, its value, its threshold, the rows to review.
 
 
@@ -8,6 +9,7 @@ rule validate:
         probabilities=per_replication("{study}_probabilities.csv", "exp2"),
         exp1=per_replication("provenance/{study}_exp1.json", "exp1"),
         exp2=per_replication("provenance/{study}_exp2.json", "exp2"),
+        reviews=review_sheets,
     output:
         validation="<results>/{model}/replication-{replication}/validation.json",
     log:

@@ -15,6 +15,10 @@ from grace.source_code import SourceFile, closure, joined_digest, read_source
 NO_EFFECT_ON_OUTPUT = (
     "__init__.py",  # Grace's version
     "settings/config.py",  # its values enter through the output configurations
+    "settings/extraction_config.py",
+    "settings/model_entry.py",
+    "settings/price.py",
+    "settings/sections.py",
     "settings/output_configs.py",
     "settings/reasoning.py",
     "settings/recipes.py",

@@ -17,7 +17,7 @@ from grace.cluster.plan.settings import Clusters
 from grace.extraction.replies import answer_model
 from grace.posttraining.constitution import Constitution
 from grace.posttraining.instruction_bank import InstructionBank
-from grace.prompts.completion import Bank
+from grace.prompts.example_bank import Bank
 from grace.prompts.wording import Wording
 from grace.provenance.metadata import Metadata
 from grace.provenance.record import ProvenanceRecord

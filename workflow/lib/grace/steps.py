@@ -122,6 +122,8 @@ _TABLE = (
     Step("prefetch"),
     Step("review_agreement"),
     Step("review_sheet"),
+    # Where a review sheet lies, for the report.
+    Step("reviewed"),
     # Of models that reason, whose runs ask for it beside `all`'s other files.
     Step("traces", wildcards=TRIALS, mem_mb=2000, minutes=15),
     Step("train_pico", mem_mb=4000, minutes=180),

@@ -179,10 +179,12 @@ def _extraction(project: Project, found: Forecaster) -> list[str]:
     known = [one for one in took if one is not None]
     hours = f"~{_hours(times * sum(known) / 3600)}" if len(known) == len(took) else "unknown"
     some = project.extraction.method == "rules-then-model"
+    price = project.extraction.price if project.extraction.asks_api else None
+    cost = "" if price is None else f", {price.cost(read, new):,.2f} at `price`"
     return [
         f"Reading answers ({project.extraction.method}): ~{requests:,} requests,"
-        f" ~{read:,} tokens read and ~{new:,.0f} sampled, {hours} hours {where}, beside the above."
-        " Further tries are not counted"
+        f" ~{read:,} tokens read and ~{new:,.0f} sampled, {hours} hours {where}{cost}, beside"
+        " the above. Further tries are not counted"
         + (f"; that rules leave {LEFT_OPEN:.0%} of answers open is assumed." if some else ".")
     ]
 

@@ -1,102 +1,39 @@
 """Prompts of base models: a text that the model continues, after examples of other items.
 
-A variant's folder `completion` holds templates of its own, named as the study's, and for each
-study a bank of examples, `<study>.yaml`. What they give is a bare context
+A variant's folder `completion` holds templates of its own, named as the study's and its turns', and
+for each study a bank of examples (`grace.prompts.example_bank`). What they give is a bare context
 (`grace.prompts.messages`): a beginning-of-text token and the text, with no chat template.
 
 The examples of a trial are the first `number` of the bank that are not about the trial's own item,
 in an order that follows from `seed` alone. It is the same for all trials and replications, so that
 conditions of an item differ in nothing but themselves and servers read the examples once; what the
 choice of examples does is seen by running another `seed`, in another variant.
+
+Of what makes a chat, a system message is the text's first paragraph, and turns are its lines: each
+one's text, what was answered, a line break, the next one's text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pydantic import (
-    Field,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-
 from grace.digests import digest
 from grace.errors import ConfigError
+from grace.prompts.example_bank import EXAMPLES, Bank, FewShotExample, plain_item, read_bank
 from grace.prompts.messages import Message, context
+from grace.prompts.orders import combinations
 from grace.prompts.plain_text import shortened
 from grace.prompts.variants import PromptSet
-from grace.prompts.wording import FILE, WordingPart, prompt_text
-from grace.settings.explain import explain
-from grace.settings.yaml_reader import parse_yaml, read_text
+from grace.prompts.wording import FILE, Turn, prompt_text
 
-#: The folder of a variant that holds them, and the name by which templates see their examples.
-FOLDER, EXAMPLES = "completion", "examples"
+#: The folder of a variant that holds them.
+FOLDER = "completion"
 #: Between prompt and option: it belongs to the option, as tokenisers join a space to its word.
 LEAD = " "
-
-
-class FewShotExample(WordingPart):
-    """A question with its answer, in the form of each template."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="Unique in the bank.")
-    item: StrictStr = Field(min_length=1, description="The item that it is about.")
-    texts: dict[StrictStr, StrictStr] = Field(
-        min_length=1, description="By template: the text with its answer."
-    )
-
-    @field_validator("texts")
-    @classmethod
-    def _are_texts(cls, texts: dict[str, str]) -> dict[str, str]:
-        return {template: prompt_text(text) for template, text in texts.items()}
-
-
-class Bank(WordingPart):
-    """The examples of one study in one variant, and what ends an answer there."""
-
-    item: StrictStr = Field(description="Column that says which item a trial is about.")
-    number: StrictInt = Field(ge=0, le=64, description="Examples before each question.")
-    seed: StrictInt = Field(0, description="Another one puts the examples into another order.")
-    stop: list[StrictStr] = Field(
-        min_length=1, max_length=4, description="Experiment 1: an answer ends before the first."
-    )
-    examples: list[FewShotExample] = Field(description="About other items than the stimuli.")
-
-    @field_validator("stop")
-    @classmethod
-    def _can_stop(cls, stop: list[str]) -> list[str]:
-        if any(not 1 <= len(text) <= 20 for text in stop) or len(set(stop)) < len(stop):
-            raise ValueError("must hold different texts of 1 to 20 characters")
-        return stop
-
-    @model_validator(mode="after")
-    def _is_large_enough(self) -> Bank:
-        names = [example.name for example in self.examples]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"`examples` holds two that are named '{twice}'")
-        if self.number > len(names):
-            raise ValueError(f"`number` is {self.number}, but there are {len(names)} examples")
-        return self
-
-    @cached_property
-    def order(self) -> tuple[FewShotExample, ...]:
-        """The examples in the order in which they are taken."""
-        return tuple(sorted(self.examples, key=lambda one: digest([self.seed, one.name])))
-
-    def drawn(self, item: str) -> tuple[str, ...]:
-        """Names of the examples before a question about an item, in order: never its own."""
-        others = [one.name for one in self.order if _plain(one.item) != _plain(item)]
-        return tuple(others[: self.number])
-
-
-def _plain(item: str) -> str:
-    return item.strip().casefold()
 
 
 class CompletionPrompts(PromptSet):
@@ -109,10 +46,10 @@ class CompletionPrompts(PromptSet):
             the folder is not needed.
         columns: The columns of a trial.
         variables: The names that templates see.
-        base: Folder of the variant that this one extends.
+        variant_folder: The folder of any variant, by its name; by default one beside this.
 
-    Raises `ConfigError` where the folder or the bank is missing or broken, and where the variant
-    declares what only a chat has.
+    Raises `ConfigError` where the folder or the bank is missing or broken, and for an example that
+    cannot be asked or answered as the variant's templates do it.
     """
 
     prompting = "completion"
@@ -125,41 +62,39 @@ class CompletionPrompts(PromptSet):
         templates: Collection[str],
         columns: Collection[str],
         variables: Collection[str],
-        base: Path | None = None,
+        variant_folder: Callable[[str], Path] | None = None,
     ) -> None:
-        super().__init__(folder, needed=bool(templates), base=base)
+        find = variant_folder or (lambda name: folder.parent / name)
+        super().__init__(folder, needed=bool(templates), find=find)
         self.bank: Bank | None = None
         if not templates:
             return
-        own = folder / FOLDER
-        if not own.is_dir():
+        extended = self.wording.extends if self.wording else None
+        homes = [one / FOLDER for one in (folder, *([find(extended)] if extended else []))]
+        found = [home for home in homes if home.is_dir()]
+        if not found:
             raise ConfigError(
-                f"{own}: no such folder, which models with `prompting: completion` need in every"
-                f" variant of {study}. Put the templates {', '.join(sorted(templates))} and the"
-                f" examples, {study}.yaml, into it (docs/base_models.md), or leave the variant or"
-                " these models out of the run."
+                f"{homes[0]}: no such folder, which models with `prompting: completion` need in"
+                f" every variant of {study}. Put the templates {', '.join(sorted(templates))} and"
+                f" the examples, {study}.yaml, into it (docs/base_models.md), or leave the variant"
+                " or these models out of the run."
             )
-        self._refuse_chats()
-        self._use(own)
-        self._source = own / f"{study}.yaml"
-        self.bank = _read(self._source)
+        self._use(*found)
+        banks = [home / f"{study}.yaml" for home in found]
+        self._source = next((bank for bank in banks if bank.is_file()), banks[0])
+        self.bank, self._bank_files = read_bank(
+            self._source, lambda name: find(name) / FOLDER / f"{study}.yaml"
+        )
+        orders = self.wording.orders.get(study) if self.wording else None
+        self._lists = tuple(orders.lists) if orders else ()
+        #: Every order in which options can be listed, as what templates see.
+        self._all_orders = combinations(orders) if orders else [{}]
+        self._example = lru_cache(None)(self._composed)
         self._check(study, templates, columns, variables)
-        self._texts = {example.name: example.texts for example in self.bank.examples}
 
     @property
     def stop(self) -> tuple[str, ...]:
         return () if self.bank is None else tuple(self.bank.stop)
-
-    def _refuse_chats(self) -> None:
-        wording = self.wording
-        chats = ("system", "turns", "orders")
-        found = [name for name in chats if wording is not None and getattr(wording, name)]
-        if found:
-            raise ConfigError(
-                f"{self.folder / FILE}: declares {', '.join(found)}, which models with `prompting:"
-                " completion` cannot be asked with. Leave the variant or these models out of the"
-                " run."
-            )
 
     def _check(
         self,
@@ -174,18 +109,84 @@ class CompletionPrompts(PromptSet):
                 f"{self._source}: item: {study} has no column '{self.bank.item}'. Columns:"
                 f" {', '.join(columns)}."
             )
-        if EXAMPLES in variables:
+        if EXAMPLES in {*variables, *self._lists}:
+            where = f"{self.folder / FILE}: orders" if EXAMPLES in self._lists else "study.yaml"
             raise ConfigError(
                 f"{self._source}: {study} has a variable `{EXAMPLES}`, which is what templates for"
-                " completion call these. Give the variable in study.yaml another name."
+                f" completion call these. Give the variable another name in {where}."
             )
         for example in self.bank.examples:
-            if example.texts.keys() != set(templates):
+            for name in sorted(example.values.keys() & set(self._lists)):
                 raise ConfigError(
-                    f"{self._source}: examples, {example.name}: `texts` is for"
-                    f" {', '.join(sorted(example.texts))}; must be one for each template of"
-                    f" {study}: {', '.join(sorted(templates))}."
+                    f"{self._source}: examples, {example.name}: values: {name} is what"
+                    f" {self.folder / FILE} calls an order of options. Give the value another name."
                 )
+        if self.bank.answers.keys() != set(templates):
+            raise ConfigError(
+                f"{self._source}: `answers` is for {', '.join(sorted(self.bank.answers))}; must be"
+                f" one for each template of {study}: {', '.join(sorted(templates))}."
+            )
+        for template in sorted(templates):
+            self._check_turns(template)
+            for example in self.bank.examples:
+                for order in self._all_orders:
+                    self._example(template, example.name, tuple(map(tuple, order.values())))
+
+    def _check_turns(self, template: str) -> None:
+        """Raise `ConfigError` where answers do not fit a template's turns."""
+        assert self.bank is not None
+        for reply in (turn.reply for turn in self.turns(template) if turn.reply is not None):
+            stop = next((one for one in self.stop if one in reply), None)
+            if stop is not None:
+                raise ConfigError(
+                    f"{self.folder / FILE}: turns.{template}: the reply {shortened(reply)}"
+                    f" holds {stop!r}, before which answers end in a text that a model continues."
+                    f" Take it out, or change `stop` in {self._source}."
+                )
+        answers, asked = self.bank.answers[template], self.asked(template)
+        if len(asked) == 1 and isinstance(answers, str):
+            return
+        names = [str(turn.name) for turn in asked]
+        if len(asked) > 1 and isinstance(answers, dict) and answers.keys() == set(names):
+            return
+        needed = (
+            f"an answer for each turn that the model answers: {', '.join(names)}"
+            if len(asked) > 1
+            else "a text, since the model answers one turn of it"
+        )
+        raise ConfigError(f"{self._source}: answers.{template}: must be {needed}.")
+
+    def _answer(self, template: str, turn: Turn) -> str:
+        """What answers one turn in examples, in the language of templates."""
+        assert self.bank is not None
+        answers = self.bank.answers[template]
+        return answers if isinstance(answers, str) else answers[str(turn.name)]
+
+    def _composed(self, template: str, name: str, orders: tuple[Any, ...]) -> str:
+        """An example's questions and answers in the place of one of the study's templates."""
+        assert self.bank is not None
+        example = next(one for one in self.bank.examples if one.name == name)
+        values = {**example.values, **dict(zip(self._lists, orders, strict=True)), EXAMPLES: ()}
+        parts = []
+        try:
+            for turn in self.turns(template):
+                reply = turn.reply or self._answered(template, turn, values)
+                parts.append((self.turn_text(turn.template, values), reply))
+            return prompt_text(_transcript(parts))
+        except (ConfigError, ValueError) as error:
+            raise ConfigError(
+                f"{self._source}: examples, {name}, asked by {template}: {error}"
+            ) from None
+
+    def _answered(self, template: str, turn: Turn, values: Mapping[str, Any]) -> str:
+        """Raises `ValueError` for an answer that cannot be one."""
+        text = self._templates.fill(self._answer(template, turn), values).rstrip()
+        if not text:
+            raise ValueError("the answer is empty")
+        stop = next((stop for stop in self.stop if stop in text), None)
+        if stop is not None:
+            raise ValueError(f"the answer holds {stop!r}, before which answers end (`stop`)")
+        return text
 
     def seen(self, trial: Mapping[str, Any]) -> dict[str, Any]:
         """The names of a trial's examples, in order.
@@ -207,17 +208,17 @@ class CompletionPrompts(PromptSet):
     def render(
         self, name: str, values: Mapping[str, Any], replies: Sequence[str] = ()
     ) -> tuple[Message, ...]:
-        """The text up to where the answer begins, as a bare context.
+        """The text up to where the next answer begins, as a bare context.
 
         Raises `ConfigError` on a broken or empty template, and on one that leaves examples out.
         """
         examples = self._examples(name, values)
-        (message,) = super().render(name, {**values, EXAMPLES: examples})
-        text = message["content"]
+        text = self._continued(name, self.turn_text, values, examples, replies)
         if not all(example in text for example in examples):
             raise ConfigError(
-                f"{self.folder / FOLDER / name}: leaves out `{EXAMPLES}`, of which {self._source}"
-                " puts some before each question. Print them, or set `number: 0`."
+                f"{self.folder / FOLDER / self.turns(name)[0].template}: leaves out `{EXAMPLES}`,"
+                f" of which {self._source} puts some before each question. Print them, or set"
+                " `number: 0`."
             )
         return context(text)
 
@@ -225,12 +226,33 @@ class CompletionPrompts(PromptSet):
         self, name: str, values: Mapping[str, Any], blank: frozenset[str]
     ) -> tuple[Message, ...]:
         """The text of `render`, examples included, without the trial's own content."""
-        own = {**values, EXAMPLES: self._examples(name, values)}
-        (message,) = super().null_context(name, own, blank)
-        return context(message["content"])
+
+        def text(template: str, given: Mapping[str, Any]) -> str:
+            return self.turn_without(template, given, blank)
+
+        return context(self._continued(name, text, values, self._examples(name, values)))
+
+    def _continued(
+        self,
+        name: str,
+        turn_text: Callable[[str, Mapping[str, Any]], str],
+        values: Mapping[str, Any],
+        examples: Sequence[str],
+        replies: Sequence[str] = (),
+    ) -> str:
+        """System message, examples and turns as one text. Later turns see no examples."""
+        parts = []
+        for place, (turn, reply) in enumerate(self.exchanges(name, replies)):
+            given = {**values, EXAMPLES: () if place else tuple(examples)}
+            parts.append((turn_text(turn.template, given), reply))
+        system = [message["content"] for message in self._system()]
+        return "\n\n".join([*system, _transcript(parts)])
 
     def _examples(self, template: str, values: Mapping[str, Any]) -> list[str]:
-        return [self._texts[example][template] for example in values[EXAMPLES]]
+        if self.bank is None:
+            return []
+        orders = tuple(tuple(values[name]) for name in self._lists)
+        return [self._example(template, example, orders) for example in values[EXAMPLES]]
 
     def digest(self, names: Iterable[str]) -> str:
         """Digest of what the named templates ask, examples and stop texts included."""
@@ -238,15 +260,20 @@ class CompletionPrompts(PromptSet):
         templates = super().digest(names)
         if self.bank is None:
             return templates
-        bank = self.bank.model_dump(exclude={"examples"})
+        bank = self.bank.model_dump(include={"item", "number", "seed", "stop"})
         examples = [
-            [example.name, _plain(example.item), [example.texts[name] for name in names]]
+            [example.name, plain_item(example.item), self._texts(example, names)]
             for example in self.bank.examples
         ]
         return digest({"templates": templates, "bank": bank, "examples": examples})
 
+    def _texts(self, example: FewShotExample, names: Iterable[str]) -> list[str]:
+        """An example in the place of each template, in every order of options."""
+        orders = [tuple(map(tuple, order.values())) for order in self._all_orders]
+        return [self._example(name, example.name, order) for name in names for order in orders]
+
     def files(self, names: Iterable[str]) -> list[Path]:
-        return [*super().files(names), *([] if self.bank is None else [self._source])]
+        return [*super().files(names), *([] if self.bank is None else self._bank_files)]
 
     def few_shot(self) -> dict[str, Any] | None:
         if self.bank is None:
@@ -259,17 +286,17 @@ class CompletionPrompts(PromptSet):
         }
 
 
-def _read(path: Path) -> Bank:
-    """Raises `ConfigError`."""
-    if not path.is_file():
-        raise ConfigError(
-            f"{path}: no such file. It holds the examples that stand before the questions of models"
-            " with `prompting: completion` (docs/base_models.md)."
-        )
-    values = parse_yaml(read_text(path), str(path))
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must hold keys with values; see docs/base_models.md.")
-    try:
-        return Bank.model_validate(values)
-    except ValidationError as error:
-        raise explain(str(path), error, Bank) from None
+def _transcript(parts: Iterable[tuple[str, str | None]]) -> str:
+    """Questions and their answers as one text; it ends with a question that has none yet.
+
+    An answer that begins with white space stands as it is; others have `LEAD` before them.
+    """
+    pieces = chain.from_iterable(
+        (question, "" if reply is None else _led(reply) + "\n") for question, reply in parts
+    )
+    return "".join(pieces).rstrip()
+
+
+def _led(reply: str) -> str:
+    reply = reply.rstrip()
+    return reply if not reply or reply[0].isspace() else LEAD + reply

@@ -397,19 +397,12 @@ class Templates:
         if name not in self._read:
             self.sources([name])
             self._read.add(name)
-        self._environment.steps = 0
-        pieces: list[str] = []
         try:
-            size = 0
-            for piece in self._environment.get_template(name).generate(values):
-                size += len(piece)
-                _bounded(size)
-                pieces.append(piece)
+            text = self._ran(self._environment.get_template(name), values).strip()
         except ConfigError:
             raise
         except Exception as error:  # whatever a template does is its own fault
             raise self._explained(name, error, values) from None
-        text = "".join(pieces).strip()
         if is_blank(text):
             raise ConfigError(
                 f"{self.path(name)}: gives an empty message. A model cannot be asked nothing:"
@@ -431,6 +424,28 @@ class Templates:
             )
         return text
 
+    def fill(self, source: str, values: Mapping[str, Any]) -> str:
+        """The text that a template without a file of its own gives, white space around it and all.
+
+        Raises `ValueError`, in one line, for a broken one.
+        """
+        try:
+            return self._ran(self._environment.from_string(source), values)
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever a template does is its own fault
+            raise ValueError(_words(error, values)) from None
+
+    def _ran(self, template: jinja2.Template, values: Mapping[str, Any]) -> str:
+        self._environment.steps = 0
+        pieces: list[str] = []
+        size = 0
+        for piece in template.generate(values):
+            size += len(piece)
+            _bounded(size)
+            pieces.append(piece)
+        return "".join(pieces)
+
     def _explained(self, name: str, error: Exception, values: Iterable[str]) -> ConfigError:
         """One line for whatever a template raised: file, line, what, what to do."""
         path, line = self.path(name), None
@@ -440,15 +455,20 @@ class Templates:
             for frame in traceback.extract_tb(error.__traceback__):
                 if any(map(Path(frame.filename).is_relative_to, self._folders)):
                     path, line = Path(frame.filename), frame.lineno
-        what = str(error).split("\n")[0].rstrip(". ")[:400] or type(error).__name__
-        if isinstance(error, RecursionError | MemoryError | SyntaxError):
-            what = "is nested too deeply or too long; simplify it"
-        elif isinstance(error, ZeroDivisionError):
-            what = "divides by zero"
-        elif "int_max_str_digits" in what:
-            what = "holds a number with too many digits"
-        hint = ""
-        if isinstance(error, jinja2.UndefinedError):
-            hint = f" Values a template may use: {', '.join(sorted(values))}."
         where = f", line {line}" if line is not None else ""
-        return ConfigError(f"{path}{where}: {what}.{hint}")
+        return ConfigError(f"{path}{where}: {_words(error, values)}")
+
+
+def _words(error: Exception, values: Iterable[str]) -> str:
+    """What a template that saw these values raised, in one line."""
+    what = str(error).split("\n")[0].rstrip(". ")[:400] or type(error).__name__
+    if isinstance(error, RecursionError | MemoryError | SyntaxError):
+        what = "is nested too deeply or too long; simplify it"
+    elif isinstance(error, ZeroDivisionError):
+        what = "divides by zero"
+    elif "int_max_str_digits" in what:
+        what = "holds a number with too many digits"
+    hint = ""
+    if isinstance(error, jinja2.UndefinedError):
+        hint = f" Values a template may use: {', '.join(sorted(values))}."
+    return f"{what}.{hint}"

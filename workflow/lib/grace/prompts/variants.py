@@ -27,7 +27,7 @@ _KEPT = 1024
 class PromptSet:
     """The templates of one variant. Raises `ConfigError` where a `needed` folder is not there.
 
-    `base` is the folder of the variant that it extends, beside it by default.
+    `find` gives the folder of the variant that it extends, by its name; by default one beside it.
     """
 
     #: How models are asked with it: `prompting` of their entries.
@@ -35,7 +35,13 @@ class PromptSet:
     #: What stands between a prompt and an option that is scored after it.
     lead = ""
 
-    def __init__(self, folder: Path, *, needed: bool = True, base: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        needed: bool = True,
+        find: Callable[[str], Path] | None = None,
+    ) -> None:
         if needed and not folder.is_dir():
             known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
             raise ConfigError(
@@ -49,7 +55,7 @@ class PromptSet:
         self.wording = declared
         folders = [folder]
         if declared is not None and declared.extends is not None:
-            base = base or folder.parent / declared.extends
+            base = find(declared.extends) if find else folder.parent / declared.extends
             self.wording = declared.over(_extended(folder, base, declared.extends))
             folders.append(base)
         self._orders: dict[tuple[str, ...], OptionOrder] = {}
@@ -92,8 +98,12 @@ class PromptSet:
 
         Raises `ConfigError` on a broken or empty template.
         """
-        given = tuple((key, _hashable(value)) for key, value in values.items())
-        return self._chat(name, lambda template: self._text(template, given), replies)
+        messages = self._system()
+        for turn, reply in self.exchanges(name, replies):
+            messages.append({"role": "user", "content": self.turn_text(turn.template, values)})
+            if reply is not None:
+                messages.append({"role": "assistant", "content": reply})
+        return tuple(messages)
 
     def null_context(
         self, name: str, values: Mapping[str, Any], blank: frozenset[str]
@@ -102,28 +112,41 @@ class PromptSet:
 
         A value that decides which part of a template is printed still does. Raises `ConfigError`.
         """
+        messages = self._system()
+        for turn, reply in self.exchanges(name):
+            text = self.turn_without(turn.template, values, blank)
+            messages.append({"role": "user", "content": text})
+            if reply is not None:
+                messages.append({"role": "assistant", "content": reply})
+        return tuple(messages)
 
-        def text(template: str) -> str:
-            _, read = self._without(template, blank)
-            given = ((key, _hashable(value)) for key, value in values.items() if key in read)
-            return self._blank_text(template, tuple(given), blank)
+    def exchanges(self, name: str, replies: Sequence[str] = ()) -> list[tuple[Turn, str | None]]:
+        """The turns up to the one that is asked after the model's `replies`, with their answers.
 
-        return self._chat(name, text, ())
-
-    def _chat(
-        self, name: str, text: Callable[[str], str], replies: Sequence[str]
-    ) -> tuple[Message, ...]:
-        messages: list[Message] = []
-        if self.wording is not None and self.wording.system is not None:
-            messages.append({"role": "system", "content": self.wording.system})
+        The last one has None: it is the turn that is asked.
+        """
+        found: list[tuple[Turn, str | None]] = []
         left = list(replies)
         for turn in self.turns(name):
-            messages.append({"role": "user", "content": text(turn.template)})
             if turn.reply is None and not left:
-                break
-            reply = left.pop(0) if turn.reply is None else turn.reply
-            messages.append({"role": "assistant", "content": reply})
-        return tuple(messages)
+                return [*found, (turn, None)]
+            found.append((turn, left.pop(0) if turn.reply is None else turn.reply))
+        return found
+
+    def turn_text(self, template: str, values: Mapping[str, Any]) -> str:
+        """What the template of one turn gives. Raises `ConfigError`."""
+        return self._text(template, tuple((key, _hashable(one)) for key, one in values.items()))
+
+    def turn_without(self, template: str, values: Mapping[str, Any], blank: frozenset[str]) -> str:
+        """What the template of one turn gives that prints "N/A" for the values `blank`."""
+        _, read = self._without(template, blank)
+        given = ((key, _hashable(one)) for key, one in values.items() if key in read)
+        return self._blank_text(template, tuple(given), blank)
+
+    def _system(self) -> list[Message]:
+        if self.wording is None or self.wording.system is None:
+            return []
+        return [{"role": "system", "content": self.wording.system}]
 
     def _rendered(self, name: str, values: tuple[tuple[str, Any], ...]) -> str:
         return self._templates.render(name, dict(values))

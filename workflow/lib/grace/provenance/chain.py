@@ -154,7 +154,10 @@ class Chain:
                 return
             if PurePosixPath(name).is_relative_to(then):
                 path = from_here(now / PurePosixPath(name).relative_to(then))
-                link = self.broken(path) if path.exists() or path.is_symlink() else None
+                # What a person fills in beside the results, a review sheet, has no record.
+                own = PurePosixPath(name).relative_to(then).parts[0] in NOT_RESULTS
+                there = not own and (path.exists() or path.is_symlink())
+                link = self.broken(path) if there else None
                 if link is not None:
                     yield link
                 results.append((name, path))

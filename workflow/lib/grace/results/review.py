@@ -1,4 +1,4 @@
-"""A sheet on which a person checks how answers were read, and what it says when it is filled in.
+"""A sheet on which a person checks how answers were read.
 
 A sample of answers, the same for the same seed, spread evenly over studies and models. The person
 fills in a CSV file; a page beside it is for reading. Text of models and studies is hostile here,
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import csv
 import html
-import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +29,6 @@ IDENTITY_COLUMNS = ("study", "model_key", "replication", "variant", "trial_index
 _SHOWN = ("quality_flags", "extraction_confidence", "extraction_errors", *EXTRACTION_COLUMNS)
 #: What spreadsheets take for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
-_Z95 = 1.959963984540054
 Row = dict[str, Any]
 
 
@@ -91,7 +88,7 @@ def as_cell(value: Any) -> str:
 
 def write_sheet(path: Path, rows: Sequence[Row]) -> None:
     """Write a sheet. Raises `RecordError` where one is there that somebody has begun to fill in."""
-    if path.exists() and any(_filled(row) for row in read_sheet_rows(path)):
+    if path.exists() and any(filled(row) for row in read_sheet_rows(path)):
         raise RecordError(
             f"{path}: somebody has begun to fill it in, so it is not written anew. Read it with"
             " `snakemake review_agreement`, or move it away."
@@ -115,6 +112,12 @@ def read_sheet_rows(path: Path) -> list[dict[str, str]]:
         found = list(csv.DictReader(text.splitlines(keepends=True), delimiter=separator))
     except (ValueError, csv.Error) as error:
         raise RecordError(f"{path}: cannot be read as a CSV file ({error}).") from None
+    for number, row in enumerate(found, start=2):
+        if None in row:
+            raise RecordError(
+                f"{path}, row {number}: holds more cells than the first row has. Put a text that"
+                f" holds '{separator}' into quotation marks, as a spreadsheet does."
+            )
     missing = [name for name in (*IDENTITY_COLUMNS, CHECKED) if not found or name not in found[0]]
     if missing:
         raise RecordError(
@@ -124,81 +127,11 @@ def read_sheet_rows(path: Path) -> list[dict[str, str]]:
     return [{name: (value or "").strip() for name, value in row.items() if name} for row in found]
 
 
-def _filled(row: Mapping[str, str]) -> bool:
+def filled(row: Mapping[str, str]) -> bool:
+    """Whether a person has written anything into a row."""
     return any(
         value and (name == CHECKED or name.startswith(RIGHT)) for name, value in row.items()
     )
-
-
-@dataclass(frozen=True)
-class ReviewAgreement:
-    """In how many checked answers what was read is right, with Wilson's 95 % interval.
-
-    `what` is a field, or `all fields`.
-    """
-
-    study: str
-    model_key: str
-    what: str
-    checked: int
-    right: int
-
-    @property
-    def share(self) -> float:
-        return self.right / self.checked
-
-    def interval(self) -> tuple[float, float]:
-        """Lower and upper end (Wilson 1927), for answers drawn at random from many."""
-        n, p = self.checked, self.share
-        centre = (p + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
-        half = _Z95 * math.sqrt(p * (1 - p) / n + _Z95**2 / (4 * n**2)) / (1 + _Z95**2 / n)
-        return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def agreement(
-    study: Study, sheet: Sequence[Mapping[str, str]], current: Mapping[tuple[str, ...], Mapping[str, str]]
-) -> tuple[list[ReviewAgreement], list[str]]:  # fmt: skip
-    """How often what the results hold is what the person says, and what could not be used.
-
-    `current` holds today's rows by the values of `IDENTITY_COLUMNS`. A row counts where `checked`
-    says anything; a field in which nothing is filled in was read rightly.
-    """
-    names = field_names(study)
-    counted: dict[tuple[str, str], list[int]] = {}
-    problems = []
-    for number, row in enumerate(sheet, start=2):
-        if not _filled(row):
-            continue
-        key = tuple(row[name] for name in IDENTITY_COLUMNS)
-        if not row[CHECKED]:
-            problems.append(f"row {number}: corrected, but `{CHECKED}` is empty; not counted")
-            continue
-        now = current.get(key)
-        if now is None:
-            problems.append(f"row {number}: its answer is not in the results any more; not counted")
-            continue
-        verdicts = {name: _right(row.get(f"{RIGHT}{name}", ""), now[name]) for name in names}
-        for what, right in (*verdicts.items(), ("all fields", all(verdicts.values()))):
-            found = counted.setdefault((row["model_key"], what), [0, 0])
-            found[0] += 1
-            found[1] += right
-    return [
-        ReviewAgreement(study.name, model, what, checked, right)
-        for (model, what), (checked, right) in sorted(counted.items())
-    ], problems
-
-
-def _right(said: str, read: str) -> bool:
-    """Whether what a person filled in is what was read; nothing filled in says that it is."""
-    said = said.strip().lstrip("'")
-    if not said:
-        return True
-    if said.casefold() == NONE:
-        return read == ""
-    try:
-        return read != "" and float(said.rstrip("%").replace(",", ".")) == float(read)
-    except ValueError:
-        return said.casefold() == read.casefold()
 
 
 _PAGE = """<!DOCTYPE html>

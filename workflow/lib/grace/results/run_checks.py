@@ -2,10 +2,47 @@
 
 from __future__ import annotations
 
+import csv
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from grace.results.review_agreement import (
+    ALL_FIELDS,
+    ALL_MODELS,
+    agreement,
+    current_rows,
+)
 from grace.results.validation import Check, CheckList
+from grace.studies.study import Study
+
+
+logger = logging.getLogger(__name__)
+
+
+def check_review(study: Study, sheet: Path, structured: Path, least: float) -> list[Check]:
+    """How far a person who filled in the review sheet reads a replication's answers as it did.
+
+    It fails where the 95 % interval of the share read rightly lies below `least`, so that few
+    answers do not fail by chance. Nothing where none of the replication's is checked. Raises
+    `RecordError` for a sheet that is filled in wrongly.
+    """
+    with structured.open(encoding="utf-8", newline="") as file:
+        rows = current_rows(study.name, csv.DictReader(file))
+    found, _ = agreement(study, sheet, rows)
+    whole = next(one for one in found if (one.model_key, one.what) == (ALL_MODELS, ALL_FIELDS))
+    checks = CheckList(study.name, "exp1")
+    if not whole.checked:
+        logger.info("%s: no answer of this replication is checked yet", sheet)
+        return []
+    checks.add(
+        "review_agreement",
+        f"upper 95 % end of the share of answers read as a person reads them ({whole.right} of"
+        f" {whole.checked} checked ones were)",
+        whole.interval()[1], ">=", least,
+    )  # fmt: skip
+    return checks.found
 
 
 def check_rereadings(facts: Mapping[str, Any] | None, study: str) -> list[Check]:

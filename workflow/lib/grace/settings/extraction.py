@@ -37,6 +37,7 @@ def resolved(config: ExtractionConfig, models: Mapping[str, ModelEntry]) -> Extr
                 "model": entry.name,
                 "api_key_env": entry.api_key_env,
                 "entry": None,
+                "price": config.price or (entry.about and entry.about.price),
             }
         )
     _check_reads(key, entry, config)
@@ -55,6 +56,11 @@ def _check_reads(key: str, entry: ModelEntry, config: ExtractionConfig) -> None:
         raise ConfigError(
             f"{where} which the run loads itself, but `extraction.body` is for requests to an API."
             " Take it out."
+        )
+    if config.price is not None:
+        raise ConfigError(
+            f"{where} which the run loads itself, but `extraction.price` is what an API charges for"
+            " tokens. Take it out; hours of GPUs have `price_per_hour` in config/clusters.yaml."
         )
     if config.reply_format == "json_object" or (
         config.reply_format == "json_schema" and not entry.engine_spec.holds_to_schema

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from grace.settings.fields import Length, Source, Text
+from grace.settings.price import TokenPrice
 from grace.settings.strict import Strict
 
 Kind = Literal["base", "instruct"]
@@ -37,6 +38,10 @@ class ModelFacts(Strict):
         ge=1,
         le=1_000_000_000,
         description="Tokens back that layers with a sliding window see; null where all see all.",
+    )
+
+    price: TokenPrice | None = Field(
+        None, description="What a million tokens cost, of a model at an API."
     )
 
     def why_wrong(self, prompting: str, max_model_len: int) -> str | None:

@@ -123,15 +123,23 @@ class ValidationConfig(_OutputConfig):
     """What validation depends on, the tables apart.
 
     `trials` is their number, by study, `reads` as in `TableConfig`; `answers_as` is how a server
-    is to name the model; `decoding` is None where no answers are sampled.
+    is to name the model; `decoding` is None where no answers are sampled. `min_agreement` is
+    `review`'s.
     """
 
     answers_as: str | None
     decoding: GenerationConfig | None
+    min_agreement: float
     thresholds: Thresholds
     trials: dict[str, int]
     reads: dict[str, str]
     variants: list[str]
+
+
+class ReviewedConfig(_OutputConfig):
+    """What agreement with review sheets depends on, sheets and tables apart: `reads` by study."""
+
+    reads: dict[str, str]
 
 
 class MergeConfig(TableConfig):
@@ -197,10 +205,12 @@ class StudyAnalysisConfig(AnalysisConfig):
 class ReportConfig(AnalysisConfig):
     """What the report depends on; `studies` holds declarations as JSON, by name.
 
+    `price` is that of a million tokens of the model at an API that reads answers, empty for none;
     `trainings` says by recipe which of the run's models are its base and checkpoints.
     """
 
     studies: dict[str, str]
+    price: dict[str, float] = {}
     trainings: dict[str, dict[str, Any]]
 
 

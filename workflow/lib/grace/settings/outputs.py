@@ -28,6 +28,7 @@ from grace.settings.output_configs import (
     ProbabilitiesConfig,
     ReferenceConfig,
     ReportConfig,
+    ReviewedConfig,
     SamplingConfig,
     StructureConfig,
     StudyAnalysisConfig,
@@ -135,11 +136,16 @@ class Outputs:
         return ValidationConfig(
             answers_as=entry.engine_spec.answers_as(model, entry),
             decoding=self._decoding(),
+            min_agreement=self._config.review.min_agreement,
             thresholds=self._config.thresholds,
             trials={study: len(trials) for study, trials in self._project.trials.items()},
             reads={study: self._reads(study) for study in self._project.studies},
             variants=list(self._config.variants),
         )
+
+    def reviewed(self) -> ReviewedConfig:
+        """Of the agreement of answers as they were read with review sheets."""
+        return ReviewedConfig(reads={study: self._reads(study) for study in self._project.studies})
 
     def merge(self, study: str) -> MergeConfig:
         """Of an analysis-ready table."""
@@ -191,6 +197,7 @@ class Outputs:
         """Of the report."""
         studies = {name: report_settings(study) for name, study in self._project.studies.items()}
         people = {name: name for name in self._project.people_models}
+        price = self._project.extraction.price
         asked = {model for model, _ in self._project.replications}
         trainings = {
             name: shown
@@ -198,7 +205,11 @@ class Outputs:
             if (shown := run.shown(asked))
         }
         return ReportConfig(
-            **self._analysis(), people_models=people, studies=studies, trainings=trainings
+            **self._analysis(),
+            people_models=people,
+            studies=studies,
+            price=price.model_dump() if price and self._project.extraction.asks_api else {},
+            trainings=trainings,
         )
 
     def _analysis(self) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from typing import Any
 from grace import seeds
 from grace.digests import digest
 from grace.places import located
-from grace.prompts.completion import EXAMPLES, CompletionPrompts
+from grace.prompts.completion import CompletionPrompts
+from grace.prompts.example_bank import EXAMPLES
 from grace.prompts.messages import Message, context
 from grace.prompts.orders import OptionOrder, order_name
 from grace.prompts.plain_text import is_blank, shortened
 from grace.prompts.variants import PromptSet
-from grace.prompts.wording import Turn, read_wording
+from grace.prompts.wording import Turn
 from grace.studies.declaration import (
     Continuation,
     Declaration,
@@ -182,8 +183,6 @@ class StudyDesign:
         A study of continuations alone has no templates, and the same prompts in every variant.
         """
         folder = self._variant_folder(name)
-        declared = read_wording(folder)
-        base = declared and declared.extends and self._variant_folder(declared.extends)
         templates = {one for names in self.templates.values() for one in names}
         if prompting == CompletionPrompts.prompting:
             return CompletionPrompts(
@@ -192,9 +191,9 @@ class StudyDesign:
                 templates,
                 self.trial_columns(),
                 self.declaration.variables,
-                base or None,
+                self._variant_folder,
             )
-        return PromptSet(folder, needed=bool(templates), base=base or None)
+        return PromptSet(folder, needed=bool(templates), find=self._variant_folder)
 
     def variants(
         self, names: Iterable[str], trials: Sequence[Trial], prompting: str = "chat"

@@ -33,6 +33,9 @@ _SCORES_TEXTS = (0, 32)
 """The first release known to score ids all along a prompt, at an endpoint that a flag opens."""
 IMAGE_ENVIRONMENT = "GRACE_SERVE_ENVIRONMENT"
 """Variable with which an image (envs/Containerfile) says where its serving environment is."""
+_STRUCTURED_OUTPUTS = '{"backend": "xgrammar", "disable_any_whitespace": true}'
+"""What holds replies to a JSON schema: without white space, of which a small model may otherwise
+write until its reply is cut off."""
 _MOST_LOGPROBS = 128
 """Ids at one place of such a prompt; vLLM allows 20 by default."""
 
@@ -74,6 +77,7 @@ def server_arguments(
         arguments += ["--no-enable-chunked-prefill"]
     if _release(vllm_version(serving, root)) >= _SCORES_TEXTS:
         arguments += ["--enable-scale-out", "--max-logprobs", str(_MOST_LOGPROBS)]
+        arguments += ["--structured-outputs-config", _STRUCTURED_OUTPUTS]
     # No sampling defaults from the model's generation_config.json (its stop tokens stay), and
     # log-probabilities as the model has them, before temperature and penalties.
     arguments += ["--generation-config", "vllm", "--logprobs-mode", "raw_logprobs"]
