@@ -57,7 +57,8 @@ def rates_of_evaluation(wildcards):
     """What the evaluation says of the recipe's checkpoints, where there is one."""
     if not TRAININGS.compare(wildcards.recipe).evaluated:
         return []
-    return f"{AS_STORED}{PROJECT.trainings[wildcards.recipe].folder}/evaluation/rates.csv"
+    folder = PROJECT.trainings[wildcards.recipe].folder
+    return [f"{AS_STORED}{folder}/evaluation/rates.csv"]
 
 
 def card_config(wildcards):

@@ -1,0 +1,152 @@
+"""Whether pico-base is a base that a recipe can begin with, measured as the recipe measures.
+
+On held-out instructions: answers without and after examples, and the judge's verdicts on those
+after examples, by the recipe's own functions and texts. The gate is that of the design:
+
+- right after examples: .6 or more, and twice as often as without;
+- the judge's margin tells right from wrong answers: AUC .85 or more;
+- of the answers that the judge keeps, .9 or more are right.
+
+    python -m grace.pico_base.gate FOLDER [--items N] [--draw SEED] [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grace.digests import file_digest
+from grace.pico_base.held_out import (
+    JUDGE_SHOTS,
+    SHOTS,
+    answered,
+    constitution,
+    entry,
+    held_out_rows,
+    opened,
+)
+from grace.posttraining.judging import ACCEPTED, drawn, judge_rows, verdict
+from grace.settings.training_configs import Acceptance, JudgeStep
+
+#: What decides its answers, of which gate.json holds the digests.
+FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json")
+#: As a recipe would have them.
+TEMPERATURE = 0.7
+ACCEPTANCE = Acceptance(accept=0.6, min_option_mass=0.8)
+LEAST_RIGHT, LEAST_RATIO, LEAST_AUC, LEAST_KEPT_RIGHT = 0.6, 2.0, 0.85, 0.9
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Shares of right answers, the judge's AUC, and what it keeps."""
+
+    items: int
+    zero_shot: float
+    few_shot: float
+    auc: float
+    kept: int
+    right_among_kept: float
+    option_mass: float
+
+    def failures(self) -> list[str]:
+        """What of the gate is not reached, in words."""
+        found = []
+        if self.few_shot < LEAST_RIGHT:
+            found.append(f"right after examples {self.few_shot:.3f}, not {LEAST_RIGHT:g}")
+        if self.few_shot < LEAST_RATIO * self.zero_shot:
+            found.append(f"not {LEAST_RATIO:g} times the {self.zero_shot:.3f} without examples")
+        # An AUC that cannot be computed, NaN, is not reached.
+        if not self.auc >= LEAST_AUC:
+            found.append(f"the judge's AUC {self.auc:.3f}, not {LEAST_AUC:g}")
+        if not self.right_among_kept >= LEAST_KEPT_RIGHT:
+            found.append(f"right among kept {self.right_among_kept:.3f}, not {LEAST_KEPT_RIGHT:g}")
+        return found
+
+
+def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """How likely a positive's value is above a negative's, ties half; NaN where one is missing."""
+    if not positive or not negative:
+        return float("nan")
+    ordered = sorted([(value, True) for value in positive] + [(value, False) for value in negative])
+    wins, below, start = 0.0, 0, 0
+    while start < len(ordered):
+        end = start
+        while end < len(ordered) and ordered[end][0] == ordered[start][0]:
+            end += 1
+        ups = sum(side for _, side in ordered[start:end])
+        downs = end - start - ups
+        wins += ups * (below + downs / 2)
+        below += downs
+        start = end
+    return wins / (len(positive) * len(negative))
+
+
+def measure(folder: Path, items: int, draw: int) -> tuple[Measured, dict[str, Any]]:
+    """Measure a model on the first held-out items; also, by type, shares of right answers."""
+    rows = held_out_rows(items)
+    told = constitution()
+    judge = JudgeStep(
+        model={},
+        principles=[one.text for one in told.principles],
+        accepting=told.judge.accepting,
+        rejecting=told.judge.rejecting,
+        examples=drawn(told.judge.examples, JUDGE_SHOTS, 1),
+    )
+    with opened(entry(folder)) as asked:
+        plain = answered(asked, rows, temperature=TEMPERATURE, draw=draw)
+        shown = answered(asked, rows, shots=SHOTS, temperature=TEMPERATURE, draw=draw)
+        judged = list(judge_rows(shown, judge, asked))
+    said = [row for row in judged if row["judgement"]]
+    right = [row["judgement"]["margin"] for row in said if row["right"]]
+    wrong = [row["judgement"]["margin"] for row in said if not row["right"]]
+    kept = [row for row in judged if verdict(row, ACCEPTANCE) == ACCEPTED]
+    measured = Measured(
+        items=len(rows),
+        zero_shot=_share(plain),
+        few_shot=_share(shown),
+        auc=auc(right, wrong),
+        kept=len(kept),
+        right_among_kept=_share(kept),
+        option_mass=sum(row["judgement"]["option_mass"] for row in said) / max(1, len(said)),
+    )
+    by_type = {
+        kind: {
+            name: round(_share([row for row in answers if row["type"] == kind]), 3)
+            for name, answers in (("zero_shot", plain), ("few_shot", shown))
+        }
+        for kind in sorted({row["type"] for row in rows})
+    }
+    return measured, by_type
+
+
+def _share(rows: Sequence[Any]) -> float:
+    return sum(row["right"] for row in rows) / len(rows) if rows else float("nan")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what was measured; 0 where the gate is passed, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m grace.pico_base.gate", description=__doc__)
+    parser.add_argument("folder", type=Path, help="of the model")
+    parser.add_argument("--items", type=int, default=600)
+    parser.add_argument("--draw", type=int, default=1, help="seed of the sampled answers")
+    parser.add_argument("--write", action="store_true", help="gate.json into the folder")
+    chosen = parser.parse_args(arguments)
+    measured, by_type = measure(chosen.folder, chosen.items, chosen.draw)
+    found = {**vars(measured), "draw": chosen.draw, "by_type": by_type}
+    print(json.dumps(found, indent=1))
+    failures = measured.failures()
+    if chosen.write and not failures:
+        files = {name: file_digest(chosen.folder / name) for name in FILES}
+        text = json.dumps({**found, "files": files}, indent=1)
+        (chosen.folder / "gate.json").write_text(f"{text}\n", encoding="utf-8")
+    print("The gate is passed." if not failures else f"Not passed: {'; '.join(failures)}.")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
