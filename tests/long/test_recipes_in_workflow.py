@@ -209,7 +209,8 @@ def test_costs_are_noted_summed_up_and_held_against_the_budget(project, tmp_path
     # The base writes no instruction; the second seed is not needed.
     assert {key for key, row in rows.items() if row["tries"]} == {
         ("answers", None), ("judge", None), ("sft", 1), ("candidates", 1), ("judge_pairs", 1),
-        ("dpo", 1),
+        ("dpo", 1), *((f"evaluate {one}", None) for one in ("base", "base-few-shot", "sft-1",
+                                                            "dpo-1")),
     }  # fmt: skip
     assert (costs["gpu_hours"], costs["usd"]) == (0.0, 0.0)
     assert rows["sft", 1]["note"] == "on cores: 0 GPU-hours"
