@@ -332,9 +332,11 @@ show_review <- function(table) {
     ifelse(is.na(low), "", sprintf("[%s, %s]", show_number(low, digits), show_number(high, digits)))
   }
   everyone <- is.na(rows$model_key) | !nzchar(rows$model_key)
+  models <- mark_keys(rows$model_key)
+  all_models <- if (any(endsWith(models[!everyone], mark))) paste("all models", mark) else "all models"
   show_table(data.frame(
     Study = show_text(rows$study),
-    Model = ifelse(everyone, "all models", mark_keys(rows$model_key)),
+    Model = ifelse(everyone, all_models, models),
     Field = show_text(rows$what), "On the sheet" = rows$answers, Checked = rows$checked,
     "Read rightly" = rows$right, "Agreement (%)" = show_number(100 * rows$share, 1),
     "95 %" = between(100 * rows$low, 100 * rows$high, 1), Kappa = show_number(rows$kappa, 2),

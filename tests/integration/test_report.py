@@ -234,7 +234,7 @@ def blocks(html: str) -> list[str]:
 def test_review_sheets_and_the_cost_of_reading_stand_in_data_quality(two_models):
     said = " ".join(unescape(re.sub(r"<[^>]+>", " ", two_models)).split())
     assert "Review sheets that no one has filled in yet: study1 (25 answers)." in said
-    assert "study2 all models all fields 25 20 19 95.0 [76.4, 99.1] 0.94 [0.72, 0.99]" in said
+    assert "study2 all models † all fields 25 20 19 95.0 [76.4, 99.1] 0.94 [0.72, 0.99]" in said
     assert re.search(r"study2 toy\S* \S* ?Was_Wasnt 25 20 20 100\.0 \[83\.9, 100\.0\] –", said)
     assert "Cost: at 0.50 and 2.00 a million tokens in and out" in said
     assert "in all 0.5400." in said

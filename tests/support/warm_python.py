@@ -311,6 +311,7 @@ def run(
     elif arguments[0] == "-m":
         sys.path.insert(0, folder)
         sys.argv = ["-m", *arguments[2:]]
+        sys.modules.pop(arguments[1], None)
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     else:
         sys.path.insert(0, str(Path(arguments[0]).parent))
