@@ -57,8 +57,7 @@ found = {{
     if name.startswith(tuple(AT_IMPORT)) and name != TOKEN
 }}
 arguments = sys.argv[1:]
-# Templates are rendered within a limit of memory, which would hold the fork's imports, too.
-code = arguments[:2] == ["-P", "-c"] and "grace.models.rendering" not in arguments[2]
+code = arguments[:2] == ["-P", "-c"]
 known = code or arguments[:1] == ["-m"] or (arguments and not arguments[0].startswith("-"))
 if found != IMPORTED or not known:
     os.execv(PYTHON, [PYTHON, *arguments])
@@ -277,8 +276,8 @@ class Library:
 def import_all() -> Library:
     """What runs of the workflow import, and Grace itself for those that have not edited it."""
     for name in (
-        "boto3", "pandas", "pyarrow.parquet", "snakemake.cli",
-        "transformers.models.llama.modeling_llama",
+        "boto3", "pandas", "psutil", "pyarrow.parquet", "snakemake.cli",
+        "transformers.models.llama.modeling_llama", "transformers.utils.chat_template_utils",
     ):  # fmt: skip
         importlib.import_module(name)
     return Library()
@@ -311,7 +310,8 @@ def run(
     elif arguments[0] == "-m":
         sys.path.insert(0, folder)
         sys.argv = ["-m", *arguments[2:]]
-        sys.modules.pop(arguments[1], None)
+        if not hasattr(sys.modules.get(arguments[1]), "__path__"):
+            sys.modules.pop(arguments[1], None)
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     else:
         sys.path.insert(0, str(Path(arguments[0]).parent))

@@ -254,14 +254,11 @@ def random_study(folder: Path, draws: random.Random, planted: list[str], trials:
         "item": "item",
         "number": len(names),
         "stop": ["\n\n"],
+        "answers": dict.fromkeys(("exp1.j2", "exp2.j2"), " big"),
         "examples": [
-            {
-                "name": name, "item": name,
-                "texts": dict.fromkeys(("exp1.j2", "exp2.j2"), f"Item: {name}.\nAnswer: big"),
-            }
-            for name in names
+            {"name": name, "item": name, "values": {"item": name, "size": 7}} for name in names
         ],
-    }  # fmt: skip
+    }
     write_study(folder, DECLARED, trials=rows.getvalue())
     own = folder / "prompts/seed/completion"
     own.mkdir()

@@ -22,6 +22,8 @@ from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 
+import psutil
+
 from grace.source_code import LIBRARY
 
 #: What `strftime_now` tells: the date that Llama's templates write where they are given none.
@@ -153,7 +155,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_AS, MOST_MEMORY)
+    # Beyond what its libraries take, which differs between machines.
+    _limit(resource.RLIMIT_AS, psutil.Process().memory_info().vms + MOST_MEMORY)
     for line in sys.stdin:
         chat = json.loads(line)
         used = resource.getrusage(resource.RUSAGE_SELF)
