@@ -333,7 +333,8 @@ show_review <- function(table) {
   }
   everyone <- is.na(rows$model_key) | !nzchar(rows$model_key)
   models <- mark_keys(rows$model_key)
-  all_models <- if (any(endsWith(models[!everyone], mark))) paste("all models", mark) else "all models"
+  marked <- any(endsWith(models[!everyone], mark))
+  all_models <- if (marked) paste("all models", mark) else "all models"
   show_table(data.frame(
     Study = show_text(rows$study),
     Model = ifelse(everyone, all_models, models),
