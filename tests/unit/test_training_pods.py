@@ -19,6 +19,7 @@ from grace.cluster.plan.pods import PodRequest, job_manifest
 from grace.cluster.run.jobs import TrackedJob
 from grace.cluster.run.queue import Order, ready
 from grace.errors import ConfigError
+from grace.forecast.recipe_forecast import jobs_of, recipe_forecasts
 from grace.settings.project import Project
 
 GOLDEN = Path(__file__).parent / "golden" / "training_pods" / "nrp-bootstrap-dpo-a100.yaml"
@@ -109,6 +110,24 @@ def test_only_pods_of_steps_that_are_to_be_done_are_held_against_the_rules():
     assert [(pod.rule, pod.training_seed) for pod in needed] == [
         ("training_pairs", 1), ("dpo", 1), ("report", None)
     ]  # fmt: skip
+
+
+def test_each_evaluation_has_hours_and_a_pod_on_its_bases_gpus():
+    found = project("a100")
+    wanted = ["base", "base-few-shot", "sft-2", "dpo-1"]
+    jobs = [step for _, step, _ in jobs_of(found) if step.startswith("evaluate")]
+    assert jobs == [f"evaluate {one}" for one in wanted]
+    (forecast,) = recipe_forecasts(found, jobs_of(found))
+    taken = {step.step: step.seconds for step in forecast.steps}
+    assert all(taken[job] > 0 for job in jobs)
+    pods = [pod for pod in of_recipe(found) if pod.rule == "evaluate"]
+    assert [pod.name for pod in pods] == [f"grace-bootstrap-evaluate-{one}" for one in wanted]
+    asked = one(found, "training_data")
+    assert {(pod.model, pod.placement.tag, pod.gpus) for pod in pods} == {
+        (asked.model, asked.placement.tag, asked.gpus)
+    }
+    assert all(pod.expected_min is not None for pod in pods)
+    assert one(found, "compare").gpus == 0
 
 
 def test_trainings_wait_their_turn_as_models_do():

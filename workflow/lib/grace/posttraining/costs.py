@@ -22,14 +22,12 @@ KEPT = "nothing was computed: the journal had it, or it was done"
 CORES = "on cores: 0 GPU-hours"
 
 
-def cost_rows(
-    recipe: str, seeds: Iterable[int], tries: Sequence[Try], extra: Iterable[str] = ()
-) -> list[dict[str, Any]]:
+def cost_rows(recipe: str, seeds: Iterable[int], tries: Sequence[Try]) -> list[dict[str, Any]]:
     """A row for each step of a recipe and of these training seeds, in order, by `COLUMNS`.
 
-    Steps in `tries` that are neither (`extra` names some) follow.
+    Steps in `tries` that are neither, as evaluations, follow.
     """
-    wanted: list[tuple[str, int | None]] = [(step, None) for step in (*SHARED, *extra)]
+    wanted: list[tuple[str, int | None]] = [(step, None) for step in SHARED]
     wanted += [(step, seed) for seed in seeds for step in SEEDED]
     wanted += [(one.step, one.seed) for one in tries]
     return [
