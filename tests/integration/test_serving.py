@@ -1,7 +1,8 @@
 """The serving lease with real vLLM on the CPU: sharing, kill -9 of everyone, crashes.
 
-Starts are dear (half a minute), so each test walks through several faults. The same faults, and
-more, are tested one by one with a stub server in test_serving_stub.py.
+Starts are dear (half a minute), so a test walks through several faults, and a kill while the
+server starts is in tests/long/test_serving_kills.py. The same faults, and more, are tested one by
+one with a stub server in test_serving_stub.py.
 """
 
 from __future__ import annotations
@@ -15,19 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 from lease_helpers import Farm, command_line, kill_dash_nine
+from real_servers import START_S, assert_gone, family, real_spec
 from tiny_model import build_tiny_model
 from waiting import PATIENCE_S, wait_until
 
-from grace.engines.vllm.server import server_spec
-from grace.serving import ServerSpec
-from grace.serving.processes import running
-from grace.settings.config import ModelEntry, ServingConfig
-
 pytestmark = pytest.mark.vllm
-
-ROOT = Path(__file__).parents[2]
-START_S = 400
-"""Seconds a start may take: 30 on two idle cores, several times that on busy ones."""
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +35,12 @@ def farm(tmp_path: Path) -> Iterator[Farm]:
     farm.close()
 
 
-def real_spec(model_dir: Path, idle_s: float = 2, max_model_len: int = 256) -> ServerSpec:
-    entry = ModelEntry(name=str(model_dir), dtype="float32", max_model_len=max_model_len, gpus=0)
-    return server_spec("stub", entry, ServingConfig(idle_s=idle_s, start_timeout_s=START_S), ROOT)
-
-
 def healthy(base_url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{base_url}/health", timeout=60) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def family(farm: Farm) -> list[psutil.Process]:
-    """The supervisor, the guard, the server, and what vLLM starts below it."""
-    (supervisor,) = farm.supervisors()
-    return alive([supervisor, *supervisor.children(recursive=True)])
 
 
 def api_server(processes: list[psutil.Process]) -> psutil.Process:
@@ -69,14 +51,6 @@ def api_server(processes: list[psutil.Process]) -> psutil.Process:
         and "grace.serving.process_guard" not in command_line(p)
     ]
     return found
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if running(process)]
-
-
-def assert_gone(processes: list[psutil.Process]) -> None:
-    wait_until(lambda: not alive(processes), PATIENCE_S, f"no orphan: {alive(processes)}")
 
 
 def test_jobs_share_a_server_that_is_restarted_and_leaves_no_orphan(
@@ -105,17 +79,6 @@ def test_jobs_share_a_server_that_is_restarted_and_leaves_no_orphan(
     workflow.wait()
     second.kill()
     assert_gone(processes)
-
-
-def test_kill_of_the_supervisor_leaves_no_orphan(farm: Farm, model_dir: Path) -> None:
-    job = farm.job(real_spec(model_dir))
-    wait_until(farm.supervisors, PATIENCE_S, "supervisor")
-    wait_until(lambda: len(family(farm)) >= 5, START_S, "vLLM has started its engine process")
-    processes = family(farm)
-    kill_dash_nine(processes[0].pid)
-    job.kill()
-    assert_gone(processes)
-    wait_until(lambda: not farm.supervisors(), PATIENCE_S, "one that the job may have started anew")
 
 
 def test_a_server_that_cannot_start_says_why(farm: Farm, model_dir: Path) -> None:
