@@ -36,18 +36,19 @@ def by_study(
     names: Iterable[str], given: Mapping[str, Sequence[str]], reference: Sequence[str]
 ) -> dict[str, StudyFiles]:
     """A job's inputs by study; each list runs over the same models and replications."""
+
+    def pairs(name: str, kind: str, tables: str) -> list[ReplicationFiles]:
+        both = zip(given.get(tables, []), given.get(kind, []), strict=True)
+        return [
+            ReplicationFiles(Path(table), Path(records))
+            for table, records in both
+            if Path(records).name == f"{name}_{kind}.json"
+        ]
+
     return {
         name: StudyFiles(
-            *(
-                [
-                    ReplicationFiles(Path(table), Path(records))
-                    for table, records in zip(
-                        given.get(tables, []), given.get(kind, []), strict=True
-                    )
-                    if Path(records).name == f"{name}_{kind}.json"
-                ]
-                for kind, tables in (("exp1", "structured"), ("exp2", "probabilities"))
-            ),
+            pairs(name, "exp1", "structured"),
+            pairs(name, "exp2", "probabilities"),
             next(Path(path) for path in reference if Path(path).stem == f"reference_{name}"),
         )
         for name in names

@@ -118,7 +118,9 @@ def browser(profile: Path) -> Iterator[Browser]:
         )  # fmt: skip
         try:
             wait_until(
-                lambda: "DevTools listening" in log.read_text(errors="replace"), PATIENCE_S, "Chromium"
+                lambda: "DevTools listening" in log.read_text(errors="replace"),
+                PATIENCE_S,
+                "Chromium",
             )
             port = re.search(r"ws://127\.0\.0\.1:(\d+)/", log.read_text(errors="replace"))
             assert port is not None

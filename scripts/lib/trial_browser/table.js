@@ -44,7 +44,9 @@ const Table = (() => {
     if (column.name === "model_response") return "minmax(14rem, 3fr)";
     if (column.name === "quality_flags") return "minmax(9rem, 1.5fr)";
     if (column.name === "model_key") return "minmax(7rem, 1fr)";
-    return column.of.isNumber ? "minmax(5rem, .6fr)" : "minmax(6rem, 1fr)";
+    // As wide as its name: columns of a distribution differ in the last letters.
+    const least = Math.min(16, Math.max(5, named(column.name).length * 0.55 + 1.2)).toFixed(1);
+    return `minmax(${least}rem, ${column.of.isNumber ? 0.6 : 1}fr)`;
   }
 
   function header() {
@@ -116,7 +118,7 @@ const Table = (() => {
               "td",
               {
                 role: "gridcell",
-                class: of.isNumber ? "number" : null,
+                class: of.isNumber ? "number" : name === "model_response" ? "said" : null,
                 title: text.length > 12 ? Dom.visible(text.slice(0, 600)) : null,
               },
               name === "quality_flags" && text

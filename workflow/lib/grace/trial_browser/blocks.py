@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from array import array
+from contextlib import suppress
 from typing import Any
 
 #: Digits of measured numbers that the page keeps; the tables beside it have all.
@@ -44,22 +45,25 @@ class Column:
     """One column, a cell a row; empty cells are missing values.
 
     Args:
-        rounded: Its numbers keep `DIGITS` digits.
+        rounded: Its numbers that are not whole keep `DIGITS` digits.
         is_text: It stays text though all of it may look like numbers.
     """
 
     def __init__(self, *, rounded: bool = False, is_text: bool = False) -> None:
-        self._rounded, self._is_text = rounded, is_text
+        self._rounded, self._is_text = rounded and not is_text, is_text
         self._places: dict[str, int] = {}
         self._codes = array("I")
 
     def add(self, cell: str, row: int) -> None:
-        """The cell of a row, the first that is given; rows between the last one and it are empty."""
-        if row < len(self._codes):
+        """A row's cell, the first that is given; rows between the last one and it are empty."""
+        if row < len(self._codes):  # the other experiment's table has it, too
             return
-        self._fill(row)
-        if self._rounded and (found := number(cell)) is not None:
-            cell = f"{found:.{DIGITS}g}"
+        if row > len(self._codes):
+            self._fill(row)
+        # Seeds are whole numbers of more digits.
+        if self._rounded and "." in cell:
+            with suppress(ValueError):
+                cell = f"{float(cell):.{DIGITS}g}"
         self._codes.append(self._places.setdefault(cell, len(self._places)))
 
     def _fill(self, rows: int) -> None:
@@ -99,7 +103,7 @@ def _short(value: int | float | None) -> int | float | None:
 
 
 class Texts:
-    """Long texts, each kept once, in blocks `<name>/0`, `<name>/1` …
+    """Long texts, each kept once, in blocks `<name>/0`, `<name>/1` and so on.
 
     A text's number is its place among all of them; `starts` are the first numbers of the blocks.
     """

@@ -11,7 +11,6 @@ import hashlib
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from grace.trial_browser.blocks import packed
 from grace.trial_browser.study_data import StudyData

@@ -16,11 +16,10 @@ from grace.errors import RecordError
 from grace.results.records import read_records
 from grace.studies.study import Study
 from grace.studies.trials import Trial
-from grace.trial_browser.blocks import Column, Texts, packed
+from grace.trial_browser.blocks import Column, Texts, number, packed
 from grace.trial_browser.sources import source_distributions
 
 Key = tuple[str, int]
-Cells = dict[str, str]
 RUN = ("model_key", "replication", "variant", "trial_index")
 FLAGS = "quality_flags"
 #: What both experiments' tables have under one name; the page says whose it is.
@@ -72,6 +71,8 @@ class _Reader:
         self._columns: dict[str, Column] = {}
         self._groups = _groups(study)
         self._trials: dict[int, Trial] = {}
+        self._inputs = {*study.input_columns(), *study.derived_names}
+        self._derived: dict[int, dict[str, Any]] = {}
         self._texts = Texts(f"{study.name}/texts")
         #: Numbers of texts: a row's prompt, reasoning, turns, traces, and each query's prompt.
         self._references: dict[str, Column] = {}
@@ -108,41 +109,59 @@ class _Reader:
     def _replication(
         self, answers: ReplicationFiles | None, measured: ReplicationFiles | None
     ) -> None:
-        tables = {
-            kind: {_key(row): row for row in _table(files.table)} if files else {}
+        tables = [
+            _Table(files.table, kind)
             for kind, files in (("exp1", answers), ("exp2", measured))
-        }
-        first = {key: self._rows + place for place, key in enumerate(
-            sorted({*tables["exp1"], *tables["exp2"]}))}  # fmt: skip
-        for key, row in first.items():
-            self._row(row, {kind: table.get(key) for kind, table in tables.items()})
-        self._rows += len(first)
+            if files
+        ]
+        keys = sorted({key for table in tables for key in table.rows})
+        rows = {key: self._rows + place for place, key in enumerate(keys)}
+        for table in tables:
+            self._add(table, rows)
+        flags = self._column(FLAGS)
+        for key, row in rows.items():
+            flags.add(";".join(flag for table in tables for flag in table.flags(key)), row)
+        self._rows += len(rows)
         if answers:
-            self._answers(answers.records, first)
+            self._answers(answers.records, rows)
         if measured:
-            self._measured(measured.records, first)
+            self._measured(measured.records, rows)
 
-    def _row(self, row: int, found: Mapping[str, Cells | None]) -> None:
-        flags = []
-        for experiment, cells in found.items():
-            for name, cell in (cells or {}).items():
-                if name == FLAGS:
-                    flags += [f"{experiment}_{flag}" for flag in cell.split(";") if flag]
-                elif name in _OF_BOTH:
-                    self._add(f"{experiment}_{name}", cell, row)
-                elif name not in self._inputs:
-                    self._add(name, cell, row)
-        self._add(FLAGS, ";".join(flags), row)
+    def _add(self, table: _Table, rows: Mapping[Key, int]) -> None:
+        """A table's cells, but for the trials' own, of which derived ones are kept by trial."""
+        own = [
+            (place, self._column(table.shown(name)))
+            for place, name in enumerate(table.names)
+            if name not in self._inputs and name != FLAGS
+        ]
+        derived = {
+            name: table.names.index(name)
+            for name in self._study.derived_names
+            if name in table.names
+        }
+        # Tables are in the order asked, and columns grow row by row.
+        for key, row in rows.items():
+            if key not in table.rows:
+                continue
+            cells = table.rows[key]
+            for place, column in own:
+                column.add(cells[place], row)
+            if derived and key[1] not in self._trials:
+                known = self._derived.setdefault(key[1], {})
+                known |= {name: _value(cells[place]) for name, place in derived.items()}
 
-    @property
-    def _inputs(self) -> set[str]:
-        return {*self._study.input_columns(), *self._study.derived_names}
-
-    def _add(self, name: str, cell: str, row: int) -> None:
+    def _column(self, name: str) -> Column:
         if name not in self._columns:
             measured = self._groups.get(name, "other") != "answers"
             self._columns[name] = Column(rounded=measured, is_text=name in _TEXT)
-        self._columns[name].add(cell, row)
+        return self._columns[name]
+
+    def _trial(self, index: int, cells: Mapping[str, Any]) -> Trial:
+        """A record's trial. What is derived of it stands in the tables, where they show all."""
+        derived = self._derived.get(index, {})
+        if self._study.labels is None and derived.keys() == {*self._study.derived_names}:
+            return Trial(cells, derived)
+        return self._study.trial(cells)
 
     def _answers(self, records: Path, rows: Mapping[Key, int]) -> None:
         for row, record in self._records(records, rows):
@@ -184,11 +203,9 @@ class _Reader:
             if found:
                 self._refer("traces", found, row)
 
-    def _records(
-        self, path: Path, rows: Mapping[Key, int]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _records(self, path: Path, rows: Mapping[Key, int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """The records by row, in the rows' order. Raises `RecordError`."""
-        found = {}
+        found: dict[int, dict[str, Any]] = {}
         for record in read_records(path):
             index = int(record["trial_index"])
             row = rows.get((record["variant"], index))
@@ -198,7 +215,7 @@ class _Reader:
                     " beside it. Delete the table and run again."
                 )
             if index not in self._trials:
-                self._trials[index] = self._study.trial(record["trial"])
+                self._trials[index] = self._trial(index, record["trial"])
             found[row] = {
                 name: record[name]
                 for name in ("messages", "reasoning", "turns", "queries", "traces")
@@ -249,22 +266,23 @@ class _Reader:
         return about, {group: packed(columns) for group, columns in blocks.items()}
 
     def _shown(self) -> list[str]:
-        """The columns that the table shows at first: run, what tells trials apart, what was read."""
+        """The columns that the table shows at first: whose, of which trial, and what was read."""
         study = self._study
+        filled = {name for name, column in self._columns.items() if not column.is_empty}
         derived = [name for name in study.derived_names if name in study.raw_input_columns]
         inputs = study.declaration.stimuli.columns.items()
         levelled = [name for name, column in inputs if column.levels]
         told = study.declaration.factors or [*derived, *levelled]
         fields = study.answers.fields if study.answers else ()
         wanted = ["trial_index", *RUN[:3], *told, "model_response", *fields]
-        if not study.answers or "model_response" not in self._columns:
+        if not study.answers or "model_response" not in filled:
             own = (q for q in study.query_names if q not in study.auxiliary_queries)
             wanted += [
                 name for query in own
                 for name in (study.distributions.queries[query].summaries.values()
                              or study.distributions.queries[query].options)
             ]  # fmt: skip
-        known = {*self._columns, *study.input_columns(), *study.derived_names}
+        known = {*filled, *study.input_columns(), *study.derived_names}
         return [*(name for name in dict.fromkeys(wanted) if name in known), FLAGS]
 
     def _query(self, name: str) -> dict[str, Any]:
@@ -308,13 +326,34 @@ def _paired(
         )
 
 
-def _key(row: Mapping[str, str]) -> Key:
-    return row["variant"], int(row["trial_index"])
+class _Table:
+    """A replication's table: `names` of its columns, and the cells of its rows."""
+
+    def __init__(self, path: Path, experiment: str) -> None:
+        self._experiment = experiment
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            self.names = next(lines)
+            variant, index = (self.names.index(name) for name in ("variant", "trial_index"))
+            self.rows: dict[Key, list[str]] = {
+                (cells[variant], int(cells[index])): cells for cells in lines
+            }
+        self._flags = self.names.index(FLAGS)
+
+    def shown(self, name: str) -> str:
+        """A column's name on the page."""
+        return f"{self._experiment}_{name}" if name in _OF_BOTH else name
+
+    def flags(self, key: Key) -> list[str]:
+        """The flags of a row, with the experiment's name."""
+        text = self.rows[key][self._flags] if key in self.rows else ""
+        return [f"{self._experiment}_{flag}" for flag in text.split(";") if flag]
 
 
-def _table(path: Path) -> Iterator[Cells]:
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file, strict=True)
+def _value(cell: str) -> Any:
+    """A cell as the study computed it."""
+    found = number(cell)
+    return found if found is not None and str(found) == cell else cell or None
 
 
 def _chat(messages: Iterable[Mapping[str, Any]] | None) -> list[list[str]]:
