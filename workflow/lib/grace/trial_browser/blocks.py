@@ -41,7 +41,7 @@ def number(text: str) -> int | float | None:
     return int(text) if text.lstrip("-").isdecimal() else found
 
 
-class Column:
+class PackedColumn:
     """One column, a cell a row; empty cells are missing values.
 
     Args:
