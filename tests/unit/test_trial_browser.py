@@ -17,7 +17,7 @@ from report_page import HOSTILE
 from grace.errors import RecordError
 from grace.studies.catalogue import bundled
 from grace.trial_browser import blocks as blocks_module
-from grace.trial_browser.blocks import PackedColumn, Texts, packed
+from grace.trial_browser.blocks import PackedColumn, TextBlocks, packed
 from grace.trial_browser.study_data import study_data
 
 BETS = "Initial Answer: 2\nProbabilities: 0: 10%, 1: 20%, 2: 30%, 3: 40%\nKnowledge: yes"
@@ -246,7 +246,7 @@ def test_a_columns_numbers_texts_and_missing_cells():
 
 def test_texts_are_kept_once_and_found_over_blocks(monkeypatch):
     monkeypatch.setattr(blocks_module, "TEXTS_IN_BLOCK", 30)
-    texts = Texts("t")
+    texts = TextBlocks("t")
     given = [f"text number {number}" for number in range(10)]
     numbers = [texts.number(one) for one in (*given, *given)]
     texts.close()

@@ -16,7 +16,7 @@ from grace.errors import RecordError
 from grace.results.records import read_records
 from grace.studies.study import Study
 from grace.studies.trials import Trial
-from grace.trial_browser.blocks import PackedColumn, Texts, number, packed
+from grace.trial_browser.blocks import PackedColumn, TextBlocks, number, packed
 from grace.trial_browser.sources import source_distributions
 
 Key = tuple[str, int]
@@ -73,7 +73,7 @@ class _Reader:
         self._trials: dict[int, Trial] = {}
         self._inputs = {*study.input_columns(), *study.derived_names}
         self._derived: dict[int, dict[str, Any]] = {}
-        self._texts = Texts(f"{study.name}/texts")
+        self._texts = TextBlocks(f"{study.name}/texts")
         #: Numbers of texts: a row's prompt, reasoning, turns, traces, and each query's prompt.
         self._references: dict[str, PackedColumn] = {}
 
