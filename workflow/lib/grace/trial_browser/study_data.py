@@ -161,7 +161,7 @@ class _Reader:
 
     def _answers(self, records: Path, rows: Mapping[Key, int]) -> None:
         for row, record in self._records(records, rows):
-            self._refer("prompt", _chat(record["messages"]), row)
+            self._refer("prompt", _chat(record.get("messages")), row)
             if record.get("reasoning"):
                 self._refer("reasoning", record["reasoning"], row)
             if record.get("turns"):
