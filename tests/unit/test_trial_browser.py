@@ -17,7 +17,7 @@ from report_page import HOSTILE
 from grace.errors import RecordError
 from grace.studies.catalogue import bundled
 from grace.trial_browser import blocks as blocks_module
-from grace.trial_browser.blocks import Column, Texts, packed
+from grace.trial_browser.blocks import PackedColumn, TextBlocks, packed
 from grace.trial_browser.study_data import study_data
 
 BETS = "Initial Answer: 2\nProbabilities: 0: 10%, 1: 20%, 2: 30%, 3: 40%\nKnowledge: yes"
@@ -187,8 +187,9 @@ def test_no_text_of_others_is_in_the_page_but_packed(tmp_path):
     assert ("html", {"lang": "en"}) in page.found
     scripts = [attrs for tag, attrs in page.found if tag == "script"]
     assert len(scripts) == len(blocks) + 1
+    assert [a["href"] for _, a in page.found if "href" in a] == ["report.html"]
     assert not any(
-        name.startswith("on") or name in {"src", "href"} for _, a in page.found for name in a
+        name.startswith("on") or name == "src" for _, a in page.found for name in a
     )
 
 
@@ -225,28 +226,28 @@ def test_a_record_that_no_table_has_is_refused(tmp_path):
 
 
 def test_a_columns_numbers_texts_and_missing_cells():
-    column = Column()
+    column = PackedColumn()
     for row, cell in ((0, "1"), (2, "2.50"), (5, "-3e-07")):
         column.add(cell, row)
     assert column.is_number
     assert cells(column.encoded(7)) == [1, None, 2.5, None, None, -3e-07, None]
-    text = Column(is_text=True)
+    text = PackedColumn(is_text=True)
     text.add("007", 0)
     assert cells(text.encoded(1)) == ["007"]
     for odd in ("nan", "inf", "1_000", "\u0661", "x"):
-        mixed = Column()
+        mixed = PackedColumn()
         mixed.add("1", 0)
         mixed.add(odd, 1)
         assert not mixed.is_number
         assert cells(mixed.encoded(2)) == ["1", odd]
-    seeds = Column()
+    seeds = PackedColumn()
     seeds.add(str(2**60 + 1), 0)
     assert cells(seeds.encoded(1)) == [2**60 + 1]
 
 
 def test_texts_are_kept_once_and_found_over_blocks(monkeypatch):
     monkeypatch.setattr(blocks_module, "TEXTS_IN_BLOCK", 30)
-    texts = Texts("t")
+    texts = TextBlocks("t")
     given = [f"text number {number}" for number in range(10)]
     numbers = [texts.number(one) for one in (*given, *given)]
     texts.close()

@@ -53,19 +53,6 @@ const Filters = (() => {
     return found.sort((a, b) => (a < b ? -1 : 1));
   }
 
-  function flags(study) {
-    const counts = new Map();
-    const column = study.quality_flags;
-    const rows = new Uint32Array(column.values.length);
-    for (let row = 0; row < study.rows; row += 1) rows[column.code(row)] += 1;
-    column.values.forEach((text, place) => {
-      for (const flag of text ? text.split(";") : []) {
-        counts.set(flag, (counts.get(flag) || 0) + rows[place]);
-      }
-    });
-    return [...counts].sort();
-  }
-
   function choice(label, choices, chosen, change) {
     return h(
       "label",
@@ -104,7 +91,7 @@ const Filters = (() => {
     const caret = kept ? document.activeElement.selectionStart : 0;
     const text = kept ? document.activeElement.value : null;
     const opened = new Set([...form.querySelectorAll("details[open]")].map((one) => one.id));
-    const flagged = flags(study);
+    const flagged = study.flags();
     fill(
       form,
       h("label", { class: "search" }, "Search ", search),

@@ -82,6 +82,8 @@
     });
     document.documentElement.dataset.ms = Math.round(performance.now() - started);
     document.title = `${study.about.title}: trial browser`;
+    // So that the first search need not wait for it.
+    (window.requestIdleCallback || window.setTimeout)(() => study.haystacks());
     if (wanted) document.getElementById(wanted).focus();
     else if (shownRow !== null) Table.focus(shownRow);
     shownRow = null;

@@ -149,7 +149,7 @@ const Table = (() => {
   function update() {
     virtual.setOptions(options());
     virtual._willUpdate();
-    virtual.measure();
+    if (table.classList.contains("cards") !== narrow.matches) virtual.measure();
     table.classList.toggle("cards", narrow.matches);
     header();
     draw();

@@ -41,7 +41,7 @@ def number(text: str) -> int | float | None:
     return int(text) if text.lstrip("-").isdecimal() else found
 
 
-class Column:
+class PackedColumn:
     """One column, a cell a row; empty cells are missing values.
 
     Args:
@@ -102,7 +102,7 @@ def _short(value: int | float | None) -> int | float | None:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-class Texts:
+class TextBlocks:
     """Long texts, each kept once, in blocks `<name>/0`, `<name>/1` and so on.
 
     A text's number is its place among all of them; `starts` are the first numbers of the blocks.

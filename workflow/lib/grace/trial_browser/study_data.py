@@ -16,7 +16,7 @@ from grace.errors import RecordError
 from grace.results.records import read_records
 from grace.studies.study import Study
 from grace.studies.trials import Trial
-from grace.trial_browser.blocks import Column, Texts, number, packed
+from grace.trial_browser.blocks import PackedColumn, TextBlocks, number, packed
 from grace.trial_browser.sources import source_distributions
 
 Key = tuple[str, int]
@@ -68,14 +68,14 @@ class _Reader:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._rows = 0
-        self._columns: dict[str, Column] = {}
+        self._columns: dict[str, PackedColumn] = {}
         self._groups = _groups(study)
         self._trials: dict[int, Trial] = {}
         self._inputs = {*study.input_columns(), *study.derived_names}
         self._derived: dict[int, dict[str, Any]] = {}
-        self._texts = Texts(f"{study.name}/texts")
+        self._texts = TextBlocks(f"{study.name}/texts")
         #: Numbers of texts: a row's prompt, reasoning, turns, traces, and each query's prompt.
-        self._references: dict[str, Column] = {}
+        self._references: dict[str, PackedColumn] = {}
 
     def read(self, files: StudyFiles) -> StudyData:
         for answers, measured in _paired(files):
@@ -150,10 +150,10 @@ class _Reader:
                 known = self._derived.setdefault(key[1], {})
                 known |= {name: _value(cells[place]) for name, place in derived.items()}
 
-    def _column(self, name: str) -> Column:
+    def _column(self, name: str) -> PackedColumn:
         if name not in self._columns:
             measured = self._groups.get(name, "other") != "answers"
-            self._columns[name] = Column(rounded=measured, is_text=name in _TEXT)
+            self._columns[name] = PackedColumn(rounded=measured, is_text=name in _TEXT)
         return self._columns[name]
 
     def _trial(self, index: int, cells: Mapping[str, Any]) -> Trial:
@@ -229,15 +229,15 @@ class _Reader:
 
     def _refer(self, kind: str, value: Any, row: int) -> None:
         if value:
-            column = self._references.setdefault(kind, Column())
+            column = self._references.setdefault(kind, PackedColumn())
             column.add(str(self._texts.number(value)), row)
 
     def _trial_columns(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
         """The trials' own columns, described and packed; rows name a trial by its place there."""
         columns = {
-            "trial_index": Column(),
+            "trial_index": PackedColumn(),
             **{
-                name: Column(is_text=name in self._study.key_columns)
+                name: PackedColumn(is_text=name in self._study.key_columns)
                 for name in (*self._study.input_columns(), *self._study.derived_names)
             },
         }
