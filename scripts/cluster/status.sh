@@ -8,9 +8,9 @@ say "Pods in $NAMESPACE"
 k get pods --selector "$OURS" --label-columns grace/model,grace/replication,grace/rule \
     --sort-by .metadata.creationTimestamp
 
-if [ -n "$(k get job grace-controller --ignore-not-found --output name)" ]; then
+if [ -n "$(k get job "$CONTROLLER" --ignore-not-found --output name)" ]; then
     say "Progress"
-    k logs job/grace-controller --tail=-1 >"${log:=$(mktemp)}" || true
+    k logs "job/$CONTROLLER" --tail=-1 >"${log:=$(mktemp)}" || true
     grep -E '^[0-9]+ of [0-9]+ steps' "$log" | tail -n 1 || echo "no step is done yet"
     say "The controller's last lines"
     tail -n "${LINES_SHOWN:-10}" "$log"
