@@ -32,6 +32,7 @@ from urllib.parse import parse_qs, urlparse
 
 import kubernetes_validate
 import yaml
+from kube_admission import Admission
 from manifest_rules import problems
 from warm_python import warm
 
@@ -119,6 +120,7 @@ class Cluster:
         self.needs_mib: Callable[[dict[str, str]], int] = lambda labels: 0
         self.images_missing: set[str] = set()
         self.pods_per_job = 1
+        self.admission = Admission(_now)
         self._faults: list[Fault] = []
         self._objects: dict[tuple[str, str, str], Json] = {}
         self._processes: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
@@ -242,6 +244,8 @@ class Cluster:
         with self._lock:
             if method == "POST":
                 return self._create(kind, namespace, body)
+            if kind == "events":
+                return self.admission.listed(namespace, query.get("fieldSelector", ""))
             if name is None and method == "GET":
                 return self._list(kind, namespace, query)
             if name is None and method == "DELETE":
@@ -345,6 +349,8 @@ class Cluster:
         if status.get("conditions"):
             return
         if "startTime" not in status:
+            if self.admission.refused(namespace, job):
+                return
             status["startTime"] = _now()
             for _ in range(self.pods_per_job):
                 self._make_pod(namespace, job)
@@ -562,7 +568,7 @@ class _Handler(BaseHTTPRequestHandler):
     cluster: Cluster
     protocol_version = "HTTP/1.1"
     _path = re.compile(
-        r"/(?:api/v1|apis/batch/v1)/namespaces/([^/]+)/(jobs|pods|secrets)(?:/([^/]+))?(?:/(log))?$"
+        r"/(?:api/v1|apis/batch/v1)/namespaces/([^/]+)/(jobs|pods|secrets|events)(?:/([^/]+))?(?:/(log))?$"
     )
 
     def do_GET(self) -> None:

@@ -190,6 +190,18 @@ class Api:
             ),
         )
 
+    def failed_creates(self) -> list[Json]:
+        """The namespace's events of Jobs for which a pod could not be made."""
+        fields = "involvedObject.kind=Job,reason=FailedCreate"
+        return list(
+            self._pages(
+                lambda **page: self._kinds.core.list_namespaced_event(
+                    field_selector=fields, **page
+                ),
+                "",
+            )
+        )
+
     def log(self, pod: str, container: str, lines: int) -> str:
         """The last lines that a pod's container wrote."""
         answer: bytes = self._call(
@@ -233,7 +245,7 @@ class Api:
             more = {"_continue": token} if token else {}
             try:
                 answer = self._call(
-                    "list the run's pods and Jobs",
+                    "list the run's pods and Jobs" if selector else "list events of Jobs",
                     lambda more=more, **how: page(
                         label_selector=selector, limit=PAGE, **more, **how
                     ),

@@ -21,7 +21,17 @@ from grace.cluster.plan.pods import CONTAINER, TAG_LABEL, PodRequest
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import Api, ApiError
 from grace.cluster.run.queue import Order, Waiting, ready
-from grace.cluster.run.states import Outcome, active, ended, job_state, outcome
+from grace.cluster.run.refusals import Refusals
+from grace.cluster.run.states import (
+    WAITING,
+    JobState,
+    Outcome,
+    active,
+    ended,
+    job_state,
+    lacks,
+    outcome,
+)
 from grace.errors import GraceError
 
 #: Annotation of a Job: for each file that it makes, a digest of its name and one of its making.
@@ -29,6 +39,8 @@ MAKES = "grace/makes"
 LOG_LINES = 200
 #: Lines of a failed pod's log on the terminal.
 SHOWN_LINES = 20
+#: Looks between two at the events of Jobs that have no pod.
+LOOKS_PER_EVENTS = 3
 Json = dict[str, Any]
 
 
@@ -43,7 +55,8 @@ class SubmittedJob(Protocol):
 class TrackedJob:
     """A Job of the cluster that this run wants, or has.
 
-    `since` is when its present phase began; `last_reason` for waiting was shown.
+    `since` is when its present phase began; `last_reason` for waiting was shown. `pod_made` is when
+    its last pod was made, as the cluster writes it; empty before there was one.
     """
 
     info: SubmittedJob
@@ -54,6 +67,7 @@ class TrackedJob:
     last_reason: str = ""
     tries: int = 1
     placement: int = 0
+    pod_made: str = ""
 
     @property
     def name(self) -> str:
@@ -113,6 +127,10 @@ class Jobs:
     #: Those that were given up before they ended, until they are deleted.
     _pending_deletion: set[str] = field(default_factory=set, init=False)
     _just_failed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        every_s = LOOKS_PER_EVENTS * self.cluster.poll_s
+        self._refusals = Refusals(self.api, every_s, self.logger)
 
     def submit(self, info: SubmittedJob, request: PodRequest) -> None:
         """Want a Job; `reconcile` creates it when its turn has come.
@@ -243,9 +261,20 @@ class Jobs:
     def _judge(self, tracked: TrackedJob, job: Json | None, pods: list[Json]) -> None:
         """Report a Job that has ended, or start it again."""
         seen = job_state(job, pods, CONTAINER)
-        found = outcome(seen, tracked.seconds_in(seen.phase, time.monotonic()), self.cluster)
+        if seen.phase == "podless" and job is not None:
+            seen = self._refusals.explain(job, seen, tracked.pod_made)
+        for pod in pods:
+            tracked.pod_made = max(tracked.pod_made, pod["metadata"].get("creationTimestamp") or "")
+        if seen.too_long and tracked.phase in WAITING:
+            seen = JobState("lost", "it waited for a node until its Job's deadline", seen.pod)
+        now = time.monotonic()
+        waited_s = tracked.seconds_in(seen.phase, now)
+        if self._waits_for_own(tracked, seen):
+            tracked.since, waited_s = now, 0.0
+        found = outcome(seen, waited_s, self.cluster)
         if found.kind == "active":
-            if found.reason and found.reason != tracked.last_reason and seen.phase == "unscheduled":
+            shown = seen.phase in (*WAITING, "unstartable")
+            if found.reason and found.reason != tracked.last_reason and shown:
                 tracked.last_reason = found.reason
                 self.logger.info(f"{tracked.name} waits: {found.reason}")
             return
@@ -271,6 +300,21 @@ class Jobs:
             return
         self._failed[tracked.name] = self._changed(tracked, found)
         self._fail(tracked, found.reason, log)
+
+    def _waits_for_own(self, tracked: TrackedJob, seen: JobState) -> bool:
+        """Whether a pod waits for what the run's own pods have, and will have it when they end."""
+        if seen.phase not in ("podless", "unscheduled"):
+            return False
+        beside = [
+            other.request
+            for other in self._wanted()
+            if other is not tracked and other.phase in ("starting", "running")
+        ]
+        placement = tracked.request.placement
+        gpu = self.cluster.gpus.get(placement.tag) if placement is not None else None
+        if placement is not None and gpu is not None and lacks(seen.reason, gpu.resource):
+            return placement.tag in [one.placement.tag for one in beside if one.placement]
+        return bool(beside) and any(lacks(seen.reason, one) for one in ("cpu", "memory", "pods"))
 
     def _again(self, tracked: TrackedJob, found: Outcome) -> TrackedJob | None:
         """The next try of a Job that the cluster ended, not what ran; None where there is none."""
