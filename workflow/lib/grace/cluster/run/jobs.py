@@ -21,7 +21,7 @@ from grace.cluster.plan.pods import CONTAINER, TAG_LABEL, PodRequest
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import Api, ApiError
 from grace.cluster.run.queue import Order, Waiting, ready
-from grace.cluster.run.refusals import Refusals
+from grace.cluster.run.pod_refusals import PodRefusals
 from grace.cluster.run.states import (
     WAITING,
     JobState,
@@ -130,7 +130,7 @@ class Jobs:
 
     def __post_init__(self) -> None:
         every_s = LOOKS_PER_EVENTS * self.cluster.poll_s
-        self._refusals = Refusals(self.api, every_s, self.logger)
+        self._refusals = PodRefusals(self.api, every_s, self.logger)
 
     def submit(self, info: SubmittedJob, request: PodRequest) -> None:
         """Want a Job; `reconcile` creates it when its turn has come.

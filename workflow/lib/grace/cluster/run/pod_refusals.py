@@ -56,7 +56,7 @@ def refusals(events: Iterable[Json]) -> dict[str, Refusal]:
 
 
 @dataclass
-class Refusals:
+class PodRefusals:
     """The refusals of a run's Jobs, read anew at most every `every_s` seconds."""
 
     api: Events
