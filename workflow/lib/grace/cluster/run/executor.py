@@ -41,6 +41,7 @@ from grace.cluster.plan.pods import (
 from grace.cluster.plan.settings import RUN_SECRET, Cluster
 from grace.cluster.run.api import Api, ApiError
 from grace.cluster.run.jobs import MAKES, Jobs, TrackedJob
+from grace.cluster.run.phases import PodPhases
 from grace.cluster.run.queue import Order
 from grace.cluster.run.secret import RunSecret
 from grace.cluster.run.states import image_id
@@ -134,6 +135,7 @@ class Executor(stock.Executor):
         #: What pods cannot see of themselves, for them to read where they share this volume.
         self._pod_facts = Path(self.workflow.persistence.aux_path).absolute() / "kubernetes-pods"
         self._noted: set[str] = set()
+        self._phases = PodPhases(self._pod_facts if self.shared else None, self.logger.info)
         self.secret = RunSecret(
             self.api,
             # One that a Role can name, where the run has its volume to itself.
@@ -164,7 +166,7 @@ class Executor(stock.Executor):
             manifest=self._manifest,
             succeeded=self._succeeded,
             failed=self._failed,
-            saw=self._note_image,
+            saw=self._saw,
         )
         self._refuse_what_breaks_policy()
         if len(self.workflow.dag):
@@ -257,6 +259,10 @@ class Executor(stock.Executor):
         self.report_job_error(
             tracked.info, msg=f"{reason}\n", aux_logs=[str(log)] if log is not None else []
         )
+
+    def _saw(self, pod: Json) -> None:
+        self._note_image(pod)
+        self._phases.look(pod)
 
     def _note_image(self, pod: Json) -> None:
         """Keep what a pod's node says of its image where the pod's jobs find it; once."""

@@ -20,8 +20,8 @@ from grace.cluster.plan.placement import Placement
 from grace.cluster.plan.pods import CONTAINER, TAG_LABEL, PodRequest
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import Api, ApiError
-from grace.cluster.run.queue import Order, Waiting, ready
 from grace.cluster.run.pod_refusals import PodRefusals
+from grace.cluster.run.queue import Order, Waiting, ready
 from grace.cluster.run.states import (
     WAITING,
     JobState,
