@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from types import SimpleNamespace
 
@@ -77,6 +78,10 @@ def test_a_deleted_pod_is_made_anew_and_a_deleted_job_reported(broken):
 def test_an_unschedulable_pod_moves_to_the_next_gpus(broken):
     assert "1 Insufficient nvidia.com/a100" in broken.output
     assert "1 × l40" in broken.output
+    told = re.findall(r"Phase of grace-gpu-first-\S+: (.*?) since", broken.output)
+    assert told[0] == "waiting for a node"
+    assert told[-1] == "preparing"
+    assert "waits: Unschedulable: 0/1 nodes are available" in broken.output
     assert (broken.toy.folder / "out/gpu-first-0").read_text() == "on l40\n"
 
 

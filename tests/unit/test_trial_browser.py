@@ -188,9 +188,7 @@ def test_no_text_of_others_is_in_the_page_but_packed(tmp_path):
     scripts = [attrs for tag, attrs in page.found if tag == "script"]
     assert len(scripts) == len(blocks) + 1
     assert [a["href"] for _, a in page.found if "href" in a] == ["report.html"]
-    assert not any(
-        name.startswith("on") or name == "src" for _, a in page.found for name in a
-    )
+    assert not any(name.startswith("on") or name == "src" for _, a in page.found for name in a)
 
 
 def test_the_policy_names_the_pages_own_script_and_style(tmp_path):

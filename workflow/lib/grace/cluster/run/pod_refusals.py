@@ -27,7 +27,7 @@ FINAL = ("is forbidden", "denied the request", "is invalid", "no PriorityClass")
 
 
 @dataclass(frozen=True)
-class Refusal:
+class PodRefusal:
     """What the cluster says, when (as it writes times), and whether it cannot pass by itself."""
 
     words: str
@@ -41,9 +41,9 @@ class Events(Protocol):
     def failed_creates(self) -> list[dict[str, Any]]: ...
 
 
-def refusals(events: Iterable[Json]) -> dict[str, Refusal]:
+def refusals(events: Iterable[Json]) -> dict[str, PodRefusal]:
     """The newest refusal of each Job, by its uid: a Job before it may have had its name."""
-    found: dict[str, Refusal] = {}
+    found: dict[str, PodRefusal] = {}
     for event in events:
         name = event["involvedObject"].get("uid") or event["involvedObject"]["name"]
         made = event["metadata"].get("creationTimestamp")
@@ -51,7 +51,7 @@ def refusals(events: Iterable[Json]) -> dict[str, Refusal]:
         if name not in found or at >= found[name].at:
             words = str(event.get("message") or "").removeprefix("Error creating: ").strip()
             final = not any(one in words for one in PASSING) and any(one in words for one in FINAL)
-            found[name] = Refusal(words.rstrip("."), at, final)
+            found[name] = PodRefusal(words.rstrip("."), at, final)
     return found
 
 
@@ -63,7 +63,7 @@ class PodRefusals:
     every_s: float
     logger: logging.Logger
     clock: Callable[[], float] = time.monotonic
-    _found: dict[str, Refusal] = field(default_factory=dict, init=False)
+    _found: dict[str, PodRefusal] = field(default_factory=dict, init=False)
     _read_at: float = field(default=float("-inf"), init=False)
     _said: bool = field(default=False, init=False)
 
