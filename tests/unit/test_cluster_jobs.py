@@ -15,8 +15,9 @@ from grace.cluster.plan.placement import placement_for
 from grace.cluster.plan.pods import PodRequest
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import ApiError
-from grace.cluster.run.jobs import MAKES, Jobs
+from grace.cluster.run.jobs import Jobs
 from grace.cluster.run.queue import Order
+from grace.cluster.run.tracked import MAKES
 from grace.settings.config import ModelEntry
 
 MINE = "file:way"
@@ -27,7 +28,7 @@ class Namespace:
 
     def __init__(self):
         self.calls = 0
-        self.refuses = {}
+        self.refuses, self.order = {}, []
         self.held, self.held_pods, self.created = {}, {}, []
 
     def jobs(self, selector):
@@ -38,19 +39,25 @@ class Namespace:
 
     def create_job(self, manifest):
         name = manifest["metadata"]["name"]
-        if "create" in self.refuses:
-            raise self.refuses["create"]
+        self.calls += 1
+        self.order.append(("create", name))
+        for key in ("create", f"create {name}"):
+            if key in self.refuses:
+                raise self.refuses[key]
         if name in self.held:
             raise ApiError("create", 409, "exists")
         self.held[name] = {**manifest, "status": {}}
         self.created.append(name)
 
     def delete_job(self, name):
+        self.order.append(("delete", name))
         if "delete" in self.refuses:
             raise self.refuses["delete"]
         self.held[name]["metadata"]["deletionTimestamp"] = "now"
 
     def log(self, pod, container, lines):
+        if "log" in self.refuses:
+            raise self.refuses["log"]
         return "last words\n"
 
     def add(self, name, makes, labels=()):
@@ -226,23 +233,110 @@ def test_a_job_that_makes_no_file_is_started_again_too(run):
     assert run.space.created == ["mine", "mine"]
 
 
-def test_a_quota_without_room_is_waited_for(run):
-    run.space.refuses["create"] = ApiError("create", 403, "exceeded quota: grace, requested: 1")
+def quota(most):
+    words = f"exceeded quota: lab, requested: count/jobs.batch=1, used: count/jobs.batch={most}"
+    return ApiError("create", 403, f"{words}, limited: count/jobs.batch={most} (HTTP 403)")
+
+
+def hurry(run, **changes):
+    """Patience at its end, and no wait between two calls of one kind."""
+    run.jobs.cluster = run.jobs.cluster.model_copy(update=changes)
+    run.jobs.refusals.first_s = 0
+
+
+def test_a_full_quota_is_waited_for_by_all_together(run, on):
+    """However long; the whole run asks once, and then no more until its wait is over."""
+    hurry(run, patience_s=1e-9, api_patience_s=1e-9)
+    run.space.refuses["create"] = quota(5)
+    for number in range(5):
+        run.submit(name=f"n{number}", makes=f"f{number}:way")
+    run.jobs.reconcile()
+    run.jobs.refusals.first_s = 1e9
+    run.jobs.reconcile()
+    asked = run.space.calls
+    run.jobs.reconcile()
+    assert run.space.calls == asked
+    assert (run.space.created, run.reports) == ([], [])
+    assert {one.tries for one in run.jobs.tracked_jobs.values()} == {1}
+
+
+def test_jobs_that_wait_for_a_quota_go_on_when_one_has_gone(run):
+    run.submit(name="first", makes="f:way")
+    run.jobs.reconcile()
+    run.jobs.refusals.first_s = 1e9
+    run.space.refuses["create"] = quota(1)
+    run.submit()
+    run.jobs.reconcile()
+    del run.space.refuses["create"], run.space.held["first"]
+    run.jobs.reconcile()
+    assert run.space.created == ["first", "mine"]
+
+
+def test_ended_jobs_are_deleted_before_others_are_created(run):
+    run.jobs.omit_cleanup = False
+    run.submit(name="first", makes="f:way")
+    run.jobs.reconcile()
+    run.space.end_pod("first", 0)
+    run.submit()
+    run.jobs.reconcile()
+    assert run.space.order[-2:] == [("delete", "first"), ("create", "mine")]
+
+
+def test_a_quota_that_has_no_room_for_one_job_is_reported(run):
+    run.space.refuses["create"] = quota(0)
     info = run.submit()
     run.jobs.reconcile()
-    assert (run.space.created, run.reports) == ([], [])
-    run.jobs.cluster = run.jobs.cluster.model_copy(update={"patience_s": 1e-9})
+    assert run.reports == []
+    hurry(run, patience_s=1e-9)
+    run.jobs.refusals.forget("mine")
+    run.jobs.reconcile()
     run.jobs.reconcile()
     ((job_info, reason),) = run.reports
     assert job_info is info
     assert "exceeded quota" in reason
 
 
-def test_another_refusal_is_reported_at_once(run):
-    run.space.refuses["create"] = ApiError("create", 403, "forbidden")
+def test_a_rule_of_the_cluster_is_reported_at_once(run):
+    words = 'admission webhook "check" denied the request: no (HTTP 403)'
+    run.space.refuses["create"] = ApiError("create", 403, words)
     info = run.submit()
     run.jobs.reconcile()
-    assert run.reports == [(info, "create: forbidden")]
+    assert run.reports == [(info, f"create: {words}")]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(403, 'User "me" cannot create resource "jobs"'), (500, "webhook")]
+)
+def test_a_job_that_is_refused_waits_alone_until_patience_ends(run, status, words):
+    run.space.refuses["create mine"] = ApiError("create", status, words)
+    run.jobs.refusals.first_s = 1e9
+    info = run.submit()
+    run.submit(name="other", makes="other:way")
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    assert (run.space.created, run.reports) == (["other"], [])
+    assert run.space.order.count(("create", "mine")) == 1
+    hurry(run, api_patience_s=1e-9)
+    run.jobs.refusals.forget("mine")
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    ((job_info, reason),) = run.reports
+    assert job_info is info
+    assert words in reason
+
+
+def test_a_log_that_cannot_be_read_is_asked_for_at_later_looks(run):
+    run.jobs.refusals.first_s = 0
+    info = run.submit()
+    run.jobs.reconcile()
+    run.space.end_pod("mine", 3)
+    run.space.refuses["log"] = ApiError("log", 500, "the node is silent")
+    run.jobs.reconcile()
+    assert run.reports == []
+    del run.space.refuses["log"]
+    run.jobs.reconcile()
+    assert run.reports == [(info, "exit code 3")]
+    assert "last words" in (run.jobs.logs / "mine.log").read_text(encoding="utf-8")
 
 
 def test_a_job_that_could_not_be_deleted_is_not_taken_up_for_the_next_gpus(run, on):
@@ -259,6 +353,7 @@ def test_a_job_that_could_not_be_deleted_is_not_taken_up_for_the_next_gpus(run, 
     # At the end of the run it would be deleted, though Jobs that ended may stay.
     assert run.jobs._is_leftover(run.space.held["mine"])
     del run.space.refuses["delete"]
+    run.jobs.refusals.forget(("delete", "mine"))
     run.jobs.reconcile()
     run.space.settle()
     run.jobs.reconcile()
