@@ -40,11 +40,12 @@ from grace.cluster.plan.pods import (
 )
 from grace.cluster.plan.settings import RUN_SECRET, Cluster
 from grace.cluster.run.api import Api, ApiError
-from grace.cluster.run.jobs import MAKES, Jobs, TrackedJob
+from grace.cluster.run.jobs import Jobs
 from grace.cluster.run.phases import PodPhases
 from grace.cluster.run.queue import Order
 from grace.cluster.run.secret import RunSecret
 from grace.cluster.run.states import image_id
+from grace.cluster.run.tracked import MAKES, TrackedJob
 from grace.errors import GraceError
 from grace.provenance.environment import POD_FACTS
 from grace.runs.leftovers import replaced
@@ -167,6 +168,7 @@ class Executor(stock.Executor):
             succeeded=self._succeeded,
             failed=self._failed,
             saw=self._saw,
+            prepare=self.secret.create,
         )
         self._refuse_what_breaks_policy()
         if len(self.workflow.dag):
@@ -181,10 +183,6 @@ class Executor(stock.Executor):
         """Submit a Job; the thread creates it when its turn has come."""
         self._end_on_sigterm()
         request = self._request(job)
-        try:
-            self.secret.create()
-        except GraceError as error:
-            raise WorkflowError(str(error)) from None
         info = SubmittedJobInfo(job=job, external_jobid=request.name)
         self.jobs.submit(info, request)
         self.report_job_submission(info)
@@ -236,12 +234,13 @@ class Executor(stock.Executor):
                 )
 
     def _reconcile_or_wait(self) -> None:
-        """Reconcile; nothing is known while the API is away, which it may be for a while."""
+        """Reconcile; nothing is known while the API is away, which it may be for a while.
+
+        Whatever it answers: one that restarts says many things that do not last.
+        """
         try:
             self.jobs.reconcile()
         except ApiError as error:
-            if not error.passing:
-                raise WorkflowError(str(error)) from None
             if time.monotonic() - self._answered > self.cluster.api_patience_s:
                 self._detached = True
                 raise WorkflowError(

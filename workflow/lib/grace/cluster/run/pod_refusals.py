@@ -65,7 +65,7 @@ class PodRefusals:
     clock: Callable[[], float] = time.monotonic
     _found: dict[str, PodRefusal] = field(default_factory=dict, init=False)
     _read_at: float = field(default=float("-inf"), init=False)
-    _said: bool = field(default=False, init=False)
+    _forbidden: int = field(default=0, init=False)
 
     def explain(self, job: Json, seen: JobState, pod_made: str) -> JobState:
         """The state of a Job without a pod, with the cluster's words for it.
@@ -87,8 +87,10 @@ class PodRefusals:
         try:
             self._found = refusals(self.api.failed_creates())
         except ApiError as error:
-            if not self._said and not error.passing:
-                self._said = True
+            # An API server that has just started says so once, too.
+            self._forbidden += error.status == 403
+            if self._forbidden == 2:
+                self._forbidden += 1
                 self.logger.warning(
                     f"{error}. Why the cluster makes no pods stays unknown; `make cluster-up` gives"
                     " the right to list events (docs/kubernetes.md)."
