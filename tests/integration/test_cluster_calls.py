@@ -259,6 +259,23 @@ def test_another_token_takes_the_first_ones_place(cluster):
     assert "PersistentVolumeClaim" in applied.given
 
 
+def test_status_shows_the_last_phase_of_each_pod_that_goes_on(cluster):
+    cluster.answer("get job grace-controller", "job/grace-controller")
+    cluster.answer(
+        "logs job/grace-controller",
+        "3 of 9 steps (33%) done\n"
+        "Phase of one: pulling the image since 10:00:12 UTC (before: waiting for a node 12 s)\n"
+        "Phase of gone: answering since 10:00:12 UTC\n"
+        "Phase of one: loading weights since 10:07:00 UTC (before: pulling the image 330 s)\n"
+        + "".join(f"line {number}\n" for number in range(20)),
+    )
+    cluster.answer("get pods .*Succeeded", "one:\ntwo:\n")
+    done = cluster.run("status")
+    assert done.returncode == 0, done.stderr
+    (phase,) = [text for text in done.stdout.splitlines() if text.startswith("Phase of")]
+    assert phase.startswith("Phase of one: loading weights since 10:07:00 UTC")
+
+
 # --- The pod that files travel through ------------------------------------------------------------
 
 

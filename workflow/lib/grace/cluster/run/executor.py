@@ -40,10 +40,12 @@ from grace.cluster.plan.pods import (
 )
 from grace.cluster.plan.settings import RUN_SECRET, Cluster
 from grace.cluster.run.api import Api, ApiError
-from grace.cluster.run.jobs import MAKES, Jobs, TrackedJob
+from grace.cluster.run.jobs import Jobs
+from grace.cluster.run.phases import PodPhases
 from grace.cluster.run.queue import Order
 from grace.cluster.run.secret import RunSecret
 from grace.cluster.run.states import image_id
+from grace.cluster.run.tracked import MAKES, TrackedJob
 from grace.errors import GraceError
 from grace.provenance.environment import POD_FACTS
 from grace.runs.leftovers import replaced
@@ -134,6 +136,7 @@ class Executor(stock.Executor):
         #: What pods cannot see of themselves, for them to read where they share this volume.
         self._pod_facts = Path(self.workflow.persistence.aux_path).absolute() / "kubernetes-pods"
         self._noted: set[str] = set()
+        self._phases = PodPhases(self._pod_facts if self.shared else None, self.logger.info)
         self.secret = RunSecret(
             self.api,
             # One that a Role can name, where the run has its volume to itself.
@@ -164,7 +167,8 @@ class Executor(stock.Executor):
             manifest=self._manifest,
             succeeded=self._succeeded,
             failed=self._failed,
-            saw=self._note_image,
+            saw=self._saw,
+            prepare=self.secret.create,
         )
         self._refuse_what_breaks_policy()
         if len(self.workflow.dag):
@@ -179,10 +183,6 @@ class Executor(stock.Executor):
         """Submit a Job; the thread creates it when its turn has come."""
         self._end_on_sigterm()
         request = self._request(job)
-        try:
-            self.secret.create()
-        except GraceError as error:
-            raise WorkflowError(str(error)) from None
         info = SubmittedJobInfo(job=job, external_jobid=request.name)
         self.jobs.submit(info, request)
         self.report_job_submission(info)
@@ -234,12 +234,13 @@ class Executor(stock.Executor):
                 )
 
     def _reconcile_or_wait(self) -> None:
-        """Reconcile; nothing is known while the API is away, which it may be for a while."""
+        """Reconcile; nothing is known while the API is away, which it may be for a while.
+
+        Whatever it answers: one that restarts says many things that do not last.
+        """
         try:
             self.jobs.reconcile()
         except ApiError as error:
-            if not error.passing:
-                raise WorkflowError(str(error)) from None
             if time.monotonic() - self._answered > self.cluster.api_patience_s:
                 self._detached = True
                 raise WorkflowError(
@@ -257,6 +258,10 @@ class Executor(stock.Executor):
         self.report_job_error(
             tracked.info, msg=f"{reason}\n", aux_logs=[str(log)] if log is not None else []
         )
+
+    def _saw(self, pod: Json) -> None:
+        self._note_image(pod)
+        self._phases.look(pod)
 
     def _note_image(self, pod: Json) -> None:
         """Keep what a pod's node says of its image where the pod's jobs find it; once."""
