@@ -35,8 +35,6 @@ class BasePhase:
     warmup_steps: int = 30
     #: Share of all steps, the last, in which both rates fall to zero.
     falling: float = 0.4
-    #: Shares of the ways in which wrong answers are made (`grace.pico_base.tasks.WRONG`).
-    wrong: tuple[float, ...] = (0.55, 0.15, 0.2, 0.05, 0.05)
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,12 @@ class BaseSettings:
     seed: int = 0
     vocabulary: int = 1536
     width: int = 128
-    layers: int = 4
+    layers: int = 6
     heads: int = 4
-    feed_forward: int = 256
+    feed_forward: int = 160
     context: int = 2048
-    #: Weight of a token that is no answer and no verdict.
+    #: Weights of a verdict, and of a token that is none and no answer, beside an answer's.
+    verdict_weight: float = 3.0
     other_weight: float = 0.1
     #: First the ability, then judging, then the ability in several manners.
     phases: tuple[BasePhase, ...] = (
@@ -72,13 +71,7 @@ class BaseSettings:
     def from_dict(cls, values: Mapping[str, Any]) -> BaseSettings:
         """Settings from what `as_dict` gave. Raises `TypeError` on an unknown name."""
         phases = (
-            BasePhase(
-                **{
-                    **phase,
-                    "stages": tuple(BaseStage(**one) for one in phase["stages"]),
-                    "wrong": tuple(phase["wrong"]),
-                }
-            )
+            BasePhase(**{**phase, "stages": tuple(BaseStage(**one) for one in phase["stages"])})
             for phase in values["phases"]
         )
         return cls(**{**values, "phases": tuple(phases)})
