@@ -12,8 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from grace.digests import file_digest
 from grace.pico_base import gate, training
-from grace.pico_base.documents import ANSWER, HELD_OUT_TYPES, PLAIN, Documents, text_of
+from grace.pico_base.documents import (
+    ANSWER,
+    BANK,
+    CONSTITUTION,
+    HELD_OUT_TYPES,
+    PLAIN,
+    Documents,
+    text_of,
+)
 from grace.pico_base.settings import BasePhase, BaseSettings, BaseStage
 from grace.pico_base.tasks import WordTask, task_of
 from grace.posttraining.instruction_bank import normalised
@@ -218,3 +227,19 @@ def test_the_gate_is_the_designs():
     ):
         (failure,) = replace(passed, **change).failures()
         assert words in failure
+
+
+def test_the_bundled_model_is_the_one_that_passed_the_gate():
+    folder = ROOT / "resources/models/pico-base"
+    found = json.loads((folder / "gate.json").read_text(encoding="utf-8"))
+    assert found["files"] == {name: file_digest(folder / name) for name in gate.FILES}
+    assert (
+        gate.Measured(**{name: found[name] for name in gate.Measured.__annotations__}).failures()
+        == []
+    )
+    assert found["items"] >= 500
+    assert (folder / "model.safetensors").stat().st_size <= 4_000_000
+    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    assert BaseSettings.from_dict(record["pico_base"]) == BaseSettings()
+    # Of these bank, constitution and words, whatever was edited since.
+    assert record["texts"] == {str(path): file_digest(ROOT / path) for path in (BANK, CONSTITUTION)}
