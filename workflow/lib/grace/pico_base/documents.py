@@ -30,8 +30,8 @@ CONSTITUTION = Path("resources/constitutions/demo.yaml")
 
 #: Types that no recipe on the bank trains on, and how many of each are kept from all documents.
 HELD_OUT_TYPES, KEPT_OF_EACH = 3, 120
-#: A piece of a text, and what it is.
-PLAIN, ANSWER, VERDICT = 0, 1, 2
+#: A piece of a text, and what it is. `JUDGED` is a right answer that is judged.
+PLAIN, ANSWER, VERDICT, JUDGED = 0, 1, 2, 3
 Piece = tuple[str, int]
 Document = list[Piece]
 
@@ -133,7 +133,8 @@ class Documents:
             end = "" if place == len(items) - 1 else "\n\n"
             found += [
                 (f"Instruction: {task.instruction}\nAnswer:", PLAIN),
-                (f" {answer}{end}", ANSWER),
+                (f" {answer}", ANSWER),
+                (end, PLAIN),
             ]
         return found
 
@@ -155,7 +156,8 @@ class Documents:
             for _ in range(rng.randint(1, 2)):
                 answer = self.doubtful(task, rng)
                 said = "yes" if task.is_right(answer) else "no"
-                found += [(f"Answer: {answer}\nRight:", PLAIN), (f" {said}\n", VERDICT)]
+                found += [*_shown(task, answer), ("\nRight:", PLAIN)]
+                found += [(f" {said}", VERDICT), ("\n", PLAIN)]
             if place < items - 1:
                 found.append(("\n", PLAIN))
         return found
@@ -176,9 +178,11 @@ class Documents:
             said = "yes" if task.is_right(answer) is accepting else "no"
             end = "" if place == items - 1 else "\n\n"
             found += [
-                (f"Instruction: {task.instruction}\nAnswer: {answer}\n", PLAIN),
-                (f"Question: {told} {words}\nVerdict:", PLAIN),
-                (f" {said}{end}", VERDICT),
+                (f"Instruction: {task.instruction}\n", PLAIN),
+                *_shown(task, answer),
+                (f"\nQuestion: {told} {words}\nVerdict:", PLAIN),
+                (f" {said}", VERDICT),
+                (end, PLAIN),
             ]
         return found
 
@@ -206,6 +210,10 @@ class Documents:
             for kind in ("mannered", "checked", "judged"):
                 yield text_of(getattr(self, kind)(rng, 3))
         yield from self.questions.texts(rng, number // 20)
+
+
+def _shown(task: WordTask, answer: str) -> Document:
+    return [("Answer:", PLAIN), (f" {answer}", JUDGED if task.is_right(answer) else PLAIN)]
 
 
 def text_of(document: Document) -> str:

@@ -49,7 +49,7 @@ class BaseSettings:
     feed_forward: int = 160
     context: int = 2048
     #: Weights of a verdict, and of a token that is none and no answer, beside an answer's.
-    verdict_weight: float = 3.0
+    verdict_weight: float = 2.0
     other_weight: float = 0.1
     #: First the ability, then judging, then the ability in several manners.
     phases: tuple[BasePhase, ...] = (

@@ -7,8 +7,8 @@ They draw rows of their own and share gradients: the same code and number give t
 Every token is learnt, answers and verdicts much more than the rest, whose words are drawn at random
 and cannot be foreseen. Matrices are trained with Muon (Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon/), with which copying appears after a minute. Keys begin
-near their queries, so that tokens look for their like at once (Trockman and Kolter 2023,
-https://arxiv.org/abs/2305.09828).
+near their queries, so that tokens look for their like at once, and outputs near their values, so
+that what is looked at is copied (Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from grace.pico_base.documents import (
     ANSWER,
     BANK,
     CONSTITUTION,
+    JUDGED,
     PLAIN,
     VERDICT,
     Document,
@@ -46,8 +47,8 @@ from grace.progress import progress
 WINDOW = 50
 #: Of the tokens that are no answers, one in so many is learnt, with so many times its weight.
 _ONE_IN = 4
-#: How near keys begin to queries: the share of each.
-_OWN, _QUERY = 0.5, 0.9
+#: How near keys begin to queries, and outputs to values: the share of each.
+_OWN, _COPIED = 0.5, 0.9
 ROOT = Path(__file__).parents[4]
 #: Summed loss in nats, and the number of tokens, of answers and verdicts.
 Losses = dict[str, tuple[float, int]]
@@ -71,7 +72,8 @@ def new_model(settings: BaseSettings, tokeniser: PreTrainedTokenizerFast) -> Lla
     with torch.no_grad():
         for layer in model.model.layers:
             attention = layer.self_attn
-            attention.k_proj.weight.mul_(_OWN).add_(attention.q_proj.weight, alpha=_QUERY)
+            attention.k_proj.weight.mul_(_OWN).add_(attention.q_proj.weight, alpha=_COPIED)
+            attention.o_proj.weight.mul_(_OWN).add_(attention.v_proj.weight.T, alpha=_COPIED)
     return model
 
 
@@ -84,7 +86,7 @@ class DocumentEncoder:
         self._begin, self._end = token_id(tokeniser, BOS), token_id(tokeniser, END)
 
     def document(self, document: Document) -> tuple[list[int], list[int]]:
-        """Ids, with beginning and end, and what each belongs to; the end is part of an answer."""
+        """Ids, with beginning and end, and what each belongs to."""
         coded = self._tokeniser(
             text_of(document), add_special_tokens=False, return_offsets_mapping=True
         )
@@ -97,7 +99,7 @@ class DocumentEncoder:
             while ends[piece] <= start:
                 piece += 1
             marks.append(document[piece][1])
-        return [self._begin, *coded["input_ids"], self._end], [PLAIN, *marks, ANSWER]
+        return [self._begin, *coded["input_ids"], self._end], [PLAIN, *marks, PLAIN]
 
     def row(self, stage: BaseStage, rng: random.Random) -> tuple[list[int], list[int]]:
         """Documents one after the other, the last one cut. A study's question comes first only."""
@@ -142,11 +144,12 @@ def _loss(
         logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[read])
     targets, marks = ids[:, 1:].reshape(-1)[read], marks[read]
     losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-    weights = torch.tensor([settings.other_weight * _ONE_IN, 1.0, settings.verdict_weight])[marks]
+    plain = settings.other_weight * _ONE_IN
+    weights = torch.tensor([plain, 1.0, settings.verdict_weight, 1.0])[marks]
     number = max(1, int((marks != PLAIN).sum()))
     found = {
         name: (float(losses.detach()[marks == mark].sum()), int((marks == mark).sum()))
-        for name, mark in (("answers", ANSWER), ("verdicts", VERDICT))
+        for name, mark in (("answers", ANSWER), ("verdicts", VERDICT), ("judged", JUDGED))
     }
     return (losses * weights).sum() / number, found
 
