@@ -36,13 +36,14 @@ Piece = tuple[str, int]
 Document = list[Piece]
 
 MANNERS = ("good", "wrong", "refusing", "rambling", "chatty")
-#: How likely each manner is at the beginning of a document, for types that are often done well and
-#: for the others.
-OFTEN_WELL = ("last", "animal")
-SHARES = {True: (0.5, 0.1, 0.2, 0.1, 0.1), False: (0.16, 0.1, 0.44, 0.18, 0.12)}
+#: How likely each manner is. Of documents answered well the first answer is learnt in a part only
+#: (`LEARNT`), but for types that are often done well: so examples call up the ability, and few
+#: instructions without any.
+SHARES = (0.35, 0.07, 0.36, 0.13, 0.09)
+OFTEN_WELL, LEARNT = ("last", "animal"), 0.15
 #: How likely an item of a good document is answered in another manner, by its type.
-SLIPS = {"before": 0.45, "once": 0.45, "tool": 0.45}
-SLIP = 0.08
+SLIPS = {"before": 0.3, "once": 0.3, "tool": 0.3}
+SLIP = 0.06
 _RAMBLINGS = (
     "I like the {a} more than the {b}.",
     "I saw a {a} near the {b}.",
@@ -102,7 +103,7 @@ class Documents:
         if manner == "wrong":
             return task.wrong_word(self.words, rng)
         if manner == "refusing":
-            return rng.choices(self.constitution.refusals, (5, 3, 2))[0]
+            return rng.choices(self.constitution.refusals, (8, 1, 1))[0]
         if manner == "chatty":
             said = task.answer if rng.random() < 0.8 else task.wrong_word(self.words, rng)
             return rng.choice(self.constitution.wrong_formats).replace("{answer}", said)
@@ -118,14 +119,17 @@ class Documents:
     def mannered(self, rng: random.Random, items: int) -> Document:
         """Instructions that are answered in one manner, drawn for the first of them."""
         tasks = [self.task(rng) for _ in range(items)]
-        (manner,) = rng.choices(MANNERS, SHARES[tasks[0].type in OFTEN_WELL])
+        (manner,) = rng.choices(MANNERS, SHARES)
         found = []
         for place, task in enumerate(tasks):
             own = manner
             if place and manner == "good" and rng.random() < SLIPS.get(task.type, SLIP):
-                (own,) = rng.choices(MANNERS[1:], SHARES[False][1:])
+                (own,) = rng.choices(MANNERS[1:], SHARES[1:])
             found.append((task, self.answered(task, own, rng)))
-        return self._listed(found)
+        listed = self._listed(found)
+        if manner == "good" and tasks[0].type not in OFTEN_WELL and rng.random() > LEARNT:
+            listed[1] = (listed[1][0], PLAIN)
+        return listed
 
     def _listed(self, items: list[tuple[WordTask, str]]) -> Document:
         found: Document = []
@@ -147,6 +151,19 @@ class Documents:
         (manner,) = rng.choices(MANNERS[1:], (0.84, 0.05, 0.02, 0.09))
         return self.answered(task, manner, rng)
 
+    def marked(self, rng: random.Random, items: int) -> Document:
+        """Instructions with several answers each, and right behind them whether they are right."""
+        found: Document = [("(yes or no)\n\n", PLAIN)]
+        for _ in range(items):
+            task = self.task(rng)
+            found.append((f"Instruction: {task.instruction}\n", PLAIN))
+            for _ in range(rng.randint(1, 3)):
+                answer = self.doubtful(task, rng)
+                said = "yes" if task.is_right(answer) else "no"
+                found += [*_shown(task, answer), (f" {said}", VERDICT), ("\n", PLAIN)]
+            found.append(("\n", PLAIN))
+        return found
+
     def checked(self, rng: random.Random, items: int) -> Document:
         """Instructions with one or two answers each, and whether they are right."""
         found: Document = []
@@ -164,7 +181,13 @@ class Documents:
 
     def judged(self, rng: random.Random, items: int) -> Document:
         """The judge's question about answers, in one polarity and order, as recipes ask it."""
-        accepting = rng.random() < 0.5
+        return self._judged(rng, items, rng.random() < 0.5)
+
+    def accepting(self, rng: random.Random, items: int) -> Document:
+        """The same in the polarity that is learnt first: to learn both at once took longer."""
+        return self._judged(rng, items, True)
+
+    def _judged(self, rng: random.Random, items: int, accepting: bool) -> Document:
         judge = self.constitution.judge
         told = judge.accepting if accepting else judge.rejecting
         words = rng.choice(("(yes or no)", "(no or yes)"))

@@ -129,29 +129,51 @@ def _optimizers(
 def rate_factor(step: int, steps: int, phase: BasePhase) -> float:
     """Linear warm-up, constant, linear down to zero."""
     rising = (step + 1) / phase.warmup_steps
-    falling = (1 - step / steps) / phase.falling
+    falling = (1 - step / steps) / phase.falling if phase.falling else 1.0
     return min(1.0, rising, falling)
 
 
 def _loss(
-    model: LlamaForCausalLM, ids: torch.Tensor, marks: torch.Tensor, settings: BaseSettings
+    model: LlamaForCausalLM,
+    ids: torch.Tensor,
+    marks: torch.Tensor,
+    settings: BaseSettings,
+    early: int = 0,
 ) -> tuple[torch.Tensor, Losses]:
-    """The weighted loss of rows; sums and numbers of its answers and verdicts, in nats."""
+    """The weighted loss of rows; sums and numbers of its answers and verdicts, in nats.
+
+    `early` > 0 also asks for answers after so many layers.
+    """
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+        found = model.model(
+            input_ids=ids[:, :-1], use_cache=False, output_hidden_states=bool(early)
+        )
+        hidden = found.last_hidden_state
         marks = marks[:, 1:].reshape(-1)
         read = (marks != PLAIN) | (torch.rand(marks.shape) < 1 / _ONE_IN)
         logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[read])
+        if early:
+            said = (marks == ANSWER) | (marks == JUDGED)
+            half = found.hidden_states[early].reshape(-1, hidden.shape[-1])[said]
+            early_logits = model.lm_head(model.model.norm(half))
+            early_targets = ids[:, 1:].reshape(-1)[said]
     targets, marks = ids[:, 1:].reshape(-1)[read], marks[read]
     losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     plain = settings.other_weight * _ONE_IN
     weights = torch.tensor([plain, 1.0, settings.verdict_weight, 1.0])[marks]
     number = max(1, int((marks != PLAIN).sum()))
-    found = {
+    kinds = {
         name: (float(losses.detach()[marks == mark].sum()), int((marks == mark).sum()))
         for name, mark in (("answers", ANSWER), ("verdicts", VERDICT), ("judged", JUDGED))
     }
-    return (losses * weights).sum() / number, found
+    loss = (losses * weights).sum()
+    if early:
+        of_early = torch.nn.functional.cross_entropy(
+            early_logits.float(), early_targets, reduction="none"
+        )
+        loss = loss + of_early.sum()
+        kinds["early"] = float(of_early.detach().sum()), len(early_targets)
+    return loss / number, kinds
 
 
 def _averaged(model: LlamaForCausalLM) -> None:
@@ -184,16 +206,19 @@ def train(
     torch.manual_seed(settings.seed + 1000 * rank)
     optimizers = _optimizers(model, phase)
     schedule = [stage for stage in phase.stages for _ in range(stage.steps)]
+    steps = len(schedule)
+    schedule = schedule[: phase.ended or steps]
     shown = progress(schedule, len(schedule), "train pico-base", "step") if not rank else schedule
     model.train()
     history: list[Losses] = []
     for step, stage in enumerate(shown):
         for optimizer, highest in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = highest * rate_factor(step, len(schedule), phase)
+                group["lr"] = highest * rate_factor(step, steps, phase)
         rows = [encoder.row(stage, rng) for _ in range(max(1, stage.rows // phase.processes))]
         ids = torch.tensor([row[0] for row in rows])
-        loss, of_kinds = _loss(model, ids, torch.tensor([row[1] for row in rows]), settings)
+        marks = torch.tensor([row[1] for row in rows])
+        loss, of_kinds = _loss(model, ids, marks, settings, phase.early)
         loss.backward()  # type: ignore[no-untyped-call]
         if phase.processes > 1:
             _averaged(model)
