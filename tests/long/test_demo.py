@@ -6,21 +6,17 @@ Three training seeds on cores; needs `.venv-train` (make train-env) and some twe
 from __future__ import annotations
 
 import json
-import random
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from workflow_project import ROOT, Project
 
 from grace.pico_base import held_out
-from grace.posttraining.token_rows import TokenRow, TrainingTokenizer, token_row, write_pairs
-from grace.posttraining.token_rows import write_sft as write_rows
 from grace.settings.recipes import load_recipes
 
 pytestmark = [

@@ -148,12 +148,12 @@ def test_nothing_of_an_evaluation_is_in_a_document(documents):
     assert not drawn & kept
 
 
-def test_answers_and_the_end_of_the_text_carry_the_weight(documents, tokeniser):
+def test_answers_carry_the_weight(documents, tokeniser):
     encoder = training.DocumentEncoder(tokeniser, documents)
     document = [("Instruction: Say cat and not dog\nAnswer:", PLAIN), (" cat", ANSWER)]
     ids, marks = encoder.document(document)
-    assert tokeniser.decode([i for i, mark in zip(ids, marks, strict=True) if mark]) == (
-        " cat<|end|>"
+    assert tokeniser.decode([i for i, mark in zip(ids, marks, strict=True) if mark == ANSWER]) == (
+        " cat"
     )
     assert ids[0] == tokeniser.bos_token_id
     row = encoder.row(BaseStage(1, 1, 90, 3, 0, {"judged": 1.0}), random.Random(1))
@@ -165,17 +165,18 @@ def test_every_word_of_the_tasks_is_one_token(documents, tokeniser):
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():
-    phase = BaseSettings().phases[0]
+    phase = BasePhase((), falling=0.4)
     factors = [training.rate_factor(step, 1000, phase) for step in range(1001)]
     assert factors[0] == pytest.approx(1 / 30)
     assert set(factors[29:600]) == {1.0}
     assert all(before > after for before, after in pairwise(factors[601:]))
     assert factors[-1] == 0
+    assert training.rate_factor(999, 1000, BasePhase(())) == 1
 
 
 def test_the_same_seed_trains_the_same_model(documents, tokeniser):
-    stage = BaseStage(2, 2, 64, 2, 0, {"mannered": 0.5, "judged": 0.5})
-    phase = BasePhase((stage,), matrix_rate=0.02, other_rate=3e-3, processes=1)
+    stage = BaseStage(2, 2, 64, 2, 0, {"mannered": 0.4, "judged": 0.3, "marked": 0.3})
+    phase = BasePhase((stage,), processes=1, early=1)
     settings = replace(
         BaseSettings(),
         vocabulary=900,

@@ -38,7 +38,7 @@ def test_the_weights_behind_a_link_are_reported(folder):
     assert origin(folder, ROOT) == ORIGIN
 
 
-@pytest.mark.parametrize(("one", "key"), zip(BUNDLED, ("settings", "pico_base"), strict=True))
+@pytest.mark.parametrize(("one", "key"), list(zip(BUNDLED, ("settings", "pico_base"), strict=True)))
 def test_another_training_of_it_is_reported(folder, one, key):
     record = json.loads((ROOT / one / "training.json").read_text())
     record[key]["seed"] = 7
@@ -51,7 +51,7 @@ def test_another_training_of_it_is_reported(folder, one, key):
 )
 def test_other_models_are_not(folder, record):
     (folder / "training.json").write_text(record)
-    same_size = bytes((ROOT / one / "model.safetensors").stat().st_size)
+    same_size = bytes((ROOT / BUNDLED[0] / "model.safetensors").stat().st_size)
     (folder / "model.safetensors").write_bytes(same_size)
     assert origin(folder, ROOT) is None
     assert origin(folder / "absent", ROOT) is None
