@@ -146,7 +146,7 @@ const TrialView = (() => {
       } else if (prompt) {
         parts.push(h("h4", null, "Prompt of experiment 1"), h("div", { class: "prompt" }, chat(prompt)));
       }
-      if (reasoning) {
+      if (reasoning && !turns) {
         parts.push(h("details", { open: true }, h("summary", null, `Reasoning (${reasoning.length} characters)`),
           h("pre", null, reasoning)));
       }

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from array import array
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -55,16 +56,26 @@ class PackedColumn:
         self._codes = array("I")
 
     def add(self, cell: str, row: int) -> None:
-        """A row's cell, the first that is given; rows between the last one and it are empty."""
-        if row < len(self._codes):  # the other experiment's table has it, too
+        """A row's cell; rows between the last one and it are empty."""
+        self._fill(row)
+        self._codes.append(self._place(cell))
+
+    def add_all(self, cells: Sequence[str], first: int) -> None:
+        """The cells of the rows from `first` on; those that have a value keep it."""
+        if first < len(self._codes):  # the other experiment's table has the column, too
+            for row, cell in enumerate(cells, start=first):
+                if cell and self._codes[row] == self._places.get(""):
+                    self._codes[row] = self._place(cell)
             return
-        if row > len(self._codes):
-            self._fill(row)
+        self._fill(first)
+        self._codes.extend([self._place(cell) for cell in cells])
+
+    def _place(self, cell: str) -> int:
         # Seeds are whole numbers of more digits.
         if self._rounded and "." in cell:
             with suppress(ValueError):
                 cell = f"{float(cell):.{DIGITS}g}"
-        self._codes.append(self._places.setdefault(cell, len(self._places)))
+        return self._places.setdefault(cell, len(self._places))
 
     def _fill(self, rows: int) -> None:
         if len(self._codes) < rows:

@@ -129,23 +129,19 @@ class _Reader:
 
     def _add(self, table: _Table, rows: Mapping[Key, int]) -> None:
         """A table's cells, but for the trials' own, of which derived ones are kept by trial."""
-        own = [
-            (place, self._column(table.shown(name)))
-            for place, name in enumerate(table.names)
-            if name not in self._inputs and name != FLAGS
-        ]
         derived = {
             name: table.names.index(name)
             for name in self._study.derived_names
             if name in table.names
         }
-        # Tables are in the order asked, and columns grow row by row.
-        for key, row in rows.items():
-            if key not in table.rows:
-                continue
-            cells = table.rows[key]
-            for place, column in own:
-                column.add(cells[place], row)
+        # Tables are in the order asked.
+        empty = [""] * len(table.names)
+        cells_of = [table.rows.get(key, empty) for key in rows]
+        for place, name in enumerate(table.names):
+            if name not in self._inputs and name != FLAGS:
+                column = self._column(table.shown(name))
+                column.add_all([cells[place] for cells in cells_of], self._rows)
+        for key, cells in table.rows.items():
             if derived and key[1] not in self._trials:
                 known = self._derived.setdefault(key[1], {})
                 known |= {name: _value(cells[place]) for name, place in derived.items()}
@@ -165,7 +161,7 @@ class _Reader:
 
     def _answers(self, records: Path, rows: Mapping[Key, int]) -> None:
         for row, record in self._records(records, rows):
-            self._refer("prompt", _chat(record["messages"]), row)
+            self._refer("prompt", _chat(record.get("messages")), row)
             if record.get("reasoning"):
                 self._refer("reasoning", record["reasoning"], row)
             if record.get("turns"):
