@@ -23,6 +23,8 @@ from lease_helpers import Farm, free_port, kill_dash_nine
 from waiting import PATIENCE_S, wait_until
 
 from grace.errors import EngineError
+from grace.provenance.environment import POD_FACTS
+from grace.runs import pod_phases
 from grace.serving import ServerSpec, lease_server
 
 
@@ -66,6 +68,20 @@ def test_jobs_share_one_server_and_it_stops_after_the_idle_period(farm: Farm) ->
     assert len(farm.starts()) == 1
     for job in jobs:
         job.leave()
+    gone(farm)
+
+
+def test_a_pod_notes_the_phases_of_its_servers_start(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(POD_FACTS, str(farm.folder / "facts"))
+    monkeypatch.setenv("POD_NAME", "grace-x")
+    hold(farm, farm.spec())
+    hold(farm, farm.spec())  # it runs already
+    phases = [phase for _, phase in pod_phases.noted(farm.folder / "facts", "grace-x")]
+    assert phases[0] == pod_phases.STARTING
+    assert phases[-1] == pod_phases.ANSWERING
+    assert phases.count(pod_phases.STARTING) == 1
     gone(farm)
 
 
