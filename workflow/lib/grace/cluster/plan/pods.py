@@ -27,6 +27,11 @@ VARIABLES = {"weights": "HF_HOME", "journal": "GRACE_JOURNAL_DIR"}
 """What tells a pod where a volume is, by the volume's purpose."""
 TAG_LABEL = "grace/gpu"
 """Label of Jobs and pods with GPUs: their tag."""
+IGNORE_DISRUPTIONS = {
+    "action": "Ignore",
+    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+}
+"""Where the cluster ended a pod by itself it makes another one, and the Job has not failed."""
 _LABEL = 63
 """Most characters of a label's value."""
 
@@ -161,6 +166,7 @@ def job_manifest(request: PodRequest, cluster: Cluster) -> dict[str, Any]:
     """The batch/v1 Job."""
     spec: dict[str, Any] = {
         "backoffLimit": 0,
+        "podFailurePolicy": {"rules": [IGNORE_DISRUPTIONS]},
         "ttlSecondsAfterFinished": cluster.ttl_s,
         "template": {
             "metadata": {"labels": labels(request), "annotations": dict(request.annotations)},

@@ -20,9 +20,16 @@ from grace.cluster.plan.placement import Placement
 from grace.cluster.plan.pods import CONTAINER, PodRequest
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import Api, ApiError
+from grace.cluster.run.disruptions import avoiding
 from grace.cluster.run.queue import Order, ready
 from grace.cluster.run.refusals import Refusals
-from grace.cluster.run.states import Outcome, active, ended, job_state, outcome
+from grace.cluster.run.states import (
+    Outcome,
+    active,
+    ended,
+    job_state,
+    outcome,
+)
 from grace.cluster.run.tracked import (
     SubmittedJob,
     TrackedJob,
@@ -200,11 +207,11 @@ class Jobs:
             if self.api.calls >= most or self.over.is_set():
                 self.wake.set()
                 break
-            if not self.refusals.due(name) or not self.refusals.due(_QUOTA):
+            if not all(map(self.refusals.due, (name, _QUOTA, ("disrupted", name)))):
                 continue
             try:
                 self.prepare()
-                self.api.create_job(self.manifest(tracked.request))
+                self.api.create_job(avoiding(self.manifest(tracked.request), tracked.avoid))
             except ApiError as error:
                 self._refused(tracked, error)
                 # No one answers, or slowly: the next look sees to the others.
@@ -240,8 +247,21 @@ class Jobs:
     def _judge(self, tracked: TrackedJob, job: Json | None, pods: list[Json]) -> None:
         """Report a Job that has ended, or start it again."""
         seen = job_state(job, pods, CONTAINER)
-        found = outcome(seen, tracked.seconds_in(seen.phase, time.monotonic()), self.cluster)
-        if found.kind == "active":
+        since_s = tracked.seconds_in(seen.phase, time.monotonic())
+        found = outcome(seen, since_s, self.cluster)
+        for words in tracked.newly_disrupted(pods):
+            self.logger.warning(
+                f"{tracked.name}: the cluster ended its pod, {len(tracked.disruptions)} of at most"
+                f" {self.cluster.disruptions} times: {words}"
+            )
+        if seen.phase == "unscheduled" and tracked.avoid and since_s >= self.cluster.grace_s:
+            tracked.avoid = ()
+            found = Outcome("failed", f"only nodes that it avoided: {seen.reason}", disrupted=True)
+        if tracked.disruptions and (seen.overdue or (seen.phase == "lost" and not seen.pod)):
+            # The Job's time counts the pods that the cluster ended, too; or the pod is gone
+            # before the Job that failed with it.
+            found = Outcome("failed", f"{seen.reason}; {tracked.last_words}", disrupted=True)
+        if found.kind == "active" and len(tracked.disruptions) <= self.cluster.disruptions:
             if found.reason and found.reason != tracked.last_reason and seen.phase == "unscheduled":
                 tracked.last_reason = found.reason
                 self.logger.info(f"{tracked.name} waits: {found.reason}")
@@ -264,19 +284,36 @@ class Jobs:
         else:  # it has not begun, or is gone
             self._pending_deletion.add(tracked.name)
             self._delete(tracked.name)
+        if found.disrupted:
+            tracked.disrupted(seen.pod, found.reason, seen.bad_node)
+            self.refusals.note(("disrupted", tracked.name), found.reason)
         again = self._again(tracked, found)
         if again is not None:
             self.logger.warning(
                 f"{tracked.name} ({tracked.request.rule}): {found.reason}. Started again, try"
-                f" {again.tries} of {self.cluster.tries}: {needs_of(again.request)}."
+                f" {again.tries} of {self.cluster.tries}: {needs_of(again.request)}"
+                f"{again.elsewhere}."
             )
             self.tracked_jobs[tracked.name] = again
             return
         self._failed[tracked.name] = self._changed(tracked, found)
-        self._fail(tracked, found.reason, log)
+        reason = found.reason
+        if len(tracked.disruptions) > self.cluster.disruptions:
+            reason = (
+                f"the cluster ended its pods {len(tracked.disruptions)} times, at last:"
+                f" {tracked.last_words}"
+            )
+        self._fail(tracked, reason, log)
 
     def _again(self, tracked: TrackedJob, found: Outcome) -> TrackedJob | None:
         """The next try of a Job that the cluster ended, not what ran; None where there is none."""
+        if len(tracked.disruptions) > self.cluster.disruptions:
+            return None
+        if found.disrupted:
+            return replace(
+                self._changed(tracked, found), tries=tracked.tries,
+                disruptions=tracked.disruptions, avoid=tracked.avoid,
+            )  # fmt: skip
         if tracked.tries >= self.cluster.tries or not (found.again or found.move):
             return None
         changed = self._changed(tracked, found)
