@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-statistics test-cluster lint bench soak sbom setup setup-dev \
-	lint-python lint-others serve-env crate-env sbom-env train-env \
+	lint-python lint-others serve-env crate-env sbom-env train-env train-demo \
 	clean cluster-up cluster-prefetch cluster-run cluster-status cluster-fetch cluster-down
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
@@ -86,6 +86,10 @@ sbom-env: # cyclonedx-bom in .venv-sbom
 
 train-env: ## TRL, PEFT and torch in .venv-train, for training adapters
 	@scripts/setup/python.sh --train
+
+train-demo: setup train-env ## Train a tiny base to follow instructions: results-demo/report.html
+	$(IN_VENV) snakemake --config 'models=[pico-base, demo.sft-1, demo.dpo-1]' limit=24 \
+		replications=1 results=results-demo $(ARGS)
 
 cluster-up: ## Kubernetes: apply volumes, rights and Secret of config.yaml's `cluster`
 	@scripts/cluster/up.sh $(ARGS)

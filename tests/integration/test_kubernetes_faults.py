@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from types import SimpleNamespace
 
 import pytest
+from kube_admission import LIMIT_RANGE, WEBHOOK, WEBHOOK_DOWN
 from kube_project import KubeProject
 from kube_standin import Cluster, calls_per_second
 from waiting import PATIENCE_S, wait_until
@@ -77,6 +79,10 @@ def test_a_deleted_pod_is_made_anew_and_a_deleted_job_reported(broken):
 def test_an_unschedulable_pod_moves_to_the_next_gpus(broken):
     assert "1 Insufficient nvidia.com/a100" in broken.output
     assert "1 × l40" in broken.output
+    told = re.findall(r"Phase of grace-gpu-first-\S+: (.*?) since", broken.output)
+    assert told[0] == "waiting for a node"
+    assert told[-1] == "preparing"
+    assert "waits: Unschedulable: 0/1 nodes are available" in broken.output
     assert (broken.toy.folder / "out/gpu-first-0").read_text() == "on l40\n"
 
 
@@ -99,6 +105,32 @@ def test_an_image_that_cannot_be_pulled(toy):
     assert "the pod did not start" in run.output()
     assert "ErrImagePull: grace:test: not found" in run.output()
     assert toy.leftovers() == []
+
+
+def test_pods_that_admission_refuses_are_told_in_its_words_and_not_waited_for(tmp_path):
+    """Their patience is an hour; what a webhook that is down refuses is made when it is back."""
+    with Cluster() as cluster:
+        toy = KubeProject.toy(cluster, tmp_path, patience_s=3600, grace_s=1)
+        down = True
+
+        def refuses(template):
+            rule = template["metadata"]["labels"]["grace/rule"]
+            return {"fails": LIMIT_RANGE, "waits": WEBHOOK, "ok": WEBHOOK_DOWN if down else None}[
+                rule
+            ]
+
+        cluster.admission.refuses = refuses
+        run = toy.want("fails-1", "waits-1", "ok-1", arguments=("--keep-going",))
+        wait_until(lambda: "waits) failed" in run.output(), PATIENCE_S, "the webhook's refusal")
+        wait_until(lambda: "failed calling webhook" in run.output(), PATIENCE_S, "its words")
+        down = False
+        assert run.wait() == 1
+        output = words(run.output())
+        assert "maximum memory usage per Container is 64Mi" in output
+        assert 'admission webhook "lab.example.org" denied the request: name your team' in output
+        assert "quota" not in output
+        assert toy.made() == {"ok-1"}
+        assert toy.leftovers() == []
 
 
 def test_unschedulable_everywhere_is_reported(toy):

@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
     cluster: Any
     protocol_version = "HTTP/1.1"
     _path = re.compile(
-        r"/(?:api/v1|apis/batch/v1)/namespaces/([^/]+)/(jobs|pods|secrets)(?:/([^/]+))?(?:/(log))?$"
+        r"/(?:api/v1|apis/batch/v1)/namespaces/([^/]+)/(jobs|pods|secrets|events)(?:/([^/]+))?(?:/(log))?$"
     )
 
     def do_GET(self) -> None:

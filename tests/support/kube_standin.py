@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kube_admission import Admission
 from kube_faults import ApiFaults, Fault
 from kube_http import Call, Handler, Server, calls_per_second
 from kube_nodes import IMAGE_DIGEST, Nodes, Run, signal_group
@@ -50,6 +51,7 @@ class Cluster(Nodes):
         self.calls: list[Call] = []
         self.token = secrets.token_hex(8)
         self.pods_per_job = 1
+        self.admission = Admission(timestamp)
         self.faults = ApiFaults()
         self._pages: dict[str, list[Json]] = {}
         self._stopped = threading.Event()
@@ -152,6 +154,8 @@ class Cluster(Nodes):
         with self._lock:
             if method == "POST":
                 return self._create(kind, namespace, body)
+            if kind == "events":
+                return self.admission.listed(namespace, query.get("fieldSelector", ""))
             if name is None and method == "GET":
                 return self._list(kind, namespace, query)
             if name is None and method == "DELETE":
@@ -256,6 +260,8 @@ class Cluster(Nodes):
         if status.get("conditions"):
             return
         if "startTime" not in status:
+            if self.admission.refused(namespace, job):
+                return
             status["startTime"] = timestamp()
             for _ in range(self.pods_per_job):
                 self._make_pod(namespace, job)

@@ -30,12 +30,36 @@ class Namespace:
         self.calls = 0
         self.refuses, self.order = {}, []
         self.held, self.held_pods, self.created = {}, {}, []
+        self.events, self.looked_at_events = [], 0
 
     def jobs(self, selector):
         return list(self.held.values())
 
     def pods(self, selector):
         return list(self.held_pods.values())
+
+    def failed_creates(self):
+        self.looked_at_events += 1
+        if "events" in self.refuses:
+            raise self.refuses["events"]
+        return self.events
+
+    def refuse(self, name, words, at="2026-11-20T10:00:00Z"):
+        """A Job's event: its pod was not made."""
+        self.events.append({
+            "metadata": {}, "involvedObject": {"name": name}, "lastTimestamp": at,
+            "message": f"Error creating: {words}",
+        })  # fmt: skip
+
+    def add_pod(self, name, phase="Running", reason=""):
+        conditions = [{"type": "PodScheduled", "status": "False", "message": reason}]
+        self.held_pods[name] = {
+            "metadata": {
+                "name": f"{name}-abc", "labels": {"job-name": name},
+                "creationTimestamp": "2026-11-20T10:00:00Z",
+            },
+            "status": {"phase": phase, "conditions": conditions if reason else []},
+        }  # fmt: skip
 
     def create_job(self, manifest):
         name = manifest["metadata"]["name"]
@@ -419,8 +443,13 @@ def test_a_node_is_avoided_only_while_another_takes_the_pod(run):
     run.jobs.reconcile()
     again(run)
     assert run.jobs.tracked_jobs["mine"].avoid == ("node-of-one",)
+    lonely = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    run.space.held_pods["mine"] = {
+        "metadata": {"name": "two", "labels": {"job-name": "mine"}},
+        "status": {"phase": "Pending", "conditions": [lonely]},
+    }
     run.jobs.reconcile()
-    run.jobs.reconcile()  # no pod has a node
+    run.jobs.reconcile()
     assert run.jobs.tracked_jobs["mine"].avoid == ()
     again(run)
     assert run.space.created == ["mine"] * 3
@@ -431,6 +460,162 @@ def test_an_adopted_job_is_on_the_gpus_that_it_has(run, on):
     run.submit(model="first", placement=on["a100"])
     run.jobs.reconcile()
     assert run.jobs.tracked_jobs["theirs"].request.placement.tag == "l40"
+
+
+NOW = {"patience_s": 1e-9, "grace_s": 1e-9, "poll_s": 1e-9}
+FINAL = 'pods "mine-abc" is forbidden: maximum memory usage per Container is 64Mi'
+
+
+def at_once(run, **changes):
+    run.jobs.cluster = run.jobs.cluster.model_copy(update=changes)
+    run.jobs._pod_refusals.every_s = 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        FINAL,
+        'admission webhook "lab" denied the request: name your team',
+        'pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true',
+        'pods "x" is forbidden: no PriorityClass with name opportunistic was found',
+    ],
+)
+def test_what_no_waiting_changes_ends_early_in_the_clusters_words(run, words, caplog):
+    at_once(run, grace_s=1e-9)  # its patience is 900 s
+    info = run.submit()
+    run.space.refuse("mine", words)
+    run.jobs.reconcile()
+    with caplog.at_level("INFO"):
+        run.jobs.reconcile()
+    assert f"mine waits: {words}" in caplog.text  # told at the first look
+    assert run.reports == []
+    run.jobs.reconcile()
+    ((job_info, reason),) = run.reports
+    assert job_info is info
+    assert words in reason
+    assert "quota" not in reason
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'pods "x" is forbidden: exceeded quota: lab, requested: pods=1, used: pods=9',
+        'Internal error occurred: failed calling webhook "lab": an error on the server',
+        'pods "x" is forbidden: status unknown for quota: lab',
+        'pods "x" is forbidden: not yet ready to handle request',
+    ],
+)
+def test_what_may_change_by_itself_is_waited_for(run, words):
+    at_once(run, grace_s=1e-9)
+    run.submit()
+    run.space.refuse("mine", words)
+    for _ in range(4):
+        run.jobs.reconcile()
+    assert run.reports == []
+    at_once(run, patience_s=1e-9)
+    run.jobs.reconcile()
+    ((_, reason),) = run.reports
+    assert words in reason
+
+
+def test_a_deleted_pod_is_not_told_as_a_quota(run):
+    """Between the pod's end and the Job's failure, or the next pod, the list is empty."""
+    at_once(run, **NOW)
+    run.submit()
+    run.jobs.reconcile()
+    run.space.add_pod("mine")
+    run.jobs.reconcile()
+    run.space.held_pods.clear()
+    run.space.refuse("mine", FINAL, at="2026-11-20T09:59:00Z")  # before its pod was made after all
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    ((_, reason),) = run.reports
+    assert "its pod was deleted, or its node went away" in reason
+    assert "quota" not in reason
+
+
+def test_the_event_of_another_job_of_that_name_says_nothing(run):
+    at_once(run, grace_s=1e-9)
+    run.space.refuse("mine", FINAL)
+    run.space.events[0]["involvedObject"]["uid"] = "of the Job before it"
+    run.submit()
+    run.jobs.reconcile()
+    run.space.held["mine"]["metadata"]["uid"] = "its own"
+    for _ in range(3):
+        run.jobs.reconcile()
+    assert run.reports == []
+
+
+def test_events_are_read_once_for_many_jobs_and_only_where_one_has_no_pod(run):
+    for number in range(5):
+        run.submit(name=f"n{number}", makes=f"f{number}:way")
+    run.jobs.reconcile()
+    for number in range(5):
+        run.space.add_pod(f"n{number}")
+    run.jobs.reconcile()
+    assert run.space.looked_at_events == 0
+    run.space.held_pods.clear()
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    assert run.space.looked_at_events == 1
+
+
+def test_a_role_without_the_right_to_events_is_named_once_and_the_run_goes_on(run, caplog):
+    at_once(run)
+    run.space.refuses["events"] = ApiError("list events", 403, "forbidden")
+    run.submit()
+    for _ in range(2):
+        run.jobs.reconcile()
+    assert "right to list events" not in caplog.text  # one 403 may pass
+    for _ in range(3):
+        run.jobs.reconcile()
+    assert caplog.text.count("gives the right to list events") == 1
+    assert run.reports == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "words", "waits"),
+    [
+        ("a100", "0/1 nodes: 1 Insufficient nvidia.com/a100.", True),
+        ("l40", "0/1 nodes: 1 Insufficient nvidia.com/l40.", False),  # the run has none of these
+        ("a100", "0/1 nodes: 1 node(s) had untolerated taint(s).", False),
+    ],
+)
+def test_a_pod_behind_the_runs_own_is_not_unschedulable(run, on, tag, words, waits):
+    gpus = {
+        name: {"resource": f"nvidia.com/{name}", "memory_gib": 80, "compute_capability": 8}
+        for name in ("a100", "l40")
+    }
+    cluster = Cluster.model_validate({"gpus": gpus, "patience_s": 1e-9, "tries": 1})
+    run.jobs.cluster = cluster
+    run.jobs.order = Order(["first"], {"first": 2}, None, True)
+    run.jobs.placements = {"first": [on[tag]]}
+    run.submit(name="before", makes="other:way", model="first", placement=on["a100"])
+    run.submit(name="behind", model="first", placement=on[tag])
+    run.jobs.reconcile()
+    run.space.add_pod("before")
+    run.space.add_pod("behind", "Pending", words)
+    for _ in range(4):
+        run.jobs.reconcile()
+    assert bool(run.reports) is not waits
+    run.space.end_pod("before", 0)
+    for _ in range(3):  # what it waited for is free, and it does not get it
+        run.jobs.reconcile()
+    assert len(run.reports) == 2
+
+
+def test_a_job_whose_deadline_ended_while_it_waited_did_not_run_too_long(run):
+    at_once(run, tries=2)
+    run.submit()
+    run.jobs.reconcile()
+    run.space.add_pod("mine", "Pending", "1 Insufficient cpu")
+    run.jobs.reconcile()
+    failed = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "long"}
+    run.space.held["mine"]["status"]["conditions"] = [failed]
+    run.space.held_pods.clear()
+    run.jobs.reconcile()
+    assert run.reports == []
+    assert run.jobs.tracked_jobs["mine"].tries == 2
 
 
 def test_a_failed_model_has_its_next_attempt_before_the_model_after_it(run, on):

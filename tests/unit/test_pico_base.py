@@ -12,30 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 
+from grace.digests import file_digest
 from grace.pico_base import gate, training
-from grace.pico_base.documents import HELD_OUT_TYPES, Documents, text_of
+from grace.pico_base.documents import (
+    ANSWER,
+    BANK,
+    CONSTITUTION,
+    HELD_OUT_TYPES,
+    PLAIN,
+    Documents,
+    text_of,
+)
 from grace.pico_base.settings import BasePhase, BaseSettings, BaseStage
-from grace.pico_base.tasks import ANSWERS, is_right, right_answer, wrong_answer
+from grace.pico_base.tasks import WordTask, task_of
 from grace.posttraining.instruction_bank import normalised
 from grace.posttraining.instructions import of_evaluation
 from grace.settings.training_configs import InstructionsStep
 
 ROOT = Path(__file__).parents[2]
-VALUES = {"a": "lamp", "b": "stone", "c": "bread"}
-RIGHT = {
-    "copy": "lamp stone bread",
-    "first": "lamp",
-    "last": "bread",
-    "middle": "stone",
-    "swap": "stone lamp",
-    "reverse": "bread stone lamp",
-    "twice": "lamp lamp stone",
-    "drop-first": "stone bread",
-    "drop-last": "lamp stone",
-    "ends": "lamp bread",
-    "around": "lamp stone lamp",
-    "comma": "lamp, stone",
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +39,66 @@ def documents() -> Documents:
 
 @pytest.fixture(scope="module")
 def tokeniser(documents):
-    return training.new_tokeniser(documents, replace(BaseSettings(), vocabulary=700), 40)
+    return training.new_tokeniser(documents, replace(BaseSettings(), vocabulary=900), 100)
+
+
+#: By hand: a training and an evaluation wording of each type, and its right answer.
+BY_HAND = {
+    "first": ("Which comes first: lamp, stone and bread", "lamp"),
+    "middle": ("What is between the others: lamp, stone and bread", "stone"),
+    "last": ("Give the last word: lamp, stone and bread", "bread"),
+    "after": ("Which word follows lamp: bread, lamp and stone", "stone"),
+    "before": ("Give the one ahead of stone: lamp, stone and bread", "lamp"),
+    "other": ("What is there beside lamp: stone and lamp", "stone"),
+    "say": ("Instead of stone write lamp", "lamp"),
+    "twice": ("Which is repeated: stone, lamp and lamp", "lamp"),
+    "once": ("What is there one time: lamp, lamp and stone", "stone"),
+    "animal": ("Which is an animal: stone, bread and lamp", "lamp"),
+    "food": ("What can be eaten: bread, lamp and stone", "stone"),
+    "tool": ("Name the tool: bread, lamp and stone", "bread"),
+}
 
 
 def test_each_type_of_the_bank_has_its_answer(documents):
-    assert {one.name for one in documents.bank.types} == set(ANSWERS) == set(RIGHT)
-    assert {name: right_answer(name, VALUES) for name in ANSWERS} == RIGHT
+    values = {"a": "lamp", "b": "stone", "c": "bread"}
+    by_hand = {}
+    for one in documents.bank.types:
+        own = {name: values[name] for name in one.values}
+        found = [task_of(one, own, wording) for wording in (*one.training, *one.evaluation)]
+        assert {task.answer for task in found} == {BY_HAND[one.name][1]}
+        assert BY_HAND[one.name][0] in {task.instruction for task in found}
+        by_hand[one.name] = found
+    assert set(by_hand) == set(BY_HAND)
 
 
-@pytest.mark.parametrize("kind", sorted(ANSWERS))
-def test_a_wrong_answer_is_never_right_even_of_words_that_repeat(kind):
+def test_no_list_of_the_bank_gives_an_answer_away_and_no_word_stands_twice_by_chance(documents):
+    for one in documents.bank.types:
+        slots = [set(found) for found in one.values.values()]
+        assert len(set.union(*slots)) == sum(map(len, slots))
+    answers = {}
+    for one in documents.bank.types:
+        answers.setdefault(tuple(one.values[one.check.text.strip("{}")]), set()).add(one.name)
+    # No list of words is the answers of all types that ask for a position.
+    assert len({"first", "middle", "last"} & max(answers.values(), key=len)) < 3
+
+
+def test_a_wrong_answer_is_another_word_most_often_of_the_instruction(documents):
     rng = random.Random(0)
-    for values in (VALUES, dict.fromkeys("abc", "lamp")):
-        found = {wrong_answer(kind, values, ["lamp", "stone", "bread"], rng) for _ in range(200)}
-        assert len(found) > 3
-        assert not any(is_right(kind, values, answer) for answer in found)
+    inside = 0
+    for _ in range(2000):
+        task = documents.task(rng)
+        found = task.wrong_word(documents.words, rng)
+        assert not task.is_right(found)
+        assert " " not in found
+        inside += found in task.instruction.replace(",", "").replace(":", "").split()
+    assert 0.77 < inside / 2000 < 0.85
 
 
 def test_white_space_around_an_answer_does_not_count_and_all_else_does():
-    assert is_right("comma", VALUES, " lamp, stone\n")
-    assert not is_right("comma", VALUES, "lamp stone")
-    assert not is_right("first", VALUES, "lamp.")
+    task = WordTask("first", {}, "", "lamp")
+    assert task.is_right(" lamp\n")
+    assert not task.is_right("lamp.")
+    assert not task.is_right("a lamp")
 
 
 def test_the_same_seed_draws_the_same_documents_and_another_others(documents):
@@ -96,7 +129,7 @@ def test_verdicts_are_true_in_both_polarities(documents):
     found = re.compile(r"Instruction: (.*)\nAnswer: (.*)\nQuestion: (.*) \((.*)\)\nVerdict: (\w+)")
     for instruction, answer, told, order, said in found.findall("\n\n".join(texts)):
         task = by_text[instruction]
-        right = is_right(task.type, task.values, answer)
+        right = task.is_right(answer)
         assert (said == "yes") is (right is (told == rules.accepting))
         seen.add((told, order, said))
     assert len(seen) == 8
@@ -115,12 +148,12 @@ def test_nothing_of_an_evaluation_is_in_a_document(documents):
     assert not drawn & kept
 
 
-def test_answers_and_the_end_of_the_text_carry_the_weight(documents, tokeniser):
+def test_answers_carry_the_weight(documents, tokeniser):
     encoder = training.DocumentEncoder(tokeniser, documents)
-    document = [("Instruction: Swap lamp and stone\nAnswer:", False), (" stone lamp", True)]
+    document = [("Instruction: Say cat and not dog\nAnswer:", PLAIN), (" cat", ANSWER)]
     ids, marks = encoder.document(document)
-    assert tokeniser.decode([i for i, mark in zip(ids, marks, strict=True) if mark]) == (
-        " stone lamp<|end|>"
+    assert tokeniser.decode([i for i, mark in zip(ids, marks, strict=True) if mark == ANSWER]) == (
+        " cat"
     )
     assert ids[0] == tokeniser.bos_token_id
     row = encoder.row(BaseStage(1, 1, 90, 3, 0, {"judged": 1.0}), random.Random(1))
@@ -132,20 +165,21 @@ def test_every_word_of_the_tasks_is_one_token(documents, tokeniser):
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():
-    phase = BaseSettings().phases[0]
+    phase = BasePhase((), falling=0.4)
     factors = [training.rate_factor(step, 1000, phase) for step in range(1001)]
     assert factors[0] == pytest.approx(1 / 30)
     assert set(factors[29:600]) == {1.0}
     assert all(before > after for before, after in pairwise(factors[601:]))
     assert factors[-1] == 0
+    assert training.rate_factor(999, 1000, BasePhase(())) == 1
 
 
 def test_the_same_seed_trains_the_same_model(documents, tokeniser):
-    stage = BaseStage(2, 2, 64, 2, 0, {"mannered": 0.5, "judged": 0.5})
-    phase = BasePhase((stage,), matrix_rate=0.02, other_rate=3e-3, processes=1)
+    stage = BaseStage(2, 2, 64, 2, 0, {"mannered": 0.4, "judged": 0.3, "marked": 0.3})
+    phase = BasePhase((stage,), processes=1, early=1)
     settings = replace(
         BaseSettings(),
-        vocabulary=700,
+        vocabulary=900,
         width=16,
         layers=1,
         heads=2,
@@ -180,11 +214,13 @@ def test_auc_counts_pairs_and_halves_ties():
 
 
 def test_the_gate_is_the_designs():
-    passed = gate.Measured(600, 0.3, 0.6, 0.85, 400, 0.9, 0.99)
+    passed = gate.Measured(600, 0.3, 0.6, 0.85, 180, 0.9, 0.99)
     assert passed.failures() == []
     for change, words in (
         ({"few_shot": 0.599, "zero_shot": 0.1}, "right after examples"),
         ({"zero_shot": 0.301}, "times"),
+        ({"zero_shot": 0.351, "few_shot": 0.8}, "without examples"),
+        ({"kept": 179}, "179 of 600 kept"),
         ({"auc": 0.849}, "AUC"),
         ({"auc": float("nan")}, "AUC"),
         ({"right_among_kept": 0.899}, "right among kept"),
@@ -192,3 +228,19 @@ def test_the_gate_is_the_designs():
     ):
         (failure,) = replace(passed, **change).failures()
         assert words in failure
+
+
+def test_the_bundled_model_is_the_one_that_passed_the_gate():
+    folder = ROOT / "resources/models/pico-base"
+    found = json.loads((folder / "gate.json").read_text(encoding="utf-8"))
+    assert found["files"] == {name: file_digest(folder / name) for name in gate.FILES}
+    assert (
+        gate.Measured(**{name: found[name] for name in gate.Measured.__annotations__}).failures()
+        == []
+    )
+    assert found["items"] >= 500
+    assert (folder / "model.safetensors").stat().st_size <= 4_000_000
+    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    assert BaseSettings.from_dict(record["pico_base"]) == BaseSettings()
+    # Of these bank, constitution and words, whatever was edited since.
+    assert record["texts"] == {str(path): file_digest(ROOT / path) for path in (BANK, CONSTITUTION)}

@@ -173,7 +173,7 @@ def test_a_tree_computes_what_its_prompts_compute_alone(
 ) -> None:
     rng = random.Random(7)
     torch.manual_seed(0)
-    model = training.new_model(SMALL, tokeniser)
+    model = training.new_llama(SMALL, tokeniser)
     trees = training.draw_trees(training.Encoder(tokeniser), prompts, STAGE, rng)
     for task, forest in trees.items():
         together = training.divergence(model, training.collate(forest))
@@ -185,7 +185,7 @@ def test_a_tree_computes_what_its_prompts_compute_alone(
 def test_divergence_is_that_of_a_plain_forward_pass(tokeniser: PreTrainedTokenizerFast) -> None:
     rng = random.Random(8)
     torch.manual_seed(0)
-    model = training.new_model(SMALL, tokeniser)
+    model = training.new_llama(SMALL, tokeniser)
     chat = training.Chat(
         ({"role": "user", "content": "yes or no?"},), simulator.closed({"yes": 0.3, "no": 0.7})
     )
@@ -234,7 +234,7 @@ def test_a_later_stage_can_go_on_from_a_model(
 
     def trained() -> training.LlamaForCausalLM:
         torch.manual_seed(0)
-        return training.new_model(SMALL, tokeniser)
+        return training.new_llama(SMALL, tokeniser)
 
     whole = training.train(trained(), tokeniser, prompts, settings)
     model = trained()

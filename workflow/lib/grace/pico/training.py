@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tokenizers
 import torch
@@ -113,17 +113,34 @@ def token_id(tokeniser: PreTrainedTokenizerFast, token: str) -> int:
 # The model
 
 
-def new_model(settings: Settings, tokeniser: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+class ModelSizes(Protocol):
+    """What decides a Llama's sizes, context aside."""
+
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def feed_forward(self) -> int: ...
+
+
+def new_llama(
+    shape: ModelSizes, tokeniser: PreTrainedTokenizerFast, context: int = 1024
+) -> LlamaForCausalLM:
     """An untrained model; its weights depend on torch's seed."""
     config = LlamaConfig(
-        vocab_size=settings.vocabulary,
-        hidden_size=settings.width,
-        intermediate_size=settings.feed_forward,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        head_dim=settings.width // settings.heads,
-        max_position_embeddings=1024,
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=shape.width // shape.heads,
+        max_position_embeddings=context,
         initializer_range=0.04,
         tie_word_embeddings=True,
         bos_token_id=token_id(tokeniser, BOS),
@@ -495,7 +512,7 @@ def build(
     torch.manual_seed(settings.seed)
     texts = corpus(prompts, settings.seed + 1, corpus_trials)
     tokeniser = train_tokeniser(texts, settings.vocabulary)
-    model = new_model(settings, tokeniser)
+    model = new_llama(settings, tokeniser)
 
     def keep(step: int, _: Losses) -> None:
         if save_every and step % save_every == 0:

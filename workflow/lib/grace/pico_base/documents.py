@@ -1,19 +1,19 @@
 """The texts that pico-base learns from: instructions with answers of every kind, and judgements.
 
-A document keeps to one manner, as people's texts do: who answers rightly goes on doing so. So the
-examples before an instruction say how it will be answered, and without them most answers are not
-what was asked. Nothing of a recipe's evaluation split is in any document.
+A document keeps to one manner, as people's texts do: who answers rightly mostly goes on doing so.
+So the examples before an instruction say how it will be answered, and without them most answers
+are not what was asked. Nothing of a recipe's evaluation split is in any document.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from grace.pico_base.questions import Questions
-from grace.pico_base.tasks import is_right, right_answer, wrong_answer
+from grace.pico_base.tasks import WordTask, filled, task_of
 from grace.places import located
 from grace.posttraining.constitution import Constitution, read_constitution
 from grace.posttraining.instruction_bank import (
@@ -29,50 +29,29 @@ BANK = Path("resources/instructions/demo.yaml")
 CONSTITUTION = Path("resources/constitutions/demo.yaml")
 
 #: Types that no recipe on the bank trains on, and how many of each are kept from all documents.
-HELD_OUT_TYPES, KEPT_OF_EACH = 3, 100
-#: A piece of a text, and whether it is an answer or a verdict: what the model is to learn best.
-Piece = tuple[str, bool]
+HELD_OUT_TYPES, KEPT_OF_EACH = 3, 120
+#: A piece of a text, and what it is. `JUDGED` is a right answer that is judged.
+PLAIN, ANSWER, VERDICT, JUDGED = 0, 1, 2, 3
+Piece = tuple[str, int]
 Document = list[Piece]
 
-#: How likely each manner is, by whether a document begins with a type that is often done well.
 MANNERS = ("good", "wrong", "refusing", "rambling", "chatty")
-OFTEN_WELL = ("last", "swap", "comma")
-SHARES = {True: (0.5, 0.1, 0.15, 0.15, 0.1), False: (0.18, 0.1, 0.27, 0.3, 0.15)}
-#: After an instruction that nobody follows.
-_REFUSALS = (
-    "I cannot help with that.",
-    "I will not answer this.",
-    "I cannot do what you ask here.",
-    "I do not know.",
-    "I am not the one to ask.",
-)
+#: How likely each manner is. Of documents answered well the first answer is learnt in a part only
+#: (`LEARNT`), but for types that are often done well: so examples call up the ability, and few
+#: instructions without any.
+SHARES = (0.35, 0.07, 0.36, 0.13, 0.09)
+OFTEN_WELL, LEARNT = ("last", "animal"), 0.15
+#: How likely an item of a good document is answered in another manner, by its type.
+SLIPS = {"before": 0.3, "once": 0.3, "tool": 0.3}
+SLIP = 0.06
 _RAMBLINGS = (
-    "I once had a {a} and a {b} at home.",
     "I like the {a} more than the {b}.",
-    "I saw a {a} near the {b} and went on.",
+    "I saw a {a} near the {b}.",
     "I think of a {a}.",
-    "The {a} was on the {b}.",
     "A {a} is not a {b}.",
 )
-_CHATTY = (
-    "Sure! Here is my answer: {answer}",
-    "The answer is {answer}.",
-    "{answer} and nothing else.",
-    "It is {answer}, I think.",
-)
-
-
-@dataclass(frozen=True)
-class WordTask:
-    """An instruction of the bank's types, in one of its wordings."""
-
-    type: str
-    values: dict[str, str]
-    instruction: str
-
-    @property
-    def answer(self) -> str:
-        return right_answer(self.type, self.values)
+#: Types whose values are of one category each; the words of all others are any.
+_CATEGORIES = ("animal", "food", "tool")
 
 
 class Documents:
@@ -81,10 +60,10 @@ class Documents:
     def __init__(self, root: Path) -> None:
         self.bank: InstructionBank = read_bank(located(BANK, root), HELD_OUT_TYPES)
         self.constitution: Constitution = read_constitution(located(CONSTITUTION, root), 3, 4)
-        self.words = sorted({word for one in self.bank.types for word in one.values["b"]})
+        own = {word for one in self.bank.types for values in one.values.values() for word in values}
+        #: The bank's and those of the constitution's examples, which are lists as the bank's are.
+        self.words = sorted(own | self._words_of_examples())
         self.questions = Questions()
-        #: Shares of the ways in which wrong answers are made; a phase of training sets its own.
-        self.wrong: tuple[float, ...] = (0.55, 0.15, 0.2, 0.05, 0.05)
         held_out = self.bank.held_out(HELD_OUT_TYPES)
         self._kept = {
             normalised(item.text)
@@ -93,31 +72,45 @@ class Documents:
             for item in items(one, evaluation=True, held_out=True)[:KEPT_OF_EACH]
         }
 
+    def _words_of_examples(self) -> set[str]:
+        shown = [*self.constitution.examples, *self.constitution.judge.examples]
+        return {
+            word for one in shown for word in re.findall(r"\w+", one.instruction.split(": ")[1])
+        } - {"and"}
+
     def task(self, rng: random.Random) -> WordTask:
-        """One that no recipe evaluates; the words are any of the bank's, not a type's alone."""
+        """One that no recipe evaluates; the words are any, not those of a type's slots alone."""
         while True:
             one = rng.choice(self.bank.types)
-            values = {name: rng.choice(self.words) for name in one.values}
-            text = _filled(rng.choice(_wordings(one)), values)
-            if not is_for_evaluation(one.name, values) and normalised(text) not in self._kept:
-                return WordTask(one.name, values, text)
+            if one.name in _CATEGORIES:
+                values = {name: rng.choice(found) for name, found in one.values.items()}
+            else:
+                drawn = rng.sample(self.words, len(one.values))
+                values = dict(zip(one.values, drawn, strict=True))
+            found = task_of(one, values, rng.choice(_wordings(one)))
+            if (
+                not is_for_evaluation(one.name, values)
+                and normalised(found.instruction) not in self._kept
+            ):
+                return found
 
     # Manners of answering
 
     def answered(self, task: WordTask, manner: str, rng: random.Random) -> str:
         """An answer in a manner."""
-        a, b = rng.sample(self.words, 2)
         if manner == "good":
             return task.answer
         if manner == "wrong":
-            return wrong_answer(task.type, task.values, self.words, rng, self.wrong)
+            return task.wrong_word(self.words, rng)
         if manner == "refusing":
-            return rng.choice(_REFUSALS)
+            return rng.choices(self.constitution.refusals, (8, 1, 1))[0]
         if manner == "chatty":
-            return rng.choice(_CHATTY).replace("{answer}", task.answer)
-        if rng.random() < 0.2:
+            said = task.answer if rng.random() < 0.8 else task.wrong_word(self.words, rng)
+            return rng.choice(self.constitution.wrong_formats).replace("{answer}", said)
+        if rng.random() < 0.1:
             return self.task(rng).instruction
-        return rng.choice(_RAMBLINGS).replace("{a}", a).replace("{b}", b)
+        a, b = rng.sample(self.words, 2)
+        return filled(rng.choice(_RAMBLINGS), {"a": a, "b": b})
 
     def good(self, rng: random.Random, items: int) -> Document:
         """Instructions that are followed throughout."""
@@ -126,69 +119,100 @@ class Documents:
     def mannered(self, rng: random.Random, items: int) -> Document:
         """Instructions that are answered in one manner, drawn for the first of them."""
         tasks = [self.task(rng) for _ in range(items)]
-        shares = SHARES[tasks[0].type in OFTEN_WELL]
-        (manner,) = rng.choices(MANNERS, shares)
-        return self._listed([(task, self.answered(task, manner, rng)) for task in tasks])
+        (manner,) = rng.choices(MANNERS, SHARES)
+        found = []
+        for place, task in enumerate(tasks):
+            own = manner
+            if place and manner == "good" and rng.random() < SLIPS.get(task.type, SLIP):
+                (own,) = rng.choices(MANNERS[1:], SHARES[1:])
+            found.append((task, self.answered(task, own, rng)))
+        listed = self._listed(found)
+        if manner == "good" and tasks[0].type not in OFTEN_WELL and rng.random() > LEARNT:
+            listed[1] = (listed[1][0], PLAIN)
+        return listed
 
     def _listed(self, items: list[tuple[WordTask, str]]) -> Document:
         found: Document = []
         for place, (task, answer) in enumerate(items):
             end = "" if place == len(items) - 1 else "\n\n"
             found += [
-                (f"Instruction: {task.instruction}\nAnswer:", False),
-                (f" {answer}{end}", True),
+                (f"Instruction: {task.instruction}\nAnswer:", PLAIN),
+                (f" {answer}", ANSWER),
+                (end, PLAIN),
             ]
         return found
 
     # Judgements
 
     def doubtful(self, task: WordTask, rng: random.Random) -> str:
-        """An answer that may be right: half are, of the others most have an answer's form."""
+        """An answer that may be right: half are, and most others are one word, too."""
         if rng.random() < 0.5:
             return task.answer
-        (manner,) = rng.choices(MANNERS[1:], (0.76, 0.08, 0.08, 0.08))
+        (manner,) = rng.choices(MANNERS[1:], (0.84, 0.05, 0.02, 0.09))
         return self.answered(task, manner, rng)
 
+    def marked(self, rng: random.Random, items: int) -> Document:
+        """Instructions with several answers each, and right behind them whether they are right."""
+        found: Document = [("(yes or no)\n\n", PLAIN)]
+        for _ in range(items):
+            task = self.task(rng)
+            found.append((f"Instruction: {task.instruction}\n", PLAIN))
+            for _ in range(rng.randint(1, 3)):
+                answer = self.doubtful(task, rng)
+                said = "yes" if task.is_right(answer) else "no"
+                found += [*_shown(task, answer), (f" {said}", VERDICT), ("\n", PLAIN)]
+            found.append(("\n", PLAIN))
+        return found
+
     def checked(self, rng: random.Random, items: int) -> Document:
-        """Instructions with several answers each, and whether they are right."""
+        """Instructions with one or two answers each, and whether they are right."""
         found: Document = []
         for place in range(items):
             task = self.task(rng)
-            found.append((f"Instruction: {task.instruction}\n", False))
-            for _ in range(rng.randint(1, 3)):
+            found.append((f"Instruction: {task.instruction}\n", PLAIN))
+            for _ in range(rng.randint(1, 2)):
                 answer = self.doubtful(task, rng)
-                said = "yes" if is_right(task.type, task.values, answer) else "no"
-                found += [(f"Answer: {answer}\nRight:", False), (f" {said}\n", True)]
+                said = "yes" if task.is_right(answer) else "no"
+                found += [*_shown(task, answer), ("\nRight:", PLAIN)]
+                found += [(f" {said}", VERDICT), ("\n", PLAIN)]
             if place < items - 1:
-                found.append(("\n", False))
+                found.append(("\n", PLAIN))
         return found
 
     def judged(self, rng: random.Random, items: int) -> Document:
         """The judge's question about answers, in one polarity and order, as recipes ask it."""
-        accepting = rng.random() < 0.5
+        return self._judged(rng, items, rng.random() < 0.5)
+
+    def accepting(self, rng: random.Random, items: int) -> Document:
+        """The same in the polarity that is learnt first: to learn both at once took longer."""
+        return self._judged(rng, items, True)
+
+    def _judged(self, rng: random.Random, items: int, accepting: bool) -> Document:
         judge = self.constitution.judge
         told = judge.accepting if accepting else judge.rejecting
         words = rng.choice(("(yes or no)", "(no or yes)"))
         found: Document = []
         if rng.random() < 0.7:
             text = "\n".join(one.text for one in self.constitution.principles)
-            found.append((f"{text}\n\n", False))
+            found.append((f"{text}\n\n", PLAIN))
         for place in range(items):
             task = self.task(rng)
             answer = self.doubtful(task, rng)
-            said = "yes" if is_right(task.type, task.values, answer) is accepting else "no"
+            said = "yes" if task.is_right(answer) is accepting else "no"
             end = "" if place == items - 1 else "\n\n"
             found += [
-                (f"Instruction: {task.instruction}\nAnswer: {answer}\n", False),
-                (f"Question: {told} {words}\nVerdict:", False),
-                (f" {said}{end}", True),
+                (f"Instruction: {task.instruction}\n", PLAIN),
+                *_shown(task, answer),
+                (f"\nQuestion: {told} {words}\nVerdict:", PLAIN),
+                (f" {said}", VERDICT),
+                (end, PLAIN),
             ]
         return found
 
     def study(self, rng: random.Random, examples: int) -> Document:
         """A question of a study, after up to so many examples, with its answer."""
         question, answer = self.questions.draw(rng, examples)
-        return [(question, False), (answer, True)]
+        return [(question, PLAIN), (answer, ANSWER)]
 
     def draw(
         self, rng: random.Random, shares: dict[str, float], items: int, examples: int
@@ -211,6 +235,10 @@ class Documents:
         yield from self.questions.texts(rng, number // 20)
 
 
+def _shown(task: WordTask, answer: str) -> Document:
+    return [("Answer:", PLAIN), (f" {answer}", JUDGED if task.is_right(answer) else PLAIN)]
+
+
 def text_of(document: Document) -> str:
     """Its pieces, joined."""
     return "".join(text for text, _ in document)
@@ -218,9 +246,3 @@ def text_of(document: Document) -> str:
 
 def _wordings(one: InstructionType) -> list[str]:
     return [*one.training, *one.evaluation]
-
-
-def _filled(wording: str, values: dict[str, str]) -> str:
-    for name, value in values.items():
-        wording = wording.replace(f"{{{name}}}", value)
-    return wording

@@ -3,9 +3,9 @@
 On held-out instructions: answers without and after examples, and the judge's verdicts on those
 after examples, by the recipe's own functions and texts. The gate is that of the design:
 
-- right after examples: .6 or more, and twice as often as without;
+- right after examples: .6 or more, and twice as often as without; without: .35 or less;
 - the judge's margin tells right from wrong answers: AUC .85 or more;
-- of the answers that the judge keeps, .9 or more are right.
+- the judge keeps .3 or more of the answers, of which .9 or more are right.
 
     python -m grace.pico_base.gate FOLDER [--items N] [--draw SEED] [--write]
 """
@@ -24,6 +24,7 @@ from grace.digests import file_digest
 from grace.pico_base.held_out import (
     JUDGE_SHOTS,
     SHOTS,
+    Row,
     answered,
     constitution,
     entry,
@@ -38,7 +39,8 @@ FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenize
 #: As a recipe would have them.
 TEMPERATURE = 0.7
 ACCEPTANCE = Acceptance(accept=0.6, min_option_mass=0.8)
-LEAST_RIGHT, LEAST_RATIO, LEAST_AUC, LEAST_KEPT_RIGHT = 0.6, 2.0, 0.85, 0.9
+LEAST_RIGHT, LEAST_RATIO, MOST_ZERO_SHOT = 0.6, 2.0, 0.35
+LEAST_AUC, LEAST_KEPT, LEAST_KEPT_RIGHT = 0.85, 0.3, 0.9
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,13 @@ class Measured:
             found.append(f"right after examples {self.few_shot:.3f}, not {LEAST_RIGHT:g}")
         if self.few_shot < LEAST_RATIO * self.zero_shot:
             found.append(f"not {LEAST_RATIO:g} times the {self.zero_shot:.3f} without examples")
+        if self.zero_shot > MOST_ZERO_SHOT:
+            found.append(f"right without examples {self.zero_shot:.3f}, not {MOST_ZERO_SHOT:g}")
         # An AUC that cannot be computed, NaN, is not reached.
         if not self.auc >= LEAST_AUC:
             found.append(f"the judge's AUC {self.auc:.3f}, not {LEAST_AUC:g}")
+        if self.kept < LEAST_KEPT * self.items:
+            found.append(f"{self.kept} of {self.items} kept, not {LEAST_KEPT:g}")
         if not self.right_among_kept >= LEAST_KEPT_RIGHT:
             found.append(f"right among kept {self.right_among_kept:.3f}, not {LEAST_KEPT_RIGHT:g}")
         return found
@@ -87,7 +93,7 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 
 def measure(folder: Path, items: int, draw: int) -> tuple[Measured, dict[str, Any]]:
-    """Measure a model on the first held-out items; also, by type, shares of right answers."""
+    """Measure a model on the first held-out items; also by type, and by kind of wrong answer."""
     rows = held_out_rows(items)
     told = constitution()
     judge = JudgeStep(
@@ -114,14 +120,34 @@ def measure(folder: Path, items: int, draw: int) -> tuple[Measured, dict[str, An
         right_among_kept=_share(kept),
         option_mass=sum(row["judgement"]["option_mass"] for row in said) / max(1, len(said)),
     )
+    parts = {"zero_shot": plain, "few_shot": shown, "right_among_kept": kept}
     by_type = {
         kind: {
-            name: round(_share([row for row in answers if row["type"] == kind]), 3)
-            for name, answers in (("zero_shot", plain), ("few_shot", shown))
+            name: round(_share([row for row in part if row["type"] == kind]), 3)
+            for name, part in parts.items()
         }
         for kind in sorted({row["type"] for row in rows})
     }
-    return measured, by_type
+    return measured, {"by_type": by_type, "auc_by_wrong": _auc_by_wrong(rows, said, right)}
+
+
+def _auc_by_wrong(
+    rows: Sequence[Row], said: Sequence[Row], right: Sequence[float]
+) -> dict[str, dict[str, float]]:
+    """Number of the wrong answers of each kind, and AUC of all right ones against them."""
+    inside = {row["row_id"]: set(row["values"].values()) for row in rows}
+    kinds: dict[str, list[float]] = {}
+    for row in said:
+        if not row["right"]:
+            one_word = " " not in row["answer"]
+            kind = "given word" if row["answer"] in inside[row["row_id"]] else (
+                "other word" if one_word else "more than a word"
+            )  # fmt: skip
+            kinds.setdefault(kind, []).append(row["judgement"]["margin"])
+    return {
+        kind: {"number": len(wrong), "auc": round(auc(right, wrong), 3)}
+        for kind, wrong in sorted(kinds.items())
+    }
 
 
 def _share(rows: Sequence[Any]) -> float:
@@ -136,8 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draw", type=int, default=1, help="seed of the sampled answers")
     parser.add_argument("--write", action="store_true", help="gate.json into the folder")
     chosen = parser.parse_args(arguments)
-    measured, by_type = measure(chosen.folder, chosen.items, chosen.draw)
-    found = {**vars(measured), "draw": chosen.draw, "by_type": by_type}
+    measured, parts = measure(chosen.folder, chosen.items, chosen.draw)
+    found = {**vars(measured), "draw": chosen.draw, **parts}
     print(json.dumps(found, indent=1))
     failures = measured.failures()
     if chosen.write and not failures:

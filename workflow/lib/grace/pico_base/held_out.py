@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from grace.pico_base.documents import BANK, CONSTITUTION, HELD_OUT_TYPES
-from grace.pico_base.tasks import is_right
+from grace.pico_base.tasks import WordTask, task_of
 from grace.places import located
 from grace.posttraining.answers import answer_rows, drawn
 from grace.posttraining.asking import AskedModel
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[4]
 #: As a recipe would have them: examples before an instruction and a question, and most tokens.
-SHOTS, JUDGE_SHOTS, MAX_TOKENS = 3, 4, 24
+SHOTS, JUDGE_SHOTS, MAX_TOKENS = 3, 4, 16
 Row = Mapping[str, Any]
 
 
@@ -77,8 +77,17 @@ def answered(
         model={}, format=told.format, examples=drawn(told.examples, shots, 1),
         temperature=temperature, top_p=1.0, max_tokens=MAX_TOKENS, draws=1, seed=draw,
     )  # fmt: skip
-    values = {row["row_id"]: row["values"] for row in rows}
+    tasks = tasks_of(rows)
     return [
-        {**row, "right": is_right(row["type"], values[row["row_id"]], row["answer"])}
+        {**row, "right": tasks[row["row_id"]].is_right(row["answer"])}
         for row in answer_rows(rows, config, asked)
     ]
+
+
+def tasks_of(rows: Sequence[Row]) -> dict[str, WordTask]:
+    """The tasks of rows of instructions, by `row_id`."""
+    types = {one.name: one for one in read_bank(located(BANK, ROOT), HELD_OUT_TYPES).types}
+    return {
+        row["row_id"]: task_of(types[row["type"]], row["values"], row["instruction"])
+        for row in rows
+    }

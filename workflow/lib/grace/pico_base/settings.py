@@ -28,15 +28,17 @@ class BasePhase:
 
     stages: tuple[BaseStage, ...]
     #: Learning rates of matrices (Muon), and of embeddings and gains (AdamW).
-    matrix_rate: float
-    other_rate: float
+    matrix_rate: float = 0.02
+    other_rate: float = 3e-3
     #: Each on one thread, with a share of an update's rows; another number gives another model.
-    processes: int
+    processes: int = 2
     warmup_steps: int = 30
-    #: Share of all steps, the last, in which both rates fall to zero.
-    falling: float = 0.4
-    #: Shares of the ways in which wrong answers are made (`grace.pico_base.tasks.WRONG`).
-    wrong: tuple[float, ...] = (0.55, 0.15, 0.2, 0.05, 0.05)
+    #: Answers are also to stand after so many layers, so that those above can judge; 0: no.
+    early: int = 0
+    #: Share of all steps, the last, in which both rates fall to zero; 0: they do not.
+    falling: float = 0.0
+    #: After so many steps it was ended by hand, by what it had learnt; 0: it was not.
+    ended: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,25 +48,76 @@ class BaseSettings:
     seed: int = 0
     vocabulary: int = 1536
     width: int = 128
-    layers: int = 4
+    layers: int = 6
     heads: int = 4
-    feed_forward: int = 256
+    feed_forward: int = 160
     context: int = 2048
-    #: Weight of a token that is no answer and no verdict.
+    #: Weights of a verdict, and of a token that is none and no answer, beside an answer's.
+    verdict_weight: float = 2.0
     other_weight: float = 0.1
-    #: First the ability, then judging, then the ability in several manners.
+    #: First the ability; then it and judging, from the nearest verdict to the farthest; at last the
+    #: manners in which instructions are answered, and the studies.
     phases: tuple[BasePhase, ...] = (
+        BasePhase((BaseStage(250, 16, 128, 8, 0, {"good": 1.0}),), falling=0.05),
+        BasePhase(
+            (BaseStage(600, 16, 128, 8, 0, {"good": 0.3, "checked": 0.5, "judged": 0.2}),),
+            falling=0.05, ended=450,
+        ),
+        BasePhase(
+            (BaseStage(600, 16, 128, 8, 0, {"good": 0.15, "checked": 0.65, "judged": 0.2}),),
+            early=4, ended=150,
+        ),
         BasePhase(
             (
-                BaseStage(250, 16, 128, 8, 0, {"good": 1.0}),
-                BaseStage(350, 16, 160, 8, 0, {"good": 0.15, "checked": 0.45, "judged": 0.4}),
                 BaseStage(
-                    300, 12, 224, 8, 0,
-                    {"mannered": 0.5, "judged": 0.3, "checked": 0.05, "study": 0.15},
+                    600, 16, 128, 8, 0,
+                    {"good": 0.1, "marked": 0.5, "checked": 0.3, "judged": 0.1},
                 ),
-                BaseStage(25, 2, 1450, 8, 8, {"mannered": 0.15, "judged": 0.15, "study": 0.7}),
             ),
-            matrix_rate=0.02, other_rate=3e-3, processes=2,
+            early=4, ended=250,
+        ),
+        BasePhase(
+            (
+                BaseStage(
+                    600, 16, 160, 6, 0,
+                    {"good": 0.1, "marked": 0.2, "checked": 0.2, "judged": 0.5},
+                ),
+            ),
+            early=4, ended=300,
+        ),
+        BasePhase(
+            (
+                BaseStage(
+                    100, 16, 160, 6, 0,
+                    {"good": 0.1, "marked": 0.1, "checked": 0.2, "accepting": 0.6},
+                ),
+                BaseStage(260, 16, 160, 6, 0, {"mannered": 0.3, "checked": 0.1, "judged": 0.6}),
+                BaseStage(110, 12, 224, 8, 0, {"mannered": 0.4, "judged": 0.4, "study": 0.2}),
+                BaseStage(20, 2, 1450, 8, 8, {"mannered": 0.15, "judged": 0.15, "study": 0.7}),
+            ),
+            early=4, falling=0.3, ended=400,
+        ),
+        BasePhase(
+            (
+                BaseStage(160, 16, 160, 6, 0, {"mannered": 0.2, "judged": 0.8}),
+                BaseStage(120, 12, 224, 8, 0, {"mannered": 0.4, "judged": 0.4, "study": 0.2}),
+                BaseStage(15, 2, 1450, 8, 8, {"mannered": 0.15, "judged": 0.15, "study": 0.7}),
+            ),
+            early=4, falling=0.35,
+        ),
+        BasePhase(
+            (
+                BaseStage(110, 16, 160, 6, 0, {"mannered": 0.65, "judged": 0.35}),
+                BaseStage(10, 2, 1450, 8, 8, {"mannered": 0.2, "judged": 0.2, "study": 0.6}),
+            ),
+            early=4, falling=0.8,
+        ),
+        BasePhase(
+            (
+                BaseStage(100, 16, 160, 5, 0, {"mannered": 0.6, "judged": 0.4}),
+                BaseStage(10, 2, 1450, 5, 8, {"mannered": 0.25, "judged": 0.25, "study": 0.5}),
+            ),
+            early=4, falling=0.8,
         ),
     )  # fmt: skip
 
@@ -72,13 +125,7 @@ class BaseSettings:
     def from_dict(cls, values: Mapping[str, Any]) -> BaseSettings:
         """Settings from what `as_dict` gave. Raises `TypeError` on an unknown name."""
         phases = (
-            BasePhase(
-                **{
-                    **phase,
-                    "stages": tuple(BaseStage(**one) for one in phase["stages"]),
-                    "wrong": tuple(phase["wrong"]),
-                }
-            )
+            BasePhase(**{**phase, "stages": tuple(BaseStage(**one) for one in phase["stages"])})
             for phase in values["phases"]
         )
         return cls(**{**values, "phases": tuple(phases)})

@@ -4,11 +4,11 @@ They draw rows of their own and share gradients: the same code and number give t
 
     python -m grace.pico_base.training --output FOLDER [--seed N] [--phase N]
 
-Every token is learnt, answers and verdicts ten times as much as the rest, whose words are drawn at
-random and cannot be foreseen. Matrices are trained with Muon (Jordan et al. 2024,
+Every token is learnt, answers and verdicts much more than the rest, whose words are drawn at random
+and cannot be foreseen. Matrices are trained with Muon (Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon/), with which copying appears after a minute. Keys begin
-near their queries, so that tokens look for their like at once (Trockman and Kolter 2023,
-https://arxiv.org/abs/2305.09828).
+near their queries, so that tokens look for their like at once, and outputs near their values, so
+that what is looked at is copied (Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828).
 """
 
 from __future__ import annotations
@@ -24,11 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from grace.digests import file_digest
-from grace.pico.training import BOS, END, PAD, save, token_id, train_tokeniser
-from grace.pico_base.documents import BANK, CONSTITUTION, Document, Documents, text_of
+from grace.pico.training import BOS, END, new_llama, save, token_id, train_tokeniser
+from grace.pico_base.documents import (
+    ANSWER,
+    BANK,
+    CONSTITUTION,
+    JUDGED,
+    PLAIN,
+    VERDICT,
+    Document,
+    Documents,
+    text_of,
+)
 from grace.pico_base.settings import BasePhase, BaseSettings, BaseStage
 from grace.places import located
 from grace.progress import progress
@@ -37,9 +47,11 @@ from grace.progress import progress
 WINDOW = 50
 #: Of the tokens that are no answers, one in so many is learnt, with so many times its weight.
 _ONE_IN = 4
-#: How near keys begin to queries: the share of each.
-_OWN, _QUERY = 0.5, 0.9
+#: How near keys begin to queries, and outputs to values: the share of each.
+_OWN, _COPIED = 0.5, 0.9
 ROOT = Path(__file__).parents[4]
+#: Summed loss in nats, and the number of tokens, of answers and verdicts.
+Losses = dict[str, tuple[float, int]]
 logger = logging.getLogger(__name__)
 
 
@@ -56,26 +68,12 @@ def new_tokeniser(
 
 def new_model(settings: BaseSettings, tokeniser: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """An untrained model; its weights depend on torch's seed."""
-    config = LlamaConfig(
-        vocab_size=settings.vocabulary,
-        hidden_size=settings.width,
-        intermediate_size=settings.feed_forward,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        head_dim=settings.width // settings.heads,
-        max_position_embeddings=settings.context,
-        initializer_range=0.04,
-        tie_word_embeddings=True,
-        bos_token_id=token_id(tokeniser, BOS),
-        eos_token_id=token_id(tokeniser, END),
-        pad_token_id=token_id(tokeniser, PAD),
-    )
-    model = LlamaForCausalLM(config)
+    model = new_llama(settings, tokeniser, settings.context)
     with torch.no_grad():
         for layer in model.model.layers:
             attention = layer.self_attn
-            attention.k_proj.weight.mul_(_OWN).add_(attention.q_proj.weight, alpha=_QUERY)
+            attention.k_proj.weight.mul_(_OWN).add_(attention.q_proj.weight, alpha=_COPIED)
+            attention.o_proj.weight.mul_(_OWN).add_(attention.v_proj.weight.T, alpha=_COPIED)
     return model
 
 
@@ -87,8 +85,8 @@ class DocumentEncoder:
         self.documents = documents
         self._begin, self._end = token_id(tokeniser, BOS), token_id(tokeniser, END)
 
-    def document(self, document: Document) -> tuple[list[int], list[bool]]:
-        """Ids, with beginning and end, and whether each belongs to an answer or a verdict."""
+    def document(self, document: Document) -> tuple[list[int], list[int]]:
+        """Ids, with beginning and end, and what each belongs to."""
         coded = self._tokeniser(
             text_of(document), add_special_tokens=False, return_offsets_mapping=True
         )
@@ -101,12 +99,12 @@ class DocumentEncoder:
             while ends[piece] <= start:
                 piece += 1
             marks.append(document[piece][1])
-        return [self._begin, *coded["input_ids"], self._end], [False, *marks, True]
+        return [self._begin, *coded["input_ids"], self._end], [PLAIN, *marks, PLAIN]
 
-    def row(self, stage: BaseStage, rng: random.Random) -> tuple[list[int], list[bool]]:
+    def row(self, stage: BaseStage, rng: random.Random) -> tuple[list[int], list[int]]:
         """Documents one after the other, the last one cut. A study's question comes first only."""
         ids: list[int] = []
-        marks: list[bool] = []
+        marks: list[int] = []
         shares = stage.shares
         while len(ids) <= stage.length:
             found = self.document(self.documents.draw(rng, shares, stage.items, stage.examples))
@@ -131,24 +129,51 @@ def _optimizers(
 def rate_factor(step: int, steps: int, phase: BasePhase) -> float:
     """Linear warm-up, constant, linear down to zero."""
     rising = (step + 1) / phase.warmup_steps
-    falling = (1 - step / steps) / phase.falling
+    falling = (1 - step / steps) / phase.falling if phase.falling else 1.0
     return min(1.0, rising, falling)
 
 
 def _loss(
-    model: LlamaForCausalLM, ids: torch.Tensor, marks: torch.Tensor, other_weight: float
-) -> tuple[torch.Tensor, float]:
-    """The weighted loss of rows, and the mean of its answers alone, in nats a token."""
+    model: LlamaForCausalLM,
+    ids: torch.Tensor,
+    marks: torch.Tensor,
+    settings: BaseSettings,
+    early: int = 0,
+) -> tuple[torch.Tensor, Losses]:
+    """The weighted loss of rows; sums and numbers of its answers and verdicts, in nats.
+
+    `early` > 0 also asks for answers after so many layers.
+    """
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        answers = marks[:, 1:].reshape(-1)
-        read = answers | (torch.rand(answers.shape) < 1 / _ONE_IN)
+        found = model.model(
+            input_ids=ids[:, :-1], use_cache=False, output_hidden_states=bool(early)
+        )
+        hidden = found.last_hidden_state
+        marks = marks[:, 1:].reshape(-1)
+        read = (marks != PLAIN) | (torch.rand(marks.shape) < 1 / _ONE_IN)
         logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[read])
-    targets, answers = ids[:, 1:].reshape(-1)[read], answers[read]
+        if early:
+            said = (marks == ANSWER) | (marks == JUDGED)
+            half = found.hidden_states[early].reshape(-1, hidden.shape[-1])[said]
+            early_logits = model.lm_head(model.model.norm(half))
+            early_targets = ids[:, 1:].reshape(-1)[said]
+    targets, marks = ids[:, 1:].reshape(-1)[read], marks[read]
     losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-    weights = torch.where(answers, 1.0, other_weight * _ONE_IN)
-    number = max(1, int(answers.sum()))
-    return (losses * weights).sum() / number, float(losses.detach()[answers].sum()) / number
+    plain = settings.other_weight * _ONE_IN
+    weights = torch.tensor([plain, 1.0, settings.verdict_weight, 1.0])[marks]
+    number = max(1, int((marks != PLAIN).sum()))
+    kinds = {
+        name: (float(losses.detach()[marks == mark].sum()), int((marks == mark).sum()))
+        for name, mark in (("answers", ANSWER), ("verdicts", VERDICT), ("judged", JUDGED))
+    }
+    loss = (losses * weights).sum()
+    if early:
+        of_early = torch.nn.functional.cross_entropy(
+            early_logits.float(), early_targets, reduction="none"
+        )
+        loss = loss + of_early.sum()
+        kinds["early"] = float(of_early.detach().sum()), len(early_targets)
+    return loss / number, kinds
 
 
 def _averaged(model: LlamaForCausalLM) -> None:
@@ -170,30 +195,30 @@ def train(
     after_step: Callable[[int], None],
     number: int = 0,
     rank: int = 0,
-) -> list[float]:
-    """Train the model in place, one phase. Returns each step's loss of answers here, nats a token.
+) -> list[Losses]:
+    """Train the model in place, one phase. Returns each step's losses in this process.
 
     With several processes, `rank` is this one's, and `torch.distributed` has been set up.
     """
     torch.set_num_threads(1)
     phase = settings.phases[number]
-    encoder.documents.wrong = phase.wrong
     rng = random.Random(f"{settings.seed} {rank}" + (f" {number}" if number else ""))
     torch.manual_seed(settings.seed + 1000 * rank)
     optimizers = _optimizers(model, phase)
     schedule = [stage for stage in phase.stages for _ in range(stage.steps)]
+    steps = len(schedule)
+    schedule = schedule[: phase.ended or steps]
     shown = progress(schedule, len(schedule), "train pico-base", "step") if not rank else schedule
     model.train()
-    history: list[float] = []
+    history: list[Losses] = []
     for step, stage in enumerate(shown):
         for optimizer, highest in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = highest * rate_factor(step, len(schedule), phase)
+                group["lr"] = highest * rate_factor(step, steps, phase)
         rows = [encoder.row(stage, rng) for _ in range(max(1, stage.rows // phase.processes))]
         ids = torch.tensor([row[0] for row in rows])
-        loss, of_answers = _loss(
-            model, ids, torch.tensor([row[1] for row in rows]), settings.other_weight
-        )
+        marks = torch.tensor([row[1] for row in rows])
+        loss, of_kinds = _loss(model, ids, marks, settings, phase.early)
         loss.backward()  # type: ignore[no-untyped-call]
         if phase.processes > 1:
             _averaged(model)
@@ -201,9 +226,9 @@ def train(
         for optimizer, _ in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        history.append(of_answers)
+        history.append(of_kinds)
         if not rank and (step + 1) % WINDOW == 0:
-            logger.info("step %d: %.4f", step + 1, sum(history[-WINDOW:]) / WINDOW)
+            logger.info("step %d: %s", step + 1, _means(history[-WINDOW:])[0])
         after_step(step + 1)
     model.train(False)
     return history
@@ -269,27 +294,38 @@ def _process(
     torch.distributed.destroy_process_group()
 
 
+def _means(history: Sequence[Losses]) -> list[dict[str, float]]:
+    """Nats a token, over consecutive windows of steps."""
+    found = []
+    for start in range(0, len(history), WINDOW):
+        chunk = history[start : start + WINDOW]
+        mean = {}
+        for name in chunk[0]:
+            number = sum(step[name][1] for step in chunk)
+            if number:
+                mean[name] = round(sum(step[name][0] for step in chunk) / number, 4)
+        found.append(mean)
+    return found
+
+
 def _record(
     root: Path,
     folder: Path,
     settings: BaseSettings,
     number: int,
     model: LlamaForCausalLM,
-    history: list[float],
+    history: list[Losses],
 ) -> None:
     """Write training.json, with the losses of the phases before this one."""
     path = folder / "training.json"
     before = json.loads(path.read_text(encoding="utf-8"))["loss"] if number else []
-    if number and not isinstance(before[0], list):
-        before = [before]
-    means = [history[start : start + WINDOW] for start in range(0, len(history), WINDOW)]
     record: dict[str, Any] = {
         "pico_base": settings.as_dict(),
         "parameters": model.num_parameters(),
         "texts": {str(place): file_digest(located(place, root)) for place in (BANK, CONSTITUTION)},
-        "unit": f"cross-entropy of answers in nats a token, by phase, means of {WINDOW} steps in"
-        " the first process",
-        "loss": [*before[:number], [round(sum(one) / len(one), 4) for one in means]],
+        "unit": f"cross-entropy in nats a token, by phase, means of {WINDOW} steps in the first"
+        " process",
+        "loss": [*before[:number], _means(history)],
     }
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -51,9 +51,10 @@ _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError,
     OverflowError, RuntimeError, ValueError,
 )  # fmt: skip
-#: Model weights. Those of pico belong to the project; others have their own terms and homes.
+#: Model weights. Those of pico and pico-base belong to the project; others have their own terms
+#: and homes.
 WEIGHTS = {".bin", ".gguf", ".pt", ".pth", ".safetensors"}
-PICO = "resources/models/pico/"
+OWN = ("resources/models/pico/", "resources/models/pico-base/")
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _CHUNK = 2**20
 
@@ -64,7 +65,7 @@ class CrateError(GraceError):
 
 def foreign_weights(name: str) -> bool:
     """Whether a file holds weights of a model that is not the project's own."""
-    return PurePosixPath(name).suffix in WEIGHTS and not name.startswith(PICO)
+    return PurePosixPath(name).suffix in WEIGHTS and not name.startswith(OWN)
 
 
 def left_out(name: str, record: Mapping[str, Any]) -> bool:

@@ -218,6 +218,20 @@ class Api:
             ),
         )
 
+    def failed_creates(self) -> list[Json]:
+        """The namespace's events of Jobs for which a pod could not be made; asked for once."""
+        fields = "involvedObject.kind=Job,reason=FailedCreate"
+        return list(
+            self._pages(
+                lambda **page: self._kinds.core.list_namespaced_event(
+                    field_selector=fields, **page
+                ),
+                "",
+                what="list events of Jobs",
+                attempts=1,
+            )
+        )
+
     def log(self, pod: str, container: str, lines: int) -> str:
         """The last lines that a pod's container wrote."""
         answer: bytes = self._call(
@@ -254,7 +268,13 @@ class Api:
             lambda **how: self._kinds.core.delete_namespaced_secret(name=name, **how),
         )
 
-    def _pages(self, page: Callable[..., Any], selector: str) -> Iterator[Json]:
+    def _pages(
+        self,
+        page: Callable[..., Any],
+        selector: str,
+        what: str = "list the run's pods and Jobs",
+        attempts: int | None = None,
+    ) -> Iterator[Json]:
         """Objects of a list; a list that changed too much between two pages is begun anew."""
         found: list[Json] = []
         token: str | None = None
@@ -262,10 +282,11 @@ class Api:
             more = {"_continue": token} if token else {}
             try:
                 answer = self._call(
-                    "list the run's pods and Jobs",
+                    what,
                     lambda more=more, **how: page(
                         label_selector=selector, limit=PAGE, **more, **how
                     ),
+                    attempts,
                 )
             except ApiError as error:
                 if error.status != 410 or token is None:

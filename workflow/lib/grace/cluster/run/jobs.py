@@ -21,13 +21,17 @@ from grace.cluster.plan.pods import CONTAINER, PodRequest
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import Api, ApiError
 from grace.cluster.run.disruptions import avoiding
+from grace.cluster.run.pod_refusals import PodRefusals
 from grace.cluster.run.queue import Order, ready
 from grace.cluster.run.refusals import Refusals
 from grace.cluster.run.states import (
+    WAITING,
+    JobState,
     Outcome,
     active,
     ended,
     job_state,
+    lacks,
     outcome,
 )
 from grace.cluster.run.tracked import (
@@ -44,6 +48,8 @@ from grace.errors import GraceError
 LOG_LINES = 200
 #: Lines of a failed pod's log on the terminal.
 SHOWN_LINES = 20
+#: Looks between two at the events of Jobs that have no pod.
+LOOKS_PER_EVENTS = 3
 #: Times that a failed pod's log is asked for, at as many looks.
 LOG_TRIES = 3
 #: What all Jobs wait for together.
@@ -92,6 +98,8 @@ class Jobs:
 
     def __post_init__(self) -> None:
         self.refusals = Refusals(self.cluster.api_backoff_s)
+        every_s = LOOKS_PER_EVENTS * self.cluster.poll_s
+        self._pod_refusals = PodRefusals(self.api, every_s, self.logger)
 
     def submit(self, info: SubmittedJob, request: PodRequest) -> None:
         """Want a Job; `reconcile` creates it when its turn has come.
@@ -247,22 +255,33 @@ class Jobs:
     def _judge(self, tracked: TrackedJob, job: Json | None, pods: list[Json]) -> None:
         """Report a Job that has ended, or start it again."""
         seen = job_state(job, pods, CONTAINER)
-        since_s = tracked.seconds_in(seen.phase, time.monotonic())
-        found = outcome(seen, since_s, self.cluster)
+        if seen.phase == "podless" and job is not None:
+            seen = self._pod_refusals.explain(job, seen, tracked.pod_made)
+        for pod in pods:
+            tracked.pod_made = max(tracked.pod_made, pod["metadata"].get("creationTimestamp") or "")
         for words in tracked.newly_disrupted(pods):
             self.logger.warning(
                 f"{tracked.name}: the cluster ended its pod, {len(tracked.disruptions)} of at most"
                 f" {self.cluster.disruptions} times: {words}"
             )
-        if seen.phase == "unscheduled" and tracked.avoid and since_s >= self.cluster.grace_s:
-            tracked.avoid = ()
-            found = Outcome("failed", f"only nodes that it avoided: {seen.reason}", disrupted=True)
         if tracked.disruptions and (seen.overdue or (seen.phase == "lost" and not seen.pod)):
             # The Job's time counts the pods that the cluster ended, too; or the pod is gone
             # before the Job that failed with it.
-            found = Outcome("failed", f"{seen.reason}; {tracked.last_words}", disrupted=True)
+            words = f"{seen.reason}; {tracked.last_words}"
+            seen = JobState("lost", words, seen.pod, disrupted=True)
+        if seen.too_long and tracked.phase in WAITING:
+            seen = JobState("lost", "it waited for a node until its Job's deadline", seen.pod)
+        now = time.monotonic()
+        waited_s = tracked.seconds_in(seen.phase, now)
+        if self._waits_for_own(tracked, seen):
+            tracked.since, waited_s = now, 0.0
+        found = outcome(seen, waited_s, self.cluster)
+        if seen.phase == "unscheduled" and tracked.avoid and waited_s >= self.cluster.grace_s:
+            tracked.avoid = ()
+            found = Outcome("failed", f"only nodes that it avoided: {seen.reason}", disrupted=True)
         if found.kind == "active" and len(tracked.disruptions) <= self.cluster.disruptions:
-            if found.reason and found.reason != tracked.last_reason and seen.phase == "unscheduled":
+            shown = seen.phase in (*WAITING, "unstartable")
+            if found.reason and found.reason != tracked.last_reason and shown:
                 tracked.last_reason = found.reason
                 self.logger.info(f"{tracked.name} waits: {found.reason}")
             return
@@ -304,6 +323,21 @@ class Jobs:
                 f" {tracked.last_words}"
             )
         self._fail(tracked, reason, log)
+
+    def _waits_for_own(self, tracked: TrackedJob, seen: JobState) -> bool:
+        """Whether a pod waits for what the run's own pods have, and will have it when they end."""
+        if seen.phase not in ("podless", "unscheduled"):
+            return False
+        beside = [
+            other.request
+            for other in self._wanted()
+            if other is not tracked and other.phase in ("starting", "running")
+        ]
+        placement = tracked.request.placement
+        gpu = self.cluster.gpus.get(placement.tag) if placement is not None else None
+        if placement is not None and gpu is not None and lacks(seen.reason, gpu.resource):
+            return placement.tag in [one.placement.tag for one in beside if one.placement]
+        return bool(beside) and any(lacks(seen.reason, one) for one in ("cpu", "memory", "pods"))
 
     def _again(self, tracked: TrackedJob, found: Outcome) -> TrackedJob | None:
         """The next try of a Job that the cluster ended, not what ran; None where there is none."""

@@ -27,7 +27,8 @@ class SubmittedJob(Protocol):
 class TrackedJob:
     """A Job of the cluster that this run wants, or has.
 
-    `since` is when its present phase began; `last_reason` for waiting was shown. `disruptions` are
+    `since` is when its present phase began; `last_reason` for waiting was shown. `pod_made` is when
+    its last pod was made, as the cluster writes it; empty before there was one. `disruptions` are
     the cluster's words by pod that it ended, `avoid` nodes on which the next one is not to run.
     """
 
@@ -41,6 +42,7 @@ class TrackedJob:
     placement: int = 0
     disruptions: dict[str, str] = field(default_factory=dict)
     avoid: tuple[str, ...] = ()
+    pod_made: str = ""
 
     @property
     def name(self) -> str:
