@@ -283,14 +283,54 @@ def test_a_webhook_that_fails_for_one_job(tmp_path):
         assert len(refused) <= 6, "no back-off"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_and_its_pods(toy, number):
+def pod_of(toy, rule):
+    """The pod of a rule that runs."""
+    (found,) = [one for one in toy.cluster.pods_of(rule=rule) if "deletionTimestamp" not in
+                one["metadata"] and one["status"]["phase"] == "Running"]  # fmt: skip
+    return found
+
+
+def test_pods_that_the_cluster_ends_take_no_try(tmp_path):
+    """Pre-empted: the Job makes another pod, by the policy that it has."""
+    with Cluster() as cluster:
+        toy = KubeProject.toy(cluster, tmp_path, tries=1, grace_s=20)
+        run = toy.want("waits-1")
+        wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
+        first = pod_of(toy, "waits")["metadata"]["name"]
+        cluster.disrupt(first, "PreemptionByScheduler", "preempting to accommodate a pod")
+        wait_until(lambda: len(cluster.runs) == 2, PATIENCE_S, "the pod of the same Job")
+        assert {one.job for one in cluster.runs} == set(cluster.names("jobs"))
+        wait_until(lambda: "PreemptionByScheduler" in run.output(), PATIENCE_S, "the reason")
+        (toy.folder / "go").touch()
+        assert run.wait() == 0, run.output()
+        assert cluster.overlaps() == []
+        assert toy.leftovers() == []
+
+
+def test_an_interrupt_ends_the_run_and_its_pods(toy):
     run = toy.want("waits-1", "waits-2")
     wait_until(lambda: running(toy, "waits", 2), PATIENCE_S, "both pods")
-    run.signal(number)
+    run.signal(signal.SIGINT)
     assert run.wait() != 0
     assert toy.leftovers() == []
     assert all(one.ended is not None for one in toy.cluster.runs)
+
+
+def test_an_evicted_controller_leaves_its_pods_to_the_next(toy):
+    toy.environment["TOY_SECRET"] = "a-canary"
+    run = toy.want("waits-1")
+    wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
+    run.signal(signal.SIGTERM)
+    assert run.wait() != 0
+    assert "the pods go on" in words(run.output())
+    assert running(toy, "waits")
+    assert [call for call in toy.cluster.calls if call.method == "DELETE"] == []
+    again = toy.want("waits-1", arguments=("--rerun-incomplete",))
+    wait_until(lambda: "adopted" in again.output(), PATIENCE_S, "the adoption")
+    (toy.folder / "go").touch()
+    assert again.wait() == 0, again.output()
+    assert len(pods_run(toy, "waits")) == 1
+    assert toy.leftovers() == []
 
 
 def test_a_killed_controller_adopts_its_pods(toy):

@@ -61,6 +61,9 @@ class Nodes:
         self._until: dict[tuple[str, str], float] = {}
         self._kill_at: dict[tuple[str, str], float] = {}
         self._lock = threading.RLock()
+        #: A pod goes to the first of them that its affinity allows.
+        self.nodes = ["node", "node-2"]
+        self._disrupted: set[tuple[str, str]] = set()
         self._scratch = Path(tempfile.mkdtemp(prefix="kube-standin-"))
 
     def _control_pod(self, namespace: str, pod: Json, now: float) -> None:
@@ -83,6 +86,14 @@ class Nodes:
                 condition("PodScheduled", "False", "Unschedulable", lack)
             ]
             return
+        node = next((one for one in self.nodes if one not in _avoided(pod)), None)
+        if node is None:
+            words = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+            pod["status"]["conditions"] = [
+                condition("PodScheduled", "False", "Unschedulable", words)
+            ]
+            return
+        pod["spec"]["nodeName"] = node
         pod["status"]["conditions"] = [condition("PodScheduled", "True")]
         if container["image"] in self.images_missing:
             waits(pod, container, "ErrImagePull", f"{container['image']}: not found")
@@ -227,6 +238,24 @@ class Nodes:
             }
         ]
 
+    def disrupt(self, pod: str, reason: str, message: str = "", namespace: str = "default") -> None:
+        """The cluster ends a pod: pre-empted, drained (it is deleted), or evicted by its kubelet.
+
+        The condition and its reasons (`PreemptionByScheduler`, `EvictionByEvictionAPI`,
+        `TerminationByKubelet`) were seen on a real server, as was that a Job whose policy ignores
+        it makes another pod without counting this one.
+        """
+        with self._lock:
+            found = self._objects["pods", namespace, pod]
+            disrupted = condition("DisruptionTarget", "True", reason, message)
+            found["status"]["conditions"] = [*found["status"]["conditions"], disrupted]
+            self._disrupted.add((namespace, labels_of(found)["job-name"]))
+            if reason == "TerminationByKubelet":
+                found["status"] |= {"reason": "Evicted", "message": message}
+                signal_group(self._processes[namespace, pod], signal.SIGKILL)
+            else:
+                self._end(namespace, found)
+
     def _end(self, namespace: str, pod: Json) -> None:
         """SIGTERM now and SIGKILL later, as a kubelet does."""
         key = (namespace, pod["metadata"]["name"])
@@ -244,3 +273,16 @@ class Nodes:
 def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def _avoided(pod: Json) -> set[str]:
+    """Nodes that a pod's affinity excludes by their name."""
+    affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    return {
+        node
+        for term in required.get("nodeSelectorTerms", [])
+        for one in term.get("matchExpressions", [])
+        if one["key"] == "kubernetes.io/hostname" and one["operator"] == "NotIn"
+        for node in one["values"]
+    }

@@ -270,6 +270,10 @@ class Cluster(Nodes):
         if "Succeeded" in phases:
             status["succeeded"] = 1
             status["conditions"] = [condition("Complete", "True")]
+        elif (namespace, name) in self._disrupted and set(phases) <= {"Failed"}:
+            self._disrupted.discard((namespace, name))
+            if "podFailurePolicy" in job["spec"]:
+                self._make_pod(namespace, job)
         elif not pods or set(phases) == {"Failed"}:
             status["failed"] = 1
             status["conditions"] = [
@@ -291,6 +295,6 @@ class Cluster(Nodes):
                 "annotations": template["metadata"].get("annotations", {}),
                 "labels": {**labels_of(template), "job-name": job["metadata"]["name"]},
             },
-            "spec": template["spec"],
+            "spec": dict(template["spec"]),
             "status": {"phase": "Pending", "conditions": []},
         }

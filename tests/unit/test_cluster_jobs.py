@@ -112,7 +112,8 @@ class Namespace:
 
 def manifest(request):
     annotations = dict(request.annotations)
-    return {"metadata": {"name": request.name, "annotations": annotations}, "mb": request.mem_mb}
+    metadata = {"name": request.name, "annotations": annotations}
+    return {"metadata": metadata, "mb": request.mem_mb, "spec": {"template": {"spec": {}}}}
 
 
 @pytest.fixture
@@ -382,6 +383,76 @@ def test_a_job_that_could_not_be_deleted_is_not_taken_up_for_the_next_gpus(run, 
     run.space.settle()
     run.jobs.reconcile()
     assert run.space.created == ["mine", "mine"]
+
+
+def disrupt(run, name="mine", pod="one"):
+    """Its node evicted its pod."""
+    run.space.end_pod(name, 137)
+    found = run.space.held_pods[name]
+    found["metadata"]["name"], found["spec"] = pod, {"nodeName": f"node-of-{pod}"}
+    why = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+    found["status"]["conditions"] = [why]
+
+
+def again(run):
+    """The next try, once what was there has gone."""
+    run.jobs.reconcile()
+    run.space.settle()
+    run.jobs.refusals.forget(("disrupted", "mine"))
+    run.jobs.reconcile()
+
+
+def test_disruptions_have_a_budget_of_their_own(run):
+    run.jobs.cluster = run.jobs.cluster.model_copy(update={"disruptions": 2})
+    info = run.submit()
+    run.jobs.reconcile()
+    for pod in ("one", "two"):
+        disrupt(run, pod=pod)
+        run.jobs.reconcile()
+        again(run)
+    assert (run.space.created, run.reports) == (["mine"] * 3, [])
+    tracked = run.jobs.tracked_jobs["mine"]
+    assert (tracked.tries, tracked.avoid) == (1, ("node-of-one", "node-of-two"))
+    disrupt(run, pod="three")
+    run.jobs.reconcile()
+    ((job_info, reason),) = run.reports
+    assert job_info is info
+    assert "ended its pods 3 times, at last: TerminationByKubelet" in reason
+
+
+def test_the_next_pod_waits_for_a_while_after_a_disruption(run):
+    run.jobs.refusals.first_s = 1e9
+    run.submit()
+    run.jobs.reconcile()
+    disrupt(run)
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    run.space.settle()
+    run.jobs.reconcile()
+    assert run.space.created == ["mine"]
+    run.jobs.refusals.forget(("disrupted", "mine"))
+    run.jobs.reconcile()
+    assert run.space.created == ["mine", "mine"]
+
+
+def test_a_node_is_avoided_only_while_another_takes_the_pod(run):
+    run.jobs.cluster = run.jobs.cluster.model_copy(update={"grace_s": 1e-9})
+    run.submit()
+    run.jobs.reconcile()
+    disrupt(run)
+    run.jobs.reconcile()
+    again(run)
+    assert run.jobs.tracked_jobs["mine"].avoid == ("node-of-one",)
+    lonely = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    run.space.held_pods["mine"] = {
+        "metadata": {"name": "two", "labels": {"job-name": "mine"}},
+        "status": {"phase": "Pending", "conditions": [lonely]},
+    }
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    assert run.jobs.tracked_jobs["mine"].avoid == ()
+    again(run)
+    assert run.space.created == ["mine"] * 3
 
 
 def test_an_adopted_job_is_on_the_gpus_that_it_has(run, on):

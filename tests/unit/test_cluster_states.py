@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from grace.cluster.plan.pods import IGNORE_DISRUPTIONS
 from grace.cluster.plan.settings import Cluster
+from grace.cluster.run.disruptions import avoiding
 from grace.cluster.run.states import JobState, active, job_state, lacks, outcome
 
 CLUSTER = Cluster(patience_s=100, start_patience_s=50, grace_s=10)
@@ -233,3 +235,72 @@ def test_active():
     assert not active(job(FAILED))
     assert not active(job(condition("Complete")))
     assert not active(job(deleted=True))
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(137, "ContainerStatusUnknown"), (255, "Unknown"), (143, "Error")]
+)
+def test_an_end_that_no_one_explains_is_the_cluster_s(code, reason):
+    found = after(0, job(FAILED), ended(code, reason))
+    assert (found.again, found.disrupted) == (True, True)
+    assert "the cluster ended it" in found.reason
+
+
+@pytest.mark.parametrize("code", [1, 137, 255])
+def test_other_ends_are_the_rule_s(code):
+    found = after(0, job(FAILED), ended(code))
+    assert (found.again, found.disrupted) == (False, False)
+
+
+def disrupted(reason, code=137):
+    return ended(code, conditions=[condition("DisruptionTarget", reason, "why")])
+
+
+def test_a_pod_that_was_deleted_by_hand_is_no_disruption():
+    assert not after(0, job(FAILED)).disrupted
+
+
+def test_a_job_that_makes_another_pod_by_itself_is_waited_for():
+    policy = {"rules": [IGNORE_DISRUPTIONS]}
+    one = {**job(), "spec": {"podFailurePolicy": policy}}
+    preempted = disrupted("PreemptionByScheduler")
+    assert after(9, one, preempted).kind == "active"
+    found = after(10, one, preempted)
+    assert (found.kind, found.disrupted) == ("failed", True)
+    # Not on this node again: that only another Job can do.
+    found = after(0, one, disrupted("DeletionByTaintManager"))
+    assert (found.kind, found.disrupted) == ("failed", True)
+    assert "DeletionByTaintManager: why" in found.reason
+
+
+def test_the_node_of_a_pod_that_was_drained_or_preempted_is_not_at_fault():
+    for reason, node in [("PreemptionByScheduler", None), ("TerminationByKubelet", "bad")]:
+        one = {**disrupted(reason), "spec": {"nodeName": "bad"}}
+        assert job_state(job(FAILED), [one], "snakemake").bad_node == node
+
+
+def test_a_manifest_that_avoids_nodes():
+    own = {"key": "gpu", "operator": "In", "values": ["l40"]}
+    required = {"nodeSelectorTerms": [{"matchExpressions": [own]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    for pod, before in (({}, []), ({"affinity": affinity}, [own])):
+        made = avoiding({"spec": {"template": {"spec": pod}}}, ["b", "a"])
+        found = made["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+        (term,) = found["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        avoids = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["a", "b"]}
+        assert term["matchExpressions"] == [*before, avoids]
+    assert required["nodeSelectorTerms"] == [{"matchExpressions": [own]}]
+
+
+def test_a_pod_that_starts_on_the_node_that_ended_the_one_before_goes_elsewhere():
+    """By then the cluster has made it by itself; one that runs is left alone."""
+    evicted = {**disrupted("TerminationByKubelet"), "spec": {"nodeName": "bad"}}
+    starts = {**waiting("ContainerCreating"), "spec": {"nodeName": "bad"}}
+    runs = {**pod("Running"), "spec": {"nodeName": "bad"}}
+    for one in (starts, runs):
+        one["metadata"] = {"name": "two", "creationTimestamp": "2026-11-20T11:00:00Z"}
+    found = job_state(job(), [evicted, starts], "snakemake")
+    assert (found.phase, found.disrupted, found.bad_node) == ("lost", True, "bad")
+    assert job_state(job(), [evicted, runs], "snakemake").phase == "running"
+    starts["spec"]["nodeName"] = "good"
+    assert job_state(job(), [evicted, starts], "snakemake").phase == "starting"

@@ -30,6 +30,11 @@ NAME_LABEL = "app.kubernetes.io/name"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 TAG_LABEL = "grace/gpu"
 """Label of Jobs and pods with GPUs: their tag."""
+IGNORE_DISRUPTIONS = {
+    "action": "Ignore",
+    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+}
+"""Where the cluster ended a pod by itself it makes another one, and the Job has not failed."""
 _LABEL = 63
 """Most characters of a label's value."""
 
@@ -170,6 +175,7 @@ def job_manifest(request: PodRequest, cluster: Cluster) -> dict[str, Any]:
     """The batch/v1 Job."""
     spec: dict[str, Any] = {
         "backoffLimit": 0,
+        "podFailurePolicy": {"rules": [IGNORE_DISRUPTIONS]},
         "ttlSecondsAfterFinished": cluster.ttl_s,
         "template": {
             "metadata": {

@@ -238,6 +238,13 @@ class Cluster(Strict):
     api_patience_s: Seconds = Field(
         1800, description="Seconds that the API may be away before the run ends."
     )
+    disruptions: int = Field(
+        30,
+        ge=0,
+        le=10000,
+        description="Times that the cluster may end a Job's pods by itself (pre-empted, evicted,"
+        " node lost) beside `tries`.",
+    )
     tries: int = Field(
         3,
         ge=1,

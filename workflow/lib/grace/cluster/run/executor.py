@@ -406,9 +406,20 @@ class Executor(stock.Executor):
         return True, self.cluster.own(f"grace-{_short(*place)}")
 
     def _end_on_sigterm(self) -> None:
-        """Let SIGTERM end the run as Ctrl-C does, with its pods."""
+        """Let SIGTERM end the run, but not its pods: an evicted controller starts again.
+
+        The next one adopts them. Ctrl-C ends them, and so does `make cluster-down`.
+        """
+
+        def detach(*_: object) -> None:
+            self._detached = True
+            self.logger.warning(
+                "Told to end (SIGTERM): the pods go on, and the same command again takes them up."
+            )
+            sys.exit(128 + signal.SIGTERM)
+
         if not self._handles_sigterm and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+            signal.signal(signal.SIGTERM, detach)
             self._handles_sigterm = True
 
 

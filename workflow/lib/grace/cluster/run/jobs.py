@@ -20,6 +20,7 @@ from grace.cluster.plan.placement import Placement
 from grace.cluster.plan.pods import CONTAINER, PodRequest
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import Api, ApiError
+from grace.cluster.run.disruptions import avoiding
 from grace.cluster.run.pod_refusals import PodRefusals
 from grace.cluster.run.queue import Order, ready
 from grace.cluster.run.refusals import Refusals
@@ -214,11 +215,11 @@ class Jobs:
             if self.api.calls >= most or self.over.is_set():
                 self.wake.set()
                 break
-            if not self.refusals.due(name) or not self.refusals.due(_QUOTA):
+            if not all(map(self.refusals.due, (name, _QUOTA, ("disrupted", name)))):
                 continue
             try:
                 self.prepare()
-                self.api.create_job(self.manifest(tracked.request))
+                self.api.create_job(avoiding(self.manifest(tracked.request), tracked.avoid))
             except ApiError as error:
                 self._refused(tracked, error)
                 # No one answers, or slowly: the next look sees to the others.
@@ -258,6 +259,16 @@ class Jobs:
             seen = self._pod_refusals.explain(job, seen, tracked.pod_made)
         for pod in pods:
             tracked.pod_made = max(tracked.pod_made, pod["metadata"].get("creationTimestamp") or "")
+        for words in tracked.newly_disrupted(pods):
+            self.logger.warning(
+                f"{tracked.name}: the cluster ended its pod, {len(tracked.disruptions)} of at most"
+                f" {self.cluster.disruptions} times: {words}"
+            )
+        if tracked.disruptions and (seen.overdue or (seen.phase == "lost" and not seen.pod)):
+            # The Job's time counts the pods that the cluster ended, too; or the pod is gone
+            # before the Job that failed with it.
+            words = f"{seen.reason}; {tracked.last_words}"
+            seen = JobState("lost", words, seen.pod, disrupted=True)
         if seen.too_long and tracked.phase in WAITING:
             seen = JobState("lost", "it waited for a node until its Job's deadline", seen.pod)
         now = time.monotonic()
@@ -265,7 +276,10 @@ class Jobs:
         if self._waits_for_own(tracked, seen):
             tracked.since, waited_s = now, 0.0
         found = outcome(seen, waited_s, self.cluster)
-        if found.kind == "active":
+        if seen.phase == "unscheduled" and tracked.avoid and waited_s >= self.cluster.grace_s:
+            tracked.avoid = ()
+            found = Outcome("failed", f"only nodes that it avoided: {seen.reason}", disrupted=True)
+        if found.kind == "active" and len(tracked.disruptions) <= self.cluster.disruptions:
             shown = seen.phase in (*WAITING, "unstartable")
             if found.reason and found.reason != tracked.last_reason and shown:
                 tracked.last_reason = found.reason
@@ -289,16 +303,26 @@ class Jobs:
         else:  # it has not begun, or is gone
             self._pending_deletion.add(tracked.name)
             self._delete(tracked.name)
+        if found.disrupted:
+            tracked.disrupted(seen.pod, found.reason, seen.bad_node)
+            self.refusals.note(("disrupted", tracked.name), found.reason)
         again = self._again(tracked, found)
         if again is not None:
             self.logger.warning(
                 f"{tracked.name} ({tracked.request.rule}): {found.reason}. Started again, try"
-                f" {again.tries} of {self.cluster.tries}: {needs_of(again.request)}."
+                f" {again.tries} of {self.cluster.tries}: {needs_of(again.request)}"
+                f"{again.elsewhere}."
             )
             self.tracked_jobs[tracked.name] = again
             return
         self._failed[tracked.name] = self._changed(tracked, found)
-        self._fail(tracked, found.reason, log)
+        reason = found.reason
+        if len(tracked.disruptions) > self.cluster.disruptions:
+            reason = (
+                f"the cluster ended its pods {len(tracked.disruptions)} times, at last:"
+                f" {tracked.last_words}"
+            )
+        self._fail(tracked, reason, log)
 
     def _waits_for_own(self, tracked: TrackedJob, seen: JobState) -> bool:
         """Whether a pod waits for what the run's own pods have, and will have it when they end."""
@@ -317,6 +341,13 @@ class Jobs:
 
     def _again(self, tracked: TrackedJob, found: Outcome) -> TrackedJob | None:
         """The next try of a Job that the cluster ended, not what ran; None where there is none."""
+        if len(tracked.disruptions) > self.cluster.disruptions:
+            return None
+        if found.disrupted:
+            return replace(
+                self._changed(tracked, found), tries=tracked.tries,
+                disruptions=tracked.disruptions, avoid=tracked.avoid,
+            )  # fmt: skip
         if tracked.tries >= self.cluster.tries or not (found.again or found.move):
             return None
         changed = self._changed(tracked, found)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from grace.cluster.plan.settings import Cluster
+from grace.cluster.run.disruptions import disruption, ignores_disruptions, node_at_fault
 
 Json = Mapping[str, Any]
 Phase = Literal[
@@ -23,6 +24,7 @@ Phase = Literal[
     "starting",
     "unstartable",
     "running",
+    "replacing",
     "succeeded",
     "failed",
     "lost",
@@ -38,6 +40,9 @@ UNSTARTABLE = (
     "ImagePullBackOff",
     "InvalidImageName",
 )
+#: Ends of containers of which their node knows nothing, and one that it asked for.
+UNKNOWN_ENDS = (("ContainerStatusUnknown", 137), ("Unknown", 255))
+SIGTERM_CODE = 143
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,10 @@ class JobState:
     `podless` has no pod (yet), `refused` none that the cluster would make as it is now.
     `lost` is a failure that the cluster caused, not what ran: evicted, preempted, deleted. `oom`
     is a failure for want of memory, `too_long` one for want of time. `exit_code` is the
-    container's, None where it has none.
+    container's, None where it has none. Of what is `lost`, `disrupted` says that the cluster ended
+    the pod for reasons of its own, and `bad_node` where it ran if that may be why. `replacing`: the
+    cluster will make another pod. `overdue`: the Job had its time, of which its pod may have had
+    little.
     """
 
     phase: Phase
@@ -55,6 +63,9 @@ class JobState:
     pod: str | None = None
     exit_code: int | None = None
     oom: bool = False
+    disrupted: bool = False
+    bad_node: str | None = None
+    overdue: bool = False
     too_long: bool = False
 
 
@@ -62,7 +73,8 @@ class JobState:
 class Outcome:
     """What follows from a state: go on, or how it ended.
 
-    `again` says that another try of the same may do; `move` that it may on other GPUs.
+    `again` says that another try of the same may do; `move` that it may on other GPUs. What was
+    `disrupted` takes no try.
     """
 
     kind: Literal["active", "succeeded", "failed"]
@@ -70,6 +82,7 @@ class Outcome:
     again: bool = False
     move: bool = False
     oom: bool = False
+    disrupted: bool = False
 
 
 def job_state(job: Json | None, pods: Sequence[Json], container: str) -> JobState:
@@ -87,6 +100,16 @@ def job_state(job: Json | None, pods: Sequence[Json], container: str) -> JobStat
         return _of_failed(conditions["Failed"], seen)
     if not seen:
         return JobState("podless")
+    last = newest[-1]
+    words = _words(disruption(last) or {})
+    replaced = words and ignores_disruptions(job) and not node_at_fault(last)
+    if replaced and seen[-1].phase in ("lost", "ending"):
+        return JobState("replacing", words, seen[-1].pod, disrupted=True)
+    node = _node(last)
+    bad = {_node(pod) for pod in newest[:-1] if disruption(pod) and node_at_fault(pod)}
+    if seen[-1].phase == "starting" and node in bad:  # one that runs is left alone
+        words = f"the cluster put it on {node} again, which ended the pod before"
+        return JobState("lost", words, seen[-1].pod, disrupted=True, bad_node=node)
     return seen[-1]
 
 
@@ -97,8 +120,13 @@ def outcome(seen: JobState, since_s: float, cluster: Cluster) -> Outcome:
         return Outcome("succeeded")
     if seen.phase in ("failed", "lost"):
         again = seen.phase == "lost" or seen.oom
-        return Outcome("failed", seen.reason, again=again, oom=seen.oom)
+        return Outcome("failed", seen.reason, again, oom=seen.oom, disrupted=seen.disrupted)
+    if seen.phase == "replacing" and since_s >= cluster.grace_s:
+        reason = f"{seen.reason}; no other pod was made {waited}"
+        return Outcome("failed", reason, again=True, disrupted=True)
     if seen.phase in ("gone", "ending") and since_s >= cluster.grace_s:
+        if seen.disrupted:
+            return Outcome("failed", seen.reason, again=True, disrupted=True)
         return Outcome("failed", f"{seen.reason}, but not by this run", again=True)
     if seen.phase == "unscheduled" and since_s >= cluster.patience_s:
         return Outcome("failed", f"no node took the pod {waited}: {seen.reason}", move=True)
@@ -160,7 +188,7 @@ def _of_failed(condition: Json, seen: Sequence[JobState]) -> JobState:
         return explained[-1]
     words = _words(condition) or "no reason given"
     if condition.get("reason") == "DeadlineExceeded":
-        return _too_long(words, _pod(seen))
+        return replace(_too_long(words, _pod(seen)), overdue=True)
     if not seen:
         return JobState("lost", f"its pod was deleted, or its node went away ({words})")
     return JobState("lost", words, _pod(seen))
@@ -181,6 +209,7 @@ def _of_pod(pod: Json, container: str) -> JobState:
     ours = _container(status, container)
     ended = (ours.get("state") or {}).get("terminated")
     disrupted = conditions.get("DisruptionTarget")
+    node = _node(pod) if node_at_fault(pod) else None
     if ended is not None and ended["exitCode"] == 0:
         return JobState("succeeded", pod=name, exit_code=0)
     if ended is not None:
@@ -188,8 +217,11 @@ def _of_pod(pod: Json, container: str) -> JobState:
     if status.get("reason") == "DeadlineExceeded":
         return _too_long(_words(status), name)
     if status.get("phase") == "Failed":
-        return JobState("lost", _words(status) or "the pod failed, and no one says why", name)
+        words = _explained(status, disrupted) or "the pod failed, and no one says why"
+        return JobState("lost", words, name, disrupted=True, bad_node=node)
     if pod["metadata"].get("deletionTimestamp"):
+        if disrupted is not None:
+            return JobState("ending", _words(disrupted), name, disrupted=True, bad_node=node)
         return JobState("ending", "the pod is being deleted", name)
     if status.get("phase") in ("Running", "Unknown"):  # unknown: its node is silent
         return JobState("running", pod=name)
@@ -207,14 +239,27 @@ def _of_ended(pod: Json, ended: Json, disrupted: Json | None) -> JobState:
         return JobState("failed", "OOMKilled: it needs more memory", name, code, oom=True)
     if status.get("reason") == "DeadlineExceeded":
         return _too_long(_words(status), name)
+    node = _node(pod) if node_at_fault(pod) else None
     if disrupted is not None or status.get("reason"):
-        words = _words(status) or _words(disrupted or {})
-        return JobState("lost", f"{words} (exit code {code})", name, code)
+        words = f"{_explained(status, disrupted)} (exit code {code})"
+        return JobState("lost", words, name, code, disrupted=True, bad_node=node)
     if _deleted_before(pod["metadata"], ended):
         return JobState("lost", f"its pod was deleted (exit code {code})", name, code)
     words = _words(ended)
+    if (ended.get("reason"), code) in UNKNOWN_ENDS or code == SIGTERM_CODE:
+        words = f"the cluster ended it and does not say why: {words or 'Error'} (exit code {code})"
+        return JobState("lost", words, name, code, disrupted=True, bad_node=node)
     plain = "" if words in ("", "Error") else f" ({words})"
     return JobState("failed", f"exit code {code}{plain}", name, code)
+
+
+def _explained(status: Json, disrupted: Json | None) -> str:
+    """The words of a pod that the cluster ended, and of who ended it."""
+    return "; ".join(filter(None, [_words(status), _words(disrupted or {})]))
+
+
+def _node(pod: Json) -> str | None:
+    return (pod.get("spec") or {}).get("nodeName")
 
 
 def _deleted_before(metadata: Json, ended: Json) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from grace.cluster.plan.placement import Placement
 from grace.cluster.plan.pods import TAG_LABEL, PodRequest
+from grace.cluster.run.disruptions import MOST_AVOIDED, disruption
 from grace.cluster.run.queue import Waiting
 
 #: Annotation of a Job: for each file that it makes, a digest of its name and one of its making.
@@ -27,7 +28,8 @@ class TrackedJob:
     """A Job of the cluster that this run wants, or has.
 
     `since` is when its present phase began; `last_reason` for waiting was shown. `pod_made` is when
-    its last pod was made, as the cluster writes it; empty before there was one.
+    its last pod was made, as the cluster writes it; empty before there was one. `disruptions` are
+    the cluster's words by pod that it ended, `avoid` nodes on which the next one is not to run.
     """
 
     info: SubmittedJob
@@ -38,6 +40,8 @@ class TrackedJob:
     last_reason: str = ""
     tries: int = 1
     placement: int = 0
+    disruptions: dict[str, str] = field(default_factory=dict)
+    avoid: tuple[str, ...] = ()
     pod_made: str = ""
 
     @property
@@ -57,6 +61,32 @@ class TrackedJob:
 
     def waiting(self) -> Waiting:
         return Waiting(self.name, self.request.loads, self.request.gpus)
+
+    @property
+    def last_words(self) -> str:
+        """What the cluster said of the last pod that it ended."""
+        return list(self.disruptions.values())[-1]
+
+    @property
+    def elsewhere(self) -> str:
+        """Where the next pod is not to run, for people."""
+        return f", not on {', '.join(self.avoid)}" if self.avoid else ""
+
+    def newly_disrupted(self, pods: Sequence[Json]) -> Iterator[str]:
+        """Count each pod that the cluster says it ended, once; what it says of it."""
+        for pod in pods:
+            found, name = disruption(pod), name_of(pod)
+            if found is not None and name not in self.disruptions:
+                words = ": ".join(filter(None, [found.get("reason"), found.get("message")]))
+                self.disruptions[name] = words
+                yield words
+
+    def disrupted(self, pod: str | None, reason: str, bad_node: str | None) -> None:
+        """Its last pod was ended by the cluster; the next one avoids a node that may be why."""
+        if pod is not None or not self.disruptions:
+            self.disruptions.setdefault(pod or "", reason)
+        if bad_node is not None and bad_node not in self.avoid:
+            self.avoid = (*self.avoid, bad_node)[-MOST_AVOIDED:]
 
     def seconds_in(self, phase: str, now: float) -> float:
         """Seconds since it has been in this phase."""
