@@ -113,7 +113,7 @@ def token_id(tokeniser: PreTrainedTokenizerFast, token: str) -> int:
 # The model
 
 
-class Shape(Protocol):
+class LlamaSizes(Protocol):
     """What decides a Llama's sizes, context aside."""
 
     @property
@@ -129,7 +129,7 @@ class Shape(Protocol):
 
 
 def new_llama(
-    shape: Shape, tokeniser: PreTrainedTokenizerFast, context: int = 1024
+    shape: LlamaSizes, tokeniser: PreTrainedTokenizerFast, context: int = 1024
 ) -> LlamaForCausalLM:
     """An untrained model; its weights depend on torch's seed."""
     config = LlamaConfig(
