@@ -23,6 +23,7 @@ if __name__ == "__main__":
             dict(snakemake.params.run_config),
             Path(snakemake.output.crate),
             [Path(told["folder"]) for told in snakemake.params.runtime["studies"].values()],
+            [str(snakemake.input.trials)],
         )
         logging.info(
             "archived; publish this digest of the report's record with it, which stands for all"

@@ -14,13 +14,23 @@ command -v kubectl >/dev/null ||
 # shellcheck source=scripts/cluster/settings.sh
 source scripts/cluster/settings.sh
 
+# Objects of Grace: where several people share the namespace, those of this instance alone, and
+# without one those that belong to no instance.
 OURS=app.kubernetes.io/name=grace
+if [ -n "$INSTANCE" ]; then
+    OURS=$OURS,app.kubernetes.io/instance=$INSTANCE
+else
+    OURS="$OURS,!app.kubernetes.io/instance"
+fi
+PREFIX=${INSTANCE:+$INSTANCE-} # of the names of all that Grace makes
+# shellcheck disable=SC2034
+CONTROLLER=${PREFIX}grace-controller PREFETCH=${PREFIX}grace-prefetch
 # shellcheck disable=SC2034 # for those that source this
 COMPUTING="$OURS,!app.kubernetes.io/component" # the pods that the controller has submitted
 # shellcheck disable=SC2034
-TOKEN=grace-hf-token
+TOKEN=${PREFIX}grace-hf-token
 # shellcheck disable=SC2034
-ENVIRONMENT=grace-environment
+ENVIRONMENT=${PREFIX}grace-environment
 
 # One cheap call before all others, whose failure is reported without the client's own log lines.
 reach_cluster() {
@@ -37,7 +47,7 @@ reach_cluster() {
 # A manifest of the overlay's jobs/ by its component, under a name if one is given, with arguments for
 # Snakemake.
 manifest() { # COMPONENT NAME [ARGUMENT...]
-    kubectl kustomize "$OVERLAY/jobs" | plan overlay manifest "$@"
+    kubectl kustomize "$OVERLAY/jobs" | plan overlay manifest "$CLUSTER" "$@"
 }
 
 # Is a Job there that is neither complete nor failed?

@@ -1,26 +1,62 @@
 #!/usr/bin/env bash
 # Stop what runs. Volumes, with results, journal and weights, stay.
 #   scripts/cluster/down.sh                 end the controller, then every Job and pod of Grace in
-#                                           the namespace, no matter who started it
+#                                           the namespace: of `instance`, or else no matter whose
 #   scripts/cluster/down.sh --everything    and delete the volumes with all that is on them, rights,
 #                                           quota and Secrets; the namespace itself stays
+# It ends within LIMIT_S seconds for each of the two, and names what is left then.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+LIMIT_S=${LIMIT_S:-300} # more than the controller's `terminationGracePeriodSeconds`
+
 [ $# -eq 0 ] || [ "$*" = --everything ] ||
     die "unknown argument: $*" "Allowed: nothing, or --everything."
+[[ $LIMIT_S =~ ^[1-9][0-9]*$ ]] || die "LIMIT_S is '$LIMIT_S', but must be seconds, such as 300."
+
+# A pod on a silent node never goes: what is to go is waited for until the deadline, and 10 s at least.
+remove() { # WHAT... as kubectl takes it
+    local rest=$((deadline - SECONDS))
+    k delete "$@" --ignore-not-found --wait --timeout="$((rest > 10 ? rest : 10))s" || failed=yes
+}
+
+# The objects of a kind that are there, and where pods are.
+list_left() { # KINDS
+    k get "$1" --selector "$OURS" --output \
+        jsonpath='{range .items[*]}{.kind} {.metadata.name} {.spec.nodeName}{"\n"}{end}' ||
+        echo "unknown: kubectl's words are above"
+}
+
+name_left() { # KINDS ADVICE...
+    local left
+    left=$(list_left "$1" | sed -E '/^ *$/d; s/^Pod ([^ ]+) ([^ ]+)$/Pod \1 on the node \2/; s/ +$//')
+    [ -n "$left" ] || return 0
+    shift
+    die "this is left after $LIMIT_S s:" "${left//$'\n'/$'\n'  }" "$@"
+}
 
 reach_cluster
+failed=no deadline=$((SECONDS + LIMIT_S))
+say "Ending $CONTROLLER, then all else of Grace; what has not gone within $LIMIT_S s is named"
 # The controller first, so that it starts nothing new; it deletes its own Jobs when it is told to end.
-k delete job grace-controller --ignore-not-found --cascade=foreground --wait
-k delete jobs,pods --selector "$OURS" --ignore-not-found --wait
+remove job "$CONTROLLER" --cascade=foreground
+remove jobs,pods --selector "$OURS"
 # Those of runs; the token's has no such label.
-k delete secrets --selector "$OURS" --ignore-not-found
+remove secrets --selector "$OURS"
+[ "$failed" = no ] || name_left jobs,pods,secrets \
+    "A pod that does not go is on a node that may be silent (kubectl get nodes), and may still write." \
+    "Once the node is back, it goes by itself. When no one can write there any more:" \
+    "kubectl --namespace $NAMESPACE delete pods --force --selector '$OURS'"
 if [ "${1:-}" = --everything ]; then
-    k delete secret "$TOKEN" "$ENVIRONMENT" --ignore-not-found
+    failed=no deadline=$((SECONDS + LIMIT_S))
+    remove secret "$TOKEN" "$ENVIRONMENT"
     # By kind, not by the overlay: that has the namespace too, in which there may be more than ours.
-    k delete persistentvolumeclaims,serviceaccounts,roles,rolebindings,resourcequotas \
-        --selector "$OURS" --ignore-not-found --wait
+    for kind in persistentvolumeclaims resourcequotas rolebindings roles serviceaccounts; do
+        remove "$kind" --selector "$OURS"
+    done
+    [ "$failed" = no ] || name_left \
+        persistentvolumeclaims,resourcequotas,rolebindings,roles,serviceaccounts \
+        "A volume goes once no pod has it; rights may be an administrator's to delete."
     say "Deleted: volumes, rights, quota and Secrets of Grace. The namespace $NAMESPACE stays."
 else
     say "Volumes stay: results, journal, weights. To delete them: make cluster-down ARGS=--everything"

@@ -13,7 +13,7 @@ if [ "${1:-}" = --prefetch ]; then
     component=prefetch
     shift
 fi
-job=grace-$component
+job=${PREFIX}grace-$component
 for argument in "$@"; do
     case $argument in
         cluster=* | *[=C]cluster=*)
@@ -25,7 +25,7 @@ done
 
 refuse_a_second_run() {
     local other
-    for other in grace-controller grace-prefetch; do
+    for other in "$CONTROLLER" "$PREFETCH"; do
         ! under_way "$other" || die "$other is still under way; see: make cluster-status" \
             "Its files must not change meanwhile. Wait for its end, or stop it: make cluster-down"
     done

@@ -13,7 +13,9 @@ if [ ! -x .venv/bin/python ] && ! python3 -c 'import pydantic, yaml' 2>/dev/null
     die "the Python here cannot read the config." "Set up Grace's own: make setup"
 fi
 
-CLUSTER='' OVERLAY='' NAMESPACE='' CONTEXT='' IMAGE='' # by the next line
+CLUSTER='' OVERLAY='' NAMESPACE='' CONTEXT='' IMAGE='' # by the lines below
+# shellcheck disable=SC2034 # for common.sh and what sources it
+INSTANCE='' TOKEN_SECRET='' START_PATIENCE_S=''
 settings=$(plan shell_settings cluster) || exit
 eval "$settings"
 

@@ -8,10 +8,18 @@ say "Pods in $NAMESPACE"
 k get pods --selector "$OURS" --label-columns grace/model,grace/replication,grace/rule \
     --sort-by .metadata.creationTimestamp
 
-if [ -n "$(k get job grace-controller --ignore-not-found --output name)" ]; then
+if [ -n "$(k get job "$CONTROLLER" --ignore-not-found --output name)" ]; then
     say "Progress"
-    k logs job/grace-controller --tail=-1 >"${log:=$(mktemp)}" || true
+    k logs "job/$CONTROLLER" --tail=-1 >"${log:=$(mktemp)}" || true
     grep -E '^[0-9]+ of [0-9]+ steps' "$log" | tail -n 1 || echo "no step is done yet"
+    # The last line of each pod that goes on: what it does, since when, how long all before took.
+    say "Phases of the pods that ask a model"
+    going=$(k get pods --selector "$COMPUTING" --output \
+        jsonpath='{range .items[?(@.status.phase!="Succeeded")]}{.metadata.name}{":\n"}{end}')
+    grep '^Phase of ' "$log" |
+        awk -v going="$going" 'BEGIN { split(going, names, "\n"); for (i in names) there[names[i]] }
+            $3 in there { last[$3] = $0 } END { for (pod in last) print last[pod] }' | sort ||
+        echo "none"
     say "The controller's last lines"
     tail -n "${LINES_SHOWN:-10}" "$log"
     rm -f "$log"

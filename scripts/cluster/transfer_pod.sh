@@ -2,8 +2,8 @@
 # shellcheck shell=bash
 
 # The object's name and label are those that earlier checkouts know: the name is their lock, too.
-TRANSFER_POD=grace-desk
-TRANSFER_POD_STARTS_WITHIN_S=600 # pulling the image, mounting the volume
+TRANSFER_POD=${PREFIX}grace-desk
+TRANSFER_POD_STARTS_WITHIN_S=$START_PATIENCE_S # pulling the image, mounting the volume
 
 # There is one pod of a name at a time, which is a lock for those that share one.
 open_transfer_pod() { # NAME

@@ -166,8 +166,9 @@ def test_down_deletes_what_it_says(cluster, everything):
     assert done.returncode == 0, done.stderr
     deleted = [str(call).partition("delete ")[2].split() for call in cluster.calls("delete")]
     ours = "app.kubernetes.io/name=grace"
-    by_label = {kind for one in deleted if ours in one for kind in one[0].split(",")}
-    by_name = {name for one in deleted if ours not in one for name in one[1:] if name[0] != "-"}
+    labelled = [one for one in deleted if any(word.startswith(ours) for word in one)]
+    by_label = {kind for one in labelled for kind in one[0].split(",")}
+    by_name = {name for one in deleted if one not in labelled for name in one[1:] if name[0] != "-"}
     always = {"jobs", "pods", "secrets"}
     volumes = {"persistentvolumeclaims", "serviceaccounts", "roles", "rolebindings"}
     assert by_label == always | (volumes | {"resourcequotas"} if everything else set())
@@ -179,8 +180,10 @@ def test_down_deletes_what_it_says(cluster, everything):
 
 def test_everything_is_what_up_applies_but_the_namespace(cluster):
     assert cluster.run("down", "--everything").returncode == 0
-    (call,) = cluster.calls("delete persistentvolumeclaims")
-    kinds, selector = call.arguments[3].split(","), call.arguments[5]
+    calls = cluster.calls("delete .*--selector")[2:]
+    kinds = [call.arguments[3] for call in calls]
+    ((selector, no_other),) = {tuple(call.arguments[5].split(",")) for call in calls}
+    assert no_other == "!app.kubernetes.io/instance"
     overlay = str(cluster.checkout / OVERLAY.rpartition("/")[0])
     made = subprocess.run(
         ["kubectl", "kustomize", overlay], capture_output=True, text=True, check=True
@@ -191,6 +194,59 @@ def test_everything_is_what_up_applies_but_the_namespace(cluster):
     assert {one["metadata"]["labels"].get(name) for one in applied} == {value}
 
 
+def test_down_ends_and_names_what_a_silent_node_holds(cluster):
+    """kubectl gives up after the time that it is given; without one it waits for ever."""
+    late = "error: timed out waiting for the condition on pods/grace-x-abc\n"
+    cluster.answer("delete jobs,pods", error=late, status=1)
+    cluster.answer("get jobs,pods,secrets", "Job grace-x \nPod grace-x-abc node-7\n")
+    done = cluster.run("down", "--everything", LIMIT_S="120")
+    assert done.returncode == 1
+    assert "this is left after 120 s:" in done.stderr
+    assert "Pod grace-x-abc on the node node-7" in done.stderr
+    assert "delete pods --force" in done.stderr
+    for call in cluster.calls(" delete "):
+        (limit,) = (word for word in call.arguments if word.startswith("--timeout="))
+        assert 0 < int(limit.removeprefix("--timeout=").removesuffix("s")) <= 120
+    # A Secret of a run goes all the same; volumes that a pod may hold are not touched.
+    assert cluster.calls("delete secrets")
+    assert not cluster.calls("delete persistentvolumeclaims")
+
+
+def test_an_instance_is_ended_alone_and_without_one_nobody_elses(cluster):
+    assert cluster.run("down").returncode == 0
+    before = len(cluster.calls())
+    of_none = [str(call) for call in cluster.calls("--selector")]
+    assert all("name=grace,!app.kubernetes.io/instance" in call for call in of_none)
+    cluster.edit("config/clusters.yaml", "local:\n", "local:\n  instance: anna\n")
+    assert cluster.run("down", "--everything").returncode == 0
+    for call in cluster.calls(" delete ")[before - 1 :]:
+        assert "app.kubernetes.io/instance=anna" in str(call) or " anna-grace-" in str(call)
+
+
+def test_up_tells_an_administrator_the_rights_and_makes_none_then(cluster):
+    done = cluster.run("up", "--rights")
+    assert done.returncode == 0, done.stderr
+    kinds = [one["kind"] for one in yaml.safe_load_all(done.stdout)]
+    assert sorted(kinds) == ["Role", "RoleBinding", "ServiceAccount"]
+    assert not cluster.calls()
+    cluster.edit(
+        "config/clusters.yaml", "local:\n", "local:\n  instance: anna\n  controller_account: lab\n"
+    )
+    assert cluster.run("up").returncode == 0
+    (applied,) = cluster.calls("apply --filename -")
+    made = {one["kind"] for one in yaml.safe_load_all(applied.given)}
+    assert made == {"PersistentVolumeClaim"}
+
+
+def test_a_secret_that_exists_is_never_replaced(cluster):
+    cluster.edit("config/clusters.yaml", "hf_token: {key", "hf_token: {name: lab, key")
+    done = cluster.run("up", HF_TOKEN="hf_new")
+    assert "there is no Secret lab" in done.stderr
+    cluster.answer("get secret lab", "secret/lab")
+    assert cluster.run("up", HF_TOKEN="hf_new").returncode == 0
+    assert not cluster.calls("(delete|create) secret")
+
+
 def test_another_token_takes_the_first_ones_place(cluster):
     cluster.answer("get secret", "secret/grace-hf-token")
     done = cluster.run("up", HF_TOKEN="hf_new")
@@ -199,7 +255,25 @@ def test_another_token_takes_the_first_ones_place(cluster):
     assert "delete secret grace-hf-token --ignore-not-found" in str(gone)
     assert made.given == "hf_new"
     assert not cluster.calls("hf_new"), "everybody can read arguments"
-    assert cluster.calls("apply --kustomize workflow/kubernetes/overlays/local")
+    (applied,) = cluster.calls("apply --filename -")
+    assert "PersistentVolumeClaim" in applied.given
+
+
+def test_status_shows_the_last_phase_of_each_pod_that_goes_on(cluster):
+    cluster.answer("get job grace-controller", "job/grace-controller")
+    cluster.answer(
+        "logs job/grace-controller",
+        "3 of 9 steps (33%) done\n"
+        "Phase of one: pulling the image since 10:00:12 UTC (before: waiting for a node 12 s)\n"
+        "Phase of gone: answering since 10:00:12 UTC\n"
+        "Phase of one: loading weights since 10:07:00 UTC (before: pulling the image 330 s)\n"
+        + "".join(f"line {number}\n" for number in range(20)),
+    )
+    cluster.answer("get pods .*Succeeded", "one:\ntwo:\n")
+    done = cluster.run("status")
+    assert done.returncode == 0, done.stderr
+    (phase,) = [text for text in done.stdout.splitlines() if text.startswith("Phase of")]
+    assert phase.startswith("Phase of one: loading weights since 10:07:00 UTC")
 
 
 # --- The pod that files travel through ------------------------------------------------------------

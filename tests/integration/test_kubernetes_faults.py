@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import time
 from types import SimpleNamespace
 
 import pytest
+from kube_admission import LIMIT_RANGE, WEBHOOK, WEBHOOK_DOWN
 from kube_project import KubeProject
 from kube_standin import Cluster, calls_per_second
 from waiting import PATIENCE_S, wait_until
@@ -76,6 +79,10 @@ def test_a_deleted_pod_is_made_anew_and_a_deleted_job_reported(broken):
 def test_an_unschedulable_pod_moves_to_the_next_gpus(broken):
     assert "1 Insufficient nvidia.com/a100" in broken.output
     assert "1 × l40" in broken.output
+    told = re.findall(r"Phase of grace-gpu-first-\S+: (.*?) since", broken.output)
+    assert told[0] == "waiting for a node"
+    assert told[-1] == "preparing"
+    assert "waits: Unschedulable: 0/1 nodes are available" in broken.output
     assert (broken.toy.folder / "out/gpu-first-0").read_text() == "on l40\n"
 
 
@@ -98,6 +105,32 @@ def test_an_image_that_cannot_be_pulled(toy):
     assert "the pod did not start" in run.output()
     assert "ErrImagePull: grace:test: not found" in run.output()
     assert toy.leftovers() == []
+
+
+def test_pods_that_admission_refuses_are_told_in_its_words_and_not_waited_for(tmp_path):
+    """Their patience is an hour; what a webhook that is down refuses is made when it is back."""
+    with Cluster() as cluster:
+        toy = KubeProject.toy(cluster, tmp_path, patience_s=3600, grace_s=1)
+        down = True
+
+        def refuses(template):
+            rule = template["metadata"]["labels"]["grace/rule"]
+            return {"fails": LIMIT_RANGE, "waits": WEBHOOK, "ok": WEBHOOK_DOWN if down else None}[
+                rule
+            ]
+
+        cluster.admission.refuses = refuses
+        run = toy.want("fails-1", "waits-1", "ok-1", arguments=("--keep-going",))
+        wait_until(lambda: "waits) failed" in run.output(), PATIENCE_S, "the webhook's refusal")
+        wait_until(lambda: "failed calling webhook" in run.output(), PATIENCE_S, "its words")
+        down = False
+        assert run.wait() == 1
+        output = words(run.output())
+        assert "maximum memory usage per Container is 64Mi" in output
+        assert 'admission webhook "lab.example.org" denied the request: name your team' in output
+        assert "quota" not in output
+        assert toy.made() == {"ok-1"}
+        assert toy.leftovers() == []
 
 
 def test_unschedulable_everywhere_is_reported(toy):
@@ -174,6 +207,80 @@ def test_an_api_that_stays_away_ends_the_run(tmp_path):
         assert len(pods_run(toy, "waits")) == 1
         assert cluster.overlaps() == []
         assert toy.leftovers() == []
+
+
+def test_restarts_of_the_api_end_no_run_and_no_pod(tmp_path):
+    """At any moment: while Jobs are made, run, and are deleted. Many: tests/long."""
+    with Cluster(gpus={"nvidia.com/gpu": 4}) as cluster:
+        toy = KubeProject.toy(cluster, tmp_path, tries=1)
+        toy.environment["TOY_SECRET"] = "a-canary"
+        cluster.faults.restart()
+        run = toy.want("waits-0", "waits-1")
+        for number in range(2):
+            wait_until(lambda n=number: running(toy, "waits", n), PATIENCE_S, "pods")
+            before = len(cluster.calls)
+            cluster.faults.restart()
+            wait_until(
+                lambda before=before: any(call.status == 403 for call in cluster.calls[before:]),
+                PATIENCE_S, "a refused call",
+            )  # fmt: skip
+        wait_until(lambda: running(toy, "waits", 2), PATIENCE_S, "all pods")
+        (toy.folder / "go").touch()
+        cluster.faults.restart()
+        assert run.wait() == 0, run.output()
+        assert len(cluster.runs) == 2
+        assert {one.exit_code for one in cluster.runs} == {0}
+        assert toy.leftovers() == []
+
+
+def test_a_run_that_gives_up_on_rights_leaves_its_pods(tmp_path):
+    """As when its Role was taken away: refused with 403 for longer than its patience."""
+    with Cluster() as cluster:
+        toy = KubeProject.toy(cluster, tmp_path, api_patience_s=1)
+        run = toy.want("waits-1")
+        wait_until(lambda: running(toy, "waits"), PATIENCE_S, "its pod")
+        cluster.faults.restart(away_s=0, forbids=1_000_000)
+        wait_until(lambda: "The run ends here" in words(run.output()), PATIENCE_S, "its last words")
+        assert "cannot list resource" in words(run.output())
+        cluster.faults.restart(away_s=0, forbids=0)
+        assert run.wait() == 1
+        assert running(toy, "waits")
+        assert [call for call in cluster.calls if call.method == "DELETE"] == []
+
+
+def test_a_quota_of_fewer_jobs_than_wait(tmp_path):
+    """Ended Jobs count until they are deleted."""
+    with Cluster() as cluster:
+        toy = KubeProject.toy(cluster, tmp_path, tries=1, patience_s=0.5)
+        cluster.faults.quotas["jobs"] = 2
+        names = [f"ok-{number}" for number in range(4)]
+        run = toy.want(*names)
+        assert run.wait() == 0, run.output()
+        assert toy.made() == set(names)
+        assert len(cluster.runs) == len(names)
+        assert toy.leftovers() == []
+        assert calls_per_second(cluster.calls) < 5
+        # Those that are refused ask together, not each.
+        assert sum(call.status == 403 for call in cluster.calls) < 3 * len(names)
+
+
+def test_a_webhook_that_fails_for_one_job(tmp_path):
+    with Cluster() as cluster:
+        toy = KubeProject.toy(cluster, tmp_path, api_patience_s=6, api_backoff_s=1, api_attempts=6)
+        cluster.faults.webhook = lambda job: job["metadata"]["labels"]["grace/rule"] == "fails"
+        names = [f"ok-{number}" for number in range(4)]
+        begun = time.monotonic()
+        run = toy.want("fails-1", *names, arguments=("--keep-going",))
+        wait_until(lambda: len(cluster.runs) == 4, PATIENCE_S, "the others' pods")
+        refused = [call for call in cluster.calls if call.status == 500]
+        assert len(refused) <= 2, f"others waited for it, {time.monotonic() - begun:.1f} s"
+        assert run.wait() == 1
+        assert toy.made() == set(names)
+        assert "(fails) failed: create the Job" in run.output()
+        assert "failed calling webhook" in words(run.output())
+        assert toy.leftovers() == []
+        refused = [call for call in cluster.calls if call.status == 500]
+        assert len(refused) <= 6, "no back-off"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

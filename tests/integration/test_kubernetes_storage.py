@@ -22,6 +22,8 @@ BUCKET, FOLDER = "grace", "study/one"
 STORAGE = (
     "--default-storage-provider", "s3", "--default-storage-prefix", f"s3://{BUCKET}/{FOLDER}",
 )  # fmt: skip
+#: One study; both are in the pods of test_kubernetes_chain.py.
+STUDY = ("studies=[study2]",)
 KEYS = {"aws_access_key_id": "me", "aws_secret_access_key": "a-canary-of-a-key"}
 
 
@@ -57,14 +59,14 @@ def finished(tmp_path_factory):
             "SNAKEMAKE_STORAGE_S3_ACCESS_KEY": KEYS["aws_access_key_id"],
             "SNAKEMAKE_STORAGE_S3_SECRET_KEY": KEYS["aws_secret_access_key"],
         }
-        run = laptop.start(*STORAGE)
+        run = laptop.start(*STORAGE, config=STUDY)
         wait_until(lambda: written(cluster.claims["journal"]), PATIENCE_S, "the first answers")
         known = set(written(cluster.claims["journal"]))
         (pod,) = cluster.pods_of(rule="inference")
         cluster.remove("pods", pod["metadata"]["name"])
         status, output = run.wait(), run.output()
         assert status == 0, output
-        dry = laptop.snakemake("-n", *STORAGE)
+        dry = laptop.snakemake("-n", *STORAGE, config=STUDY)
         keys = {one.key: one for one in s3.Bucket(BUCKET).objects.all()}
         for key, found in keys.items():
             path = folder / "fetched" / Path(key).relative_to(FOLDER)
@@ -126,7 +128,7 @@ def test_without_a_volume_for_the_journal_nothing_begins(finished):
     entry = finished.laptop.folder / "config/clusters.yaml"
     text = entry.read_text()
     entry.write_text(text.replace("purpose: journal", "purpose: other"))
-    status, output = finished.laptop.snakemake(*STORAGE, config=("replications=2",))
+    status, output = finished.laptop.snakemake(*STORAGE, config=(*STUDY, "replications=2"))
     entry.write_text(text)
     assert status == 1
     assert "answers would die with their pods" in output

@@ -166,7 +166,7 @@ def test_the_archive_is_whole(finished, crate, tmp_path):
         bundle.extractall(tmp_path)
     assert {
         "ro-crate-metadata.json", "ro-crate-preview.html", "run-config.yaml", "Snakefile",
-        "envs/main.lock", "config/config.yaml", "results/report.html",
+        "envs/main.lock", "config/config.yaml", "results/report.html", "results/trials.html",
         "resources/stimuli/study1.csv", f"{REPLICATION}/study1_exp1.json",
         f"{REPLICATION}/.provenance/study1_exp1.json.json",
     } <= names  # fmt: skip

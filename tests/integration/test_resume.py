@@ -104,12 +104,11 @@ def test_answers_of_an_endpoint_outlive_a_kill(tmp_path, kill, uninterrupted):
         assert "The last run was killed: its lock on the folder is removed" in shown
 
 
-@pytest.mark.parametrize("kill", [KILLS["everything"], KILLS["a job"]], ids=["everything", "a job"])
-def test_answers_of_a_model_in_process_outlive_a_kill(tmp_path, kill, uninterrupted):
+def test_answers_of_a_model_in_process_outlive_a_kill(tmp_path, uninterrupted):
     project = Project.copied_to(tmp_path / "project")
     run = Started(project, *PICO)
     wait_until(lambda: counted(project) >= 3 or not run.running(), PATIENCE_S, "three answers")
-    kill(run)
+    run.kill_everything()
     known = journaled(project)
     project.run(*PICO)
     later = journaled(project)

@@ -1,8 +1,8 @@
 """The serving lease with real vLLM on the CPU: sharing, kill -9 of everyone, crashes.
 
-Starts are dear (half a minute), so a test walks through several faults, and a kill while the
-server starts is in tests/long/test_serving_kills.py. The same faults, and more, are tested one by
-one with a stub server in test_serving_stub.py.
+Starts are dear (half a minute), so a test walks through several faults, and faults of a start are
+in tests/long/test_serving_starts.py. The same faults, and more, are tested one by one with a stub
+server in test_serving_stub.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from lease_helpers import Farm, command_line, kill_dash_nine
-from real_servers import START_S, assert_gone, family, real_spec
+from real_servers import assert_gone, family, real_spec
 from tiny_model import build_tiny_model
 from waiting import PATIENCE_S, wait_until
 
@@ -79,9 +79,3 @@ def test_jobs_share_a_server_that_is_restarted_and_leaves_no_orphan(
     workflow.wait()
     second.kill()
     assert_gone(processes)
-
-
-def test_a_server_that_cannot_start_says_why(farm: Farm, model_dir: Path) -> None:
-    errors = farm.job(real_spec(model_dir, max_model_len=100_000)).failure(START_S)
-    assert "ended with exit code 1 while it was starting" in errors
-    assert "max_model_len (100000) is greater than the derived max_model_len" in errors

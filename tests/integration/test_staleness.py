@@ -52,14 +52,16 @@ def rules(experiment: str | None, *groups: str) -> str:
 
 
 ANALYSES = jobs(f"{' '.join(STEPS['analysis'].rules(STUDIES))} report")
-END = jobs("merge fit") | ANALYSES
+#: What reads the records and tables of every replication.
+BROWSER = jobs("trial_browser")
+END = jobs("merge fit") | ANALYSES | BROWSER
 CHECKS = jobs("validate") | END
 
 
 def end_of(studies) -> set[str]:
     """What is made of the tables of some studies alone."""
     analyses = " ".join(STEPS["analysis"].rules(studies))
-    return jobs("merge fit", studies=studies) | jobs(f"{analyses} report")
+    return jobs("merge fit", studies=studies) | jobs(f"{analyses} report") | BROWSER
 
 
 EXP1, EXP2 = rules("exp1", "inference", "tables"), rules("exp2", "inference", "tables")
@@ -252,7 +254,7 @@ ROWS = {
     ),
     "a study less": Row(
         config("studies: [study1, study2]", "studies: [study1]"),
-        jobs("collect validate report"),
+        jobs("collect validate report") | BROWSER,
     ),
     "a study of one's own more": Row(
         both(
@@ -340,14 +342,16 @@ ROWS = {
     "`thresholds.min_option_mass`": Row(
         config("min_option_mass: 0.5", "min_option_mass: 0.6"), jobs("probabilities") | CHECKS
     ),
-    "any other threshold": Row(config("max_failure_rate: 0.01", "max_failure_rate: 0.02"), CHECKS),
+    "any other threshold": Row(
+        config("max_failure_rate: 0.01", "max_failure_rate: 0.02"), CHECKS - BROWSER
+    ),
     "`extraction.method`": Row(
         config_with("extraction: {method: model}"), jobs("extract structure") | CHECKS
     ),
     "`extraction`, of a run whose answers the rules read": Row(
         config_with("extraction: {model: another, queries: 3}"), NOTHING
     ),
-    "`on_invalid`": Row(config("on_invalid: warn", "on_invalid: fail"), END),
+    "`on_invalid`": Row(config("on_invalid: warn", "on_invalid: fail"), END - BROWSER),
     # Code in Python
     "a comment or docstring of a script": Row(
         change("scripts/structure.py", '"""Parse', '# A comment.\n"""Read'), NOTHING
@@ -420,7 +424,7 @@ ROWS = {
     ),
     "a cognitive model": Row(
         change("studies/study1/study.yaml", "alpha: 3.4", "alpha: 3.5"),
-        jobs("reference fit", studies=["study1"]) | jobs("analysis_study1 report"),
+        jobs("reference fit", studies=["study1"]) | jobs("analysis_study1 report") | BROWSER,
     ),
     # Statistics, figures, report
     "what all figures share": Row(append("scripts/lib/figures.R", "\nedited <- TRUE\n"), ANALYSES),
@@ -440,13 +444,16 @@ ROWS = {
     "`scripts/report.Rmd`": Row(
         change("scripts/report.Rmd", "# Provenance", "# Where it comes from"), jobs("report")
     ),
+    "the style or a script of the trial browser": Row(
+        append("scripts/lib/trial_browser/style.css", "a { color: red; }\n"), BROWSER
+    ),
     "the seed of the sampling floors": Row(
         change(f"{LIBRARY}/settings/output_configs.py", "seed: int = 1000", "seed: int = 10"),
         ANALYSES,
     ),
     "a table of `resources/reference`": Row(
         change("resources/reference/study2_human_cells.csv", "informative", "both"),
-        jobs("reference fit analysis_study2 report", studies=["study2"]),
+        jobs("reference fit analysis_study2 report", studies=["study2"]) | BROWSER,
     ),
     # Machine and bookkeeping
     "`--cores`": Row(both(), NOTHING, ("--cores", "1")),

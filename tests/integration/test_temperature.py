@@ -1,4 +1,4 @@
-"""pico's sampled answers against its measured distributions, at one temperature and at two."""
+"""pico's sampled answers against its measured distributions, at two ways of sampling."""
 
 from __future__ import annotations
 
@@ -86,18 +86,22 @@ def expected(chances: np.ndarray) -> tuple[float, float]:
     return float(np.quantile(draws, 0.001)), float(np.quantile(draws, 0.999))
 
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(0.7, 1.0), (1.0, 0.8)])
-def test_answers_are_drawn_from_the_distributions_as_sampled(engine, measured, temperature, top_p):
+def test_answers_are_drawn_from_the_distributions_as_sampled(engine, measured):
+    temperature, top_p = 0.7, 0.8
     found = said(engine, measured[0], Decoding(temperature, top_p, 16))
     counts = np.array([np.bincount(cell, minlength=8) for cell in found])
     assert counts.sum() == 12 * REPLICATIONS
     chances = distributions(measured, temperature, top_p)
     low, high = expected(chances)
     assert low <= surprise(counts, chances) <= high
-    # And not from what was measured, at temperature 1 and over all tokens.
-    plain = distributions(measured, 1, 1)
-    low, high = expected(plain)
-    assert surprise(counts, plain) > high
+    # And not from what was measured, nor as if only one of the two counted.
+    for other in ((1, 1), (temperature, 1)):
+        plain = distributions(measured, *other)
+        assert surprise(counts, plain) > expected(plain)[1]
+    # And not as if top_p alone counted.
+    hotter = distributions(measured, 1, top_p)
+    low, high = expected(hotter)
+    assert not low <= surprise(counts, hotter) <= high
 
 
 def test_at_temperature_0_the_answer_is_the_greedy_one(engine, measured):

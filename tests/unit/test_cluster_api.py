@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from kube_standin import Cluster as Standin
@@ -193,7 +195,66 @@ def test_it_is_away_for_longer_than_the_tries(standin):
     assert calls.jobs("run=a") == []
 
 
-@pytest.mark.parametrize("status", [400, 403, 422])
+def test_an_api_server_that_restarts_is_asked_again(standin):
+    """It is away, and then knows no one's rights for a moment."""
+    pauses = Pauses()
+    calls, retries = connected(pauses, api_attempts=9)
+    passed = pauses.clock.sleep
+    pauses.clock.sleep = lambda seconds: (passed(seconds), time.sleep(0.03))
+    standin.faults.restart(away_s=0.05, forbids=2)
+    assert calls.jobs("run=a") == []
+    assert "does not answer" in retries[0]
+    assert "serviceaccount:default:grace-controller" in retries[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "passing"),
+    [
+        ('jobs.batch is forbidden: User "me" cannot create resource "jobs"', True),
+        ('jobs.batch "one" is forbidden: not yet ready to handle request', True),
+        ('admission webhook "check" denied the request: no', False),
+        ("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", False),
+        ('pods "one" is forbidden: violates PodSecurity "restricted:latest"', False),
+    ],
+)
+def test_which_403_may_pass(words, passing):
+    assert api.ApiError("create", 403, words).passing is passing
+
+
+def test_a_quota_that_is_full_and_one_that_is_too_small(standin):
+    calls, _ = connected()
+    standin.faults.quotas["jobs"] = 1
+    calls.create_job(manifest("one"))
+    with pytest.raises(api.ApiError) as full:
+        calls.create_job(manifest("two"))
+    standin.faults.quotas["jobs"] = 0
+    with pytest.raises(api.ApiError) as small:
+        calls.create_job(manifest("two"))
+    assert [full.value.quota, small.value.quota] == [True, True]
+    assert [full.value.beyond_quota, small.value.beyond_quota] == [False, True]
+    assert not full.value.passing
+
+
+def test_what_is_about_one_job_is_asked_once(standin):
+    calls, retries = connected()
+    standin.faults.webhook = lambda job: True
+    before = calls.calls
+    with pytest.raises(api.ApiError, match="failed calling webhook") as error:
+        calls.create_job(manifest("one"))
+    assert error.value.passing
+    assert (calls.calls - before, retries) == (1, [])
+
+
+def test_an_answer_that_is_no_list_passes(standin, monkeypatch):
+    calls, _ = connected()
+    page = SimpleNamespace(data=b"<html>log in</html>")
+    monkeypatch.setattr(calls._kinds.batch, "list_namespaced_job", lambda **how: page)
+    with pytest.raises(api.ApiError) as error:
+        calls.jobs("run=a")
+    assert error.value.passing
+
+
+@pytest.mark.parametrize("status", [400, 422])
 def test_a_wrong_call_is_not_tried_again(standin, status):
     calls, retries = connected()
     standin.fails(status, times=1)

@@ -15,8 +15,9 @@ from grace.cluster.plan.placement import placement_for
 from grace.cluster.plan.pods import PodRequest
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import ApiError
-from grace.cluster.run.jobs import MAKES, Jobs
+from grace.cluster.run.jobs import Jobs
 from grace.cluster.run.queue import Order
+from grace.cluster.run.tracked import MAKES
 from grace.settings.config import ModelEntry
 
 MINE = "file:way"
@@ -27,8 +28,9 @@ class Namespace:
 
     def __init__(self):
         self.calls = 0
-        self.refuses = {}
+        self.refuses, self.order = {}, []
         self.held, self.held_pods, self.created = {}, {}, []
+        self.events, self.looked_at_events = [], 0
 
     def jobs(self, selector):
         return list(self.held.values())
@@ -36,21 +38,50 @@ class Namespace:
     def pods(self, selector):
         return list(self.held_pods.values())
 
+    def failed_creates(self):
+        self.looked_at_events += 1
+        if "events" in self.refuses:
+            raise self.refuses["events"]
+        return self.events
+
+    def refuse(self, name, words, at="2026-11-20T10:00:00Z"):
+        """A Job's event: its pod was not made."""
+        self.events.append({
+            "metadata": {}, "involvedObject": {"name": name}, "lastTimestamp": at,
+            "message": f"Error creating: {words}",
+        })  # fmt: skip
+
+    def add_pod(self, name, phase="Running", reason=""):
+        conditions = [{"type": "PodScheduled", "status": "False", "message": reason}]
+        self.held_pods[name] = {
+            "metadata": {
+                "name": f"{name}-abc", "labels": {"job-name": name},
+                "creationTimestamp": "2026-11-20T10:00:00Z",
+            },
+            "status": {"phase": phase, "conditions": conditions if reason else []},
+        }  # fmt: skip
+
     def create_job(self, manifest):
         name = manifest["metadata"]["name"]
-        if "create" in self.refuses:
-            raise self.refuses["create"]
+        self.calls += 1
+        self.order.append(("create", name))
+        for key in ("create", f"create {name}"):
+            if key in self.refuses:
+                raise self.refuses[key]
         if name in self.held:
             raise ApiError("create", 409, "exists")
         self.held[name] = {**manifest, "status": {}}
         self.created.append(name)
 
     def delete_job(self, name):
+        self.order.append(("delete", name))
         if "delete" in self.refuses:
             raise self.refuses["delete"]
         self.held[name]["metadata"]["deletionTimestamp"] = "now"
 
     def log(self, pod, container, lines):
+        if "log" in self.refuses:
+            raise self.refuses["log"]
         return "last words\n"
 
     def add(self, name, makes, labels=()):
@@ -226,23 +257,110 @@ def test_a_job_that_makes_no_file_is_started_again_too(run):
     assert run.space.created == ["mine", "mine"]
 
 
-def test_a_quota_without_room_is_waited_for(run):
-    run.space.refuses["create"] = ApiError("create", 403, "exceeded quota: grace, requested: 1")
+def quota(most):
+    words = f"exceeded quota: lab, requested: count/jobs.batch=1, used: count/jobs.batch={most}"
+    return ApiError("create", 403, f"{words}, limited: count/jobs.batch={most} (HTTP 403)")
+
+
+def hurry(run, **changes):
+    """Patience at its end, and no wait between two calls of one kind."""
+    run.jobs.cluster = run.jobs.cluster.model_copy(update=changes)
+    run.jobs.refusals.first_s = 0
+
+
+def test_a_full_quota_is_waited_for_by_all_together(run, on):
+    """However long; the whole run asks once, and then no more until its wait is over."""
+    hurry(run, patience_s=1e-9, api_patience_s=1e-9)
+    run.space.refuses["create"] = quota(5)
+    for number in range(5):
+        run.submit(name=f"n{number}", makes=f"f{number}:way")
+    run.jobs.reconcile()
+    run.jobs.refusals.first_s = 1e9
+    run.jobs.reconcile()
+    asked = run.space.calls
+    run.jobs.reconcile()
+    assert run.space.calls == asked
+    assert (run.space.created, run.reports) == ([], [])
+    assert {one.tries for one in run.jobs.tracked_jobs.values()} == {1}
+
+
+def test_jobs_that_wait_for_a_quota_go_on_when_one_has_gone(run):
+    run.submit(name="first", makes="f:way")
+    run.jobs.reconcile()
+    run.jobs.refusals.first_s = 1e9
+    run.space.refuses["create"] = quota(1)
+    run.submit()
+    run.jobs.reconcile()
+    del run.space.refuses["create"], run.space.held["first"]
+    run.jobs.reconcile()
+    assert run.space.created == ["first", "mine"]
+
+
+def test_ended_jobs_are_deleted_before_others_are_created(run):
+    run.jobs.omit_cleanup = False
+    run.submit(name="first", makes="f:way")
+    run.jobs.reconcile()
+    run.space.end_pod("first", 0)
+    run.submit()
+    run.jobs.reconcile()
+    assert run.space.order[-2:] == [("delete", "first"), ("create", "mine")]
+
+
+def test_a_quota_that_has_no_room_for_one_job_is_reported(run):
+    run.space.refuses["create"] = quota(0)
     info = run.submit()
     run.jobs.reconcile()
-    assert (run.space.created, run.reports) == ([], [])
-    run.jobs.cluster = run.jobs.cluster.model_copy(update={"patience_s": 1e-9})
+    assert run.reports == []
+    hurry(run, patience_s=1e-9)
+    run.jobs.refusals.forget("mine")
+    run.jobs.reconcile()
     run.jobs.reconcile()
     ((job_info, reason),) = run.reports
     assert job_info is info
     assert "exceeded quota" in reason
 
 
-def test_another_refusal_is_reported_at_once(run):
-    run.space.refuses["create"] = ApiError("create", 403, "forbidden")
+def test_a_rule_of_the_cluster_is_reported_at_once(run):
+    words = 'admission webhook "check" denied the request: no (HTTP 403)'
+    run.space.refuses["create"] = ApiError("create", 403, words)
     info = run.submit()
     run.jobs.reconcile()
-    assert run.reports == [(info, "create: forbidden")]
+    assert run.reports == [(info, f"create: {words}")]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(403, 'User "me" cannot create resource "jobs"'), (500, "webhook")]
+)
+def test_a_job_that_is_refused_waits_alone_until_patience_ends(run, status, words):
+    run.space.refuses["create mine"] = ApiError("create", status, words)
+    run.jobs.refusals.first_s = 1e9
+    info = run.submit()
+    run.submit(name="other", makes="other:way")
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    assert (run.space.created, run.reports) == (["other"], [])
+    assert run.space.order.count(("create", "mine")) == 1
+    hurry(run, api_patience_s=1e-9)
+    run.jobs.refusals.forget("mine")
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    ((job_info, reason),) = run.reports
+    assert job_info is info
+    assert words in reason
+
+
+def test_a_log_that_cannot_be_read_is_asked_for_at_later_looks(run):
+    run.jobs.refusals.first_s = 0
+    info = run.submit()
+    run.jobs.reconcile()
+    run.space.end_pod("mine", 3)
+    run.space.refuses["log"] = ApiError("log", 500, "the node is silent")
+    run.jobs.reconcile()
+    assert run.reports == []
+    del run.space.refuses["log"]
+    run.jobs.reconcile()
+    assert run.reports == [(info, "exit code 3")]
+    assert "last words" in (run.jobs.logs / "mine.log").read_text(encoding="utf-8")
 
 
 def test_a_job_that_could_not_be_deleted_is_not_taken_up_for_the_next_gpus(run, on):
@@ -259,6 +377,7 @@ def test_a_job_that_could_not_be_deleted_is_not_taken_up_for_the_next_gpus(run, 
     # At the end of the run it would be deleted, though Jobs that ended may stay.
     assert run.jobs._is_leftover(run.space.held["mine"])
     del run.space.refuses["delete"]
+    run.jobs.refusals.forget(("delete", "mine"))
     run.jobs.reconcile()
     run.space.settle()
     run.jobs.reconcile()
@@ -270,6 +389,162 @@ def test_an_adopted_job_is_on_the_gpus_that_it_has(run, on):
     run.submit(model="first", placement=on["a100"])
     run.jobs.reconcile()
     assert run.jobs.tracked_jobs["theirs"].request.placement.tag == "l40"
+
+
+NOW = {"patience_s": 1e-9, "grace_s": 1e-9, "poll_s": 1e-9}
+FINAL = 'pods "mine-abc" is forbidden: maximum memory usage per Container is 64Mi'
+
+
+def at_once(run, **changes):
+    run.jobs.cluster = run.jobs.cluster.model_copy(update=changes)
+    run.jobs._pod_refusals.every_s = 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        FINAL,
+        'admission webhook "lab" denied the request: name your team',
+        'pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true',
+        'pods "x" is forbidden: no PriorityClass with name opportunistic was found',
+    ],
+)
+def test_what_no_waiting_changes_ends_early_in_the_clusters_words(run, words, caplog):
+    at_once(run, grace_s=1e-9)  # its patience is 900 s
+    info = run.submit()
+    run.space.refuse("mine", words)
+    run.jobs.reconcile()
+    with caplog.at_level("INFO"):
+        run.jobs.reconcile()
+    assert f"mine waits: {words}" in caplog.text  # told at the first look
+    assert run.reports == []
+    run.jobs.reconcile()
+    ((job_info, reason),) = run.reports
+    assert job_info is info
+    assert words in reason
+    assert "quota" not in reason
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'pods "x" is forbidden: exceeded quota: lab, requested: pods=1, used: pods=9',
+        'Internal error occurred: failed calling webhook "lab": an error on the server',
+        'pods "x" is forbidden: status unknown for quota: lab',
+        'pods "x" is forbidden: not yet ready to handle request',
+    ],
+)
+def test_what_may_change_by_itself_is_waited_for(run, words):
+    at_once(run, grace_s=1e-9)
+    run.submit()
+    run.space.refuse("mine", words)
+    for _ in range(4):
+        run.jobs.reconcile()
+    assert run.reports == []
+    at_once(run, patience_s=1e-9)
+    run.jobs.reconcile()
+    ((_, reason),) = run.reports
+    assert words in reason
+
+
+def test_a_deleted_pod_is_not_told_as_a_quota(run):
+    """Between the pod's end and the Job's failure, or the next pod, the list is empty."""
+    at_once(run, **NOW)
+    run.submit()
+    run.jobs.reconcile()
+    run.space.add_pod("mine")
+    run.jobs.reconcile()
+    run.space.held_pods.clear()
+    run.space.refuse("mine", FINAL, at="2026-11-20T09:59:00Z")  # before its pod was made after all
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    ((_, reason),) = run.reports
+    assert "its pod was deleted, or its node went away" in reason
+    assert "quota" not in reason
+
+
+def test_the_event_of_another_job_of_that_name_says_nothing(run):
+    at_once(run, grace_s=1e-9)
+    run.space.refuse("mine", FINAL)
+    run.space.events[0]["involvedObject"]["uid"] = "of the Job before it"
+    run.submit()
+    run.jobs.reconcile()
+    run.space.held["mine"]["metadata"]["uid"] = "its own"
+    for _ in range(3):
+        run.jobs.reconcile()
+    assert run.reports == []
+
+
+def test_events_are_read_once_for_many_jobs_and_only_where_one_has_no_pod(run):
+    for number in range(5):
+        run.submit(name=f"n{number}", makes=f"f{number}:way")
+    run.jobs.reconcile()
+    for number in range(5):
+        run.space.add_pod(f"n{number}")
+    run.jobs.reconcile()
+    assert run.space.looked_at_events == 0
+    run.space.held_pods.clear()
+    run.jobs.reconcile()
+    run.jobs.reconcile()
+    assert run.space.looked_at_events == 1
+
+
+def test_a_role_without_the_right_to_events_is_named_once_and_the_run_goes_on(run, caplog):
+    at_once(run)
+    run.space.refuses["events"] = ApiError("list events", 403, "forbidden")
+    run.submit()
+    for _ in range(2):
+        run.jobs.reconcile()
+    assert "right to list events" not in caplog.text  # one 403 may pass
+    for _ in range(3):
+        run.jobs.reconcile()
+    assert caplog.text.count("gives the right to list events") == 1
+    assert run.reports == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "words", "waits"),
+    [
+        ("a100", "0/1 nodes: 1 Insufficient nvidia.com/a100.", True),
+        ("l40", "0/1 nodes: 1 Insufficient nvidia.com/l40.", False),  # the run has none of these
+        ("a100", "0/1 nodes: 1 node(s) had untolerated taint(s).", False),
+    ],
+)
+def test_a_pod_behind_the_runs_own_is_not_unschedulable(run, on, tag, words, waits):
+    gpus = {
+        name: {"resource": f"nvidia.com/{name}", "memory_gib": 80, "compute_capability": 8}
+        for name in ("a100", "l40")
+    }
+    cluster = Cluster.model_validate({"gpus": gpus, "patience_s": 1e-9, "tries": 1})
+    run.jobs.cluster = cluster
+    run.jobs.order = Order(["first"], {"first": 2}, None, True)
+    run.jobs.placements = {"first": [on[tag]]}
+    run.submit(name="before", makes="other:way", model="first", placement=on["a100"])
+    run.submit(name="behind", model="first", placement=on[tag])
+    run.jobs.reconcile()
+    run.space.add_pod("before")
+    run.space.add_pod("behind", "Pending", words)
+    for _ in range(4):
+        run.jobs.reconcile()
+    assert bool(run.reports) is not waits
+    run.space.end_pod("before", 0)
+    for _ in range(3):  # what it waited for is free, and it does not get it
+        run.jobs.reconcile()
+    assert len(run.reports) == 2
+
+
+def test_a_job_whose_deadline_ended_while_it_waited_did_not_run_too_long(run):
+    at_once(run, tries=2)
+    run.submit()
+    run.jobs.reconcile()
+    run.space.add_pod("mine", "Pending", "1 Insufficient cpu")
+    run.jobs.reconcile()
+    failed = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "long"}
+    run.space.held["mine"]["status"]["conditions"] = [failed]
+    run.space.held_pods.clear()
+    run.jobs.reconcile()
+    assert run.reports == []
+    assert run.jobs.tracked_jobs["mine"].tries == 2
 
 
 def test_a_failed_model_has_its_next_attempt_before_the_model_after_it(run, on):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from grace.cluster.plan.settings import Cluster
-from grace.cluster.run.states import active, job_state, outcome
+from grace.cluster.run.states import JobState, active, job_state, lacks, outcome
 
 CLUSTER = Cluster(patience_s=100, start_patience_s=50, grace_s=10)
 
@@ -168,8 +168,40 @@ def test_unschedulable_is_active_until_patience_ends_and_may_then_move():
     assert "3 Insufficient nvidia.com/a100" in found.reason
 
 
-def test_a_job_without_a_pod_waits_for_quota():
-    assert "quota" in after(100, job()).reason
+def test_a_job_without_a_pod_is_waited_for_and_told_in_the_clusters_words():
+    assert after(99, job()).kind == "active"
+    found = after(100, job())
+    assert (found.kind, found.move) == ("failed", True)
+    assert "has the namespace any quota left?" in found.reason
+    told = outcome(JobState("podless", "exceeded quota: lab"), 100, CLUSTER)
+    assert told.reason == "no pod was made for 100 s: exceeded quota: lab"
+
+
+def test_what_the_cluster_does_not_make_is_not_waited_for_with_patience():
+    refused = JobState("refused", "is forbidden: maximum cpu")
+    assert outcome(refused, 9, CLUSTER).kind == "active"
+    found = outcome(refused, 10, CLUSTER)
+    assert (found.kind, found.again, found.move) == ("failed", False, True)
+    assert found.reason.endswith("does not change by itself: is forbidden: maximum cpu")
+
+
+@pytest.mark.parametrize(
+    ("words", "resource", "expected"),
+    [
+        ("0/2 nodes: 2 Insufficient nvidia.com/gpu, 1 Insufficient cpu.", "nvidia.com/gpu", True),
+        ("0/2 nodes: 2 Insufficient nvidia.com/gpu.", "cpu", False),
+        ("2 Insufficient nvidia.com/a100.", "nvidia.com/a10", False),
+        (
+            "exceeded quota: q, requested: requests.nvidia.com/gpu=1, used: x",
+            "nvidia.com/gpu",
+            True,
+        ),
+        ("exceeded quota: q, requested: pods=1, used: cpu=2", "cpu", False),
+        ("2 node(s) didn't match Pod's node affinity/selector.", "nvidia.com/gpu", False),
+    ],
+)
+def test_what_there_is_too_little_of(words, resource, expected):
+    assert lacks(words, resource) is expected
 
 
 def test_an_image_that_does_not_come():

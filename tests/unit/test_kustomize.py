@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from grace.cluster.plan import overlay, shell_settings
-from grace.cluster.plan.settings import load_clusters
+from grace.cluster.plan.settings import RUN_SECRET, load_clusters
 from grace.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -151,12 +151,17 @@ def test_the_controller_may_do_what_it_does_and_no_more():
         for rule in role["rules"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
+        if "resourceNames" not in rule
     }
+    (named,) = (rule for rule in role["rules"] if "resourceNames" in rule)
+    assert (named["resources"], named["verbs"]) == (["secrets"], ["delete"])
+    assert named["resourceNames"] == [RUN_SECRET]
     assert allowed == {
         *(("jobs", verb) for verb in ("create", "list", "delete", "deletecollection")),
         ("pods", "list"),
         ("pods/log", "get"),
-        *(("secrets", verb) for verb in ("create", "delete")),
+        ("secrets", "create"),
+        ("events", "list"),
     }
 
 

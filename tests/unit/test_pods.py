@@ -361,7 +361,8 @@ def test_images_users_tolerations_and_service_account() -> None:
     assert pod["serviceAccountName"] == "grace"
     assert pod["automountServiceAccountToken"] is False
     assert pod["tolerations"] == [
-        {"key": "nautilus.io/noceph", "operator": "Exists", "effect": "NoSchedule"}
+        {"key": "nautilus.io/noceph", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
     ]
     assert "securityContext" not in pod
     assert container_of(REQUEST, cluster)["image"] == "grace-gpu:1"

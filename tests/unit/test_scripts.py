@@ -18,11 +18,11 @@ NO_RULES = sorted((ROOT / "scripts").glob("*/*.py"))
 #: What of it is a command, the tests that run it, and how.
 COMMANDS = {
     "bench/__main__.py": ("unit/test_bench.py", "command.main("),
-    "bench/cluster.py": ("integration/test_benchmarks.py", '"bench.cluster"'),
+    "bench/cluster.py": ("long/test_benchmarks.py", '"bench.cluster"'),
     "bench/forecast.py": ("unit/test_bench.py", "forecast.main()"),
-    "bench/journal.py": ("integration/test_benchmarks.py", '"bench.journal"'),
+    "bench/journal.py": ("long/test_benchmarks.py", '"bench.journal"'),
     "bench/limits.py": ("integration/test_workflow.py", '"bench.limits"'),
-    "bench/overhead.py": ("integration/test_benchmarks.py", "overhead.main()"),
+    "bench/overhead.py": ("long/test_benchmarks.py", "overhead.main()"),
     "bench/rereading.py": ("unit/test_bench.py", "rereading.main()"),
     "bench/vllm_benchmark.py": ("long/test_bench_systems.py", '"vllm-bench"'),
     "tools/compare_results.py": ("unit/test_scripts.py", "compare_results.main("),

@@ -51,8 +51,8 @@ def test_another_group_or_other_wildcards_than_the_step_has_are_refused():
         ("inference", ["exp1", "exp2"], 20),
         ("tables", ["exp1", "exp2"], 15 * (2 * 3 + 1)),
         ("tables", ["exp1"], 15 * (2 * 2 + 1)),
-        # `merge`, `reference`, `fit` and an analysis of each study, and the report.
-        ("report", ["exp2"], 30 * (2 * 4 + 1)),
+        # `merge`, `reference`, `fit`, an analysis of each study; report and trial browser.
+        ("report", ["exp2"], 30 * (2 * 4 + 2)),
     ],
 )
 def test_a_pods_time_is_that_of_its_jobs(group, theirs, minutes):

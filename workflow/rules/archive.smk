@@ -1,4 +1,4 @@
-# Requires: the report, and with it the whole run; a git checkout.
+# Requires: the report, and with it the whole run; the trial browser; a git checkout.
 # Makes:    <results>/grace-crate.zip, a Provenance Run Crate; only when asked for.
 # Stops:    where a result is not intact.
 
@@ -6,6 +6,7 @@
 rule archive:
     input:
         report="<results>/report.html",
+        trials="<results>/trials.html",
     output:
         crate="<results>/grace-crate.zip",
     log:

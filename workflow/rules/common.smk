@@ -64,6 +64,10 @@ def reviewed_config(wildcards):
     return OUTPUTS.reviewed().model_dump()
 
 
+def trial_browser_config():
+    return OUTPUTS.trial_browser().model_dump()
+
+
 def table_code(script):
     return lambda wildcards: OUTPUTS.table_code(script, wildcards.study)
 

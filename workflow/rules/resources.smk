@@ -45,7 +45,6 @@ def cluster_plan():
     refuse_what_breaks_policy(workflow.dag.needrun_jobs())
     loaded = reading_pods.models_loaded(PROJECT)
     trained = training_pods.loaded(PROJECT)
-    keys = {entry.api_key_env for entry in PROJECT.models.values() if entry.api_key_env}
     return ExecutorPlan(
         name=PROJECT.config.cluster,
         cluster=PROJECT.cluster,
@@ -75,7 +74,12 @@ def cluster_plan():
         reads_answers=PROJECT.extraction.asks_model,
         reader=PROJECT.reader.key if PROJECT.reader else None,
         reading=reading_pods.secrets(PROJECT),
-        secrets=sorted(keys) if PROJECT.cluster.hf_token else sorted({*keys, "HF_TOKEN"}),
+        secrets=[] if PROJECT.cluster.hf_token else ["HF_TOKEN"],
+        keys={
+            model: [entry.api_key_env]
+            for model, entry in PROJECT.models.items()
+            if entry.api_key_env
+        },
     )
 
 

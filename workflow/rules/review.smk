@@ -41,7 +41,7 @@ rule review_agreement:
 rule reviewed:
     input:
         sheets=review_sheets,
-        structured=reviewed_tables,
+        structured=over_run("exp1", "structured.csv"),
     output:
         table="<results>/analysis/review_agreement.csv",
     log:

@@ -153,10 +153,14 @@ def review_agreements(wildcards):
     return list(rules.reviewed.output) if review_sheets(wildcards) else []
 
 
-def reviewed_tables(wildcards):
-    """The tables of answers that review sheets are about."""
-    return [
-        f"{AS_STORED}{PROJECT.config.results}/{model}/replication-{replication}/{study}_structured.csv"
-        for study in studies_with("exp1")
-        for model, replication in PROJECT.replications
-    ]
+def over_run(experiment, name):
+    """Files of all studies that have the experiment, over models and replications."""
+
+    def found(wildcards):
+        return [
+            f"{AS_STORED}{PROJECT.config.results}/{model}/replication-{replication}/{study}_{name}"
+            for study in studies_with(experiment)
+            for model, replication in PROJECT.replications
+        ]
+
+    return found

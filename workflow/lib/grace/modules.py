@@ -39,6 +39,7 @@ NO_EFFECT_ON_OUTPUT = (
     "modules.py",
     "prompts/plain_text.py",  # refuses, or lets pass
     "experiments/preflight.py",
+    "runs/pod_phases.py",  # notes what a pod does
     "runs/process_id.py",
     "places.py",  # finds files, which count by content
     "progress.py",

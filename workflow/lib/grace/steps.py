@@ -92,6 +92,7 @@ _TABLE = (
     Step("fit", "report", ("study",), mem_mb=4000, minutes=30),
     Step("analysis", "report", rule_per_study=True, mem_mb=4000, minutes=30),
     Step("report", "report", mem_mb=4000, minutes=30),
+    Step("trial_browser", "report", mem_mb=4000, minutes=30),
     # Of recipes, which plans of their checkpoints ask for; without a group each has its own pod.
     Step("instructions", "training_data", RECIPE, trains=True),
     Step("answers", "training_data", RECIPE, trains=True),

@@ -113,7 +113,7 @@ def token_id(tokeniser: PreTrainedTokenizerFast, token: str) -> int:
 # The model
 
 
-class LlamaSizes(Protocol):
+class ModelSizes(Protocol):
     """What decides a Llama's sizes, context aside."""
 
     @property
@@ -129,7 +129,7 @@ class LlamaSizes(Protocol):
 
 
 def new_llama(
-    shape: LlamaSizes, tokeniser: PreTrainedTokenizerFast, context: int = 1024
+    shape: ModelSizes, tokeniser: PreTrainedTokenizerFast, context: int = 1024
 ) -> LlamaForCausalLM:
     """An untrained model; its weights depend on torch's seed."""
     config = LlamaConfig(

@@ -205,11 +205,12 @@ def refuse_secrets(files: Mapping[str, Path]) -> None:
 
 def archive(
     root: Path, report: str, run_config: Mapping[str, Any], path: Path,
-    studies: Iterable[Path] = (),
+    studies: Iterable[Path] = (), beside: Iterable[str] = (),
 ) -> str | None:  # fmt: skip
     """Write the crate of the run that ended in `report` as a zip file. Raises `RecordError`.
 
-    `studies` are the folders of the run's studies. Gives the digest that stands for the run
+    `studies` are the folders of the run's studies; `beside` are results that no report is made
+    from, such as the trial browser. Gives the digest that stands for the run
     (`grace.provenance.verify.report_digest`).
     """
     if Path(report).is_absolute():
@@ -217,7 +218,7 @@ def archive(
             f"not archived: {report} lies outside of the project. Move the results into it and"
             " set `results` to their folder there."
         )
-    jobs = jobs_behind([report], root)
+    jobs = jobs_behind([report, *beside], root)
     outputs = [name for job in jobs for name in job.outputs]
     records = [sidecar(Path(name)).as_posix() for name in outputs]
     state = environment.git_state(root)

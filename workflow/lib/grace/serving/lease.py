@@ -16,7 +16,7 @@ import psutil
 
 import grace
 from grace.errors import EngineError
-from grace.runs import startup
+from grace.runs import pod_phases, startup
 from grace.runs.process_id import ProcessId
 from grace.serving.processes import last_lines, poll
 from grace.serving.spec import HOST, ServerSpec, SupervisorTask
@@ -42,6 +42,7 @@ class Lease:
         self._workflow = workflow
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._old_state = state_dir.read_state()
+        self._phase, self._log_from = "", 0
 
     @property
     def log_file(self) -> Path:
@@ -64,6 +65,7 @@ class Lease:
         while True:
             state = self._state()
             if state is not None and state.phase == "ready":
+                self._note(pod_phases.ANSWERING)
                 return str(state.base_url)
             if state is not None and state.phase == "failed":
                 raise EngineError(str(state.reason))
@@ -77,6 +79,7 @@ class Lease:
                 raise EngineError(self._explain(f"is not ready after {now - begun:.0f} s"))
             if now > next_report:
                 next_report = now + PROGRESS_S
+                self._note(pod_phases.server_phase(self._written()))
                 line = "".join(last_lines(self.log_file, count=1)) or "(no output yet)"
                 logger.info(
                     "%s: waiting for its server, %.0f s; last line: %s",
@@ -85,6 +88,21 @@ class Lease:
                     line,
                 )
             time.sleep(_POLL_S)
+
+    def _note(self, phase: str) -> None:
+        """Have the run know of a phase, where this is a pod of it; once."""
+        if phase != self._phase:
+            self._phase = phase
+            pod_phases.note(phase)
+
+    def _written(self) -> str:
+        """What the server has written since it was started here; its first million bytes."""
+        try:
+            with self.log_file.open("rb") as log:
+                log.seek(self._log_from)
+                return log.read(10**6).decode("utf-8", "replace")
+        except OSError:
+            return ""
 
     def _state(self) -> ServerState | None:
         """The state as far as it is news: of a living supervisor, or a failure since we came."""
@@ -106,6 +124,9 @@ class Lease:
             require_free_port(self._spec.port, self._state_dir.path.parent)
         self._own_log_file.parent.mkdir(parents=True, exist_ok=True)
         logger.info("%s: starting its server; log: %s", self._spec.name, self._own_log_file)
+        log = self._own_log_file
+        self._log_from = log.stat().st_size if log.exists() else 0
+        self._note(pod_phases.STARTING)
         task = SupervisorTask(
             state_dir=str(self._state_dir.path),
             name=self._spec.name,
@@ -119,11 +140,11 @@ class Lease:
         library = str(Path(grace.__file__).parent.parent)
         # A server may outlive its run: it looks for itself who still wants it.
         inherited = {name: value for name, value in os.environ.items() if name != startup.MARK}
-        with self._own_log_file.open("ab") as log:
+        with self._own_log_file.open("ab") as output:
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-m", "grace.serving.supervisor"],
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**inherited, **self._spec.environment, "PYTHONPATH": library},
                 start_new_session=True,

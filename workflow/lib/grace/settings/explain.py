@@ -18,6 +18,7 @@ DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 LABEL = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"
 ABSOLUTE = r"^/"
+BELOW = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 #: What a text must look like that matches one of our patterns.
 PATTERNS = {
     NAME: "must consist of letters, digits, '.', '_' and '-', and begin with a letter or digit",
@@ -27,6 +28,7 @@ PATTERNS = {
     IMAGE: "must be the name of an image, such as registry.example.org/you/grace:0.1.0",
     RESOURCE: "must be the name of a resource, such as nvidia.com/gpu",
     ABSOLUTE: "must begin with '/'",
+    BELOW: "must be a folder below, such as anna/grace",
 }
 #: By pydantic's name of a mistake; braces stand for what it knows of it.
 WORDS = {

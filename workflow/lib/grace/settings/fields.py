@@ -31,7 +31,7 @@ MAX_SECONDS = 10_000_000
 #: What stands in the folder of results beside the models' folders.
 RESULTS_OWN = {
     "README.md", "analysis", "benchmarks", "grace-crate.zip", "logs", "manifests", "report.html",
-    "review", "training",
+    "review", "training", "trials.html",
 }  # fmt: skip
 #: Marks of punctuation in folders' names that no shell and no pattern of file names reads.
 _FOLDER_MARKS = " ._-+,=@:()"

@@ -214,6 +214,18 @@ class ReportConfig(AnalysisConfig):
     trainings: dict[str, dict[str, Any]]
 
 
+class TrialBrowserConfig(_OutputConfig):
+    """What the trial browser depends on, tables and records apart.
+
+    `studies` holds by name what decides how trials, answers and people's distributions are read and
+    called; `models` are the run's, and `origins` is `Project.origins`.
+    """
+
+    studies: dict[str, dict[str, Any]]
+    models: list[str]
+    origins: dict[str, str]
+
+
 class PicoConfig(_OutputConfig):
     """What the bundled model depends on: settings, prompts, the simulated people's data."""
 

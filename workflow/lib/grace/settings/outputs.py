@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from grace import modules, seeds
-from grace.digests import file_digest
+from grace.digests import digest, file_digest
 from grace.modules import Code
 from grace.pico.settings import TRAINED_ON, Settings
 from grace.places import located
@@ -34,6 +34,7 @@ from grace.settings.output_configs import (
     StudyAnalysisConfig,
     TableConfig,
     ThinkingConfig,
+    TrialBrowserConfig,
     ValidationConfig,
 )
 from grace.settings.project import Project
@@ -41,6 +42,7 @@ from grace.source_code import script_imports, source_digest
 from grace.studies.analysis_files import analysis_settings, report_settings
 from grace.studies.catalogue import bundled
 from grace.studies.theory import reference_depends_on, theory_file
+from grace.trial_browser import page as trial_page
 
 
 def thinking_config(entry: ModelEntry) -> ThinkingConfig | None:
@@ -211,6 +213,29 @@ class Outputs:
             price=price.model_dump() if price and self._project.extraction.asks_api else {},
             trainings=trainings,
         )
+
+    def trial_browser(self) -> TrialBrowserConfig:
+        """Of the trial browser."""
+        project = self._project
+        return TrialBrowserConfig(
+            studies={
+                name: {
+                    "reads": self._reads(name),
+                    "title": study.title,
+                    "summary": study.declaration.summary,
+                    "factors": study.declaration.factors,
+                    "people": digest(reference_depends_on(study)),
+                }
+                for name, study in project.studies.items()
+            },
+            models=list(dict.fromkeys(model for model, _ in project.replications)),
+            origins=project.origins,
+        )
+
+    def trial_browser_code(self) -> Code:
+        """The code behind the trial browser, what its page is made of among it."""
+        imported = script_imports(self._project.root / "scripts" / "trial_browser.py")
+        return self._code(["trial_browser.py", *trial_page.FILES], imported)
 
     def _analysis(self) -> dict[str, Any]:
         decoding = self._decoding()

@@ -76,10 +76,14 @@ class _Declared:
 
 
 class PeopleModel:
-    """One source of a study, asked the study's queries. Raises `ConfigError` for no such source."""
+    """One source of a study, asked the study's queries. Raises `ConfigError` for no such source.
 
-    def __init__(self, study: Study, source: str) -> None:
+    `rows` are what it answers, where that was computed before; else it is computed here.
+    """
+
+    def __init__(self, study: Study, source: str, rows: Iterable[Row] | None = None) -> None:
         self.study, self.source = study, source
+        self._rows = rows
         self.declared = self._declaration()
         #: Where the tables of trials call the columns of a cell otherwise.
         self._columns = {
@@ -136,9 +140,9 @@ class PeopleModel:
         """By cell the probability of each outcome, both as texts."""
         if self._known is None:
             self._known = {}
-            rows: Iterable[Row] = (
-                people_rows(self.study) if self.is_people else theory_rows(self.study)
-            )
+            rows = self._rows
+            if rows is None:
+                rows = people_rows(self.study) if self.is_people else theory_rows(self.study)
             for row in rows:
                 if row["source"] != self.source:
                     continue

@@ -83,7 +83,7 @@ def manifest(project: Project, model: str) -> dict[str, Any]:
     command = ["/bin/bash", "-c", script(project, model, request.cores)]
     job = job_manifest(replace(request, command=command), cluster)
     count = len(project.config.replication_indices)
-    job["metadata"]["name"] = dns_name(f"grace-{project.config.results}-{model}")
+    job["metadata"]["name"] = dns_name(cluster.own(f"grace-{project.config.results}-{model}"))
     spec = job["spec"]
     # Counts for the Job as a whole, which waits for GPUs again and again; each pod has its own.
     del spec["activeDeadlineSeconds"]

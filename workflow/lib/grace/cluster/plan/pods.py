@@ -5,6 +5,7 @@ Sizes: `mem_mb` and `disk_mb` are Snakemake's, in units of 10^6 bytes; Kubernete
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import re
@@ -25,6 +26,8 @@ NO_MODEL = ("tables", "report")
 model at an API reads answers in them."""
 VARIABLES = {"weights": "HF_HOME", "journal": "GRACE_JOURNAL_DIR"}
 """What tells a pod where a volume is, by the volume's purpose."""
+NAME_LABEL = "app.kubernetes.io/name"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
 TAG_LABEL = "grace/gpu"
 """Label of Jobs and pods with GPUs: their tag."""
 _LABEL = 63
@@ -127,10 +130,16 @@ def dns_name(text: str, longest: int = 52) -> str:
     return f"{valid[: longest - 9].strip('-')}-{mark}".strip("-")
 
 
-def labels(request: PodRequest) -> dict[str, str]:
+def own_labels(cluster: Cluster) -> dict[str, str]:
+    """What every object of Grace has, and of one instance alone where the namespace is shared."""
+    own = {INSTANCE_LABEL: cluster.instance} if cluster.instance else {}
+    return {NAME_LABEL: "grace", **own}
+
+
+def labels(request: PodRequest, cluster: Cluster) -> dict[str, str]:
     """Labels of a Job and of its pods."""
     found = {
-        "app.kubernetes.io/name": "grace",
+        **own_labels(cluster),
         "grace/run": request.run,
         "grace/rule": request.rule,
     }
@@ -163,7 +172,10 @@ def job_manifest(request: PodRequest, cluster: Cluster) -> dict[str, Any]:
         "backoffLimit": 0,
         "ttlSecondsAfterFinished": cluster.ttl_s,
         "template": {
-            "metadata": {"labels": labels(request), "annotations": dict(request.annotations)},
+            "metadata": {
+                "labels": labels(request, cluster),
+                "annotations": {**cluster.annotations, **request.annotations},
+            },
             "spec": _pod(request, cluster),
         },
     }
@@ -178,7 +190,7 @@ def job_manifest(request: PodRequest, cluster: Cluster) -> dict[str, Any]:
         "metadata": {
             "name": request.name,
             "namespace": cluster.namespace,
-            "labels": labels(request),
+            "labels": labels(request, cluster),
             "annotations": dict(request.annotations),
         },
         "spec": spec,
@@ -193,8 +205,10 @@ def _pod(request: PodRequest, cluster: Cluster) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "containers": [_container(request, cluster)],
         "volumes": _volumes(request, cluster),
-        "tolerations": [_toleration(toleration) for toleration in tolerations],
-        "affinity": _affinity(gpu),
+        "imagePullSecrets": [{"name": name} for name in cluster.pull_secrets(request.rule)],
+        "tolerations": [toleration_of(toleration) for toleration in tolerations],
+        "affinity": _affinity(gpu, cluster.affinity),
+        "runtimeClassName": (gpu.runtime_class if gpu else None) or cluster.runtime_class,
         "priorityClassName": gpu.priority_class if gpu else None,
         "serviceAccountName": cluster.service_account,
         "securityContext": _pod_security(cluster),
@@ -282,7 +296,9 @@ def _volumes(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
 
 def _mounts(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {"name": name, "mountPath": volume.mount} | ({"readOnly": True} if volume.read_only else {})
+        {"name": name, "mountPath": volume.mount}
+        | ({"subPath": volume.sub_path} if volume.sub_path else {})
+        | ({"readOnly": True} if volume.read_only else {})
         for name, volume in mounted(request, cluster).items()
     ]
     if _own_workdir(request, cluster):
@@ -292,17 +308,23 @@ def _mounts(request: PodRequest, cluster: Cluster) -> list[dict[str, Any]]:
     return found
 
 
-def _affinity(gpu: Gpu | None) -> dict[str, Any] | None:
+def _affinity(gpu: Gpu | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The cluster's affinity, with a tag's labels in each of its alternatives."""
+    found: dict[str, Any] = copy.deepcopy(dict(given))
     if gpu is None or not gpu.labels:
-        return None
-    terms = [
+        return found
+    labels = [
         {"key": key, "operator": "In", "values": list(values)} for key, values in gpu.labels.items()
     ]
-    required = {"nodeSelectorTerms": [{"matchExpressions": terms}]}
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    of_nodes = found.setdefault("nodeAffinity", {})
+    required = of_nodes.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
+    for term in required.setdefault("nodeSelectorTerms", [{}]):
+        term["matchExpressions"] = [*term.get("matchExpressions", []), *labels]
+    return found
 
 
-def _toleration(toleration: Toleration) -> dict[str, Any]:
+def toleration_of(toleration: Toleration) -> dict[str, Any]:
+    """As Kubernetes writes it."""
     return toleration.model_dump(exclude_none=True)
 
 

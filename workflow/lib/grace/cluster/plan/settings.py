@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from grace.errors import ConfigError
 from grace.settings.explain import (
     ABSOLUTE,
+    BELOW,
     DNS_LABEL,
     DNS_SUBDOMAIN,
     IMAGE,
@@ -33,6 +41,13 @@ Mount = Annotated[str, Field(pattern=ABSOLUTE), AfterValidator(folder)]
 MAX_ID = 2**31 - 1
 """Of a user, and of seconds: Kubernetes keeps them in 32 bits."""
 Purpose = Literal["project", "weights", "journal", "other"]
+Instance = Annotated[str, Field(pattern=DNS_LABEL, max_length=20)]
+"""Short, so that names of Jobs keep words for people."""
+SubPath = Annotated[str, Field(pattern=BELOW, max_length=200)]
+HF_TOKEN_SECRET = "grace-hf-token"
+"""The Secret that `make cluster-up` makes of HF_TOKEN, without the instance."""
+RUN_SECRET = "grace-run"
+"""The Secret of a run on the project's volume, without the instance; the Role names it."""
 
 
 class Toleration(Strict):
@@ -42,6 +57,10 @@ class Toleration(Strict):
     operator: Literal["Exists", "Equal"] = "Exists"
     value: Label | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+GPU_TAINT = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
+"""What GPU operators put on nodes, to keep pods without GPUs away from them."""
 
 
 class Gpu(Strict):
@@ -57,7 +76,13 @@ class Gpu(Strict):
     compute_capability: float = Field(
         gt=0, le=1000, description="NVIDIA's number for what it can compute; bfloat16 needs 8.0."
     )
-    tolerations: list[Toleration] = Field(default_factory=list)
+    tolerations: list[Toleration] = Field(
+        [GPU_TAINT],
+        description="Taints of its nodes that pods run beside: that of GPU operators; [] for none.",
+    )
+    runtime_class: DnsSubdomain | None = Field(
+        None, description="RuntimeClass of its pods; null, that of every pod."
+    )
     priority_class: DnsSubdomain | None = None
     tflops: float | None = Field(
         None, gt=0, le=1e6, description="TFLOP/s in 16 bits, dense; for forecasts."
@@ -83,17 +108,25 @@ class Volume(Strict):
     controller shares it with them; `weights` becomes HF_HOME, `journal` GRACE_JOURNAL_DIR.
     """
 
-    claim: DnsSubdomain = Field(description="Name of the PersistentVolumeClaim.")
+    claim: DnsSubdomain = Field(
+        "",
+        description="A PersistentVolumeClaim that exists; left out, Grace's own, `grace-<name>`.",
+    )
     mount: Mount = Field(description="Where pods see it; absolute.")
+    sub_path: SubPath | None = Field(
+        None, description="Folder of the claim that is mounted; null, the whole."
+    )
     purpose: Purpose = "other"
     storage_class: DnsSubdomain | None = Field(None, description="Checked against the policy.")
     read_only: bool = False
 
 
 class SecretKey(Strict):
-    """A key of a Secret that exists."""
+    """A key of a Secret."""
 
-    name: DnsSubdomain
+    name: DnsSubdomain = Field(
+        "", description="A Secret that exists; left out, the one that `make cluster-up` makes."
+    )
     key: Label = Field(min_length=1)
 
 
@@ -150,22 +183,46 @@ class Cluster(Strict):
 
     namespace: DnsLabel = "default"
     context: Text | None = Field(None, description="Context of the kubeconfig; null, its current.")
+    instance: Instance | None = Field(
+        None,
+        description="Prefix of every name and a label of every object, where several people share"
+        " the namespace.",
+    )
     images: dict[Name, Image] = Field(
         default_factory=lambda: {"default": "grace:latest"},
         description="Container image by rule or group; `default` for the rest.",
     )
+    image_pull_secrets: dict[Name, list[DnsSubdomain]] = Field(
+        default_factory=dict,
+        description="Registries' Secrets by rule or group, as `images`; `default` is for all.",
+    )
     gpus: dict[Name, Gpu] = Field(default_factory=dict, description="Kinds of GPU, by tag.")
     tolerations: list[Toleration] = Field(default_factory=list, description="Of every pod.")
+    annotations: dict[Resource, str] = Field(default_factory=dict, description="Of every pod.")
+    affinity: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Of every pod, as Kubernetes writes it; a tag's labels hold as well.",
+    )
+    runtime_class: DnsSubdomain | None = Field(None, description="RuntimeClass of every pod.")
     volumes: dict[DnsLabel, Volume] = Field(default_factory=dict)
     hf_token: SecretKey | None = Field(
         None, description="Secret that holds HF_TOKEN; null takes it from the environment."
     )
     service_account: DnsSubdomain | None = Field(None, description="Of the pods; they use no API.")
+    controller_account: DnsSubdomain | None = Field(
+        None,
+        description="Service account of the controller that exists, with its rights; null, one that"
+        " `make cluster-up` makes with a Role.",
+    )
+    environment_secret: DnsSubdomain | None = Field(
+        None,
+        description="Secret with the controller's variables; null, `grace-environment`.",
+    )
     run_as: RunAs | None = Field(None, description="Run containers as this user, not as root.")
     policy: Policy = Policy()
     patience_s: Seconds = Field(900, description="Seconds that a pod may stay unscheduled.")
     start_patience_s: Seconds = Field(
-        900, description="Seconds from being scheduled to running: pulling images, mounting."
+        2700, description="Seconds from being scheduled to running: pulling images, mounting."
     )
     grace_s: Seconds = Field(60, description="Seconds after which a Job that is gone counts.")
     removal_s: Seconds = Field(180, description="Seconds that deleted Jobs may take to go.")
@@ -213,6 +270,25 @@ class Cluster(Strict):
             )
         return value
 
+    @field_validator("hf_token")
+    @classmethod
+    def _own_token(cls, value: SecretKey | None, info: ValidationInfo) -> SecretKey | None:
+        if value is None or value.name:
+            return value
+        name = own_name(HF_TOKEN_SECRET, info.data.get("instance"))
+        return value.model_copy(update={"name": name})
+
+    @field_validator("volumes")
+    @classmethod
+    def _own_claims(cls, volumes: dict[str, Volume], info: ValidationInfo) -> dict[str, Volume]:
+        instance = info.data.get("instance")
+        return {
+            name: volume
+            if volume.claim
+            else volume.model_copy(update={"claim": own_name(f"grace-{name}", instance)})
+            for name, volume in volumes.items()
+        }
+
     @field_validator("volumes")
     @classmethod
     def _distinct(cls, volumes: dict[str, Volume]) -> dict[str, Volume]:
@@ -239,9 +315,23 @@ class Cluster(Strict):
         """The image of a rule or group."""
         return self.images.get(rule, self.images["default"])
 
+    def pull_secrets(self, rule: str) -> list[str]:
+        """Names of the Secrets with which a rule's or group's image is pulled."""
+        every = self.image_pull_secrets.get("default", [])
+        return list(dict.fromkeys([*every, *self.image_pull_secrets.get(rule, [])]))
+
+    def own(self, name: str) -> str:
+        """The name of an object of Grace's own, with the instance before it."""
+        return own_name(name, self.instance)
+
     def volume(self, purpose: Purpose) -> Volume | None:
         """The volume for a purpose, if there is one."""
         return next((v for v in self.volumes.values() if v.purpose == purpose), None)
+
+
+def own_name(name: str, instance: str | None) -> str:
+    """The name of an object of Grace's own in a namespace that it may share."""
+    return f"{instance}-{name}" if instance else name
 
 
 class Clusters(Strict):

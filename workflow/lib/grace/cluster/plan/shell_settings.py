@@ -1,6 +1,7 @@
 """What the commands of scripts/cluster need of the config, as lines of shell.
 
-    python -m grace.cluster.plan.shell_settings cluster  CLUSTER, OVERLAY, NAMESPACE, CONTEXT, IMAGE
+    python -m grace.cluster.plan.shell_settings cluster  CLUSTER, OVERLAY, NAMESPACE, CONTEXT,
+        IMAGE, INSTANCE, TOKEN_SECRET, START_PATIENCE_S
     python -m grace.cluster.plan.shell_settings results  RESULTS
 
 They are read as Snakemake reads them, but alone: a mistake in another key must keep no one from
@@ -9,6 +10,7 @@ stopping what runs.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
@@ -19,7 +21,7 @@ from typing import Any
 from grace.cluster.plan.settings import Cluster
 from grace.errors import ConfigError, GraceError
 from grace.settings.config import Config
-from grace.settings.explain import NAME
+from grace.settings.explain import DNS_LABEL, NAME
 from grace.settings.yaml_reader import read_sheet
 
 CONFIG = Path("config/config.yaml")
@@ -81,13 +83,32 @@ def cluster(root: Path) -> dict[str, str]:
     def of_entry(*keys: str, default: str) -> str:
         return text_at(entries, CLUSTERS, (name, *keys), default)
 
+    instance = of_entry("instance", default="")
+    if instance and not re.fullmatch(DNS_LABEL, instance):
+        raise ConfigError(
+            f"{CLUSTERS}, `{name}.instance`: '{instance}' cannot begin names. Allowed: small"
+            " letters, digits and '-'."
+        )
+    token = entries[name].get("hf_token") if isinstance(entries[name], Mapping) else None
+    of_token = token.get("name") if isinstance(token, Mapping) else None
     return {
         "CLUSTER": name,
         "OVERLAY": str(overlay),
         "NAMESPACE": of_entry("namespace", default=unset.namespace),
         "CONTEXT": of_entry("context", default=unset.context or ""),
         "IMAGE": of_entry("images", "default", default=unset.images["default"]),
+        "INSTANCE": instance,
+        # One that exists, of which the commands keep away.
+        "TOKEN_SECRET": of_token if isinstance(of_token, str) else "",
+        "START_PATIENCE_S": _whole(entries[name], "start_patience_s", unset.start_patience_s),
     }
+
+
+def _whole(entry: object, key: str, default: float) -> str:
+    """A number of the entry for a shell, which knows whole ones only."""
+    found = entry.get(key) if isinstance(entry, Mapping) else None
+    usable = isinstance(found, int | float) and not isinstance(found, bool)
+    return str(math.ceil(found if usable and found is not None else default))
 
 
 def lines(values: Mapping[str, str]) -> list[str]:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.rest import ApiException
 
+from grace.cluster.plan.policy import quantity
 from grace.cluster.plan.settings import Cluster
 from grace.errors import GraceError
 
@@ -30,6 +32,9 @@ PAGE = 500
 #: Seconds that a wait between two tries may take.
 LONGEST_WAIT_S = 60.0
 _UNAUTHORISED, _FORBIDDEN, _TOO_MANY = 401, 403, 429
+#: Words of a 403 that is about the object, and not about who asks: it stays as long as the rule.
+_DENIALS = ("denied the request", "denied request", "violates PodSecurity", "usage per")
+_QUOTA = re.compile(r"exceeded quota: \S+, requested: (\S+), used: \S+, limited: (\S+)")
 #: What the client raises of credentials that are missing, cut off or none: it hardly checks them.
 UNREADABLE = (
     config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, LookupError,
@@ -48,8 +53,12 @@ class ApiError(GraceError):
 
     @property
     def passing(self) -> bool:
-        """Whether the same call may do later: it is not the call that is wrong."""
-        return self.unauthorised or self.status in (0, _TOO_MANY) or self.status >= 500
+        """Whether the same call may do later: it is not the call that is wrong.
+
+        An API server that has just started knows no one's rights and answers 403 to all.
+        """
+        forbidden = self.status == _FORBIDDEN and not self.quota and not self._denied
+        return forbidden or self.unauthorised or self.status in (0, _TOO_MANY) or self.status >= 500
 
     @property
     def unauthorised(self) -> bool:
@@ -64,6 +73,22 @@ class ApiError(GraceError):
     def quota(self) -> bool:
         """Whether the namespace's quota has no room for it, which may change."""
         return self.status == _FORBIDDEN and "exceeded quota" in str(self)
+
+    @property
+    def beyond_quota(self) -> bool:
+        """Whether the namespace's quota would not have room for it if it were empty."""
+        found = _QUOTA.search(str(self)) if self.quota else None
+        if found is None:
+            return False
+        try:
+            asked, most = (_quantities(part) for part in found.groups())
+        except ValueError:
+            return False
+        return any(asked[key] > most[key] for key in asked.keys() & most.keys())
+
+    @property
+    def _denied(self) -> bool:
+        return any(words in str(self) for words in _DENIALS)
 
 
 class Bucket:
@@ -132,6 +157,7 @@ class Api:
     """Jobs, pods and Secrets of a cluster's namespace.
 
     Calls raise `ApiError` once their tries are used up, at once where trying again cannot help.
+    What is about one Job is asked once, so that no other Job waits for it.
     Nothing is tried again, or waited for, once `stop` is set. `on_retry` gets a line for every
     failure that is tried again; `calls` counts what was sent.
     """
@@ -170,6 +196,7 @@ class Api:
         self._call(
             f"create the Job {manifest['metadata']['name']}",
             lambda **how: self._kinds.batch.create_namespaced_job(body=manifest, **how),
+            attempts=1,
         )
 
     def delete_job(self, name: str) -> None:
@@ -179,6 +206,7 @@ class Api:
             lambda **how: self._kinds.batch.delete_namespaced_job(
                 name=name, propagation_policy="Foreground", **how
             ),
+            attempts=1,
         )
 
     def delete_jobs(self, selector: str) -> None:
@@ -190,6 +218,20 @@ class Api:
             ),
         )
 
+    def failed_creates(self) -> list[Json]:
+        """The namespace's events of Jobs for which a pod could not be made; asked for once."""
+        fields = "involvedObject.kind=Job,reason=FailedCreate"
+        return list(
+            self._pages(
+                lambda **page: self._kinds.core.list_namespaced_event(
+                    field_selector=fields, **page
+                ),
+                "",
+                what="list events of Jobs",
+                attempts=1,
+            )
+        )
+
     def log(self, pod: str, container: str, lines: int) -> str:
         """The last lines that a pod's container wrote."""
         answer: bytes = self._call(
@@ -197,6 +239,7 @@ class Api:
             lambda **how: self._kinds.core.read_namespaced_pod_log(
                 name=pod, container=container, tail_lines=lines, **how
             ),
+            attempts=1,
         )
         return answer.decode("utf-8", "replace")
 
@@ -225,7 +268,13 @@ class Api:
             lambda **how: self._kinds.core.delete_namespaced_secret(name=name, **how),
         )
 
-    def _pages(self, page: Callable[..., Any], selector: str) -> Iterator[Json]:
+    def _pages(
+        self,
+        page: Callable[..., Any],
+        selector: str,
+        what: str = "list the run's pods and Jobs",
+        attempts: int | None = None,
+    ) -> Iterator[Json]:
         """Objects of a list; a list that changed too much between two pages is begun anew."""
         found: list[Json] = []
         token: str | None = None
@@ -233,35 +282,40 @@ class Api:
             more = {"_continue": token} if token else {}
             try:
                 answer = self._call(
-                    "list the run's pods and Jobs",
+                    what,
                     lambda more=more, **how: page(
                         label_selector=selector, limit=PAGE, **more, **how
                     ),
+                    attempts,
                 )
             except ApiError as error:
                 if error.status != 410 or token is None:
                     raise
                 found, token = [], None
                 continue
-            values = json.loads(answer)
+            try:
+                values = json.loads(answer)
+            except ValueError:  # of something between us and the API
+                raise ApiError("list the run's pods and Jobs", 0, "the answer is no list") from None
             found += values["items"]
             token = values["metadata"].get("continue")
             if not token:
                 return iter(found)
 
-    def _delete(self, what: str, call: Callable[..., Any]) -> None:
+    def _delete(self, what: str, call: Callable[..., Any], attempts: int | None = None) -> None:
         try:
-            self._call(what, call)
+            self._call(what, call, attempts)
         except ApiError as error:
             if error.status != 404:
                 raise
 
-    def _call(self, what: str, call: Callable[..., Any]) -> Any:
-        """One call, tried again; the answer's bytes."""
+    def _call(self, what: str, call: Callable[..., Any], attempts: int | None = None) -> Any:
+        """One call, tried again unless it has one attempt; the answer's bytes."""
+        attempts = attempts or self._cluster.api_attempts
         wait_s = self._cluster.api_backoff_s
         # A pair: the client takes no notice of a single number that is not whole.
         timeout_s = (self._cluster.api_timeout_s, self._cluster.api_timeout_s)
-        for attempt in range(1, self._cluster.api_attempts + 1):
+        for attempt in range(1, attempts + 1):
             self._bucket.take()
             self.calls += 1
             try:
@@ -277,7 +331,7 @@ class Api:
                 failure, asked_s = _explained(what, error)
             if failure.unauthorised:
                 failure = self._renew(what, failure)
-            last = attempt == self._cluster.api_attempts or self._stop.is_set()
+            last = attempt == attempts or self._stop.is_set()
             if last or not failure.passing:
                 raise failure
             longest = asked_s if asked_s is not None else wait_s * random.uniform(0.5, 1)
@@ -298,6 +352,11 @@ class Api:
         except GraceError as error:
             return ApiError(what, _UNAUTHORISED, f"its credentials cannot be renewed: {error}")
         return failure
+
+
+def _quantities(text: str) -> dict[str, float]:
+    """`count/jobs.batch=1,requests.cpu=2` as numbers. Raises `ValueError`."""
+    return {key: quantity(value) for key, value in (one.split("=") for one in text.split(","))}
 
 
 def _explained(what: str, error: Exception) -> tuple[ApiError, float | None]:

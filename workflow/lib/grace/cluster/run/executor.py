@@ -36,13 +36,16 @@ from grace.cluster.plan.pods import (
     dns_name,
     job_manifest,
     label_value,
+    own_labels,
 )
-from grace.cluster.plan.settings import Cluster
+from grace.cluster.plan.settings import RUN_SECRET, Cluster
 from grace.cluster.run.api import Api, ApiError
-from grace.cluster.run.jobs import MAKES, Jobs, TrackedJob
+from grace.cluster.run.jobs import Jobs
+from grace.cluster.run.phases import PodPhases
 from grace.cluster.run.queue import Order
 from grace.cluster.run.secret import RunSecret
 from grace.cluster.run.states import image_id
+from grace.cluster.run.tracked import MAKES, TrackedJob
 from grace.errors import GraceError
 from grace.provenance.environment import POD_FACTS
 from grace.runs.leftovers import replaced
@@ -64,9 +67,10 @@ class ExecutorPlan:
 
     `results` is the folder of the results; `placements` are each model's GPUs, the first choice
     first; `parallelism` is how many of a model's pods may run at once. `secrets` are names of
-    environment variables that pods which ask a model get, where they are set here; `environment`
-    is what all pods get. Where `reads_answers`, a model reads answers in pods of tables,
-    which get the variables `reading`: `reader`, one of the run's own, or somebody's at an API.
+    environment variables that pods which ask a model get, where they are set here, `keys` those
+    that only pods which ask this model get; `environment` is what all pods get. Where
+    `reads_answers`, a model reads answers in pods of tables, which get the variables `reading`:
+    `reader`, one of the run's own, or somebody's at an API.
     `expected` are minutes that a pod is expected to take, by group and model, where that is known.
     `name` is the cluster's. `recipes` says by recipe and rule or group what such a pod loads, as it
     is called in `placements`.
@@ -78,6 +82,7 @@ class ExecutorPlan:
     placements: Mapping[str, Sequence[Placement]]
     parallelism: Mapping[str, int] = field(default_factory=dict)
     secrets: Sequence[str] = ()
+    keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reads_answers: bool = False
     reading: Sequence[str] = ()
     reader: str | None = None
@@ -124,18 +129,24 @@ class Executor(stock.Executor):
         self._answered = time.monotonic()
         self.shared, self.run_name = self._place()
         self.api = Api(self.cluster, stop=self._over, on_retry=self.logger.warning)
-        self.selector = f"app.kubernetes.io/name=grace,grace/run={label_value(self.run_name)}"
+        labels = {**own_labels(self.cluster), "grace/run": label_value(self.run_name)}
+        self.selector = ",".join(f"{key}={value}" for key, value in labels.items())
         logs = Path(self.workflow.persistence.aux_path) / "kubernetes-logs"
         logs.mkdir(exist_ok=True, parents=True)
         #: What pods cannot see of themselves, for them to read where they share this volume.
         self._pod_facts = Path(self.workflow.persistence.aux_path).absolute() / "kubernetes-pods"
         self._noted: set[str] = set()
+        self._phases = PodPhases(self._pod_facts if self.shared else None, self.logger.info)
         self.secret = RunSecret(
             self.api,
-            self.run_name,
-            keys={name: os.environ[name] for name in self.plan.secrets if name in os.environ},
+            # One that a Role can name, where the run has its volume to itself.
+            self.cluster.own(RUN_SECRET) if self.shared else self.run_name,
+            run=self.run_name,
+            labels=own_labels(self.cluster),
+            keys=_set_here(self.plan.secrets),
             storage=self.envvars(),
-            reading={name: os.environ[name] for name in self.plan.reading if name in os.environ},
+            reading=_set_here(self.plan.reading),
+            own_keys={model: _set_here(names) for model, names in self.plan.keys.items()},
         )
         self.jobs = Jobs(
             api=self.api,
@@ -156,7 +167,8 @@ class Executor(stock.Executor):
             manifest=self._manifest,
             succeeded=self._succeeded,
             failed=self._failed,
-            saw=self._note_image,
+            saw=self._saw,
+            prepare=self.secret.create,
         )
         self._refuse_what_breaks_policy()
         if len(self.workflow.dag):
@@ -171,10 +183,6 @@ class Executor(stock.Executor):
         """Submit a Job; the thread creates it when its turn has come."""
         self._end_on_sigterm()
         request = self._request(job)
-        try:
-            self.secret.create()
-        except GraceError as error:
-            raise WorkflowError(str(error)) from None
         info = SubmittedJobInfo(job=job, external_jobid=request.name)
         self.jobs.submit(info, request)
         self.report_job_submission(info)
@@ -226,12 +234,13 @@ class Executor(stock.Executor):
                 )
 
     def _reconcile_or_wait(self) -> None:
-        """Reconcile; nothing is known while the API is away, which it may be for a while."""
+        """Reconcile; nothing is known while the API is away, which it may be for a while.
+
+        Whatever it answers: one that restarts says many things that do not last.
+        """
         try:
             self.jobs.reconcile()
         except ApiError as error:
-            if not error.passing:
-                raise WorkflowError(str(error)) from None
             if time.monotonic() - self._answered > self.cluster.api_patience_s:
                 self._detached = True
                 raise WorkflowError(
@@ -249,6 +258,10 @@ class Executor(stock.Executor):
         self.report_job_error(
             tracked.info, msg=f"{reason}\n", aux_logs=[str(log)] if log is not None else []
         )
+
+    def _saw(self, pod: Json) -> None:
+        self._note_image(pod)
+        self._phases.look(pod)
 
     def _note_image(self, pod: Json) -> None:
         """Keep what a pod's node says of its image where the pod's jobs find it; once."""
@@ -302,7 +315,10 @@ class Executor(stock.Executor):
         reader = self.plan.reader if rule == "tables" else None
         options = self.plan.placements.get(reader or model or "", []) if sizes.get("gpu") else []
         return PodRequest(
-            name=_name([rule, recipe or model, seed or replication], [self.run_name, *outputs]),
+            name=_name(
+                [self.cluster.own("grace"), rule, recipe or model, seed or replication],
+                [self.run_name, *outputs],
+            ),
             run=self.run_name,
             rule=rule,
             model=model,
@@ -320,7 +336,7 @@ class Executor(stock.Executor):
                 **({POD_FACTS: str(self._pod_facts)} if self.shared else {}),
                 **self.plan.environment,
             },
-            secret_environment=self.secret.variables(rule),
+            secret_environment=self.secret.variables(rule, model),
             reads_answers=rule == "tables" and self.plan.reads_answers,
             annotations={MAKES: " ".join(f"{output}:{makes[output]}" for output in outputs)},
             shared=self.shared,
@@ -374,7 +390,7 @@ class Executor(stock.Executor):
                     " in config/clusters.yaml, `volumes`, with `purpose: journal`."
                 )
             prefix = str(storage.default_storage_prefix)
-            return False, f"grace-{_short(prefix, self.plan.results)}"
+            return False, self.cluster.own(f"grace-{_short(prefix, self.plan.results)}")
         volume = self.cluster.volume("project")
         if volume is None or not here.is_relative_to(volume.mount):
             where = f"is mounted at {volume.mount}" if volume else "is none in this cluster's entry"
@@ -386,7 +402,8 @@ class Executor(stock.Executor):
                 " s3://BUCKET/FOLDER (docs/kubernetes.md)."
             )
         inside = here.relative_to(volume.mount).as_posix()
-        return True, f"grace-{_short(volume.claim, inside, self.plan.results)}"
+        place = [volume.claim, *filter(None, [volume.sub_path]), inside, self.plan.results]
+        return True, self.cluster.own(f"grace-{_short(*place)}")
 
     def _end_on_sigterm(self) -> None:
         """Let SIGTERM end the run as Ctrl-C does, with its pods."""
@@ -401,13 +418,18 @@ def _with_namespace(cluster: Cluster, namespace: str) -> Cluster:
     return cluster.model_copy(update={"namespace": namespace}) if given else cluster
 
 
+def _set_here(names: Iterable[str]) -> dict[str, str]:
+    """Those of the environment variables that are set, with their values."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def _short(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
 def _name(words: Iterable[str | None], parts: Sequence[str]) -> str:
     """A Job's name: words for people, and a digest."""
-    readable = "-".join(["grace", *(word for word in words if word is not None)])
+    readable = "-".join(word for word in words if word is not None)
     return f"{dns_name(readable, 39)}-{_short(*parts)}"
 
 

@@ -14,70 +14,46 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from grace.cluster.plan.placement import Placement
-from grace.cluster.plan.pods import CONTAINER, TAG_LABEL, PodRequest
+from grace.cluster.plan.pods import CONTAINER, PodRequest
 from grace.cluster.plan.settings import Cluster
 from grace.cluster.run.api import Api, ApiError
-from grace.cluster.run.queue import Order, Waiting, ready
-from grace.cluster.run.states import Outcome, active, ended, job_state, outcome
+from grace.cluster.run.pod_refusals import PodRefusals
+from grace.cluster.run.queue import Order, ready
+from grace.cluster.run.refusals import Refusals
+from grace.cluster.run.states import (
+    WAITING,
+    JobState,
+    Outcome,
+    active,
+    ended,
+    job_state,
+    lacks,
+    outcome,
+)
+from grace.cluster.run.tracked import (
+    SubmittedJob,
+    TrackedJob,
+    annotations_of,
+    deleted,
+    makes_of,
+    name_of,
+    needs_of,
+)
 from grace.errors import GraceError
 
-#: Annotation of a Job: for each file that it makes, a digest of its name and one of its making.
-MAKES = "grace/makes"
 LOG_LINES = 200
 #: Lines of a failed pod's log on the terminal.
 SHOWN_LINES = 20
+#: Looks between two at the events of Jobs that have no pod.
+LOOKS_PER_EVENTS = 3
+#: Times that a failed pod's log is asked for, at as many looks.
+LOG_TRIES = 3
+#: What all Jobs wait for together.
+_QUOTA = "quota"
 Json = dict[str, Any]
-
-
-class SubmittedJob(Protocol):
-    """Who asked for a Job, and knows it by this name: Snakemake's `SubmittedJobInfo`."""
-
-    job: Any
-    external_jobid: str | None
-
-
-@dataclass
-class TrackedJob:
-    """A Job of the cluster that this run wants, or has.
-
-    `since` is when its present phase began; `last_reason` for waiting was shown.
-    """
-
-    info: SubmittedJob
-    request: PodRequest
-    created: bool = False
-    phase: str = ""
-    since: float = 0.0
-    last_reason: str = ""
-    tries: int = 1
-    placement: int = 0
-
-    @property
-    def name(self) -> str:
-        return self.request.name
-
-    def adopt(self, job: Json, options: Sequence[Placement]) -> None:
-        """Take a Job that runs for this one, on the GPUs that it has."""
-        name, tag = _name(job), job["metadata"].get("labels", {}).get(TAG_LABEL)
-        self.request = replace(self.request, name=name)
-        for index, option in enumerate(options):
-            if option.tag == tag:
-                self.placement = index
-                self.request = replace(self.request, placement=option)
-        self.info.external_jobid = name
-        self.created = True
-
-    def waiting(self) -> Waiting:
-        return Waiting(self.name, self.request.loads, self.request.gpus)
-
-    def seconds_in(self, phase: str, now: float) -> float:
-        """Seconds since it has been in this phase."""
-        if phase != self.phase:
-            self.phase, self.since = phase, now
-        return now - self.since
 
 
 @dataclass(kw_only=True)
@@ -87,7 +63,8 @@ class Jobs:
     `selector` finds the run's Jobs and pods, `placements` are each model's GPUs, `manifest` makes
     a Job of a request. How a Job ended is reported once: `succeeded`, or `failed` with the reason
     and the file in `logs` with what its pod wrote; `saw` gets each pod at each look. `omit_cleanup`
-    leaves finished Jobs where they are. `wake` is set where to reconcile again at once; nothing
+    leaves finished Jobs where they are. `prepare` is called before a Job is created, and raises
+    `ApiError` where none can be. `wake` is set where to reconcile again at once; nothing
     begins once `over` is set.
 
     One thread reconciles; others may call `submit` meanwhile.
@@ -107,12 +84,21 @@ class Jobs:
     succeeded: Callable[[TrackedJob], object]
     failed: Callable[[TrackedJob, str, Path | None], object]
     saw: Callable[[Json], object] = lambda pod: None
+    prepare: Callable[[], object] = lambda: None
     tracked_jobs: dict[str, TrackedJob] = field(default_factory=dict, init=False)
     _failed: dict[str, TrackedJob] = field(default_factory=dict, init=False)
     _ended: set[str] = field(default_factory=set, init=False)
     #: Those that were given up before they ended, until they are deleted.
     _pending_deletion: set[str] = field(default_factory=set, init=False)
     _just_failed: bool = field(default=False, init=False)
+    refusals: Refusals = field(init=False)
+    #: Jobs in the namespace at the last look.
+    _there: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.refusals = Refusals(self.cluster.api_backoff_s)
+        every_s = LOOKS_PER_EVENTS * self.cluster.poll_s
+        self._pod_refusals = PodRefusals(self.api, every_s, self.logger)
 
     def submit(self, info: SubmittedJob, request: PodRequest) -> None:
         """Want a Job; `reconcile` creates it when its turn has come.
@@ -131,7 +117,10 @@ class Jobs:
         """Compare what is there with what is wanted, and act. Raises `ApiError` of a list."""
         # What the bucket lets through until the next time; lists come first.
         most = self.api.calls + max(3, int(self.cluster.api_calls_per_s * self.cluster.poll_s))
-        jobs = {_name(job): job for job in self.api.jobs(self.selector)}
+        jobs = {name_of(job): job for job in self.api.jobs(self.selector)}
+        if len(jobs) < self._there:
+            self.refusals.forget(_QUOTA)
+        self._there = len(jobs)
         pods: dict[str, list[Json]] = {}
         for pod in self.api.pods(self.selector):
             pods.setdefault(pod["metadata"]["labels"].get("job-name", ""), []).append(pod)
@@ -150,8 +139,7 @@ class Jobs:
                 self._judge(tracked, jobs.get(tracked.name), pods.get(tracked.name, []))
             elif self._is_free(tracked, jobs, orphan_pods):
                 places.append(tracked)
-        # What failed may be tried once more, and comes before the models after it.
-        self._create([one for one in places if not (self._just_failed and one.request.gpus)], most)
+        # They come first: ended Jobs count in a quota of Jobs until they are deleted.
         unwanted = (
             self._pending_deletion if self.omit_cleanup else self._pending_deletion | self._ended
         )
@@ -159,6 +147,8 @@ class Jobs:
             if self.api.calls >= most or self.over.is_set():
                 break
             self._delete(name)
+        # What failed may be tried once more, and comes before the models after it.
+        self._create([one for one in places if not (self._just_failed and one.request.gpus)], most)
 
     def _wanted(self) -> list[TrackedJob]:
         """The tracked_jobs now; `submit` may add to them meanwhile."""
@@ -173,10 +163,10 @@ class Jobs:
         before, is deleted and waited for. One that makes more does, too: what it had finished is
         not wanted any more. A pod on a node that is silent never goes, and may still write.
         """
-        makes = _makes(tracked.request.annotations)
+        makes = makes_of(tracked.request.annotations)
 
         def alike(thing: Json) -> bool:
-            return bool(makes.keys() & _makes(_annotations(thing)).keys())
+            return bool(makes.keys() & makes_of(annotations_of(thing)).keys())
 
         others = {name: job for name, job in jobs.items() if name == tracked.name or alike(job)}
         left = [name for name, pod in orphan_pods.items() if name == tracked.name or alike(pod)]
@@ -187,7 +177,7 @@ class Jobs:
         }
         if len(others) == 1 and makes and not mine and not left:
             ((name, job),) = others.items()
-            same = makes.items() <= _makes(_annotations(job)).items()
+            same = makes.items() <= makes_of(annotations_of(job)).items()
             if same and active(job) and name not in self._ended | self._pending_deletion:
                 self.logger.info(f"{name} runs already: adopted.")
                 del self.tracked_jobs[tracked.name]
@@ -195,7 +185,7 @@ class Jobs:
                 self.tracked_jobs[tracked.name] = tracked
                 return False
         for name, job in others.items():
-            if name not in mine and not _deleted(job):
+            if name not in mine and not deleted(job):
                 self._delete(name)
         waited = tracked.seconds_in("blocked", time.monotonic())
         if not mine and waited >= self.cluster.removal_s:
@@ -216,36 +206,68 @@ class Jobs:
         free = {tracked.name for tracked in places}
         # One that waits for what was there before it to go has its place already.
         taken = [tracked.waiting() for tracked in self._wanted() if tracked.name not in free]
-        for name in ready([tracked.waiting() for tracked in places], taken, self.order):
+        begun = time.monotonic()
+        names = ready([tracked.waiting() for tracked in places], taken, self.order)
+        # Those that were refused come after those that were not.
+        for name in sorted(names, key=self.refusals.times):
             tracked = self.tracked_jobs[name]
             if self.api.calls >= most or self.over.is_set():
                 self.wake.set()
                 break
+            if not self.refusals.due(name) or not self.refusals.due(_QUOTA):
+                continue
             try:
+                self.prepare()
                 self.api.create_job(self.manifest(tracked.request))
             except ApiError as error:
-                if error.quota and not self._out_of_patience(tracked, error):
-                    continue
-                if error.status != 409 and not error.passing:
-                    self._fail(tracked, str(error), None)
-                continue  # otherwise the next list shows what came of it
+                self._refused(tracked, error)
+                # No one answers, or slowly: the next look sees to the others.
+                if error.status == 0 or time.monotonic() - begun > self.cluster.poll_s:
+                    break
+                continue
             tracked.created, tracked.phase = True, ""
             self._forget(name)
+            self.refusals.forget(name)
+            self.refusals.forget(_QUOTA)
             self.logger.info(f"Job {name}: {tracked.request.rule}.")
 
-    def _out_of_patience(self, tracked: TrackedJob, error: ApiError) -> bool:
-        """Whether a Job that the quota has no room for has waited for long enough."""
-        if tracked.last_reason != str(error):
-            tracked.last_reason = str(error)
-            self.logger.info(f"{tracked.name} waits: {error}")
-        return tracked.seconds_in("no quota", time.monotonic()) >= self.cluster.patience_s
+    def _refused(self, tracked: TrackedJob, error: ApiError) -> None:
+        """A Job was not created: it waits, alone or with all others, or has failed for good."""
+        if error.status == 409:
+            return  # the next list shows what came of it
+        if not error.passing and not error.quota:
+            self._fail(tracked, str(error), None)
+            return
+        if error.quota and not error.beyond_quota:
+            # There is room once Jobs have gone, whosever they are: that takes as long as it takes.
+            if self.refusals.note(_QUOTA, str(error)):
+                self.logger.info(f"{tracked.name} waits, and all after it: {error}")
+            return
+        if self.refusals.note(tracked.name, str(error)):
+            self.logger.warning(f"{tracked.name} waits: {error}")
+        patience_s = self.cluster.patience_s if error.quota else self.cluster.api_patience_s
+        waited_s = self.refusals.seconds(tracked.name)
+        if waited_s >= patience_s:
+            self.refusals.forget(tracked.name)
+            self._fail(tracked, f"{error}, for {waited_s:.0f} s", None)
 
     def _judge(self, tracked: TrackedJob, job: Json | None, pods: list[Json]) -> None:
         """Report a Job that has ended, or start it again."""
         seen = job_state(job, pods, CONTAINER)
-        found = outcome(seen, tracked.seconds_in(seen.phase, time.monotonic()), self.cluster)
+        if seen.phase == "podless" and job is not None:
+            seen = self._pod_refusals.explain(job, seen, tracked.pod_made)
+        for pod in pods:
+            tracked.pod_made = max(tracked.pod_made, pod["metadata"].get("creationTimestamp") or "")
+        if seen.too_long and tracked.phase in WAITING:
+            seen = JobState("lost", "it waited for a node until its Job's deadline", seen.pod)
+        now = time.monotonic()
+        waited_s = tracked.seconds_in(seen.phase, now)
+        if self._waits_for_own(tracked, seen):
+            tracked.since, waited_s = now, 0.0
+        found = outcome(seen, waited_s, self.cluster)
         if found.kind == "active":
-            if found.reason and found.reason != tracked.last_reason and seen.phase == "unscheduled":
+            shown = seen.phase in (*WAITING, "unstartable")
+            if found.reason and found.reason != tracked.last_reason and shown:
                 tracked.last_reason = found.reason
                 self.logger.info(f"{tracked.name} waits: {found.reason}")
             return
@@ -254,23 +276,44 @@ class Jobs:
             del self.tracked_jobs[tracked.name]
             self.succeeded(tracked)
             return
-        again = self._again(tracked, found)
+        log = None
         if seen.phase in ("failed", "lost"):
+            key = ("log", tracked.name)
+            if not self.refusals.due(key):
+                return
             log = self._log(tracked, seen.pod)
+            if log is None and seen.phase == "failed" and 0 < self.refusals.times(key) < LOG_TRIES:
+                return  # a later look may find it
+            self.refusals.forget(key)
             self._ended.add(tracked.name)
         else:  # it has not begun, or is gone
-            log = None
             self._pending_deletion.add(tracked.name)
             self._delete(tracked.name)
+        again = self._again(tracked, found)
         if again is not None:
             self.logger.warning(
                 f"{tracked.name} ({tracked.request.rule}): {found.reason}. Started again, try"
-                f" {again.tries} of {self.cluster.tries}: {_needs(again.request)}."
+                f" {again.tries} of {self.cluster.tries}: {needs_of(again.request)}."
             )
             self.tracked_jobs[tracked.name] = again
             return
         self._failed[tracked.name] = self._changed(tracked, found)
         self._fail(tracked, found.reason, log)
+
+    def _waits_for_own(self, tracked: TrackedJob, seen: JobState) -> bool:
+        """Whether a pod waits for what the run's own pods have, and will have it when they end."""
+        if seen.phase not in ("podless", "unscheduled"):
+            return False
+        beside = [
+            other.request
+            for other in self._wanted()
+            if other is not tracked and other.phase in ("starting", "running")
+        ]
+        placement = tracked.request.placement
+        gpu = self.cluster.gpus.get(placement.tag) if placement is not None else None
+        if placement is not None and gpu is not None and lacks(seen.reason, gpu.resource):
+            return placement.tag in [one.placement.tag for one in beside if one.placement]
+        return bool(beside) and any(lacks(seen.reason, one) for one in ("cpu", "memory", "pods"))
 
     def _again(self, tracked: TrackedJob, found: Outcome) -> TrackedJob | None:
         """The next try of a Job that the cluster ended, not what ran; None where there is none."""
@@ -311,17 +354,24 @@ class Jobs:
         try:
             path.write_text(self.api.log(pod, CONTAINER, LOG_LINES), encoding="utf-8")
         except ApiError as error:
+            if error.passing:
+                self.refusals.note(("log", tracked.name), str(error))
             self.logger.warning(str(error))
             return None
         return path
 
     def _delete(self, name: str) -> None:
         """Delete a Job; what cannot be deleted now is at the end of the run."""
+        key = ("delete", name)
+        if not self.refusals.due(key):
+            return
         try:
             self.api.delete_job(name)
             self._forget(name)
+            self.refusals.forget(key)
         except ApiError as error:
-            self.logger.warning(str(error))
+            if self.refusals.note(key, str(error)):
+                self.logger.warning(str(error))
 
     def _forget(self, name: str) -> None:
         self._ended.discard(name)
@@ -332,8 +382,8 @@ class Jobs:
         deadline = time.monotonic() + self.cluster.removal_s
         while left := [job for job in self.api.jobs(self.selector) if self._is_leftover(job)]:
             for job in left if self.omit_cleanup else []:
-                self.api.delete_job(_name(job))
-            if not self.omit_cleanup and any(not _deleted(job) for job in left):
+                self._delete(name_of(job))
+            if not self.omit_cleanup and any(not deleted(job) for job in left):
                 self.api.delete_jobs(self.selector)
             if time.monotonic() >= deadline:
                 raise GraceError("the run's Jobs were deleted, but do not go away")
@@ -341,29 +391,6 @@ class Jobs:
 
     def _is_leftover(self, job: Json) -> bool:
         """Whether a Job is to go at the end of the run."""
-        if not self.omit_cleanup or _deleted(job):
+        if not self.omit_cleanup or deleted(job):
             return True
-        return active(job) and _name(job) not in self._ended
-
-
-def _name(job: Json) -> str:
-    return str(job["metadata"]["name"])
-
-
-def _deleted(job: Json) -> bool:
-    return bool(job["metadata"].get("deletionTimestamp"))
-
-
-def _annotations(job: Json) -> Mapping[str, str]:
-    return job["metadata"].get("annotations") or {}
-
-
-def _makes(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Digests of the files that a Job makes, each with that of its making."""
-    return dict(pair.split(":") for pair in annotations.get(MAKES, "").split())
-
-
-def _needs(request: PodRequest) -> str:
-    """What a pod has, for people."""
-    gpus = f", {request.gpus} × {request.placement.tag}" if request.placement else ""
-    return f"{request.cpu} cores, {request.memory_mib} MiB{gpus}"
+        return active(job) and name_of(job) not in self._ended

@@ -5,6 +5,7 @@ The words are the kubelet's and the scheduler's own wherever they gave any.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +15,21 @@ from grace.cluster.plan.settings import Cluster
 
 Json = Mapping[str, Any]
 Phase = Literal[
-    "gone", "ending", "unscheduled", "starting", "running", "succeeded", "failed", "lost"
+    "gone",
+    "ending",
+    "podless",
+    "refused",
+    "unscheduled",
+    "starting",
+    "unstartable",
+    "running",
+    "succeeded",
+    "failed",
+    "lost",
 ]
 
+#: Phases of a Job that waits for others, or for the cluster; of each, its words are shown at once.
+WAITING: tuple[Phase, ...] = ("podless", "refused", "unscheduled")
 #: Why a container does not start wherever it is put.
 UNSTARTABLE = (
     "CreateContainerConfigError",
@@ -31,8 +44,10 @@ UNSTARTABLE = (
 class JobState:
     """Where a Job is, why, and the pod that shows it.
 
+    `podless` has no pod (yet), `refused` none that the cluster would make as it is now.
     `lost` is a failure that the cluster caused, not what ran: evicted, preempted, deleted. `oom`
-    is a failure for want of memory. `exit_code` is the container's, None where it has none.
+    is a failure for want of memory, `too_long` one for want of time. `exit_code` is the
+    container's, None where it has none.
     """
 
     phase: Phase
@@ -40,6 +55,7 @@ class JobState:
     pod: str | None = None
     exit_code: int | None = None
     oom: bool = False
+    too_long: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,9 +86,7 @@ def job_state(job: Json | None, pods: Sequence[Json], container: str) -> JobStat
     if "Failed" in conditions:
         return _of_failed(conditions["Failed"], seen)
     if not seen:
-        return JobState(
-            "unscheduled", "no pod was made for the Job: has the namespace any quota left?"
-        )
+        return JobState("podless")
     return seen[-1]
 
 
@@ -88,9 +102,16 @@ def outcome(seen: JobState, since_s: float, cluster: Cluster) -> Outcome:
         return Outcome("failed", f"{seen.reason}, but not by this run", again=True)
     if seen.phase == "unscheduled" and since_s >= cluster.patience_s:
         return Outcome("failed", f"no node took the pod {waited}: {seen.reason}", move=True)
+    if seen.phase == "podless" and since_s >= cluster.patience_s:
+        words = seen.reason or "its events do not say why; has the namespace any quota left?"
+        return Outcome("failed", f"no pod was made {waited}: {words}", move=True)
+    if seen.phase == "refused" and since_s >= cluster.grace_s:
+        reason = f"the cluster makes no such pod, which does not change by itself: {seen.reason}"
+        return Outcome("failed", reason, move=True)
     if seen.phase == "starting" and since_s >= cluster.start_patience_s:
-        reason = f"the pod did not start {waited}: {seen.reason}"
-        return Outcome("failed", reason, again=not seen.reason.startswith(UNSTARTABLE))
+        return Outcome("failed", f"the pod did not start {waited}: {seen.reason}", again=True)
+    if seen.phase == "unstartable" and since_s >= min(cluster.start_patience_s, cluster.patience_s):
+        return Outcome("failed", f"the pod did not start {waited}: {seen.reason}")
     return Outcome("active", seen.reason)
 
 
@@ -103,6 +124,16 @@ def active(job: Json) -> bool:
 def ended(pod: Json) -> bool:
     """Whether nothing of a pod runs any more."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def lacks(words: str, resource: str) -> bool:
+    """Whether the scheduler or a quota says that there is too little of a resource."""
+    escaped = re.escape(resource)
+    of_scheduler = re.search(rf"(Insufficient {escaped}|Too many {escaped})(?![\w./-])", words)
+    of_quota = "exceeded quota" in words and re.search(
+        rf"requested: [^:]*\b((requests|limits)\.)?{escaped}=", words
+    )
+    return bool(of_scheduler or of_quota)
 
 
 def image_id(pod: Json, container: str) -> str | None:
@@ -136,7 +167,7 @@ def _of_failed(condition: Json, seen: Sequence[JobState]) -> JobState:
 
 
 def _too_long(words: str, pod: str | None) -> JobState:
-    return JobState("failed", f"it ran longer than its `runtime`: {words}", pod)
+    return JobState("failed", f"it ran longer than its `runtime`: {words}", pod, too_long=True)
 
 
 def _pod(seen: Sequence[JobState]) -> str | None:
@@ -166,7 +197,8 @@ def _of_pod(pod: Json, container: str) -> JobState:
     if unscheduled is not None:
         return JobState("unscheduled", _words(unscheduled), name)
     waiting = (ours.get("state") or {}).get("waiting") or {}
-    return JobState("starting", _words(waiting) or "its container is being created", name)
+    phase: Phase = "unstartable" if waiting.get("reason") in UNSTARTABLE else "starting"
+    return JobState(phase, _words(waiting) or "its container is being created", name)
 
 
 def _of_ended(pod: Json, ended: Json, disrupted: Json | None) -> JobState:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from soak import side_by_side, table
+
+pytestmark = pytest.mark.long
 
 
 def test_nothing_is_lost_repeated_or_different_after_random_kills(tmp_path):

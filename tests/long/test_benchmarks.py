@@ -21,6 +21,8 @@ from bench import overhead
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 
+pytestmark = pytest.mark.long
+
 
 def output(module: str, *arguments: str, folder: Path) -> str:
     """What a module prints; it must succeed."""

@@ -1,0 +1,1 @@
+"""The trial browser: one page on which every trial of a run can be read."""
