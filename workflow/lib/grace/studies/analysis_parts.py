@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-Value = StrictInt | StrictFloat | StrictStr
+#: Annotated, since `typing` keeps unions that were made before: in a process where another library
+#: has made one of these in another order, schemas would have that.
+Value = Annotated[StrictInt | StrictFloat | StrictStr, Field(union_mode="smart")]
 #: A cell or part of one: values by factor.
 Cell = dict[str, Value]
 #: The column of tables that says who of the people answered.

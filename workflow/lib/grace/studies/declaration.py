@@ -16,8 +16,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     StrictBool,
-    StrictFloat,
-    StrictInt,
     StrictStr,
     model_validator,
 )
@@ -33,6 +31,7 @@ from grace.studies.analysis_parts import (
     ReportSection,
     Response,
     Theory,
+    Value,
 )
 from grace.studies.expressions import IDENTIFIER, RESERVED
 
@@ -81,7 +80,6 @@ def identifier(name: str) -> str:
 
 
 Identifier = Annotated[str, AfterValidator(identifier)]
-Value = StrictInt | StrictFloat | StrictStr
 Texts = list[StrictStr]
 #: Combinations that factors may have.
 MOST_COMBINATIONS = 1_000
@@ -280,7 +278,7 @@ class Example(DeclarationPart):
     trial: dict[str, str] = Field(
         {}, description="Columns of its trial, where what may be said differs by trial."
     )
-    fields: dict[str, StrictInt | StrictFloat | StrictStr | None] = Field(
+    fields: dict[str, Value | None] = Field(
         min_length=1, description="What must be read; null for nothing."
     )
 
