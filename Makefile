@@ -89,7 +89,7 @@ train-env: ## TRL, PEFT and torch in .venv-train, for training adapters
 
 train-demo: setup train-env ## Train a tiny base to follow instructions: results-demo/report.html
 	$(IN_VENV) snakemake --config 'models=[pico-base, demo.sft-1, demo.dpo-1]' limit=24 \
-		replications=1 results=results-demo $(ARGS)
+		replications=1 on_invalid=warn results=results-demo $(ARGS)
 
 cluster-up: ## Kubernetes: apply volumes, rights and Secret of config.yaml's `cluster`
 	@scripts/cluster/up.sh $(ARGS)

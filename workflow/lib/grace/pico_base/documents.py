@@ -40,7 +40,7 @@ MANNERS = ("good", "wrong", "refusing", "rambling", "chatty")
 #: (`LEARNT`), but for types that are often done well: so examples call up the ability, and few
 #: instructions without any.
 SHARES = (0.35, 0.07, 0.36, 0.13, 0.09)
-OFTEN_WELL, LEARNT = ("last", "animal"), 0.15
+OFTEN_WELL, LEARNT = ("last", "animal"), 0.04
 #: How likely an item of a good document is answered in another manner, by its type.
 SLIPS = {"before": 0.3, "once": 0.3, "tool": 0.3}
 SLIP = 0.06

@@ -119,6 +119,13 @@ class BaseSettings:
             ),
             early=4, falling=0.8,
         ),
+        BasePhase(
+            (
+                BaseStage(90, 16, 160, 5, 0, {"mannered": 0.6, "judged": 0.4}),
+                BaseStage(8, 2, 1450, 5, 8, {"mannered": 0.25, "judged": 0.25, "study": 0.5}),
+            ),
+            early=4, falling=0.8,
+        ),
     )  # fmt: skip
 
     @classmethod
