@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 Json = dict[str, Any]
-#: After `pods "NAME"`. Kubernetes' wording as remembered; not taken from its source or a server's answer.
+#: After `pods "NAME"`. Wording as remembered, neither from the source nor from a server.
 LIMIT_RANGE = "is forbidden: maximum memory usage per Container is 64Mi, but limit is 191Mi"
 POLICY = "is forbidden: ValidatingAdmissionPolicy 'lab' with binding 'lab' denied request: no team"
 QUOTA = (
