@@ -141,7 +141,7 @@ def test_pods_of_an_indexed_job_make_what_a_run_makes(tmp_path):
     left = {job.split()[0] for job in project.jobs(*settings)}
     assert left == {
         "tabulate", "structure", "probabilities", "validate", "merge", "reference",
-        "fit", "analysis_study2", "report",
+        "fit", "analysis_study2", "trial_browser", "report",
     }  # fmt: skip
 
 

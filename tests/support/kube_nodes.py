@@ -238,8 +238,18 @@ class Nodes:
             }
         ]
 
-    def disrupt(self, pod: str, reason: str, message: str = "", namespace: str = "default") -> None:
+    def disrupt(
+        self,
+        pod: str,
+        reason: str,
+        message: str = "",
+        namespace: str = "default",
+        *,
+        ends: bool = True,
+    ) -> None:
         """The cluster ends a pod: pre-empted, drained (it is deleted), or evicted by its kubelet.
+
+        Without `ends`, it is only marked yet: `remove` ends it.
 
         The condition and its reasons (`PreemptionByScheduler`, `EvictionByEvictionAPI`,
         `TerminationByKubelet`) were seen on a real server, as was that a Job whose policy ignores
@@ -253,7 +263,7 @@ class Nodes:
             if reason == "TerminationByKubelet":
                 found["status"] |= {"reason": "Evicted", "message": message}
                 signal_group(self._processes[namespace, pod], signal.SIGKILL)
-            else:
+            elif ends:
                 self._end(namespace, found)
 
     def _end(self, namespace: str, pod: Json) -> None:
