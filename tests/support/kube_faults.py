@@ -47,6 +47,8 @@ class ApiFaults:
         self.webhook: Callable[[Json], bool] = lambda job: False
         self.restarts = 0
         self._scripted: list[Fault] = []
+        #: Seconds, by which the server is away.
+        self.clock: Callable[[], float] = time.monotonic
         self._away_until, self._forbids = 0.0, 0
         self._lock = threading.Lock()
 
@@ -66,13 +68,13 @@ class ApiFaults:
         """
         with self._lock:
             self.restarts += 1
-            self._away_until = time.monotonic() + away_s
+            self._away_until = self.clock() + away_s
             self._forbids = forbids
 
     def of(self, method: str, path: str) -> Fault | None:
         """What becomes of this request; None if it is answered."""
         with self._lock:
-            if time.monotonic() < self._away_until:
+            if self.clock() < self._away_until:
                 return Fault(0)
             if self._forbids:
                 self._forbids -= 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -199,8 +198,7 @@ def test_an_api_server_that_restarts_is_asked_again(standin):
     """It is away, and then knows no one's rights for a moment."""
     pauses = Pauses()
     calls, retries = connected(pauses, api_attempts=9)
-    passed = pauses.clock.sleep
-    pauses.clock.sleep = lambda seconds: (passed(seconds), time.sleep(0.03))
+    standin.faults.clock = pauses.clock
     standin.faults.restart(away_s=0.05, forbids=2)
     assert calls.jobs("run=a") == []
     assert "does not answer" in retries[0]

@@ -65,4 +65,5 @@ def _digest(text: str) -> str:
 
 
 def _block(name: str, data: str) -> str:
-    return f'<script type="application/octet-stream" data-block="{html.escape(name)}">{data}</script>\n'  # noqa: E501
+    opening = f'<script type="application/octet-stream" data-block="{html.escape(name)}">'
+    return f"{opening}{data}</script>\n"
