@@ -71,10 +71,11 @@ points <- function(texts) {
 }
 
 #' A table's HTML. Cells and names are plain text; `align` holds "l" or "r" a column. Columns of
-#' sentences are of class "long": the page keeps them wide.
-table_html <- function(table, align, caption = NULL) {
-  sentences <- vapply(table, function(column) any(nchar(column) > 40L, na.rm = TRUE), logical(1))
-  class <- ifelse(align == "r", "number", ifelse(sentences, "long", ""))
+#' words and sentences are of class "text" or "long": the page keeps them wide. Tables of many columns are printed small.
+table_html <- function(table, align, caption = NULL, id = NULL) {
+  longest <- vapply(table, function(column) max(0L, nchar(column), na.rm = TRUE), integer(1L))
+  words <- ifelse(longest > 40L, "long", ifelse(longest > 18L, "text", ""))
+  class <- ifelse(align == "r", "number", words)
   style <- ifelse(nzchar(class), sprintf(" class=\"%s\"", class), "")
   row <- function(tag, cells) {
     close <- sprintf("</%s>", sub(" .*", "", tag))
@@ -84,8 +85,11 @@ table_html <- function(table, align, caption = NULL) {
   # "< .001" is one word.
   cells <- sub("^&#60; ", "\\&#60;\\&#160;", cells)
   dim(cells) <- c(nrow(table), ncol(table))
+  columns <- ncol(table)
+  broad <- if (columns > 13L) " class=\"broader\"" else if (columns > 9L) " class=\"broad\"" else ""
+  name <- if (is.null(id)) "" else sprintf(" id=\"%s\"", id)
   paste0(c(
-    "<table>",
+    sprintf("<table%s%s>", name, broad),
     if (!is.null(caption)) {
       sprintf("<caption><div>%s</div></caption>", literal(caption, longest = 2000L))
     },

@@ -93,6 +93,7 @@ mark_keys <- function(keys) {
 #' @param number Whether the caption gets a number; tables are numbered in the order shown.
 show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, number = TRUE) {
   if (number) caption <- numbered("Table", caption)
+  id <- if (number) paste0("table-", report_notes$numbers[["Table"]])
   if (is.null(table) || nrow(table) == 0L) {
     return(html_block(paragraphs(sprintf("%s: nothing to show for this run.", caption), "empty")))
   }
@@ -102,7 +103,7 @@ show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, n
   if (is.null(align)) align <- ifelse(vapply(table, looks_numeric, logical(1L)), "r", "l")
   said <- table_notes(table)
   html <- c(
-    "<div class=\"wide\">", table_html(table, align, if (!fold) caption), "</div>",
+    "<div class=\"wide\">", table_html(table, align, if (!fold) caption, id), "</div>",
     if (length(said) > 0L) paragraphs(said, "note")
   )
   if (fold) {

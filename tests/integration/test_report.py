@@ -1,5 +1,8 @@
 """The report: what it says of a run's models, and that it shows foreign text and never runs it."""
 
+import base64
+import hashlib
+import itertools
 import json
 import re
 from html import unescape
@@ -110,8 +113,8 @@ def test_hostile_text_becomes_no_link_image_script_or_comment(attacked):
             assert attributes["href"].startswith("#") or attributes["href"] == "trials.html"
         if "src" in attributes:
             assert attributes["src"].startswith("data:image/png;base64,")
-    headings = [tag for tag, _ in found.tags if tag == "h1"]
-    assert len(headings) == 9 + 1, "no heading of theirs"
+    headings = [tag for tag, _ in found.tags if tag in ("h1", "h2")]
+    assert headings == ["h1"] + ["h2"] * 9, "no heading of theirs"
 
 
 def test_hostile_text_reads_no_file_and_runs_nothing(attacked):
@@ -131,10 +134,37 @@ def test_hostile_text_is_shown_as_it_is(attacked):
     assert "caf\u00e9 \u2260 \u4e2d\u6587 \U0001f600" in shown
 
 
-def test_the_page_lets_a_browser_fetch_and_run_nothing(attacked):
+def test_the_page_lets_a_browser_fetch_nothing_and_run_its_own_script_alone(attacked):
+    text = attacked[1].read_text(encoding="utf-8")
     (policy,) = [given for _, given in page(attacked[1]).tags if "http-equiv" in given]
     assert policy["http-equiv"] == "Content-Security-Policy"
-    assert policy["content"].startswith("default-src 'none'; img-src data:;")
+
+    def digests(tag: str) -> str:
+        found = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.S)
+        sums = [hashlib.sha256(one.encode()).digest() for one in found]
+        return " ".join(f"'sha256-{base64.b64encode(one).decode()}'" for one in sums)
+
+    assert policy["content"] == (
+        f"default-src 'none'; img-src data:; style-src {digests('style')};"
+        f" script-src {digests('script')}; base-uri 'none'; form-action 'none'"
+    )
+    assert text.count("<script") == 2
+    assert text.count("<style") == 1
+    assert not re.search(r"<[^>]+ (style|on[a-z]+)=", text[text.index("<body>") :])
+
+
+def test_headings_follow_each_other_and_tables_have_addresses(attacked):
+    found = page(attacked[1]).tags
+    levels = [int(tag[1]) for tag, _ in found if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    for before, after in itertools.pairwise(levels):
+        assert after <= before + 1
+    names = [given["id"] for tag, given in found if tag == "table" and "id" in given]
+    assert len(names) == len(set(names)) >= 20
+    for tag, given in found:
+        if tag == "th":
+            assert given["scope"] == "col"
 
 
 def at_two_commits() -> dict[str, dict]:

@@ -32,6 +32,7 @@ TAGS = {
     "body",
     "h1",
     "h2",
+    "h3",
     "h4",
     "p",
     "strong",
@@ -56,6 +57,10 @@ TAGS = {
     "br",
     "details",
     "summary",
+    "dialog",
+    "form",
+    "button",
+    "script",
 }
 ATTRIBUTES = {
     "charset",
@@ -70,6 +75,7 @@ ATTRIBUTES = {
     "alt",
     "scope",
     "aria-label",
+    "method",
 }
 #: What servers, files and models may say to get out of the place where it is shown.
 HOSTILE = [
@@ -123,7 +129,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        self._silent = tag == "style"
+        self._silent = tag in ("style", "script")
 
     def handle_data(self, data):
         if not self._silent:

@@ -98,7 +98,8 @@ def report_code():
             *(
                 "comparison_section.R",
                 "run_facts.R",
-                "report_page.html",
+                *(f"report_page/{name}" for name in ("page.html", "style.css", "page.js")),
+                "report_page/sortable.js",
                 "coverage.R",
                 "coverage.csv",
                 "statistics.R",
