@@ -56,6 +56,19 @@ findings <- function(tables) {
   stats::setNames(said, groups$label)
 }
 
+#' What each figure shows, in words, by its name.
+figure_results <- function(tables) {
+  to_people <- function(rows) paste(sentence_to_people(rows), collapse = "; ")
+  found <- list(
+    distributions = said_of_each(tables$cells, sentence_range),
+    responses = said_of_each(tables$cells, sentence_range),
+    people = said_of_each(tables$distances, to_people),
+    agreement = said_of_agreement(tables$agreement),
+    scoring_methods = said_of_scoring(tables$scoring_methods)
+  )
+  stats::setNames(found, paste(study$name, names(found), sep = "_"))
+}
+
 #' The lowest and the highest cell mean of the first few responses.
 sentence_range <- function(rows) {
   rows <- rows[is.na(rows$distribution) | all(!is.na(rows$distribution)), , drop = FALSE]

@@ -71,7 +71,8 @@ points <- function(texts) {
 }
 
 #' A table's HTML. Cells and names are plain text; `align` holds "l" or "r" a column. Columns of
-#' words and sentences are of class "text" or "long": the page keeps them wide. Tables of many columns are printed small.
+#' words and sentences are of class "text" or "long": the page keeps them wide. Tables of many
+#' columns are printed small.
 table_html <- function(table, align, caption = NULL, id = NULL) {
   longest <- vapply(table, function(column) max(0L, nchar(column), na.rm = TRUE), integer(1L))
   words <- ifelse(longest > 40L, "long", ifelse(longest > 18L, "text", ""))
@@ -99,10 +100,47 @@ table_html <- function(table, align, caption = NULL, id = NULL) {
 }
 
 #' A figure's HTML with the picture inside.
-figure_html <- function(path, caption, notes = character(0)) {
-  sprintf(
-    "<figure><img src=\"%s\" alt=\"%s\"/><figcaption>%s</figcaption></figure>",
-    knitr::image_uri(path), literal(caption, longest = 2000L),
-    paste(literal(c(caption, notes), longest = 2000L), collapse = "<br/>")
+#'
+#' @param path SVG, or PNG.
+#' @param result What the figure shows, in words, after the caption in its description.
+#' @param beside Where its files are as seen from the page, without their endings; NULL for none.
+figure_html <- function(path, caption, notes = character(0), result = NULL, id = NULL,
+                        beside = NULL) {
+  vector <- grepl("\\.svg$", path)
+  image <- sprintf(
+    "<img src=\"%s\"%s alt=\"%s\"/>", if (vector) svg_uri(path) else knitr::image_uri(path),
+    if (vector) sprintf(" width=\"%d\"", svg_width(path)) else "",
+    literal(paste(c(caption, result), collapse = " "), longest = 2000L)
   )
+  if (!is.null(beside)) {
+    at <- utils::URLencode(beside)
+    links <- sprintf("<a href=\"%s.%s\">%s</a>", at, c("svg", "png", "pdf", "csv"),
+      c("SVG", "PNG", "PDF", "numbers (CSV)"))
+    image <- sprintf("<a class=\"picture\" href=\"%s.svg\">%s</a>", at, image)
+    files <- sprintf("<br/><span class=\"files\">%s</span>", paste(links, collapse = " "))
+  } else {
+    files <- ""
+  }
+  sprintf(
+    "<figure%s>%s<figcaption>%s%s</figcaption></figure>",
+    if (is.null(id)) "" else sprintf(" id=\"%s\"", id), image,
+    paste(literal(c(caption, notes), longest = 2000L), collapse = "<br/>"), files
+  )
+}
+
+#' An SVG file as an address: a browser draws it as a picture, in which nothing runs.
+svg_uri <- function(path) {
+  text <- paste(readLines(path, encoding = "UTF-8"), collapse = " ")
+  text <- gsub("\"", "'", text, fixed = TRUE)
+  for (sign in c("%", "#", "<", ">", "`", "&")) {
+    text <- gsub(sign, sprintf("%%%X", utf8ToInt(sign)), text, fixed = TRUE)
+  }
+  paste0("data:image/svg+xml,", text)
+}
+
+#' An SVG's width in CSS pixels: figures of any width have letters of one size.
+svg_width <- function(path) {
+  head <- paste(readLines(path, n = 5L, encoding = "UTF-8"), collapse = " ")
+  points <- as.numeric(sub(".*? width=\"([0-9.]+)(pt)?\".*", "\\1", head, perl = TRUE))
+  as.integer(round(points * 96 / 72))
 }

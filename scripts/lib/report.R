@@ -73,6 +73,7 @@ report_notes <- new.env()
 set_report_notes <- function(params) {
   report_notes$origins <- params[["origins"]]
   report_notes$generation <- params[["generation"]]
+  report_notes$results <- list()
   report_notes$numbers <- c(Table = 0L, Figure = 0L)
 }
 
@@ -134,8 +135,13 @@ looks_numeric <- function(column) {
 show_figures <- function(paths, wanted, rows,
                          said = c(drawn_note(rows), notes_below(rows, report_notes))) {
   parts <- lapply(names(wanted), function(name) {
-    path <- paths[basename(paths) == paste0(name, ".png")]
-    if (length(path) > 0L) figure_html(path[1L], numbered("Figure", wanted[[name]]), said)
+    path <- paths[basename(paths) == paste0(name, ".svg")]
+    if (length(path) == 0L) return(NULL)
+    caption <- numbered("Figure", wanted[[name]])
+    figure_html(
+      path[1L], caption, said, report_notes$results[[name]],
+      paste0("figure-", report_notes$numbers[["Figure"]]), paste0("analysis/figures/", name)
+    )
   })
   if (length(unlist(parts)) > 0L) html_block(unlist(parts))
 }

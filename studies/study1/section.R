@@ -73,19 +73,45 @@ findings <- function(tables) {
       here <- table$label == groups$label[i] & table$experiment == groups$experiment[i]
       table[here, , drop = FALSE]
     }
-    rsa <- mine(distances)
-    rsa <- rsa[rsa$reference == "rsa" & !is.na(rsa$jsd_bits), , drop = FALSE]
     paste0(
-      sprintf("%s: ", in_experiment[[groups$experiment[i]]]),
-      sprintf(
-        "the favourite state is that of the RSA listener in %d of %d cells (mean JSD %s bits)",
-        sum(rsa$same_favourite, na.rm = TRUE), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
-      ),
+      sprintf("%s: ", in_experiment[[groups$experiment[i]]]), sentence_favourites(mine(distances)),
       sentence_cancellation(mine(tables$cancellation)), sentence_contrasts(mine(tables$contrasts)),
       sentence_knowledge(mine(tables$knowledge)), "."
     )
   }, character(1L))
   stats::setNames(said, groups$label)
+}
+
+#' What each figure shows, in words, by its name.
+figure_results <- function(tables) {
+  after_two <- function(rows) {
+    bet <- function(access) {
+      at <- rows$state == 3 & rows$observe == 2 & rows$access == access
+      rows[at, , drop = FALSE][1L, ]
+    }
+    if (is.na(bet(2)$bet) || is.na(bet(3)$bet)) return("")
+    shown <- function(row) show_interval(row$bet, row$ci_low, row$ci_high, 1)
+    sprintf(
+      "after \"two\" the bet on all 3 is %s %% where the speaker saw 2, %s %% where all 3",
+      shown(bet(2)), shown(bet(3))
+    )
+  }
+  list(
+    study1_bets = said_of_each(tables$distances, sentence_favourites),
+    study1_state3_by_access = said_of_each(tables$cells, after_two),
+    study1_contrasts = said_of_each(tables$contrasts, sentence_contrasts),
+    study1_knowledge = said_of_each(tables$knowledge, sentence_knowledge),
+    study1_agreement = said_of_agreement(tables$agreement),
+    study1_scoring_methods = said_of_scoring(tables$scoring_methods)
+  )
+}
+
+sentence_favourites <- function(rows) {
+  rsa <- rows[rows$reference == "rsa" & !is.na(rows$jsd_bits), , drop = FALSE]
+  sprintf(
+    "the favourite state is that of the RSA listener in %d of %d cells (mean JSD %s bits)",
+    sum(rsa$same_favourite, na.rm = TRUE), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
+  )
 }
 
 sentence_cancellation <- function(rows) {

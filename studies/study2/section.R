@@ -63,6 +63,20 @@ findings <- function(tables) {
   stats::setNames(said, rows$label)
 }
 
+#' What each figure shows, in words, by its name.
+figure_results <- function(tables) {
+  rows <- tables$human_comparison
+  list(
+    study2_utterances = said_of_each(rows, sentence_distance),
+    study2_negation = said_of_each(rows, function(row) {
+      sentence_indirectness(row, reference_rows(rows, "human"))
+    }),
+    study2_human_scatter = said_of_each(rows, sentence_distance),
+    study2_agreement = said_of_agreement(tables$agreement),
+    study2_scoring_methods = said_of_scoring(tables$scoring_methods)
+  )
+}
+
 sentence_distance <- function(row) {
   if (is.na(row$jsd_bits)) return("no cell to compare with people")
   sprintf(

@@ -1,4 +1,4 @@
-"""The report in Chromium: it opens from a file, fits a phone and paper, and its tables can be used."""
+"""The report in Chromium: it opens from a file, fits a phone and paper; its tables can be used."""
 
 from __future__ import annotations
 
@@ -146,3 +146,18 @@ def test_paper_holds_every_column_and_every_folded_table(page):
     finally:
         found.call("Emulation.setEmulatedMedia", media="")
         found.size(1400, 900)
+
+
+def test_a_figure_is_enlarged_by_the_keyboard_and_put_back(page):
+    found, address = page
+    found.open(address)
+    found.js("document.querySelector('a.picture').focus()")
+    found.key("Enter")
+    found.until("document.getElementById('zoom').open")
+    shown = "document.querySelector('#zoom img')"
+    found.until(f"{shown}.complete && {shown}.naturalWidth > 0")
+    assert found.js(f"{shown}.width > document.querySelector('a.picture img').width")
+    assert "Mean bet on each state" in found.js(f"{shown}.alt")
+    found.key("Escape")
+    found.until("!document.getElementById('zoom').open")
+    assert found.js("document.activeElement.matches('a.picture')")

@@ -61,6 +61,7 @@ TAGS = {
     "form",
     "button",
     "script",
+    "span",
 }
 ATTRIBUTES = {
     "charset",
@@ -76,6 +77,7 @@ ATTRIBUTES = {
     "scope",
     "aria-label",
     "method",
+    "width",
 }
 #: What servers, files and models may say to get out of the place where it is shown.
 HOSTILE = [
@@ -172,7 +174,7 @@ def render(
             for name in TABLES[study]
         ]
         given[f"figures_study{study}"] = [
-            shutil.copy(made / f"{name}.png", folder / f"study{study}_{file}.png")
+            shutil.copy(made / f"{name}.svg", folder / f"study{study}_{file}.svg")
             for name, file in FIGURE_FILES[study].items()
         ]
     if review:
