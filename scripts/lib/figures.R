@@ -1,5 +1,5 @@
-# The look of all figures: colour-blind-safe colours, one theme; PNG at 150 dpi, SVG and PDF beside it.
-# Needs ggplot2 and data.table.
+# The look of all figures: colour-blind-safe colours, one theme; PNG at 150 dpi, SVG and PDF beside
+# it. Needs ggplot2 and data.table.
 
 experiment_names <- c(exp1 = "1: generated answers", exp2 = "2: scored probabilities")
 

@@ -73,7 +73,10 @@ points <- function(texts) {
 #' A table's HTML. Cells and names are plain text; `align` holds "l" or "r" a column. Columns of
 #' words and sentences are of class "text" or "long": the page keeps them wide. Tables of many
 #' columns are printed small.
-table_html <- function(table, align, caption = NULL, id = NULL) {
+#'
+#' @param classes,links For each column the classes and addresses of its cells, or one for all; NA
+#'   for no address.
+table_html <- function(table, align, caption = NULL, id = NULL, classes = NULL, links = NULL) {
   longest <- vapply(table, function(column) max(0L, nchar(column), na.rm = TRUE), integer(1L))
   words <- ifelse(longest > 40L, "long", ifelse(longest > 18L, "text", ""))
   class <- ifelse(align == "r", "number", words)
@@ -86,8 +89,27 @@ table_html <- function(table, align, caption = NULL, id = NULL) {
   # "< .001" is one word.
   cells <- sub("^&#60; ", "\\&#60;\\&#160;", cells)
   dim(cells) <- c(nrow(table), ncol(table))
+  if (!is.null(links)) {
+    at <- do.call(cbind, lapply(links, rep_len, nrow(table)))
+    linked <- !is.na(at)
+    # An ampersand begins a reference.
+    at <- gsub("&", "&amp;", at, fixed = TRUE)
+    cells[linked] <- sprintf("<a href=\"%s\">%s</a>", at[linked], cells[linked])
+  }
+  body <- apply(cells, 1L, function(values) row("td", values))
+  if (!is.null(classes)) {
+    given <- do.call(cbind, lapply(classes, rep_len, nrow(table)))
+    body <- vapply(seq_len(nrow(table)), function(i) {
+      own <- trimws(paste(class, given[i, ]))
+      style <- ifelse(nzchar(own), sprintf(" class=\"%s\"", own), "")
+      paste0("<tr>", paste0("<td", style, ">", cells[i, ], "</td>", collapse = ""), "</tr>")
+    }, character(1L))
+  }
   columns <- ncol(table)
-  broad <- if (columns > 13L) " class=\"broader\"" else if (columns > 9L) " class=\"broad\"" else ""
+  kind <- c(
+    if (columns > 13L) "broader" else if (columns > 9L) "broad", if (!is.null(classes)) "heat"
+  )
+  broad <- if (is.null(kind)) "" else sprintf(" class=\"%s\"", paste(kind, collapse = " "))
   name <- if (is.null(id)) "" else sprintf(" id=\"%s\"", id)
   paste0(c(
     sprintf("<table%s%s>", name, broad),
@@ -95,7 +117,7 @@ table_html <- function(table, align, caption = NULL, id = NULL) {
       sprintf("<caption><div>%s</div></caption>", literal(caption, longest = 2000L))
     },
     "<thead>", row("th scope=\"col\"", literal(names(table))), "</thead>", "<tbody>",
-    apply(cells, 1L, function(values) row("td", values)), "</tbody>", "</table>"
+    body, "</tbody>", "</table>"
   ), collapse = "\n")
 }
 

@@ -92,7 +92,9 @@ mark_keys <- function(keys) {
 #' and experiments in it; a sentence where it has no row. A long table is folded under its caption.
 #'
 #' @param number Whether the caption gets a number; tables are numbered in the order shown.
-show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, number = TRUE) {
+#' @param classes,links As `table_html` takes them.
+show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, number = TRUE,
+                       classes = NULL, links = NULL) {
   if (number) caption <- numbered("Table", caption)
   id <- if (number) paste0("table-", report_notes$numbers[["Table"]])
   if (is.null(table) || nrow(table) == 0L) {
@@ -104,7 +106,8 @@ show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, n
   if (is.null(align)) align <- ifelse(vapply(table, looks_numeric, logical(1L)), "r", "l")
   said <- table_notes(table)
   html <- c(
-    "<div class=\"wide\">", table_html(table, align, if (!fold) caption, id), "</div>",
+    "<div class=\"wide\">",
+    table_html(table, align, if (!fold) caption, id, classes, links), "</div>",
     if (length(said) > 0L) paragraphs(said, "note")
   )
   if (fold) {

@@ -19,7 +19,7 @@ from bundled_analyses import (
     study2_rows,
 )
 from metadata_facts import plan, runs
-from r_analysis import ROOT, rscript
+from r_analysis import ROOT, jsd, rscript
 from report_page import ATTRIBUTES, GENERATION, HOSTILE, TAGS, Page, page, render
 
 from grace.experiments.rereading import Rereader
@@ -112,7 +112,8 @@ def test_hostile_text_becomes_no_link_image_script_or_comment(attacked):
         assert set(attributes) <= ATTRIBUTES, (tag, attributes)
         if "href" in attributes:
             assert re.fullmatch(
-                r"#.*|trials\.html|analysis/figures/\w+\.(svg|png|pdf|csv)", attributes["href"]
+                r"#.*|trials\.html(#study[12]\?[\w%&=.~-]+)?|analysis/figures/\w+\.(svg|png|pdf|csv)",
+                attributes["href"],
             )
         if "src" in attributes:
             assert attributes["src"].startswith("data:image/svg+xml,")
@@ -322,6 +323,77 @@ def test_settings_of_generation_stand_by_each_comparison_of_experiments(two_mode
         assert "Both experiments at experiment 1" in block
         assert "temperature 0.7, top p 1" in block
         assert "measured at temperature 1" not in block
+
+
+def test_conditions_lead_to_their_trials_and_say_where_the_favourite_differs(two_models, attacked):
+    found = Page()
+    found.feed(two_models)
+    links = [given["href"] for tag, given in found.tags if tag == "a" and "?" in given["href"]]
+    # 6 cells and 12 of goal and state, two models in two experiments, and the farthest ten of each.
+    assert len(links) == (6 + 12) * 4 + 2 * 10
+    (first,) = {one for one in links if "model_key~is~toy" in unquote(one) and "access~is~3" in
+                unquote(one) and "observe~is~2" in unquote(one)}  # fmt: skip
+    assert unquote(first) == (
+        "trials.html#study1?f=model_key~is~toy&f=variant~is~seed&f=access~is~3&f=observe~is~2"
+    )
+    hostile = [
+        given["href"] for tag, given in page(attacked[1]).tags if "?" in given.get("href", "")
+    ]
+    for link in hostile:
+        (key,) = [part for part in link.split("&") if "model_key" in part]
+        assert "script" in unquote(key.split("f=")[1])
+
+
+SENTENCES = """
+for (name in c("common", "html", "report", "sections", "statistics", "summary_section")) {
+  source(sprintf("scripts/lib/%s.R", name))
+}
+rows <- function(low, high, noise) data.frame(
+  label = c("far", "near", "between"), experiment = "exp1", jsd_bits = c(.3, .1, .2),
+  jsd_corrected = c(.29, .09, .19), jsd_low = low, jsd_high = high, jsd_noise_high = noise
+)
+cat(closest_sentences(rows(c(.25, .05, .15), c(.33, .13, .23), .01)), sep = "\\n")
+cat(closest_sentences(rows(c(.25, .05, .12), c(.33, .13, .23), .21)), sep = "\\n")
+cat(closest_sentences(rows(NA, NA, NA)), sep = "\\n")
+cells <- expand.grid(
+  option = c("a", "b"), at = c("x", "y", "z"), label = c("m", "n"), experiment = "exp2",
+  model_key = "k", variant = "seed", stringsAsFactors = FALSE
+)
+cells$share <- c(.9, .1, .2, .8, .5, .5, .6, .4, .3, .7, .5, .5)
+theirs <- data.frame(option = c("b", "a"), at = rep(c("x", "y", "z"), each = 2))
+theirs$share <- c(.2, .8, .1, .9, .3, .7)
+found <- condition_distances(
+  cells, theirs, "at", "share", "option", function(row) row$at, function(row) list(at = row$at),
+  "people"
+)
+cat(nowhere_sentences(found), sep = "\\n")
+cat(round(found$jsd_bits[found$label == "m"], 4), "\\n")
+cat(trial_links("s", found[1, ]))
+"""
+
+
+def test_the_summary_claims_no_more_than_its_intervals():
+    done = rscript(SENTENCES)
+    assert done.returncode == 0, done.stderr
+    apart, overlapping, unknown, nowhere, distances, link = done.stdout.splitlines()
+    assert apart == (
+        "Closest to people: near, JSD 0.090 [0.050, 0.130] bits; no other model's interval overlaps"
+        " this one. Within the noise band, where a model would be that chooses exactly as people"
+        " do: no model."
+    )
+    assert "the intervals of between overlap this one" in overlapping
+    assert overlapping.endswith("as people do: near and between.")
+    assert "not every model has an interval, so that no more can be said" in unknown
+    assert "noise band" not in unknown
+    # At z neither model has one favourite; people's is a everywhere.
+    assert nowhere == "In 1 of 2 conditions no model has the favourite answer of people: y."
+    expected = [
+        jsd([0.9, 0.1], [0.8, 0.2]),
+        jsd([0.2, 0.8], [0.9, 0.1]),
+        jsd([0.5] * 2, [0.7, 0.3]),
+    ]
+    assert [float(one) for one in distances.split()] == pytest.approx(expected, abs=1e-4)
+    assert unquote(link) == "trials.html#s?f=model_key~is~k&f=variant~is~seed&f=at~is~x"
 
 
 def test_a_figure_says_its_result_and_has_letters_of_one_size_and_its_files_beside_it(two_models):

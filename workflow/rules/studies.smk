@@ -115,6 +115,7 @@ def report_code():
                 "training_studies.R",
                 "training_costs.R",
                 "training_section.R",
+                "summary_section.R",
             ),
         )
     ]
