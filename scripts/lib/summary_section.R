@@ -10,28 +10,28 @@ heat_steps <- c(0.01, 0.03, 0.06, 0.12, 0.25, 0.5)
 #' Cells that the list of the farthest names.
 most_farthest <- 10L
 
-#' The findings of each study: sentences, the comparison, the conditions, and each model in words.
+#' The findings of each study, as HTML: what they are in all, and each model's, if these are few.
 #'
 #' @param studies As `load_studies` gives them.
 show_findings <- function(studies, settings) {
-  found <- lapply(studies, function(own) {
+  unlist(lapply(studies, function(own) {
     shown <- lapply(own$tables, language_models, settings)
-    list(
-      heading = own$section$heading,
-      closest = own$closest(shown),
-      sentences = own$findings(shown)
+    said <- own$findings(shown)
+    c(
+      sprintf("<h3>%s</h3>", literal(own$section$heading)), points(own$closest(shown)),
+      if (length(said) <= most_sentences) points(said)
     )
-  })
-  unlist(c(lapply(found, function(one) {
-    many <- length(one$sentences) > most_sentences
-    list(
-      sprintf("<h3>%s</h3>", literal(one$heading)), points(one$closest),
-      if (many) {
-        c("<details><summary>Each model in words</summary>", points(one$sentences), "</details>")
-      } else {
-        points(one$sentences)
-      }
-    )
+  }))
+}
+
+#' The findings of each model, folded, where they are many.
+show_each_model <- function(studies, settings) {
+  html_block(unlist(lapply(studies, function(own) {
+    said <- own$findings(lapply(own$tables, language_models, settings))
+    if (length(said) <= most_sentences) return(NULL)
+    heading <- literal(own$section$heading)
+    c(sprintf("<details><summary>%s: each model in words</summary>", heading), points(said),
+      "</details>")
   })))
 }
 
@@ -60,8 +60,8 @@ show_headlines <- function(studies, settings) {
   shown$Experiment <- show_experiment(rows$experiment)
   show_table(shown, paste(
     "All models beside each other. Distances (JSD, r) are corrected for the bias that few items",
-    "and answers give, where they have an interval. The study's section explains each number and has",
-    "its tests."
+    "and answers give, where they have an interval. The study's section explains each number",
+    "and has its tests."
   ), fold = FALSE)
 }
 
@@ -250,7 +250,7 @@ nowhere_sentences <- function(cells) {
     }
     sprintf(
       "In %d of %d conditions %s the favourite answer of %s: %s.", length(none), length(same),
-      if (one) "the model has not" else "no model has", mine$target[1L], few_parts(none)
+      if (one) "the model does not have" else "no model has", mine$target[1L], few_parts(none)
     )
   })
 }

@@ -42,6 +42,7 @@ TAGS = {
     "li",
     "div",
     "nav",
+    "header",
     "main",
     "a",
     "table",
