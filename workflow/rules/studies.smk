@@ -107,6 +107,7 @@ def report_code():
                 "training_studies.R",
                 "training_costs.R",
                 "training_section.R",
+                "pace.R",
             ),
         )
     ]
