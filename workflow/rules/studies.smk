@@ -116,6 +116,7 @@ def report_code():
                 "training_costs.R",
                 "training_section.R",
                 "summary_section.R",
+                "pace.R",
             ),
         )
     ]
