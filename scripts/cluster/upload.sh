@@ -18,10 +18,11 @@ list_results() {
 list_files() {
     local results
     if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-        results=$(list_results)
+        results=$'\n'$(list_results)$'\n'
         git ls-files -z --cached --others --exclude-standard |
             while IFS= read -r -d '' file; do
-                [ ! -f "$file" ] || grep -qxF -- "${file%%/*}" <<<"$results" || printf '%s\n' "$file"
+                [ ! -f "$file" ] || [[ $results == *$'\n'"${file%%/*}"$'\n'* ]] ||
+                    printf '%s\n' "$file"
             done
     else
         find Snakefile workflow config profiles envs scripts studies resources -type f \
@@ -52,13 +53,29 @@ export LC_ALL=C
 # Pods of a run whose controller died may still read what is here: only what differs is replaced, and
 # each file at once.
 touch "$1"
-comm -23 "$1" "$2/$1" | while IFS= read -r file; do rm -f -- "$file"; done
-while IFS= read -r file; do
-    if ! cmp --silent -- "$2/$file" "$file"; then
-        mkdir -p -- "$(dirname -- "$file")"
-        mv -f -- "$2/$file" "$file"
-    fi
-done <"$2/$1"
+comm -23 "$1" "$2/$1" | xargs --no-run-if-empty --delimiter='\n' rm -f --
+digests() { # FOLDER; of what is there of the files that arrived
+    (cd "$1" && xargs --delimiter='\n' sha256sum --zero -- 2>/dev/null || true) |
+        sort --zero-terminated
+}
+folder=. files=()
+move() { # what was gathered
+    [ "${#files[@]}" -gt 0 ] || return 0
+    mkdir -p -- "$folder"
+    mv -f --target-directory="$folder" -- "${files[@]}"
+    files=()
+}
+while IFS= read -r -d '' file; do
+    into=.
+    [[ $file != */* ]] || into=${file%/*}
+    [ "$into" = "$folder" ] || move
+    folder=$into files+=("$2/$file")
+done < <(
+    comm --zero-terminated -23 <(digests "$2" <"$2/$1") <(digests . <"$2/$1") |
+        # Behind a digest and two characters.
+        cut --zero-terminated --characters=67- | sort --zero-terminated
+)
+move
 if [ "$(git rev-parse HEAD 2>/dev/null)" != "$(git -C "$2" rev-parse HEAD 2>/dev/null)" ]; then
     rm -rf "$2/.git.old"
     [ ! -e .git ] || mv .git "$2/.git.old"

@@ -50,7 +50,36 @@ def hub():
     started.close()
 
 
-def prefetch(project: Project, hub: FakeHub, home: Path, models: str, **environment: str):
+#: What the rule's script does, without Snakemake around it.
+FETCH = """
+import logging, sys
+from pathlib import Path
+
+sys.path[:0] = ["scripts", "workflow/lib"]
+from prefetch import prefetch
+
+from grace.errors import GraceError
+from grace.settings.yaml_reader import read_yaml
+
+logging.basicConfig(level=logging.INFO)
+config = read_yaml(Path("config/config.yaml"))
+try:
+    prefetch(Path.cwd(), {**config, "models": sys.argv[1].split(",")})
+except GraceError as error:
+    sys.exit(str(error))
+"""
+SNAKEMAKE = ("-m", "snakemake", "prefetch", "--config")
+
+
+def prefetch(project: Project, hub: FakeHub, home: Path, models: str):
+    return run(project, hub, home, *SNAKEMAKE, f"models=[{models}]")
+
+
+def fetch(project: Project, hub: FakeHub, home: Path, models: str, **environment: str):
+    return run(project, hub, home, "-c", FETCH, models, **environment)
+
+
+def run(project: Project, hub: FakeHub, home: Path, *arguments: str, **environment: str):
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
         "HF_ENDPOINT": hub.url,
@@ -58,7 +87,7 @@ def prefetch(project: Project, hub: FakeHub, home: Path, models: str, **environm
         **environment,
     }
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "prefetch", "--config", f"models=[{models}]"],
+        [sys.executable, *arguments],
         cwd=project.folder,
         env=variables,
         capture_output=True,
@@ -96,7 +125,7 @@ def test_weights_arrive_once_in_one_form(tmp_path, hub):
     assert (snapshot / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     assert not [name for name in hub.served if name.endswith((".bin", ".pth"))]
     sent = list(hub.served)
-    again = prefetch(project, hub, tmp_path / "home", "pico,gemma-2b")
+    again = fetch(project, hub, tmp_path / "home", "pico,gemma-2b")
     assert again.returncode == 0, again.stderr
     assert hub.served == sent
 
@@ -113,15 +142,15 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(tmp_path, hub):
     assert "google/gemma-2-27b-it is not on the hub, or it is private" in refused.stderr
     assert "gemma-2b: google/gemma-2-2b-it in " in refused.stderr
     assert "Traceback" not in refused.stderr
-    wrong = prefetch(project, hub, home, "llama-3b", HF_TOKEN="hf_wrong")
+    wrong = fetch(project, hub, home, "llama-3b", HF_TOKEN="hf_wrong")
     assert "The account of your token has not. Log in there with that account" in wrong.stderr
-    allowed = prefetch(project, hub, home, "llama-3b", HF_TOKEN=hub.token)
+    allowed = fetch(project, hub, home, "llama-3b", HF_TOKEN=hub.token)
     assert allowed.returncode == 0, allowed.stderr
     project.edit("config/models.yaml", "gemma-2b:", "gemma-2b:\n  revision: v0")
-    revision = prefetch(project, hub, home, "gemma-2b")
+    revision = fetch(project, hub, home, "gemma-2b")
     assert "at revision v0: the hub has no such revision" in revision.stderr
     hub.close()
-    away = prefetch(project, hub, home, "llama-3b")
+    away = fetch(project, hub, home, "llama-3b")
     assert "could not be fetched" in away.stderr
     assert "Traceback" not in away.stderr
 

@@ -1,6 +1,6 @@
 """The serving lease with a stub in place of vLLM: every fault, in seconds.
 
-test_serving.py repeats the most important ones with real vLLM.
+tests/long/test_serving.py repeats the most important ones with real vLLM.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from waiting import PATIENCE_S
+from warm_python import warm
 from workflow_project import Project
 
 IMAGE = "grace:latest"
@@ -51,6 +52,7 @@ class Cluster:
         program.parent.mkdir()
         program.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {folder} "$@"\n')
         program.chmod(0o755)
+        program.with_name("python3").symlink_to(warm().command)
         return made
 
     @property

@@ -32,6 +32,7 @@ import tempfile
 import threading
 import traceback
 import types
+import weakref
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -297,7 +298,8 @@ def run(
     own = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:0] = own
     known = Path(folder) / LIBRARY
-    if not any((Path(path) / "grace").exists() and Path(path) != known for path in own):
+    libraries = [Path(folder) / path for path in own if (Path(folder) / path / "grace").exists()]
+    if not set(libraries) - {known}:
         library.give(Path(folder))
     if arguments[0].startswith("-"):
         # Its jobs' scripts are forks, too.
@@ -351,4 +353,7 @@ if __name__ == "__main__":
     gc.freeze()
     asked = _Server(socket.socket(fileno=int(sys.argv[1]))).serve()
     if asked is not None:
+        # What the imports left to be done at the end is done by the process that imported; half of
+        # a fork's own time went there.
+        weakref.finalize._registry.clear()  # type: ignore[attr-defined]
         leave(status_of(library, *asked, sys.argv[2]))

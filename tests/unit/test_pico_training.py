@@ -216,9 +216,10 @@ def test_training_is_repeatable_lowers_the_loss_and_saves_a_loadable_model(
     first, last = (sum(losses.values()) for losses in (history[0], history[-1]))
     assert len(history) == 28
     assert last < 0.5 * first
-    again = training.build(prompts, tmp_path / "second", settings, corpus_trials=30)
+    begun = replace(settings, stages=(replace(STAGE, steps=6, zero_at=20),))
+    again = training.build(prompts, tmp_path / "second", begun, corpus_trials=30)
     assert [losses["bets"] for losses in again] == pytest.approx(
-        [losses["bets"] for losses in history], rel=1e-3
+        [losses["bets"] for losses in history[:6]], rel=1e-3
     )
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "first")
     tokeniser = AutoTokenizer.from_pretrained(tmp_path / "first")

@@ -74,19 +74,19 @@ def test_what_a_module_means_may_depend_on_others(library, edit):
     assert closure(library)[0] == len(before)
 
 
-@pytest.mark.parametrize("broken", [b"", b"\xff", b"[1]", b"{", b'{"a": '])
-def test_a_broken_file_costs_reading_again(library, broken):
+def test_a_broken_file_costs_reading_again(library):
     first, found = closure(library)
-    kept(library).write_bytes(broken)
-    assert closure(library) == [first, found]
+    for broken in (b"", b"\xff", b"[1]", b"{", b'{"a": '):
+        kept(library).write_bytes(broken)
+        assert closure(library) == [first, found], broken
     assert closure(library) == [0, found]
 
 
-@pytest.mark.parametrize("wrong", [None, 3, [], ["a"], ["a", ["b"], [["c"]], True], {"a": 1}])
-def test_an_entry_that_is_none_costs_reading_again(library, wrong):
+def test_an_entry_that_is_none_costs_reading_again(library):
     first, found = closure(library)
-    understood.write(kept(library), dict.fromkeys(understood.read(kept(library)), wrong))
-    assert closure(library) == [first, found]
+    for wrong in (None, 3, [], ["a"], ["a", ["b"], [["c"]], True], {"a": 1}):
+        understood.write(kept(library), dict.fromkeys(understood.read(kept(library)), wrong))
+        assert closure(library) == [first, found], wrong
 
 
 def test_nothing_is_written_where_python_writes_nothing(library):

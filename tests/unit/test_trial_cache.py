@@ -93,22 +93,20 @@ def test_an_edit_is_read(library, short, edit):
     assert (after == found) == (edit == "of the code")
 
 
-@pytest.mark.parametrize("broken", ["nothing", "cut", "another number", "no trials"])
-def test_a_broken_file_costs_reading_again(library, short, broken):
+def test_a_broken_file_costs_reading_again(library, short):
     first = read(library, short)
     (path,) = kept(library)
     written = path.read_bytes()
-    path.write_bytes(
-        {
-            "nothing": b"",
-            "cut": written[:-40],
-            "another number": written.replace(b'"State_number": 0', b'"State_number": 1', 1),
-            "no trials": written[:64],
-        }[broken]
-    )
-    assert path.read_bytes() != written
-    assert read(library, short) == first
-    assert path.read_bytes() == written
+    for what, broken in (
+        ("nothing", b""),
+        ("cut", written[:-40]),
+        ("another number", written.replace(b'"State_number": 0', b'"State_number": 1', 1)),
+        ("no trials", written[:64]),
+    ):
+        path.write_bytes(broken)
+        assert path.read_bytes() != written, what
+        assert read(library, short) == first, what
+        assert path.read_bytes() == written, what
 
 
 def test_nothing_is_written_where_python_writes_nothing(library, short):
