@@ -1,6 +1,6 @@
 """The demo of post-training, with real trainings: what it has to reach, and its controls.
 
-Three training seeds on cores; needs `.venv-train` (make train-env) and some half an hour.
+Three training seeds on cores; needs `.venv-train` (make train-env) and some ten to thirty minutes.
 """
 
 from __future__ import annotations
