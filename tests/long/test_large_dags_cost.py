@@ -39,4 +39,3 @@ def test_a_job_costs_the_same_in_a_large_dag(tmp_path):
         (seconds(project, count) - start) / ((count - 1) * JOBS) for count in (100, 600)
     )
     assert large < 1.6 * small
-    assert large < 0.005, "seconds a job: 13,007 jobs are to take 40"
