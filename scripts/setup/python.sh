@@ -7,6 +7,7 @@
 #                                     transformers takes other paths where some of it is installed
 #   scripts/setup/python.sh --crate   what checks archives, in an environment of its own
 #   scripts/setup/python.sh --sbom    what lists components, in an environment of its own
+#   scripts/setup/python.sh --docs    what builds the documentation's site, in an environment of its own
 #   scripts/setup/python.sh --train   what trains adapters, in an environment of its own, with torch
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -20,6 +21,7 @@ case "${1:-}" in
     --bench) venv=.venv-bench && locks+=(envs/bench.lock) ;;
     --crate) venv=.venv-crate && locks=(envs/crate.lock) && torch=no ;;
     --sbom) venv=.venv-sbom && locks=(envs/sbom.lock) && torch=no ;;
+    --docs) venv=.venv-docs && locks=(envs/docs.lock) && torch=no ;;
     --train) venv=.venv-train && locks=(envs/train.lock) ;;
 esac
 
