@@ -4,6 +4,6 @@ addEventListener("load", () =>
     for (const one of document.querySelectorAll(".md-typeset__scrollwrap, pre > code")) {
       one.tabIndex = 0;
     }
-    document.documentElement.dataset.ready = "";
+    document.documentElement.dataset.ready = "yes";
   }, 100),
 );

@@ -30,7 +30,8 @@ ensure_venv "$venv"
 stale=()
 for lock in "${locks[@]}"; do
     if ! fresh "$venv/.stamp-$(basename "$lock")" "$lock" envs/torch.txt; then
-        say "Installing the packages of $lock"
+        say "Installing the $(pins_of "$lock" | wc -l) packages of $lock in $venv;" \
+            "pip's own words are in $venv/setup.log"
         install_lock "$venv" "$lock"
         stale+=("$lock")
     fi
@@ -39,7 +40,8 @@ done
 # torch is a step of its own, with dependencies: the build that a machine takes decides which
 # further packages it needs, so those are not in the lock.
 if [ $torch = yes ] && ! fresh "$venv/.stamp-torch" envs/torch.txt; then
-    say "Installing $(grep -v '^#' envs/torch.txt)"
+    say "Installing $(grep -v '^#' envs/torch.txt), the largest part: for CPUs $venv then has" \
+        "about 2 GB, with CUDA more; some minutes"
     install_torch "$venv" "${locks[0]}"
     stamp "$venv/.stamp-torch" envs/torch.txt
 fi

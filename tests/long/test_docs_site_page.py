@@ -1,4 +1,4 @@
-"""The documentation's site in Chromium: it opens from a file, with search, on a phone and on paper."""
+"""The documentation in Chromium: it opens from a file, with search, on a phone and on paper."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ def violations(found: Browser) -> list[tuple[str, str, list[str]]]:
     broken = _in(
         found,
         world,
-        "axe.run(document, {resultTypes: ['violations'], preload: false}).then((r) => r.violations.filter((v) =>"
-        " ['serious', 'critical'].includes(v.impact)).map((v) => [v.id, v.help,"
+        "axe.run(document, {resultTypes: ['violations'], preload: false}).then((r) =>"
+        " r.violations.filter((v) => ['serious', 'critical'].includes(v.impact))"
+        ".map((v) => [v.id, v.help,"
         " v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200) + ' ' + n.failureSummary)]))",
     )
     return [(rule, words, nodes) for rule, words, nodes in broken]
