@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-statistics test-cluster lint bench soak sbom setup setup-dev \
-	lint-python lint-others serve-env crate-env sbom-env train-env train-demo \
+	lint-python lint-others serve-env crate-env sbom-env export-env train-env train-demo \
 	clean cluster-up cluster-prefetch cluster-run cluster-status cluster-fetch cluster-down
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
@@ -24,7 +24,7 @@ run: setup ## Set up what is missing and run the workflow: results/report.html
 PYTEST := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Per cent of the lines of Grace that the tests have to reach, where no ARGS choose among them.
 COVERAGE := 88
-test: setup-dev lint serve-env crate-env sbom-env ## Set up what is missing, lint, and run all tests
+test: setup-dev lint serve-env crate-env sbom-env export-env ## Set up what is missing, lint, and run all tests
 ifdef ARGS
 	$(IN_VENV) pytest $(PYTEST) $(ARGS)
 else
@@ -83,6 +83,9 @@ crate-env: # roc-validator in .venv-crate, which the tests check an archive with
 
 sbom-env: # cyclonedx-bom in .venv-sbom
 	@scripts/setup/python.sh --sbom
+
+export-env: # Inspect and the validator of Every Eval Ever in .venv-export, which the tests check exports with
+	@scripts/setup/python.sh --export
 
 train-env: ## TRL, PEFT and torch in .venv-train, for training adapters
 	@scripts/setup/python.sh --train
