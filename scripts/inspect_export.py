@@ -74,5 +74,5 @@ if __name__ == "__main__":
                 for kind, tables in (("exp1", "structured"), ("exp2", "probabilities"))
             },
             {Path(path).stem.removeprefix("reference_"): Path(path) for path in given.reference},
-            Path(snakemake.params.results) / "export",
+            Path(given.reference[0]).parents[1] / "export",
         )

@@ -35,5 +35,5 @@ if __name__ == "__main__":
             ],
             list(params.models),
             list(dict.fromkeys(text for told in params.studies.values() for text in told["cite"])),
-            Path(params.results) / "export" / "psych-ds",
+            Path(snakemake.input.tables[0]).parents[1] / "export" / "psych-ds",
         )

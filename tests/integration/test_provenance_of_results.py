@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psych_ds_rules
 import pytest
+from pypdf import PdfReader
 from warm_python import warm
 from workflow_project import ROOT, Project
 
@@ -191,9 +192,11 @@ def test_the_archive_passes_roc_validator(crate, tmp_path):
 
 
 def test_exports_pass_their_own_validators_and_are_no_results(project):
-    project.run("inspect_export", "psych_ds", *SMALL)
+    project.run("inspect_export", "psych_ds", "figures_pdf", *SMALL)
     folder = project.folder / "results" / "export"
     assert psych_ds_rules.errors(folder / "psych-ds") == []
+    shown = (project.folder / "results/report.html").read_text("utf-8").count('<figure id="figure-')
+    assert len(PdfReader(folder / "figures.pdf").pages) == shown > 3
     assert "study1_exp2" in " ".join(path.name for path in folder.rglob("*.eval")).replace("-", "_")
     verified = python(project, "grace.provenance.verify", "results")
     assert verified.returncode == 0, verified.stdout

@@ -15,11 +15,12 @@ import psych_ds_rules
 import pytest
 from browser_runs import Run
 from bundled_studies import ROOT, STUDY1, STUDY2
+from pypdf import PdfReader, PdfWriter
 from report_page import HOSTILE
 from scipy.spatial.distance import jensenshannon
 
 from grace.errors import RecordError
-from grace.export import every_eval_ever, inspect_log, psych_ds
+from grace.export import every_eval_ever, figures_pdf, inspect_log, psych_ds
 from grace.export.facts import export_facts
 from grace.export.samples import Sample, favourites, generated, jsd, measured, people_of
 from grace.export.totals import Totals
@@ -301,3 +302,50 @@ def test_a_column_without_a_codebook_and_names_that_become_one_are_refused(tmp_p
     same = [replace(one, name="my-study"), replace(other, name="mystudy")]
     with pytest.raises(RecordError, match=r"several studies would be data/study-mystudy_data\.csv"):
         psych_ds.write_dataset(tmp_path / "y", same, [], [])
+
+
+# --- figures.pdf
+
+
+def report_with(folder: Path, *names: str) -> Path:
+    """A report that shows figures, each as a page of another size."""
+    (folder / "analysis").mkdir(parents=True)
+    figures = []
+    for place, name in enumerate(names):
+        writer = PdfWriter()
+        writer.add_blank_page(width=100 + place, height=50)
+        writer.write(folder / "analysis" / f"{name}.pdf")
+        figures.append(
+            f'<figure id="figure-{place + 1}"><img src="data:," alt="Figure 9. No."/>'
+            f"<figcaption>Figure {place + 1}. Bets &#60;of {name}&#62;.<br/>A note.<br/>"
+            f'<a href="analysis/{name}.svg">SVG</a> <a href="analysis/{name}.pdf">PDF</a>'
+            "</figcaption></figure><p>Words.</p>"
+        )
+    page = folder / "report.html"
+    page.write_text("<figure><figcaption>none</figcaption></figure>" + "".join(figures), "utf-8")
+    return page
+
+
+def test_all_figures_are_pages_with_their_captions_in_the_reports_order(tmp_path):
+    report = report_with(tmp_path, "b", "a", "c")
+    made = []
+    for name in ("one.pdf", "two.pdf"):
+        assert figures_pdf.write_figures(report, tmp_path / name) == 3
+        made.append((tmp_path / name).read_bytes())
+    assert made[0] == made[1]
+    found = PdfReader(tmp_path / "one.pdf")
+    assert [float(page.mediabox.width) for page in found.pages] == [100, 101, 102]
+    assert found.page_labels == ["Figure 1", "Figure 2", "Figure 3"]
+    assert [one.title for one in found.outline] == [
+        "Figure 1. Bets <of b>.", "Figure 2. Bets <of a>.", "Figure 3. Bets <of c>.",
+    ]  # fmt: skip
+
+
+def test_a_damaged_figure_and_a_report_without_any_are_refused(tmp_path):
+    report = report_with(tmp_path / "x", "a")
+    (tmp_path / "x/analysis/a.pdf").write_bytes(b"%PDF-1.5 cut")
+    with pytest.raises(RecordError, match=r"a\.pdf: cannot be read as a PDF .* Delete it"):
+        figures_pdf.write_figures(report, tmp_path / "out.pdf")
+    assert not (tmp_path / "out.pdf").exists()
+    with pytest.raises(RecordError, match="shows no figures"):
+        figures_pdf.write_figures(report_with(tmp_path / "y"), tmp_path / "out.pdf")

@@ -19,7 +19,6 @@ rule inspect_export:
     conda:
         "../../envs/python.yaml"
     params:
-        results=PROJECT.config.results,
         code=code_digest(OUTPUTS.code("inspect_export.py")),
         sources=code_files(OUTPUTS.code("inspect_export.py")),
         runtime=studies,

@@ -15,7 +15,6 @@ rule psych_ds:
     conda:
         "../../envs/python.yaml"
     params:
-        results=PROJECT.config.results,
         studies={
             name: {"title": study.title, "cite": list(study.declaration.cite)}
             for name, study in PROJECT.studies.items()

@@ -114,6 +114,7 @@ _TABLE = (
     Step("approve"),
     Step("archive"),
     Step("check_study", mem_mb=4000, minutes=30),
+    Step("figures_pdf"),
     Step("forecast"),
     Step("ifeval_export"),
     Step("inspect_export"),
