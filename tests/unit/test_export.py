@@ -98,6 +98,26 @@ def test_samples_of_answers_hold_the_tables_cells(folder):
     assert sum(one.error is not None for one in found) >= 1
 
 
+def test_a_chat_of_several_turns_ends_in_its_last_answer(folder, tmp_path):
+    """A record's answer is those of all turns; each turn's prompt holds what was said before."""
+    records = json.loads((folder / "study2_exp1.json").read_text(encoding="utf-8"))
+    said = [("user", "How was it?"), ("assistant", "Fine."), ("user", "In a word?")]
+    prompt = [{"role": role, "content": text} for role, text in said]
+    turns = [
+        {"name": "one", "messages": prompt[:1], "response": "Fine."},
+        {"name": "two", "messages": prompt, "response": "Good.", "reasoning": "Well."},
+    ]
+    for record in records:
+        record |= {"turns": turns, "response": "Fine.\nGood."}
+    (tmp_path / "exp1.json").write_text(json.dumps(records), encoding="utf-8")
+    for one in generated(STUDY2, folder / "study2_structured.csv", tmp_path / "exp1.json"):
+        assert (one.messages, one.response, one.reasoning) == (prompt, "Good.", "Well.")
+        assert (one.turns, one.scores["answer_read"].answer) == (2, "Fine.\nGood.")
+        row = next(every_eval_ever.sample_rows(one, facts(folder, "exp1")))
+        assert [m["content"] for m in row["messages"]] == [text for _, text in said] + ["Good."]
+        assert row["answer_attribution"][0]["turn_idx"] == 3
+
+
 def test_samples_of_measurements_hold_the_tables_probabilities(folder):
     rows, found = table(folder, "probabilities"), samples(folder, "exp2")
     options = STUDY2.distributions.queries["utterance"].options

@@ -70,7 +70,7 @@ METRICS = {one.name: one for one in (READ, OPTION_MASS, JSD_PEOPLE, FAVOURITE)}
 
 @dataclass(frozen=True)
 class SampleScore:
-    """A sample's score: its value, the answer that it is of, and why it is so, if there is more."""
+    """A sample's score: its value, the answer that it is of (all turns), and why, if it says more."""
 
     value: float
     correct: bool
@@ -87,7 +87,7 @@ class Sample:
         messages: The prompt; of a chat of several turns also all answers but the last.
         choices: The options in their order; empty where the answer was free.
         target: People's most frequent answers in the trial's condition; empty where unknown.
-        response: The answer; in experiment 2 the most probable option.
+        response: The answer, of several turns the last; in experiment 2 the most probable option.
         scores: By the names of `METRICS`.
         metadata: The trial's own columns, and all else that is known.
         tokens: Of prompt and answer, where the engine counts them.
@@ -149,16 +149,17 @@ def generated(
                 if said is not None:
                     right = said in target
                     scores[FAVOURITE.name] = SampleScore(float(right), right, str(said))
-        messages, turns = _conversation(record)
+        turns = record.get("turns") or [record]
         usage = record.get("usage") or {}
         counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
         tokens = [int(count) for count in counts if count is not None]
         ms = record.get("processing_time_ms")
         yield Sample(
             id=f"{key[0]}-{key[1]}",
-            messages=messages,
-            response=record["response"],
-            reasoning=record.get("reasoning"),
+            # Each turn's prompt holds those before it, with their answers.
+            messages=list(turns[-1].get("messages") or ()),
+            response=turns[-1]["response"],
+            reasoning=turns[-1].get("reasoning"),
             scores=scores,
             metadata={
                 **_about(record, row, trial), "answer": fields,
@@ -171,7 +172,7 @@ def generated(
             seconds=None if ms is None else ms / 1000,
             completed=record.get("response_timestamp"),
             error=None if answered else str(record["status"]),
-            turns=turns,
+            turns=len(turns),
         )  # fmt: skip
 
 
@@ -279,13 +280,6 @@ def _about(record: Mapping[str, Any], row: Mapping[str, str], trial: Trial) -> d
         "quality_flags": flags,
         "trial": trial.all(),
     }
-
-
-def _conversation(record: Mapping[str, Any]) -> tuple[list[Message], int]:
-    """The prompt; of several turns that of the last, which holds those before, and how many."""
-    turns = record.get("turns") or []
-    last = turns[-1] if turns else record
-    return list(last.get("messages") or ()), max(1, len(turns))
 
 
 def _rows(table: Path) -> dict[Key, dict[str, str]]:
