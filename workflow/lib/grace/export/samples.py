@@ -70,7 +70,7 @@ METRICS = {one.name: one for one in (READ, OPTION_MASS, JSD_PEOPLE, FAVOURITE)}
 
 @dataclass(frozen=True)
 class SampleScore:
-    """A sample's score: its value, the answer that it is of (all turns), and why, if it says more."""
+    """A sample's score: its value, the answer that it is of (all turns), and why, where it says."""
 
     value: float
     correct: bool
