@@ -78,7 +78,7 @@ class ApiFaults:
                 return Fault(0)
             if self._forbids:
                 self._forbids -= 1
-                return Fault(403, message=_no_right(method, path))
+                return Fault(403, message=no_right(method, path))
             for index, fault in enumerate(self._scripted):
                 if fault.method in ("", method) and fault.path in path:
                     if fault.times > 1:
@@ -107,7 +107,7 @@ class ApiFaults:
             )  # fmt: skip
 
 
-def _no_right(method: str, path: str) -> str:
+def no_right(method: str, path: str) -> str:
     """An API server's words to a user whose rights it does not know."""
     kind = next(kind for kind in COUNTED if f"/{kind}" in path)
     group = "batch" if kind == "jobs" else ""
