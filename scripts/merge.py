@@ -10,10 +10,11 @@ from typing import IO, cast
 import pandas as pd
 
 from grace.errors import RecordError
+from grace.results.codebook import COLUMNS, codebook
 from grace.results.people_tables import people_tables
 from grace.results.records import replacing
 from grace.results.scoring_methods import methods_ready
-from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready
+from grace.results.tables import TEXT_COLUMNS, CsvLines, analysis_ready, write_rows
 from grace.results.validation import (
     NAMED,
     Report,
@@ -165,8 +166,8 @@ def _whole_model(
 def merge(
     structured: list[Path], probabilities: list[Path], study: Study, csv: Path, parquet: Path,
     people: Mapping[str, str] = MappingProxyType({}), stimuli: Path | None = None,
-) -> None:  # fmt: skip
-    """Write the study's analysis-ready table as CSV and Parquet.
+) -> pd.DataFrame:  # fmt: skip
+    """Write the study's analysis-ready table as CSV and Parquet; the table.
 
     The lists run over the same models and replications, in the same order; one may be empty.
     `people` are sources of the study that stand among language models, by name, and answer the
@@ -184,6 +185,7 @@ def merge(
     merged = pd.concat([analysis_ready(study, *pair) for pair in pairs], ignore_index=True)
     _write_csv(merged, csv)
     merged.to_parquet(parquet, index=False)
+    return merged
 
 
 def merge_methods(
@@ -225,7 +227,7 @@ if __name__ == "__main__":
                 *mixed_versions(structured, probabilities, study),
             ],
         )
-        merge(
+        merged = merge(
             structured,
             probabilities,
             study,
@@ -233,6 +235,11 @@ if __name__ == "__main__":
             Path(snakemake.output.parquet),
             config.people_models.get("sources", {}),
             Path(str(snakemake.input.stimuli)) if snakemake.input.get("stimuli") else None,
+        )
+        write_rows(
+            Path(snakemake.output.codebook),
+            (entry._asdict() for entry in codebook(study, merged.columns)),
+            COLUMNS,
         )
         merge_methods(
             [Path(path) for path in snakemake.input.get("scoring_methods", [])],

@@ -1,10 +1,40 @@
-# The report: scripts/report.Rmd as one HTML file without scripts, links or files from elsewhere.
+# The report: scripts/report.Rmd as one HTML file that needs nothing from elsewhere. Its own script
+# searches, sorts and copies tables; without it the page holds all the same.
 
 # What of Markdown the report's own words use. Nothing else is read as mark-up.
 markdown <- paste0(
   "markdown_strict-raw_html+raw_attribute+backtick_code_blocks+fenced_code_blocks",
   "+space_in_atx_header+auto_identifiers+smart"
 )
+
+#' The page around the report, as pandoc's template: its policy lets a browser run and apply what
+#' stands in it by their digests, and nothing else.
+#'
+#' @param folder With page.html and what goes into it.
+page_template <- function(folder) {
+  read <- function(name) {
+    paste(readLines(file.path(folder, name), encoding = "UTF-8"), collapse = "\n")
+  }
+  parts <- list(STYLE = read("style.css"), SORTABLE = read("sortable.js"), SCRIPT = read("page.js"))
+  sums <- vapply(parts, function(text) {
+    found <- digest::digest(enc2utf8(text), "sha256", serialize = FALSE, raw = TRUE)
+    sprintf("'sha256-%s'", jsonlite::base64_enc(found))
+  }, character(1L))
+  parts$POLICY <- sprintf(
+    "default-src 'none'; img-src data:; style-src %s; script-src %s; base-uri 'none'; %s",
+    sums[["STYLE"]], paste(sums[c("SORTABLE", "SCRIPT")], collapse = " "), "form-action 'none'"
+  )
+  page <- read("page.html")
+  for (name in names(parts)) {
+    # To pandoc a dollar begins a variable, but two are one.
+    text <- gsub("$", "$$", parts[[name]], fixed = TRUE)
+    at <- regexpr(sprintf("{{%s}}", name), page, fixed = TRUE)
+    page <- paste0(
+      substr(page, 1L, at - 1L), text, substring(page, at + attr(at, "match.length"))
+    )
+  }
+  page
+}
 
 #' Knit the report and turn it into HTML. Pandoc reads and fetches nothing but what it is given.
 #'
@@ -21,9 +51,11 @@ write_report <- function(folder, output) {
     quiet = TRUE, envir = globalenv(), encoding = "UTF-8"
   )
   page <- file.path(rendering, "report.html")
+  template <- file.path(rendering, "page.html")
+  writeLines(page_template(file.path(folder, "lib", "report_page")), template, useBytes = TRUE)
   said <- suppressWarnings(system2("pandoc", shQuote(c(
-    "--sandbox", "--from", markdown, "--to", "html5", "--toc", "--toc-depth", "2", "--quiet",
-    "--template", file.path(folder, "lib", "report_page.html"),
+    "--sandbox", "--from", markdown, "--to", "html5", "--toc", "--toc-depth", "3", "--quiet",
+    "--shift-heading-level-by", "1", "--template", template,
     "--variable", paste0("pagetitle=", page_title(studies)),
     "--output", page, words
   )), stdout = TRUE, stderr = TRUE))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copy results from the cluster's volume to this checkout, and the logs that `snakemake inspect_logs`
+# Copy results from the cluster's volume to this checkout, and the logs that `snakemake job_logs`
 # reads. Files of the same name are replaced; where some were made here, only with --replace.
 #   scripts/cluster/fetch.sh [--replace] [FOLDER...]
 # Folders are below the project; default: `results` of the config.

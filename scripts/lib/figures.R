@@ -1,4 +1,5 @@
-# The look of all figures: colour-blind-safe colours, one theme, PNG at 150 dpi. Needs ggplot2.
+# The look of all figures: colour-blind-safe colours, one theme; PNG at 150 dpi, SVG and PDF beside
+# it. Needs ggplot2 and data.table.
 
 experiment_names <- c(exp1 = "1: generated answers", exp2 = "2: scored probabilities")
 
@@ -38,12 +39,73 @@ theme_grace <- function() {
 }
 
 #' Write a figure, with notes below its own caption.
-save_figure <- function(plot, path, width = 9, height = 6, notes = character(0)) {
+#'
+#' @param path Of the PNG. Beside it the same is written as SVG and PDF, whose letters are outlines,
+#'   and what is drawn as CSV.
+#' @param beside Whether those are.
+save_figure <- function(plot, path, width = 9, height = 6, notes = character(0), beside = TRUE) {
   lines <- strwrap(notes, width = 13 * width)
   plot <- plot + labs(caption = paste(c(plot$labels$caption, lines), collapse = "\n"))
   height <- height + 0.17 * length(lines)
   dir.create(dirname(path), recursive = TRUE, showWarnings = FALSE)
-  ggsave(path, plot, width = width, height = height, dpi = 150, bg = "white", limitsize = FALSE)
+  drawn <- NULL
+  draw <- function(open) {
+    open()
+    on.exit(grDevices::dev.off())
+    # A plot is laid out once, on the first device: that takes longer than drawing it.
+    if (is.null(drawn)) drawn <<- ggplotGrob(plot)
+    grid::grid.newpage()
+    grid::grid.draw(drawn)
+  }
+  draw(function() {
+    grDevices::png(path, width, height, units = "in", res = 150, bg = "white")
+  })
+  if (!beside) return(invisible())
+  as <- function(ending) sub("\\.png$", ending, path)
+  draw(function() grDevices::svg(as(".svg"), width, height, bg = "white"))
+  shorter_svg(as(".svg"))
+  draw(function() grDevices::cairo_pdf(as(".pdf"), width, height, bg = "white"))
+  without_time(as(".pdf"))
+  data.table::fwrite(figure_data(plot), as(".csv"), quote = "auto")
+}
+
+#' Round an SVG's numbers to a hundredth of a point: half the bytes, and no difference to see.
+shorter_svg <- function(path) {
+  text <- readLines(path, encoding = "UTF-8")
+  text <- gsub("(\\.[0-9]{2})[0-9]+", "\\1", text)
+  text <- gsub("rgb(0%,0%,0%)", "#000", text, fixed = TRUE)
+  writeLines(gsub(";?(fill|stroke)-opacity:1;", ";", text), path, useBytes = TRUE)
+}
+
+#' Put one time into a PDF for that of its writing: the same figure is the same file.
+without_time <- function(path) {
+  bytes <- readBin(path, "raw", file.size(path))
+  at <- grepRaw("/CreationDate \\(D:[0-9]{14}", bytes)
+  if (length(at) == 0L) return(invisible())
+  bytes[at + 17L + 0:13] <- charToRaw("20000101000000")
+  writeBin(bytes, path)
+}
+
+#' What a figure draws: the rows of its layers, in their order, with `drawn_as`, the kinds of layers
+#' that show them.
+figure_data <- function(plot) {
+  layers <- lapply(plot$layers, function(layer) {
+    own <- is.data.frame(layer$data)
+    data <- if (own) layer$data else plot$data
+    kind <- sub("^geom", "", tolower(class(layer$geom)[1L]))
+    if (is.data.frame(data) && nrow(data) > 0L && kind != "blank") list(data = data, kind = kind)
+  })
+  layers <- Filter(Negate(is.null), layers)
+  tables <- unique(lapply(layers, `[[`, "data"))
+  if (length(tables) == 0L) return(data.frame(drawn_as = character(0)))
+  data.table::rbindlist(lapply(tables, function(table) {
+    shown <- vapply(layers, function(layer) identical(layer$data, table), logical(1L))
+    kinds <- vapply(layers[shown], `[[`, character(1L), "kind")
+    plain <- lapply(as.list(table), function(column) {
+      if (is.factor(column)) as.character(column) else column
+    })
+    cbind(drawn_as = paste(unique(kinds), collapse = " "), data.table::as.data.table(plain))
+  }), fill = TRUE)
 }
 
 #' A figure that says why it is empty.

@@ -56,6 +56,72 @@ findings <- function(tables) {
   stats::setNames(said, groups$label)
 }
 
+#' The people counted among the rows of reference, or NULL.
+people_label <- function(tables) {
+  cells <- tables$cells
+  if (is.null(cells$total) || is.null(cells$distribution)) return(NULL)
+  counted <- cells[cells$experiment == "reference" & !is.na(cells$total), , drop = FALSE]
+  if (nrow(counted) > 0L) counted$label[1L]
+}
+
+#' Distances from people, a row for each model and experiment, of the first distribution.
+to_people <- function(tables) {
+  rows <- tables$distances
+  rows <- rows[is_model(rows) & rows$reference %in% people_label(tables), , drop = FALSE]
+  if (!isTRUE(nrow(rows) > 0L)) return(NULL)
+  rows[rows$distribution == rows$distribution[1L], , drop = FALSE]
+}
+
+#' A row for each model and experiment, for the table of all models.
+headline <- function(tables) {
+  rows <- to_people(tables)
+  if (is.null(rows)) return(NULL)
+  data.frame(
+    rows[c("label", "experiment")],
+    "JSD to people (bits)" = show_interval(
+      rows$jsd_corrected, rows$jsd_low, rows$jsd_high, 3
+    ),
+    "r to people" = show_interval(rows$r_corrected, rows$r_low, rows$r_high),
+    check.names = FALSE
+  )
+}
+
+#' Distances from people by cell, of the first distribution; none where cells are too many for a
+#' table's columns.
+conditions <- function(tables) {
+  people <- people_label(tables)
+  own <- unlist(study$declaration$factors)
+  if (is.null(people) || length(own) == 0L) return(data.frame())
+  cells <- tables$cells[!is.na(tables$cells$distribution), , drop = FALSE]
+  cells <- cells[cells$distribution == cells$distribution[is_model(cells)][1L], , drop = FALSE]
+  if (!isTRUE(nrow(unique(cells[own])) <= 24L)) return(data.frame())
+  condition_distances(
+    cells, reference_rows(cells, people), own, "value", "outcome",
+    function(row) toString(unlist(lapply(row[own], as.character))),
+    function(row) lapply(as.list(row[own]), as.character), "people"
+  )
+}
+
+#' Who comes closest to people, and where no one has their favourite answer.
+closest <- function(tables) {
+  rows <- to_people(tables)
+  if (is.null(rows)) return(NULL)
+  joined(closest_sentences(rows), nowhere_sentences(conditions(tables)))
+}
+
+#' What each figure shows, in words, by its name.
+figure_results <- function(tables) {
+  to_people <- function(rows) paste(sentence_to_people(rows), collapse = "; ")
+  found <- list(
+    distributions = said_of_each(tables$cells, sentence_range),
+    responses = said_of_each(tables$cells, sentence_range),
+    people = said_of_each(tables$distances, to_people),
+    agreement = said_of_agreement(tables$agreement),
+    scoring_methods = said_of_scoring(tables$scoring_methods)
+  )
+  stats::setNames(found, paste(study$name, names(found), sep = "_"))
+}
+
 #' The lowest and the highest cell mean of the first few responses.
 sentence_range <- function(rows) {
   rows <- rows[is.na(rows$distribution) | all(!is.na(rows$distribution)), , drop = FALSE]

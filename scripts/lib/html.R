@@ -71,10 +71,15 @@ points <- function(texts) {
 }
 
 #' A table's HTML. Cells and names are plain text; `align` holds "l" or "r" a column. Columns of
-#' sentences are of class "long": the page keeps them wide.
-table_html <- function(table, align, caption = NULL) {
-  sentences <- vapply(table, function(column) any(nchar(column) > 40L, na.rm = TRUE), logical(1))
-  class <- ifelse(align == "r", "number", ifelse(sentences, "long", ""))
+#' words and sentences are of class "text" or "long": the page keeps them wide. Tables of many
+#' columns are printed small.
+#'
+#' @param classes,links For each column the classes and addresses of its cells, or one for all; NA
+#'   for no address.
+table_html <- function(table, align, caption = NULL, id = NULL, classes = NULL, links = NULL) {
+  longest <- vapply(table, function(column) max(0L, nchar(column), na.rm = TRUE), integer(1L))
+  words <- ifelse(longest > 40L, "long", ifelse(longest > 18L, "text", ""))
+  class <- ifelse(align == "r", "number", words)
   style <- ifelse(nzchar(class), sprintf(" class=\"%s\"", class), "")
   row <- function(tag, cells) {
     close <- sprintf("</%s>", sub(" .*", "", tag))
@@ -84,21 +89,80 @@ table_html <- function(table, align, caption = NULL) {
   # "< .001" is one word.
   cells <- sub("^&#60; ", "\\&#60;\\&#160;", cells)
   dim(cells) <- c(nrow(table), ncol(table))
+  if (!is.null(links)) {
+    at <- do.call(cbind, lapply(links, rep_len, nrow(table)))
+    linked <- !is.na(at)
+    # An ampersand begins a reference.
+    at <- gsub("&", "&amp;", at, fixed = TRUE)
+    cells[linked] <- sprintf("<a href=\"%s\">%s</a>", at[linked], cells[linked])
+  }
+  body <- apply(cells, 1L, function(values) row("td", values))
+  if (!is.null(classes)) {
+    given <- do.call(cbind, lapply(classes, rep_len, nrow(table)))
+    body <- vapply(seq_len(nrow(table)), function(i) {
+      own <- trimws(paste(class, given[i, ]))
+      style <- ifelse(nzchar(own), sprintf(" class=\"%s\"", own), "")
+      paste0("<tr>", paste0("<td", style, ">", cells[i, ], "</td>", collapse = ""), "</tr>")
+    }, character(1L))
+  }
+  columns <- ncol(table)
+  kind <- c(
+    if (columns > 13L) "broader" else if (columns > 9L) "broad", if (!is.null(classes)) "heat"
+  )
+  broad <- if (is.null(kind)) "" else sprintf(" class=\"%s\"", paste(kind, collapse = " "))
+  name <- if (is.null(id)) "" else sprintf(" id=\"%s\"", id)
   paste0(c(
-    "<table>",
+    sprintf("<table%s%s>", name, broad),
     if (!is.null(caption)) {
       sprintf("<caption><div>%s</div></caption>", literal(caption, longest = 2000L))
     },
     "<thead>", row("th scope=\"col\"", literal(names(table))), "</thead>", "<tbody>",
-    apply(cells, 1L, function(values) row("td", values)), "</tbody>", "</table>"
+    body, "</tbody>", "</table>"
   ), collapse = "\n")
 }
 
 #' A figure's HTML with the picture inside.
-figure_html <- function(path, caption, notes = character(0)) {
-  sprintf(
-    "<figure><img src=\"%s\" alt=\"%s\"/><figcaption>%s</figcaption></figure>",
-    knitr::image_uri(path), literal(caption, longest = 2000L),
-    paste(literal(c(caption, notes), longest = 2000L), collapse = "<br/>")
+#'
+#' @param path SVG, or PNG.
+#' @param result What the figure shows, in words, after the caption in its description.
+#' @param beside Where its files are as seen from the page, without their endings; NULL for none.
+figure_html <- function(path, caption, notes = character(0), result = NULL, id = NULL,
+                        beside = NULL) {
+  vector <- grepl("\\.svg$", path)
+  image <- sprintf(
+    "<img src=\"%s\"%s alt=\"%s\"/>", if (vector) svg_uri(path) else knitr::image_uri(path),
+    if (vector) sprintf(" width=\"%d\"", svg_width(path)) else "",
+    literal(paste(c(caption, result), collapse = " "), longest = 2000L)
   )
+  if (!is.null(beside)) {
+    at <- utils::URLencode(beside)
+    links <- sprintf("<a href=\"%s.%s\">%s</a>", at, c("svg", "png", "pdf", "csv"),
+      c("SVG", "PNG", "PDF", "numbers (CSV)"))
+    image <- sprintf("<a class=\"picture\" href=\"%s.svg\">%s</a>", at, image)
+    files <- sprintf("<br/><span class=\"files\">%s</span>", paste(links, collapse = " "))
+  } else {
+    files <- ""
+  }
+  sprintf(
+    "<figure%s>%s<figcaption>%s%s</figcaption></figure>",
+    if (is.null(id)) "" else sprintf(" id=\"%s\"", id), image,
+    paste(literal(c(caption, notes), longest = 2000L), collapse = "<br/>"), files
+  )
+}
+
+#' An SVG file as an address: a browser draws it as a picture, in which nothing runs.
+svg_uri <- function(path) {
+  text <- paste(readLines(path, encoding = "UTF-8"), collapse = " ")
+  text <- gsub("\"", "'", text, fixed = TRUE)
+  for (sign in c("%", "#", "<", ">", "`", "&")) {
+    text <- gsub(sign, sprintf("%%%X", utf8ToInt(sign)), text, fixed = TRUE)
+  }
+  paste0("data:image/svg+xml,", text)
+}
+
+#' An SVG's width in CSS pixels: figures of any width have letters of one size.
+svg_width <- function(path) {
+  head <- paste(readLines(path, n = 5L, encoding = "UTF-8"), collapse = " ")
+  points <- as.numeric(sub(".*? width=\"([0-9.]+)(pt)?\".*", "\\1", head, perl = TRUE))
+  as.integer(round(points * 96 / 72))
 }

@@ -73,6 +73,7 @@ report_notes <- new.env()
 set_report_notes <- function(params) {
   report_notes$origins <- params[["origins"]]
   report_notes$generation <- params[["generation"]]
+  report_notes$results <- list()
   report_notes$numbers <- c(Table = 0L, Figure = 0L)
 }
 
@@ -91,8 +92,11 @@ mark_keys <- function(keys) {
 #' and experiments in it; a sentence where it has no row. A long table is folded under its caption.
 #'
 #' @param number Whether the caption gets a number; tables are numbered in the order shown.
-show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, number = TRUE) {
+#' @param classes,links As `table_html` takes them.
+show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, number = TRUE,
+                       classes = NULL, links = NULL) {
   if (number) caption <- numbered("Table", caption)
+  id <- if (number) paste0("table-", report_notes$numbers[["Table"]])
   if (is.null(table) || nrow(table) == 0L) {
     return(html_block(paragraphs(sprintf("%s: nothing to show for this run.", caption), "empty")))
   }
@@ -102,7 +106,8 @@ show_table <- function(table, caption, align = NULL, fold = nrow(table) > 40L, n
   if (is.null(align)) align <- ifelse(vapply(table, looks_numeric, logical(1L)), "r", "l")
   said <- table_notes(table)
   html <- c(
-    "<div class=\"wide\">", table_html(table, align, if (!fold) caption), "</div>",
+    "<div class=\"wide\">",
+    table_html(table, align, if (!fold) caption, id, classes, links), "</div>",
     if (length(said) > 0L) paragraphs(said, "note")
   )
   if (fold) {
@@ -133,8 +138,13 @@ looks_numeric <- function(column) {
 show_figures <- function(paths, wanted, rows,
                          said = c(drawn_note(rows), notes_below(rows, report_notes))) {
   parts <- lapply(names(wanted), function(name) {
-    path <- paths[basename(paths) == paste0(name, ".png")]
-    if (length(path) > 0L) figure_html(path[1L], numbered("Figure", wanted[[name]]), said)
+    path <- paths[basename(paths) == paste0(name, ".svg")]
+    if (length(path) == 0L) return(NULL)
+    caption <- numbered("Figure", wanted[[name]])
+    figure_html(
+      path[1L], caption, said, report_notes$results[[name]],
+      paste0("figure-", report_notes$numbers[["Figure"]]), paste0("analysis/figures/", name)
+    )
   })
   if (length(unlist(parts)) > 0L) html_block(unlist(parts))
 }

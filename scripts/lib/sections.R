@@ -6,7 +6,8 @@ section_texts <- c("glossary", "distances", "intervals", "methods", "people", "l
 
 #' The studies of a report, in the order given, each an environment in which its files run. They
 #' find there `study` (name, declaration), `tables` by name, `figures` (paths) and `settings`, and
-#' define `section` (a list) and `findings(tables)`.
+#' define `section` (a list), `findings(tables)` and `figure_results(tables)`: by figure, what it
+#' shows, in words.
 #'
 #' @param given For each study `name`, `sources` and `section`: paths as seen from `folder`.
 #' @param input Files by `tables_<study>` and `figures_<study>`.
@@ -35,6 +36,8 @@ load_studies <- function(given, folder, input, settings, code) {
     for (name in c("label", "heading", "about")) {
       own$section[[name]] <- own$section[[name]] %or% generic[[name]]
     }
+    shown <- lapply(own$tables, language_models, settings)
+    report_notes$results <- c(report_notes$results, own$figure_results(shown))
     own
   })
 }
@@ -91,6 +94,34 @@ study_labels <- function(studies) vapply(studies, function(own) own$section$labe
 listed <- function(texts) {
   if (length(texts) < 2L) return(paste(texts))
   paste(toString(utils::head(texts, -1L)), utils::tail(texts, 1L), sep = " and ")
+}
+
+#' What a table says of each model and experiment, in one text: for those who cannot see a figure.
+#'
+#' @param say What the rows of one say; "" for nothing.
+#' @param most Models and experiments that are named.
+said_of_each <- function(table, say, most = 6L) {
+  if (!isTRUE(nrow(table) > 0L)) return(NULL)
+  groups <- unique(table[is_model(table), c("label", "experiment"), drop = FALSE])
+  said <- vapply(seq_len(min(nrow(groups), most)), function(i) {
+    mine <- table$label == groups$label[i] & table$experiment == groups$experiment[i]
+    text <- sub("^; ", "", say(table[mine, , drop = FALSE]))
+    if (!nzchar(text)) return("")
+    sprintf("%s, experiment %s: %s", groups$label[i], sub("exp", "", groups$experiment[i]), text)
+  }, character(1L))
+  more <- nrow(groups) - length(said)
+  said <- c(said[nzchar(said)], if (more > 0L) sprintf("and %d more, in the tables", more))
+  if (length(said) > 0L) paste0(paste(said, collapse = "; "), ".")
+}
+
+#' The same of the measures of agreement between the experiments.
+said_of_agreement <- function(agreement) {
+  if (!isTRUE(nrow(agreement) > 0L)) return(NULL)
+  rows <- utils::head(agreement[!is.na(agreement$value), , drop = FALSE], 6L)
+  if (nrow(rows) == 0L) return(NULL)
+  paste0(paste(sprintf(
+    "%s, %s: %s", rows$label, rows$measure, show_number(rows$value, 3)
+  ), collapse = "; "), ".")
 }
 
 #' What the report is about, for its first sentence: studies with people or models of people in
@@ -200,7 +231,13 @@ show_scoring <- function(tables, figures, study) {
   if (!isTRUE(nrow(found) > 0L)) return(invisible(NULL))
   cat("\n\n## Which conclusions depend on the way of scoring\n\n")
   cat(scoring_text, "\n\n")
-  cat(scoring_findings(found), "\n\n")
+  said <- scoring_findings(found)
+  if (length(said) == 0L) {
+    said <- "No planned test can be made under any way of scoring; the last table's notes say why."
+  } else {
+    said <- paste(sprintf("%s: %s", as_markdown(names(said)), said), collapse = " ")
+  }
+  cat(said, "\n\n")
   sampled <- if ("exp1" %in% found$method) c("exp1", "exp2")
   if (any(!is.na(found$outcome))) cat(show_figures(
     figures, stats::setNames(
@@ -250,21 +287,19 @@ scoring_text <- paste(
   "The tests are those of the sections above."
 )
 
-#' How many planned tests have one outcome under every way of scoring, a sentence a model.
+#' How many planned tests have one outcome under every way of scoring, a sentence a model, by label.
 scoring_findings <- function(found) {
+  if (!isTRUE(nrow(found) > 0L)) return(character(0))
   tested <- found[!is.na(found$outcome), , drop = FALSE]
-  if (nrow(tested) == 0L) return(
-    "No planned test can be made under any way of scoring; the notes of the last table say why."
-  )
-  said <- vapply(unique(tested$label), function(label) {
+  vapply(unique(tested$label), function(label) {
     mine <- tested[tested$label == label, , drop = FALSE]
     outcomes <- split(mine$outcome, mine$conclusion)
     several <- outcomes[lengths(outcomes) > 1L]
     same <- vapply(several, function(one) length(unique(one)) == 1L, logical(1L))
     turned <- vapply(several, function(one) all(c("holds", "reversed") %in% one), logical(1L))
     sprintf(
-      "%s: %d of %d planned tests have the same outcome under all ways of scoring%s.",
-      as_markdown(label), sum(same), length(several),
+      "%d of %d planned tests have the same outcome under all ways of scoring%s.",
+      sum(same), length(several),
       if (any(turned)) {
         sprintf("; %d hold under one and are reversed under another", sum(turned))
       } else {
@@ -272,7 +307,12 @@ scoring_findings <- function(found) {
       }
     )
   }, character(1L))
-  paste(said, collapse = " ")
+}
+
+#' The same as one text, for the figure's description.
+said_of_scoring <- function(found) {
+  said <- utils::head(scoring_findings(found), 6L)
+  if (length(said) > 0L) paste(sprintf("%s: %s", names(said), said), collapse = " ")
 }
 
 # Cognitive models fitted to each model ------------------------------------------------------------

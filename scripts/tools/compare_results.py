@@ -29,7 +29,7 @@ NOTES = {"README.md", "snakemake-report.html", "snakemake-report.zip", "grace-cr
 #: Keys of JSON files and columns of tables that say when, where and by which code.
 ABOUT_THE_JOB = {
     "answered_by", "code", "commit", "completed", "created", "deployment_info", "dirty",
-    "git_commit", "git_dirty", "image_digest", "replication_id", "run_timestamp", "started",
+    "git_commit", "git_dirty", "image_digest", "pace", "replication_id", "run_timestamp", "started",
     "timestamps", "unknown",
 }  # fmt: skip
 #: The same in the report's words.

@@ -73,19 +73,129 @@ findings <- function(tables) {
       here <- table$label == groups$label[i] & table$experiment == groups$experiment[i]
       table[here, , drop = FALSE]
     }
-    rsa <- mine(distances)
-    rsa <- rsa[rsa$reference == "rsa" & !is.na(rsa$jsd_bits), , drop = FALSE]
     paste0(
-      sprintf("%s: ", in_experiment[[groups$experiment[i]]]),
-      sprintf(
-        "the favourite state is that of the RSA listener in %d of %d cells (mean JSD %s bits)",
-        sum(rsa$same_favourite, na.rm = TRUE), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
-      ),
+      sprintf("%s: ", in_experiment[[groups$experiment[i]]]), sentence_favourites(mine(distances)),
       sentence_cancellation(mine(tables$cancellation)), sentence_contrasts(mine(tables$contrasts)),
       sentence_knowledge(mine(tables$knowledge)), "."
     )
   }, character(1L))
   stats::setNames(said, groups$label)
+}
+
+#' A row for each model and experiment, for the table of all models.
+headline <- function(tables) {
+  if (!isTRUE(nrow(tables$distances) > 0L)) return(NULL)
+  groups <- unique(tables$distances[c("label", "experiment")])
+  bind(lapply(seq_len(nrow(groups)), function(i) {
+    mine <- function(table) {
+      here <- table$label == groups$label[i] & table$experiment == groups$experiment[i]
+      table[here, , drop = FALSE]
+    }
+    rsa <- mine(tables$distances)
+    rsa <- rsa[rsa$reference == "rsa" & !is.na(rsa$jsd_bits), , drop = FALSE]
+    index <- mine(tables$cancellation)
+    index <- index[index$filter == "all answers" & index$word == "two", , drop = FALSE][1L, ]
+    planned <- contrast_agreement(mine(tables$contrasts))
+    data.frame(
+      groups[i, ], "favourite as RSA (cells)" = sprintf(
+        "%d of %d", sum(rsa$same_favourite, na.rm = TRUE), nrow(rsa)
+      ),
+      "JSD to RSA (bits)" = show_number(mean_or_na(rsa$jsd_bits), 3),
+      "cancellation of \"two\" (points)" = show_interval(
+        index$index, index$ci_low, index$ci_high, 1
+      ),
+      "decided contrasts as in people" = sprintf("%d of %d", planned$agree, planned$decided),
+      check.names = FALSE
+    )
+  }))
+}
+
+contrast_agreement <- function(rows) {
+  decided_agreement(
+    rows$same_pattern, rows$model_pattern == "holds", rows$human_pattern == "holds"
+  )
+}
+
+#' Distances from the RSA listener by cell: no bets of people are public.
+conditions <- function(tables) {
+  condition_distances(
+    tables$cells, reference_rows(tables$cells, "rsa"), c("access", "observe"), "bet_normalised",
+    "state", function(row) {
+      sprintf("saw %d, said %d", as.integer(row$access), as.integer(row$observe))
+    },
+    function(row) list(access = as.integer(row$access), observe = as.integer(row$observe)),
+    "the RSA listener"
+  )
+}
+
+#' Who comes closest to people in the planned contrasts, and in which of these no one does.
+closest <- function(tables) {
+  rows <- tables$contrasts
+  planned <- by_experiment(rows[is_model(rows), , drop = FALSE], sentences_planned)
+  joined(planned, nowhere_sentences(conditions(tables)))
+}
+
+sentences_planned <- function(mine) {
+  counts <- lapply(split(mine, mine$label), contrast_agreement)
+  agree <- vapply(counts, function(one) as.numeric(one$agree), numeric(1L))
+  decided <- vapply(counts, function(one) as.numeric(one$decided), numeric(1L))
+  if (all(decided == 0)) return("No planned contrast is decided for any model.")
+  best <- names(agree)[agree == max(agree)]
+  contrast <- sprintf(
+    "saw %d, said %d: %d \u2212 %d", mine$access, mine$observe, mine$state_a, mine$state_b
+  )
+  same <- tapply(mine$same_pattern %in% TRUE, factor(contrast, unique(contrast)), any)
+  none <- names(same)[!same]
+  one <- length(agree) == 1L
+  c(
+    if (!one) sprintf(
+      "Closest to people by the planned contrasts: %s, %d as in people, of %s decided.",
+      few_names(best), as.integer(max(agree)), paste(unique(decided[best]), collapse = " or ")
+    ),
+    if (length(none) == 0L) {
+      sprintf(
+        "Each of the %d planned contrasts comes out as in people%s.", length(same),
+        if (one) "" else " in some model"
+      )
+    } else {
+      sprintf(
+        "%d of %d planned contrasts come out as in people %s: %s.", length(none), length(same),
+        if (one) "not at all, or undecided" else "in no model", few_parts(none)
+      )
+    }
+  )
+}
+
+#' What each figure shows, in words, by its name.
+figure_results <- function(tables) {
+  after_two <- function(rows) {
+    bet <- function(access) {
+      at <- rows$state == 3 & rows$observe == 2 & rows$access == access
+      rows[at, , drop = FALSE][1L, ]
+    }
+    if (is.na(bet(2)$bet) || is.na(bet(3)$bet)) return("")
+    shown <- function(row) show_interval(row$bet, row$ci_low, row$ci_high, 1)
+    sprintf(
+      "after \"two\" the bet on all 3 is %s %% where the speaker saw 2, %s %% where all 3",
+      shown(bet(2)), shown(bet(3))
+    )
+  }
+  list(
+    study1_bets = said_of_each(tables$distances, sentence_favourites),
+    study1_state3_by_access = said_of_each(tables$cells, after_two),
+    study1_contrasts = said_of_each(tables$contrasts, sentence_contrasts),
+    study1_knowledge = said_of_each(tables$knowledge, sentence_knowledge),
+    study1_agreement = said_of_agreement(tables$agreement),
+    study1_scoring_methods = said_of_scoring(tables$scoring_methods)
+  )
+}
+
+sentence_favourites <- function(rows) {
+  rsa <- rows[rows$reference == "rsa" & !is.na(rows$jsd_bits), , drop = FALSE]
+  sprintf(
+    "the favourite state is that of the RSA listener in %d of %d cells (mean JSD %s bits)",
+    sum(rsa$same_favourite, na.rm = TRUE), nrow(rsa), show_number(mean_or_na(rsa$jsd_bits), 3)
+  )
 }
 
 sentence_cancellation <- function(rows) {
@@ -109,9 +219,7 @@ sentence_cancellation <- function(rows) {
 }
 
 sentence_contrasts <- function(rows) {
-  found <- decided_agreement(
-    rows$same_pattern, rows$model_pattern == "holds", rows$human_pattern == "holds"
-  )
+  found <- contrast_agreement(rows)
   untested <- sum(is.na(rows$model_pattern))
   undecided <- nrow(rows) - found$decided - untested
   if (untested == nrow(rows)) {

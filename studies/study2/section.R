@@ -63,6 +63,63 @@ findings <- function(tables) {
   stats::setNames(said, rows$label)
 }
 
+#' A row for each model and experiment, for the table of all models.
+headline <- function(tables) {
+  rows <- tables$human_comparison
+  rows <- rows[is_model(rows), , drop = FALSE]
+  if (!isTRUE(nrow(rows) > 0L)) return(NULL)
+  primary <- tables$tests[grepl("(primary)", tables$tests$test, fixed = TRUE), , drop = FALSE]
+  primary <- look_up(
+    rows, primary, c("label", "experiment"), c("proportion", "ci_low", "ci_high")
+  )
+  data.frame(
+    rows[c("label", "experiment")],
+    "JSD to people (bits)" = show_interval(
+      rows$jsd_corrected, rows$jsd_low, rows$jsd_high, 3
+    ),
+    "r to people" = show_interval(rows$r_corrected, rows$r_low, rows$r_high),
+    "\"wasn't terrible\", 0 hearts, both" = show_interval(
+      primary$proportion, primary$ci_low, primary$ci_high
+    ), check.names = FALSE
+  )
+}
+
+#' Distances from people by goal and state.
+conditions <- function(tables) {
+  people <- reference_rows(tables$cells, "human")
+  condition_distances(
+    tables$cells, people, c("goal", "state"), "proportion", c("frame", "assessment"),
+    function(row) {
+      state <- as.integer(row$state)
+      sprintf("%s, %d %s", row$goal, state, if (state == 1L) "heart" else "hearts")
+    },
+    function(row) list(Goal_simplified = row$goal, State_number = as.integer(row$state)),
+    "people"
+  )
+}
+
+#' Who comes closest to people, and where no one has their favourite utterance.
+closest <- function(tables) {
+  if (!isTRUE(nrow(tables$human_comparison) > 0L)) return(NULL)
+  joined(
+    closest_sentences(tables$human_comparison), nowhere_sentences(conditions(tables))
+  )
+}
+
+#' What each figure shows, in words, by its name.
+figure_results <- function(tables) {
+  rows <- tables$human_comparison
+  list(
+    study2_utterances = said_of_each(rows, sentence_distance),
+    study2_negation = said_of_each(rows, function(row) {
+      sentence_indirectness(row, reference_rows(rows, "human"))
+    }),
+    study2_human_scatter = said_of_each(rows, sentence_distance),
+    study2_agreement = said_of_agreement(tables$agreement),
+    study2_scoring_methods = said_of_scoring(tables$scoring_methods)
+  )
+}
+
 sentence_distance <- function(row) {
   if (is.na(row$jsd_bits)) return("no cell to compare with people")
   sprintf(

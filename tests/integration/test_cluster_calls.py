@@ -374,7 +374,7 @@ def test_results_of_this_machine_are_not_lost(cluster):
     # What was fetched may be fetched again, a look at its logs included.
     (cluster.checkout / "results/logs").mkdir()
     later = report(cluster).parent.joinpath(".fetched").stat().st_mtime + 10
-    for name, status in (("logs/inspect_logs.log", 0), ("report.html", 1)):
+    for name, status in (("logs/job_logs.log", 0), ("report.html", 1)):
         path = cluster.checkout / "results" / name
         path.write_text("made here")
         os.utime(path, (later, later))

@@ -428,9 +428,9 @@ def report(folder: Path, studies: dict[str, tuple[Path, dict]]) -> Path:
     given: dict[str, list[str]] = {"metadata": [], "validation": []}
     for name, (made, _) in studies.items():
         for kind, files in (("tables", TABLES), ("figures", FIGURES.values())):
-            suffix = {"tables": "csv", "figures": "png"}[kind]
+            beside, suffix = {"tables": (made, "csv"), "figures": (made / "figures", "svg")}[kind]
             given[f"{kind}_{name}"] = [
-                str(shutil.copy(made / f"game_{file}.{suffix}", folder / f"{name}_{file}.{suffix}"))
+                shutil.copy(beside / f"game_{file}.{suffix}", folder / f"{name}_{file}.{suffix}")
                 for file in files
             ]
     sections = [
@@ -487,8 +487,8 @@ def test_a_study_without_a_section_of_its_own_is_in_the_report_and_its_text_is_i
     found = page(html)
     assert {tag for tag, _ in found.tags} <= TAGS
     for _, given in found.tags:
-        assert given.get("src", "data:image/png").startswith("data:image/png")
-        assert given.get("href", "#").startswith(("#", "trials.html"))
+        assert given.get("src", "data:image/svg+xml,").startswith("data:image/svg+xml,")
+        assert given.get("href", "#").startswith(("#", "trials.html", "analysis/figures/"))
     assert not list(tmp_path.rglob("owned"))
     assert "Left out, since no model was asked: nobody." in found.shown
     assert "Grace: two studies on language models" in found.shown

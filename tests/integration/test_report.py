@@ -1,9 +1,13 @@
 """The report: what it says of a run's models, and that it shows foreign text and never runs it."""
 
+import base64
+import hashlib
+import itertools
 import json
 import re
 from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from bundled_analyses import (
@@ -15,7 +19,7 @@ from bundled_analyses import (
     study2_rows,
 )
 from metadata_facts import plan, runs
-from r_analysis import ROOT, rscript
+from r_analysis import ROOT, jsd, rscript
 from report_page import ATTRIBUTES, GENERATION, HOSTILE, TAGS, Page, page, render
 
 from grace.experiments.rereading import Rereader
@@ -107,11 +111,14 @@ def test_hostile_text_becomes_no_link_image_script_or_comment(attacked):
     for tag, attributes in found.tags:
         assert set(attributes) <= ATTRIBUTES, (tag, attributes)
         if "href" in attributes:
-            assert attributes["href"].startswith("#") or attributes["href"] == "trials.html"
+            assert re.fullmatch(
+                r"#.*|trials\.html(#study[12]\?[\w%&=.~-]+)?|analysis/figures/\w+\.(svg|png|pdf|csv)",
+                attributes["href"],
+            )
         if "src" in attributes:
-            assert attributes["src"].startswith("data:image/png;base64,")
-    headings = [tag for tag, _ in found.tags if tag == "h1"]
-    assert len(headings) == 9 + 1, "no heading of theirs"
+            assert attributes["src"].startswith("data:image/svg+xml,")
+    headings = [tag for tag, _ in found.tags if tag in ("h1", "h2")]
+    assert headings == ["h1"] + ["h2"] * 9, "no heading of theirs"
 
 
 def test_hostile_text_reads_no_file_and_runs_nothing(attacked):
@@ -131,10 +138,36 @@ def test_hostile_text_is_shown_as_it_is(attacked):
     assert "caf\u00e9 \u2260 \u4e2d\u6587 \U0001f600" in shown
 
 
-def test_the_page_lets_a_browser_fetch_and_run_nothing(attacked):
+def test_the_page_lets_a_browser_fetch_nothing_and_run_its_own_script_alone(attacked):
+    text = attacked[1].read_text(encoding="utf-8")
     (policy,) = [given for _, given in page(attacked[1]).tags if "http-equiv" in given]
     assert policy["http-equiv"] == "Content-Security-Policy"
-    assert policy["content"].startswith("default-src 'none'; img-src data:;")
+
+    def digests(tag: str) -> str:
+        found = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.S)
+        sums = [hashlib.sha256(one.encode()).digest() for one in found]
+        return " ".join(f"'sha256-{base64.b64encode(one).decode()}'" for one in sums)
+
+    assert policy["content"] == (
+        f"default-src 'none'; img-src data:; style-src {digests('style')};"
+        f" script-src {digests('script')}; base-uri 'none'; form-action 'none'"
+    )
+    assert text.count("<script") == 2
+    assert text.count("<style") == 1
+
+
+def test_headings_follow_each_other_and_tables_have_addresses(attacked):
+    found = page(attacked[1]).tags
+    levels = [int(tag[1]) for tag, _ in found if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    for before, after in itertools.pairwise(levels):
+        assert after <= before + 1
+    names = [given["id"] for tag, given in found if tag == "table" and "id" in given]
+    assert len(names) == len(set(names)) >= 20
+    for tag, given in found:
+        if tag == "th":
+            assert given["scope"] == "col"
 
 
 def at_two_commits() -> dict[str, dict]:
@@ -228,7 +261,7 @@ def two_models(tmp_path_factory):
 
 def blocks(html: str) -> list[str]:
     """Tables and figures, each with what follows until the next one."""
-    return re.split(r"(?=<div class=\"wide\">|<figure>)", html)[1:]
+    return re.split(r"(?=<div class=\"wide\">|<figure)", html)[1:]
 
 
 def test_review_sheets_and_the_cost_of_reading_stand_in_data_quality(two_models):
@@ -255,10 +288,11 @@ def test_data_quality_says_how_long_traces_were_and_how_many_were_cut_off(two_mo
 def test_a_mark_and_a_note_stand_wherever_such_a_model_is_named(two_models):
     message = f"&#8224; {ORIGIN.replace(':', '&#58;')}"
     body = two_models[two_models.index("<main>") :]
-    assert not re.search(r"\btoy\b(?! &#8224;)", body.replace("org/toy", ""))
+    read = re.sub(r'href="[^"]*"', "", body).replace("org/toy", "")
+    assert not re.search(r"\btoy\b(?! &#8224;)", read)
     named = [block for block in blocks(body) if "toy &#8224;" in block]
     assert len(named) >= 14, "tables"
-    figures = [block for block in blocks(body) if block.startswith("<figure>")]
+    figures = [block for block in blocks(body) if block.startswith("<figure")]
     assert len(figures) == 11
     for block in named + figures:
         assert message in block, block[:300]
@@ -273,7 +307,7 @@ def test_settings_of_generation_stand_by_each_comparison_of_experiments(two_mode
     compared = [
         block
         for block in blocks(two_models)
-        if block.startswith("<figure>") or ("1 generated" in block and "2 scored" in block)
+        if block.startswith("<figure") or ("1 generated" in block and "2 scored" in block)
     ]
     matched = [block for block in compared if "generated against scored" in block]
     matched += [block for block in compared if "generated utterances against" in block]
@@ -290,6 +324,98 @@ def test_settings_of_generation_stand_by_each_comparison_of_experiments(two_mode
         assert "Both experiments at experiment 1" in block
         assert "temperature 0.7, top p 1" in block
         assert "measured at temperature 1" not in block
+
+
+def test_conditions_lead_to_their_trials_and_say_where_the_favourite_differs(two_models, attacked):
+    found = Page()
+    found.feed(two_models)
+    links = [given["href"] for tag, given in found.tags if tag == "a" and "?" in given["href"]]
+    # 6 cells and 12 of goal and state, two models in two experiments, and the farthest ten of each.
+    assert len(links) == (6 + 12) * 4 + 2 * 10
+    (first,) = {one for one in links if "model_key~is~toy" in unquote(one) and "access~is~3" in
+                unquote(one) and "observe~is~2" in unquote(one)}  # fmt: skip
+    assert unquote(first) == (
+        "trials.html#study1?f=model_key~is~toy&f=variant~is~seed&f=access~is~3&f=observe~is~2"
+    )
+    hostile = [
+        given["href"] for tag, given in page(attacked[1]).tags if "?" in given.get("href", "")
+    ]
+    for link in hostile:
+        (key,) = [part for part in link.split("&") if "model_key" in part]
+        assert "script" in unquote(key.split("f=")[1])
+
+
+SENTENCES = """
+for (name in c("common", "html", "report", "sections", "statistics", "summary_section")) {
+  source(sprintf("scripts/lib/%s.R", name))
+}
+rows <- function(low, high, noise) data.frame(
+  label = c("far", "near", "between"), experiment = "exp1", jsd_bits = c(.3, .1, .2),
+  jsd_corrected = c(.29, .09, .19), jsd_low = low, jsd_high = high, jsd_noise_high = noise
+)
+cat(closest_sentences(rows(c(.25, .05, .15), c(.33, .13, .23), .01)), sep = "\\n")
+cat(closest_sentences(rows(c(.25, .05, .12), c(.33, .13, .23), .21)), sep = "\\n")
+cat(closest_sentences(rows(NA, NA, NA)), sep = "\\n")
+cells <- expand.grid(
+  option = c("a", "b"), at = c("x", "y", "z"), label = c("m", "n"), experiment = "exp2",
+  model_key = "k", variant = "seed", stringsAsFactors = FALSE
+)
+cells$share <- c(.9, .1, .2, .8, .5, .5, .6, .4, .3, .7, .5, .5)
+theirs <- data.frame(option = c("b", "a"), at = rep(c("x", "y", "z"), each = 2))
+theirs$share <- c(.2, .8, .1, .9, .3, .7)
+found <- condition_distances(
+  cells, theirs, "at", "share", "option", function(row) row$at, function(row) list(at = row$at),
+  "people"
+)
+cat(nowhere_sentences(found), sep = "\\n")
+cat(round(found$jsd_bits[found$label == "m"], 4), "\\n")
+cat(trial_links("s", found[1, ]))
+"""
+
+
+def test_the_summary_claims_no_more_than_its_intervals():
+    done = rscript(SENTENCES)
+    assert done.returncode == 0, done.stderr
+    apart, overlapping, unknown, nowhere, distances, link = done.stdout.splitlines()
+    assert apart == (
+        "Closest to people: near, JSD 0.090 [0.050, 0.130] bits; no other model's interval overlaps"
+        " this one. Within the noise band, where a model would be that chooses exactly as people"
+        " do: no model."
+    )
+    assert "the intervals of between overlap this one" in overlapping
+    assert overlapping.endswith("as people do: near and between.")
+    assert "not every model has an interval, so that no more can be said" in unknown
+    assert "noise band" not in unknown
+    # At z neither model has one favourite; people's is a everywhere.
+    assert nowhere == "In 1 of 2 conditions no model has the favourite answer of people: y."
+    expected = [
+        jsd([0.9, 0.1], [0.8, 0.2]),
+        jsd([0.2, 0.8], [0.9, 0.1]),
+        jsd([0.5] * 2, [0.7, 0.3]),
+    ]
+    assert [float(one) for one in distances.split()] == pytest.approx(expected, abs=1e-4)
+    assert unquote(link) == "trials.html#s?f=model_key~is~k&f=variant~is~seed&f=at~is~x"
+
+
+def test_a_figure_says_its_result_and_has_letters_of_one_size_and_its_files_beside_it(two_models):
+    found = Page()
+    found.feed(two_models)
+    shown = [given for tag, given in found.tags if tag == "img"]
+    assert len(shown) == 11
+    bets = shown[0]
+    assert bets["alt"].startswith("Figure 1. Mean bet on each state.")
+    assert "toy \u2020, experiment 2: the favourite state is that of the RSA" in bets["alt"]
+    assert len({given["alt"] for given in shown}) == 11
+    for given in shown:
+        # 72 points an inch in the file, 96 pixels on a screen.
+        points = re.search(r"width='([0-9.]+)pt'", unquote(given["src"]))
+        assert int(given["width"]) == round(float(points[1]) * 96 / 72)
+    links = [
+        given["href"] for tag, given in found.tags if tag == "a" and "/figures/" in given["href"]
+    ]
+    assert links[:5] == [
+        f"analysis/figures/study1_bets.{kind}" for kind in ("svg", "svg", "png", "pdf", "csv")
+    ]
 
 
 def test_rows_to_review_are_counted_not_listed(two_models):

@@ -25,8 +25,13 @@ def bets():
 
 
 @pytest.fixture(scope="module")
-def study1(tmp_path_factory, bets):
-    return analyse(tmp_path_factory.mktemp("study1"), 1, study1_rows(bets, knows_made))
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("study1")
+
+
+@pytest.fixture(scope="module")
+def study1(folder, bets):
+    return analyse(folder, 1, study1_rows(bets, knows_made))
 
 
 def values(bets, cell, experiment):
@@ -94,6 +99,17 @@ def test_planned_contrasts(study1, bets):
         same = (decided["model_pattern"] == "holds") == (decided["human_pattern"] == "holds")
         assert decided["same_pattern"].astype(bool).tolist() == same.tolist()
         assert table[outcome == "undecided"]["same_pattern"].isna().all()
+
+
+def test_a_figures_numbers_are_those_of_its_table(study1, folder):
+    """The CSV beside the figure of bets: the models' points, and the listener's bars."""
+    drawn = pd.read_csv(folder / "bets.csv")
+    cells = study1["cells"]
+    points = drawn[drawn.drawn_as.str.contains("point")]
+    models = cells[cells.experiment.isin(["exp1", "exp2"])]
+    assert sorted(points.bet) == pytest.approx(sorted(models.bet))
+    bars = drawn[drawn.drawn_as == "col"]
+    assert sorted(bars.bet) == pytest.approx(sorted(cells[cells.label == "rsa"].bet))
 
 
 def test_knowledge_and_cancellation(study1, bets):

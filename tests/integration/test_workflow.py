@@ -20,6 +20,7 @@ from declared import write_study
 from recipes import blocks, commands, follow
 from workflow_project import ROOT, Project
 
+from grace.results.codebook import NOT_DESCRIBED
 from grace.results.tables import probability_columns, raw_columns, structured_columns
 
 SMALL = ("--config", "limit=6", "replications=2", "on_invalid=warn")
@@ -223,6 +224,9 @@ def test_a_deployed_workflow_runs_to_the_report_with_a_study_of_the_users_own(ho
     assert {"toy_exp1_seed", "toy_exp2_seed"} <= json.loads((folder / "metadata.json").read_text())[
         "seeds"
     ].keys()
+    described = pd.read_csv(results / "analysis-ready/codebook_toy.csv", keep_default_na=False)
+    assert tuple(described["column"]) == columns(results / "analysis-ready/toy.csv")
+    assert NOT_DESCRIBED not in set(described["meaning"])
     assert {"big", "small"} & set(
         pd.read_csv(results / "analysis/toy_cells.csv")["outcome"].astype(str)
     )

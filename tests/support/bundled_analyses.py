@@ -123,6 +123,9 @@ def analyse(folder: Path, study: int, rows: list[dict], **params) -> dict[str, p
         picture = (folder / f"{name}.png").read_bytes()
         assert picture[:8] == b"\x89PNG\r\n\x1a\n", name
         assert len(picture) > 5000, name
+        assert (folder / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
+        assert (folder / f"{name}.pdf").read_bytes()[:5] == b"%PDF-"
+        assert "drawn_as" in (folder / f"{name}.csv").read_text(encoding="utf-8")
     return {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES[study]}
 
 

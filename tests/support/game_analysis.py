@@ -124,7 +124,7 @@ def prepare(folder: Path, rows, declaration=DECLARATION, reference=None, **param
     table = pd.DataFrame(found, columns=None if found else columns)
     table.to_csv(folder / "reference.csv", index=False)
     output = {name: str(folder / f"game_{name}.csv") for name in TABLES}
-    output |= {name: str(folder / f"game_{file}.png") for name, file in FIGURES.items()}
+    output |= {name: str(folder / f"figures/game_{file}.png") for name, file in FIGURES.items()}
     job = {
         "input": {key: str(folder / f"{key}.csv") for key in ("ready", "reference")},
         "output": output,
@@ -145,7 +145,7 @@ def analyse(folder: Path, rows, declaration=DECLARATION, reference=None, **param
     done = launch(folder, rows, declaration, reference, **params)
     assert done.returncode == 0, done.stderr
     for file in FIGURES.values():
-        picture = (folder / f"game_{file}.png").read_bytes()
+        picture = (folder / f"figures/game_{file}.png").read_bytes()
         assert picture[:8] == b"\x89PNG\r\n\x1a\n", file
         assert len(picture) > 5000, file
     return {name: pd.read_csv(folder / f"game_{name}.csv") for name in TABLES}

@@ -20,7 +20,7 @@ from waiting import PATIENCE_S, wait_until
 CHROMIUM = shutil.which("chromium")
 _KEYS = {
     "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
-    "End": 35, "Home": 36,
+    "End": 35, "Home": 36, " ": 32,
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ class Browser:
     def key(self, name: str) -> None:
         """Press a key: a name such as `ArrowDown`, or a character."""
         code = _KEYS.get(name, 0)
-        text = {} if code else {"text": name}
+        text = {"text": name} if len(name) == 1 else {}
         for kind in ("keyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent", type=kind, key=name, windowsVirtualKeyCode=code,

@@ -32,6 +32,7 @@ TAGS = {
     "body",
     "h1",
     "h2",
+    "h3",
     "h4",
     "p",
     "strong",
@@ -41,6 +42,7 @@ TAGS = {
     "li",
     "div",
     "nav",
+    "header",
     "main",
     "a",
     "table",
@@ -56,6 +58,11 @@ TAGS = {
     "br",
     "details",
     "summary",
+    "dialog",
+    "form",
+    "button",
+    "script",
+    "span",
 }
 ATTRIBUTES = {
     "charset",
@@ -70,6 +77,8 @@ ATTRIBUTES = {
     "alt",
     "scope",
     "aria-label",
+    "method",
+    "width",
 }
 #: What servers, files and models may say to get out of the place where it is shown.
 HOSTILE = [
@@ -123,7 +132,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        self._silent = tag == "style"
+        self._silent = tag in ("style", "script")
 
     def handle_data(self, data):
         if not self._silent:
@@ -166,7 +175,7 @@ def render(
             for name in TABLES[study]
         ]
         given[f"figures_study{study}"] = [
-            shutil.copy(made / f"{name}.png", folder / f"study{study}_{file}.png")
+            shutil.copy(made / f"{name}.svg", folder / f"study{study}_{file}.svg")
             for name, file in FIGURE_FILES[study].items()
         ]
     if review:

@@ -20,10 +20,12 @@ from grace.pico_base.documents import (
     CONSTITUTION,
     HELD_OUT_TYPES,
     PLAIN,
+    STUDY,
     Documents,
     text_of,
 )
 from grace.pico_base.settings import BasePhase, BaseSettings, BaseStage
+from grace.pico_base.study_answers import StudyAnswers
 from grace.pico_base.tasks import WordTask, task_of
 from grace.posttraining.instruction_bank import normalised
 from grace.posttraining.instructions import of_evaluation
@@ -148,6 +150,37 @@ def test_nothing_of_an_evaluation_is_in_a_document(documents):
     assert not drawn & kept
 
 
+def test_questions_of_studies_are_those_of_a_run_and_no_story_is_a_stimulus(documents):
+    rng, asked, stories, told = random.Random(8), documents.questions, set(), set()
+    for _ in range(150):
+        text, answer = asked.shipped(rng)
+        *examples, question = text.split("\n\n")
+        assert len(examples) == (
+            8 if "hearts out of" in question or "heart out of" in question else 6
+        )
+        stories.add(question.splitlines()[0])
+        told.add((re.sub(r"\d+", "n", question.split("(")[-1]), answer.split()[0]))
+    known = "".join(
+        (ROOT / f"resources/stimuli/{name}.csv").read_text(encoding="utf-8")
+        for name in ("study1", "study2")
+    )
+    assert not [story for story in stories if story.removeprefix("Story: ")[:60] in known]
+    forms = {form for form, _ in told}
+    assert len(forms) >= 4
+    assert {"yes", "no", "Initial", "It"} <= {answer for _, answer in told}
+
+
+def test_a_row_of_stories_has_one_form_and_an_answer_to_each(documents):
+    rng = random.Random(2)
+    for _ in range(20):
+        document = documents.stories(rng, 3)
+        questions = [text for text, mark in document if text.startswith("Story:")]
+        answers = [text for text, mark in document if mark == STUDY]
+        assert 1 <= len(questions) == len(answers) <= 4
+        assert len({answer.split()[0] in ("yes", "no") for answer in answers}) == 1
+        assert document[-1][1] == STUDY
+
+
 def test_answers_carry_the_weight(documents, tokeniser):
     encoder = training.DocumentEncoder(tokeniser, documents)
     document = [("Instruction: Say cat and not dog\nAnswer:", PLAIN), (" cat", ANSWER)]
@@ -230,6 +263,19 @@ def test_the_gate_is_the_designs():
         assert words in failure
 
 
+def test_a_base_has_to_answer_both_studies():
+    passed = StudyAnswers(24, 0.8, 0.1, 0.2, 0.51)
+    assert gate.study_failures({"study1": passed, "study2": passed}) == []
+    for change, words in (
+        ({"option_mass": 0.799}, "study2: option mass 0.799"),
+        ({"option_mass": float("nan")}, "study2: option mass"),
+        ({"readable": 0.5}, "study2: 0.500 of the answers"),
+    ):
+        found = {"study1": passed, "study2": replace(passed, **change)}
+        (failure,) = gate.study_failures(found)
+        assert words in failure
+
+
 def test_the_bundled_model_is_the_one_that_passed_the_gate():
     folder = ROOT / "resources/models/pico-base"
     found = json.loads((folder / "gate.json").read_text(encoding="utf-8"))
@@ -238,6 +284,9 @@ def test_the_bundled_model_is_the_one_that_passed_the_gate():
         gate.Measured(**{name: found[name] for name in gate.Measured.__annotations__}).failures()
         == []
     )
+    studies = {name: StudyAnswers(**one) for name, one in found["studies"].items()}
+    assert gate.study_failures(studies) == []
+    assert {name: one.trials for name, one in studies.items()} == {"study1": 24, "study2": 24}
     assert found["items"] >= 500
     assert (folder / "model.safetensors").stat().st_size <= 4_000_000
     record = json.loads((folder / "training.json").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from grace import schemas, study_reference
+from grace import codebook_page, schemas, study_reference
 from grace.cluster.plan.settings import Cluster, Gpu, Policy, Volume
 from grace.settings.config import Config, ModelEntry, PlacementEntry
 from grace.settings.model_facts import ModelFacts
@@ -44,6 +44,8 @@ def test_every_key_is_explained(model):
 def test_the_page_on_study_yaml_is_in_step_and_explains_every_key():
     page = study_reference.PAGE.read_text(encoding="utf-8")
     assert page == study_reference.text(), "run `python -m grace.schemas`"
+    columns = codebook_page.PAGE.read_text(encoding="utf-8")
+    assert columns == codebook_page.text(), "run `python -m grace.schemas`"
     assert set(study_reference.EXPLAINED) == set(FILTERS)
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert [row for row in rows if row.split(" | ")[-1].strip(" |") == ""] == []

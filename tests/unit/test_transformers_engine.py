@@ -450,6 +450,28 @@ def test_scores_equal_a_plain_forward(
         assert_close(found[request.key], *brute_force(model, request))
 
 
+@pytest.mark.parametrize("path", [None, COPIES])
+def test_order_and_resumption_change_no_bit(models: Path, path: str | None) -> None:
+    """What is read depends on what is asked, and not on which of it was answered before."""
+    requests = score_requests(40)
+
+    def bits(asked: list[ScoreRequest], known: set[str]) -> dict[str, Score]:
+        with open_engine(models, "llama") as engine:
+            # The first requests are checked by plain passes, too, those of a run that goes on.
+            engine._scorer.path = path
+            engine._scorer._budget = Budget(100, 2**20)
+            return {score.key: score for score in engine.score(iter(asked), known)}
+
+    whole = bits(requests, set())
+    numbers = random.Random(5)
+    shuffled = numbers.sample(requests, len(requests))
+    assert bits(shuffled, set()) == whole
+    for count in (1, 25):
+        known = {request.key for request in numbers.sample(requests, count)}
+        expected = {key: score for key, score in whole.items() if key not in known}
+        assert bits(numbers.sample(requests, len(requests)), known) == expected
+
+
 @pytest.mark.parametrize("memory", [1, 100_000])
 def test_batches_and_order_of_copies_do_not_matter(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, memory: int

@@ -1,6 +1,6 @@
 # Requires: the analysis-ready tables and the reference rows.
 # Makes:    <results>/analysis/: what each study declares, a CSV table for every analysis, and the
-#           figures as PNG. A rule for every study, since each makes other files.
+#           figures as PNG, SVG and PDF, each with what it shows as CSV. A rule for every study, since each makes other files.
 
 
 for study in PROJECT.studies:

@@ -1,6 +1,8 @@
 # Functions only: the checked project, the params that make outputs stale, and lists of files.
 # Everything that needs no Snakemake object is in workflow/lib/grace.
 
+from functools import cache
+
 from snakemake.exceptions import WorkflowError
 
 import grace
@@ -56,8 +58,13 @@ def experiment_code(experiment):
     return lambda wildcards: OUTPUTS.experiment_code(wildcards.model, wildcards.study, experiment)
 
 
+@cache
+def validation_of(model):
+    return OUTPUTS.validation(model).model_dump()
+
+
 def validation_config(wildcards):
-    return OUTPUTS.validation(wildcards.model).model_dump()
+    return validation_of(wildcards.model)
 
 
 def reviewed_config(wildcards):
@@ -89,17 +96,19 @@ def runtime(wildcards, threads):
 
 
 def study_config(kind):
-    """The output configuration of a study's own outputs."""
-    return lambda wildcards: getattr(OUTPUTS, kind)(wildcards.study).model_dump()
+    """The output configuration of a study's own outputs, which are the same for thousands of jobs."""
+    of_study = cache(lambda study: getattr(OUTPUTS, kind)(study).model_dump())
+    return lambda wildcards: of_study(wildcards.study)
 
 
 def studies(wildcards, threads):
     """Where the studies lie; what is declared counts in `output_config`."""
-    return {"studies": PROJECT.study_jobs()}
+    return {"studies": machine_settings()["studies"]}
 
 
-def machine(wildcards, threads):
-    """Settings of this machine and run that a job which computes with a model needs."""
+@cache
+def machine_settings():
+    """What of `machine` all jobs share."""
     settings = PROJECT.config
     return {
         "studies": PROJECT.study_jobs(),
@@ -109,7 +118,15 @@ def machine(wildcards, threads):
         "root": str(ROOT),
         "journal_dir": settings.journal_dir,
         "journal_timeout_s": settings.journal_timeout_s,
-        "log_dir": f"{settings.results}/logs/{wildcards.model}/replication-{wildcards.replication}",
+    }
+
+
+def machine(wildcards, threads):
+    """Settings of this machine and run that a job which computes with a model needs."""
+    logs = f"{PROJECT.config.results}/logs"
+    return {
+        **machine_settings(),
+        "log_dir": f"{logs}/{wildcards.model}/replication-{wildcards.replication}",
         "threads": threads,
     }
 

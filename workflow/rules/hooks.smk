@@ -14,6 +14,7 @@ from grace.errors import GraceError
 from grace.r_params import a_line_each
 from grace.results.usable import refuse_without_usable_answer
 from grace.runs.holders import hold
+from grace.runs.large_dags import adapt_scheduling
 from grace.runs.leftovers import remove_partials
 from grace.runs.startup import begin, check_writable, end_orphans, in_use
 from grace.settings.extraction import check_key
@@ -32,6 +33,7 @@ class FolderInUse(LockException):
 
 
 exceptions.LockException = FolderInUse
+adapt_scheduling()
 # What jobs in R read: paths may hold letters that R misreads in long lines.
 job_scripts.REncoder = a_line_each(job_scripts.REncoder)
 

@@ -1,6 +1,6 @@
 # Requires: all tables, and the people's data and models that studies declare.
 # Makes:    <results>/analysis-ready/: a study's table over models and replications (CSV and
-#           Parquet), the same under every way of scoring, and the rows of people and of cognitive
+#           Parquet), what its columns hold, the same under every way of scoring, and the rows of people and of cognitive
 #           models beside it.
 # Stops:    where a validation failed, unless `on_invalid: warn`.
 
@@ -15,6 +15,7 @@ rule merge:
         csv="<results>/analysis-ready/{study}.csv",
         parquet="<results>/analysis-ready/{study}.parquet",
         scoring_methods="<results>/analysis-ready/scoring_methods_{study}.csv",
+        codebook="<results>/analysis-ready/codebook_{study}.csv",
     log:
         "<logs>/{study}_merge.log",
     group:

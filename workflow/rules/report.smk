@@ -5,7 +5,7 @@
 rule report:
     input:
         **tables_of_report(),
-        **made_by_analyses("figures", ".png"),
+        **figures_of_report(),
         metadata=per_run("metadata.json"),
         validation=per_run("validation.json"),
         extraction=extractions,

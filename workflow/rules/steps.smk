@@ -54,15 +54,20 @@ def every_output(wildcards):
             for step in steps.in_run(PROJECT.stages)
             for name in step.rules(PROJECT.studies)
             for output in getattr(rules, name).output
-            for model, replication in PROJECT.replications
-            for file in expand(
-                plain_name(output),
-                model=model,
-                replication=replication,
-                study=step.studies(PROJECT.stages),
-            )
+            for study in step.studies(PROJECT.stages)
+            for file in over_replications(plain_name(output).replace("{study}", study))
         }
     )
+
+
+def over_replications(name):
+    """A file of every model and replication, by one that names them as rules do."""
+    if "{model}" not in name:
+        return [name]
+    return [
+        name.format(model=model, replication=replication)
+        for model, replication in PROJECT.replications
+    ]
 
 
 def traces_of_reasoning(wildcards):

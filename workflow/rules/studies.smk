@@ -32,15 +32,21 @@ def analysis_tables(study):
 
 
 def analysis_figures(study):
-    """Figures, as Snakemake's own report shows them."""
-    return {
+    """Figures, as Snakemake's own report shows them, and the same in other formats beside them."""
+    figures = ANALYSES[study].figures
+    shown = {
         name: report(
             f"<results>/analysis/{figure.file}",
             caption=str(figure.caption),
             category=ANALYSES[study].category,
             labels={"figure": figure.label},
         )
-        for name, figure in ANALYSES[study].figures.items()
+        for name, figure in figures.items()
+    }
+    return shown | {
+        f"{name}_{kind}": f"<results>/analysis/{figure.beside(kind)}"
+        for name, figure in figures.items()
+        for kind in declared.FIGURE_FORMATS
     }
 
 
@@ -53,23 +59,24 @@ def analysis_code(study):
     return OUTPUTS.script_code("analysis.R", *ANALYSES[study].scripts)
 
 
-def made_by_analyses(kind, suffix):
-    """Files of each study's analysis that end so, by `<kind>_<study>`."""
+def figures_of_report():
+    """Figures of each study's analysis, by `figures_<study>`."""
     return {
-        f"{kind}_{study}": [
-            plain_name(file)
-            for file in getattr(rules, f"analysis_{study}").output
-            if plain_name(file).endswith(suffix)
+        f"figures_{study}": [
+            f"<results>/analysis/{figure.beside('svg')}" for figure in found.figures.values()
         ]
-        for study in PROJECT.studies
+        for study, found in ANALYSES.items()
     }
 
 
 def tables_of_report():
     """Tables of each study's analysis, and its fits, by `tables_<study>`."""
     return {
-        name: [*files, f"<results>/analysis/{name.removeprefix('tables_')}_fits.csv"]
-        for name, files in made_by_analyses("tables", ".csv").items()
+        f"tables_{study}": [
+            *analysis_tables(study).values(),
+            f"<results>/analysis/{study}_fits.csv",
+        ]
+        for study in ANALYSES
     }
 
 
@@ -98,7 +105,8 @@ def report_code():
             *(
                 "comparison_section.R",
                 "run_facts.R",
-                "report_page.html",
+                *(f"report_page/{name}" for name in ("page.html", "style.css", "page.js")),
+                "report_page/sortable.js",
                 "coverage.R",
                 "coverage.csv",
                 "statistics.R",
@@ -107,6 +115,8 @@ def report_code():
                 "training_studies.R",
                 "training_costs.R",
                 "training_section.R",
+                "summary_section.R",
+                "pace.R",
             ),
         )
     ]

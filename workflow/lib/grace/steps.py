@@ -117,6 +117,7 @@ _TABLE = (
     Step("forecast"),
     Step("ifeval_export"),
     Step("inspect_logs"),
+    Step("job_logs"),
     Step("manifests"),
     Step("new_study", minutes=5),
     Step("policy"),

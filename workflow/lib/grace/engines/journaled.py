@@ -255,13 +255,16 @@ class JournaledEngine:
         return self._engine
 
     def timing(self) -> dict[str, float] | None:
-        """Seconds since the engine was opened, by the clock and of this process; None before."""
+        """Seconds since the engine was opened, by the clock and of this process, and the answers
+        that it gave since; None before.
+        """
         if self._opened_at is None:
             return None
         wall, cpu = self._opened_at
         return {
             "with_model_s": round(time.monotonic() - wall, 3),
             "with_model_cpu_s": round(time.process_time() - cpu, 3),
+            "answers": self._answers.get(self._session or "", 0),
         }
 
     def _report(self, wanted: int, left: int) -> None:

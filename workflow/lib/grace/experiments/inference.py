@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from grace.models.reasoning import ReasoningTokenizer
 from grace.places import named
 from grace.prompts.variants import PromptSet
 from grace.provenance import environment
+from grace.provenance.gpu_use import GpuSampler
 from grace.results.records import write_json, write_records
 from grace.settings.config import ModelEntry
 from grace.settings.output_configs import ExperimentConfig, MeasurementConfig, SamplingConfig
@@ -87,12 +88,13 @@ def infer(
     }
     origin = _origin(entry, identity, version, run, variants, tokenizer, runtime.root)
     label = f"{model_key}/replication-{run.replication}/{run.label}"
+    gpu_use = None if entry.engine_spec.is_remote else GpuSampler()
     with (
         # First the journal: where it cannot be written, no model need be loaded.
         Journal(runtime.journal_dir / "journal", timeout_s=runtime.journal_timeout_s) as journal,
         JournaledEngine(
             lambda: _unchanged(
-                opened(model_key, pinned, runtime, version), identity, config, hardware
+                opened(model_key, pinned, runtime, version), identity, config, hardware, gpu_use
             ),
             journal,
             keys=keys,
@@ -144,6 +146,7 @@ def infer(
             "engine": description,
             "engine_opened": asked_engine,
             **({"timing": timing} if timing is not None else {}),
+            "gpu_use": gpu_use.facts() if gpu_use is not None else None,
             "gpus": entry.engine_spec.gpus(entry),
             **({"wordings": wordings} if wordings else {}),
             **({"few_shot": few_shot} if few_shot else {}),
@@ -171,6 +174,7 @@ def _unchanged(
     identity: ModelIdentity,
     config: ExperimentConfig,
     hardware: dict[str, Any],
+    gpu_use: GpuSampler | None,
 ) -> Iterator[Engine]:
     """An engine whose model, when it has been loaded, is what it was when its keys were made.
 
@@ -178,7 +182,7 @@ def _unchanged(
     start. Raises `ConfigError` where it is not, `EngineError` for damaged files of the hub.
     """
     identity.hub_files()  # those that are here; the first run fetches them
-    with opening as engine:
+    with opening as engine, gpu_use or nullcontext():
         identity.check_unchanged(config.model, "while it was loaded")
         identity.hub_files()
         hardware |= environment.image_facts()

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from grace.pico_base.questions import Questions
+from grace.pico_base.questions import APART, Questions
 from grace.pico_base.tasks import WordTask, filled, task_of
 from grace.places import located
 from grace.posttraining.constitution import Constitution, read_constitution
@@ -30,8 +30,12 @@ CONSTITUTION = Path("resources/constitutions/demo.yaml")
 
 #: Types that no recipe on the bank trains on, and how many of each are kept from all documents.
 HELD_OUT_TYPES, KEPT_OF_EACH = 3, 120
-#: A piece of a text, and what it is. `JUDGED` is a right answer that is judged.
-PLAIN, ANSWER, VERDICT, JUDGED = 0, 1, 2, 3
+#: A piece of a text, and what it is. `JUDGED` is a right answer that is judged, `STUDY` the answer
+#: to a question of a study.
+PLAIN, ANSWER, VERDICT, JUDGED, STUDY = 0, 1, 2, 3, 4
+#: Kinds of documents about the studies; those of the first set are at the beginning of a row only.
+AT_FIRST = frozenset({"study", "shipped"})
+OF_STUDIES = AT_FIRST | {"stories"}
 Piece = tuple[str, int]
 Document = list[Piece]
 
@@ -212,7 +216,21 @@ class Documents:
     def study(self, rng: random.Random, examples: int) -> Document:
         """A question of a study, after up to so many examples, with its answer."""
         question, answer = self.questions.draw(rng, examples)
-        return [(question, PLAIN), (answer, ANSWER)]
+        return [(question, PLAIN), (answer, STUDY)]
+
+    def shipped(self, rng: random.Random, examples: int) -> Document:
+        """A question of a study after all examples, as runs ask it, whatever `examples` says."""
+        question, answer = self.questions.shipped(rng)
+        return [(question, PLAIN), (answer, STUDY)]
+
+    def stories(self, rng: random.Random, examples: int) -> Document:
+        """Questions of a study about up to so many stories and one more, each answered."""
+        found: Document = []
+        for question, answer in self.questions.series(rng, rng.randint(1, 1 + examples)):
+            if found:
+                found.append((APART, PLAIN))
+            found += [(question, PLAIN), (answer, STUDY)]
+        return found
 
     def draw(
         self, rng: random.Random, shares: dict[str, float], items: int, examples: int
@@ -222,9 +240,8 @@ class Documents:
         It has up to `items` instructions, or up to `examples` before a study's question.
         """
         (kind,) = rng.choices(list(shares), list(shares.values()))
-        if kind == "study":
-            return self.study(rng, examples)
-        found: Document = getattr(self, kind)(rng, rng.randint(1, items))
+        number = examples if kind in OF_STUDIES else rng.randint(1, items)
+        found: Document = getattr(self, kind)(rng, number)
         return found
 
     def texts(self, rng: random.Random, number: int) -> Iterator[str]:

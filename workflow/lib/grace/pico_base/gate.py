@@ -7,6 +7,10 @@ after examples, by the recipe's own functions and texts. The gate is that of the
 - the judge's margin tells right from wrong answers: AUC .85 or more;
 - the judge keeps .3 or more of the answers, of which .9 or more are right.
 
+Beside the design's gate it has to answer both studies, on their first 24 trials: in experiment 2
+the options have .8 of the probability or more on average, in experiment 1 more than half of the
+answers can be read.
+
     python -m grace.pico_base.gate FOLDER [--items N] [--draw SEED] [--write]
 """
 
@@ -15,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,7 @@ from grace.pico_base.held_out import (
     held_out_rows,
     opened,
 )
+from grace.pico_base.study_answers import StudyAnswers, study_answers
 from grace.posttraining.judging import ACCEPTED, drawn, judge_rows, verdict
 from grace.settings.training_configs import Acceptance, JudgeStep
 
@@ -40,6 +45,7 @@ FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenize
 TEMPERATURE = 0.7
 ACCEPTANCE = Acceptance(accept=0.6, min_option_mass=0.8)
 LEAST_RIGHT, LEAST_RATIO, MOST_ZERO_SHOT = 0.6, 2.0, 0.35
+STUDY_TRIALS, LEAST_OPTION_MASS, LEAST_READABLE = 24, 0.8, 0.5
 LEAST_AUC, LEAST_KEPT, LEAST_KEPT_RIGHT = 0.85, 0.3, 0.9
 
 
@@ -72,6 +78,18 @@ class Measured:
         if not self.right_among_kept >= LEAST_KEPT_RIGHT:
             found.append(f"right among kept {self.right_among_kept:.3f}, not {LEAST_KEPT_RIGHT:g}")
         return found
+
+
+def study_failures(found: Mapping[str, StudyAnswers]) -> list[str]:
+    """What is missing for the studies to say something, in words."""
+    failures = []
+    for name, one in found.items():
+        # A mean that cannot be computed, NaN, is not reached.
+        if not one.option_mass >= LEAST_OPTION_MASS:
+            failures.append(f"{name}: option mass {one.option_mass:.3f}, not {LEAST_OPTION_MASS:g}")
+        if not one.readable > LEAST_READABLE:
+            failures.append(f"{name}: {one.readable:.3f} of the answers can be read")
+    return failures
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
@@ -163,9 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="gate.json into the folder")
     chosen = parser.parse_args(arguments)
     measured, parts = measure(chosen.folder, chosen.items, chosen.draw)
-    found = {**vars(measured), "draw": chosen.draw, **parts}
+    studies = study_answers(chosen.folder, STUDY_TRIALS)
+    found = {
+        **vars(measured),
+        "draw": chosen.draw,
+        "studies": {name: vars(one) for name, one in studies.items()},
+        **parts,
+    }
     print(json.dumps(found, indent=1))
-    failures = measured.failures()
+    failures = measured.failures() + study_failures(studies)
     if chosen.write and not failures:
         files = {name: file_digest(chosen.folder / name) for name in FILES}
         text = json.dumps({**found, "files": files}, indent=1)

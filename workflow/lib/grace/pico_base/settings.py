@@ -37,6 +37,8 @@ class BasePhase:
     early: int = 0
     #: Share of all steps, the last, in which both rates fall to zero; 0: they do not.
     falling: float = 0.0
+    #: So many times the stages follow each other.
+    cycles: int = 1
     #: After so many steps it was ended by hand, by what it had learnt; 0: it was not.
     ended: int = 0
 
@@ -125,6 +127,21 @@ class BaseSettings:
                 BaseStage(8, 2, 1450, 5, 8, {"mannered": 0.25, "judged": 0.25, "study": 0.5}),
             ),
             early=4, falling=0.8,
+        ),
+        BasePhase(
+            (
+                BaseStage(2, 16, 160, 5, 0, {"mannered": 0.5, "judged": 0.5}),
+                BaseStage(2, 8, 320, 5, 1, {"study": 0.3, "stories": 0.7}),
+            ),
+            early=4, cycles=75,
+        ),
+        BasePhase(
+            (
+                BaseStage(3, 16, 160, 5, 0, {"mannered": 0.6, "judged": 0.4}),
+                BaseStage(1, 8, 320, 5, 1, {"study": 0.3, "stories": 0.7}),
+                BaseStage(2, 2, 1580, 5, 6, {"shipped": 0.7, "stories": 0.3}),
+            ),
+            early=4, falling=0.8, cycles=60,
         ),
     )  # fmt: skip
 

@@ -30,10 +30,12 @@ from grace.digests import file_digest
 from grace.pico.training import BOS, END, new_llama, save, token_id, train_tokeniser
 from grace.pico_base.documents import (
     ANSWER,
+    AT_FIRST,
     BANK,
     CONSTITUTION,
     JUDGED,
     PLAIN,
+    STUDY,
     VERDICT,
     Document,
     Documents,
@@ -110,7 +112,8 @@ class DocumentEncoder:
             found = self.document(self.documents.draw(rng, shares, stage.items, stage.examples))
             ids += found[0]
             marks += found[1]
-            shares = {kind: share for kind, share in shares.items() if kind != "study"}
+            rest = {kind: share for kind, share in shares.items() if kind not in AT_FIRST}
+            shares = rest or shares
         return ids[: stage.length + 1], marks[: stage.length + 1]
 
 
@@ -153,19 +156,21 @@ def _loss(
         read = (marks != PLAIN) | (torch.rand(marks.shape) < 1 / _ONE_IN)
         logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[read])
         if early:
-            said = (marks == ANSWER) | (marks == JUDGED)
+            said = (marks == ANSWER) | (marks == JUDGED) | (marks == STUDY)
             half = found.hidden_states[early].reshape(-1, hidden.shape[-1])[said]
             early_logits = model.lm_head(model.model.norm(half))
             early_targets = ids[:, 1:].reshape(-1)[said]
     targets, marks = ids[:, 1:].reshape(-1)[read], marks[read]
     losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     plain = settings.other_weight * _ONE_IN
-    weights = torch.tensor([plain, 1.0, settings.verdict_weight, 1.0])[marks]
+    weights = torch.tensor([plain, 1.0, settings.verdict_weight, 1.0, 1.0])[marks]
     number = max(1, int((marks != PLAIN).sum()))
     kinds = {
         name: (float(losses.detach()[marks == mark].sum()), int((marks == mark).sum()))
-        for name, mark in (("answers", ANSWER), ("verdicts", VERDICT), ("judged", JUDGED))
-    }
+        for name, mark in (
+            ("answers", ANSWER), ("verdicts", VERDICT), ("judged", JUDGED), ("studies", STUDY),
+        )
+    }  # fmt: skip
     loss = (losses * weights).sum()
     if early:
         of_early = torch.nn.functional.cross_entropy(
@@ -205,7 +210,7 @@ def train(
     rng = random.Random(f"{settings.seed} {rank}" + (f" {number}" if number else ""))
     torch.manual_seed(settings.seed + 1000 * rank)
     optimizers = _optimizers(model, phase)
-    schedule = [stage for stage in phase.stages for _ in range(stage.steps)]
+    schedule = [stage for stage in phase.stages for _ in range(stage.steps)] * phase.cycles
     steps = len(schedule)
     schedule = schedule[: phase.ended or steps]
     shown = progress(schedule, len(schedule), "train pico-base", "step") if not rank else schedule

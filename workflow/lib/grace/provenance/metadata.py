@@ -136,6 +136,27 @@ class Sentinels(_Facts):
     continuations: list[SentinelText]
 
 
+class GpuUse(_Facts):
+    """A GPU while the model answered (`grace.provenance.gpu_use`)."""
+
+    gpu: str
+    samples: int
+    #: Mean share of the time in which something ran on it; null where the driver does not tell.
+    busy_percent: float | None
+    #: The most that was taken.
+    memory_mib: float | None
+
+
+class Pace(_Facts):
+    """How fast the job that wrote the records had its answers, those of the journal left out."""
+
+    answers: int
+    #: From the moment that the model was there.
+    seconds: float
+    #: Null where this machine has no GPU, or the job was too short for a look.
+    gpu_use: list[GpuUse] | None
+
+
 class RunFacts(_Facts):
     """An experiment: the job that wrote its records, and those that gave its answers."""
 
@@ -151,6 +172,8 @@ class RunFacts(_Facts):
     rereadings: Rereadings | None = None
     #: Null where the model is asked in a chat.
     sentinels: Sentinels | None = None
+    #: Null where the journal held all answers, and in runs of earlier versions.
+    pace: Pace | None = None
 
 
 class Metadata(_Facts):
@@ -323,6 +346,16 @@ def _run(run: Mapping[str, Any]) -> RunFacts:
         answered_by=[_answered_by(job) for job in jobs],
         rereadings=run.get("rereadings"),
         sentinels=run.get("sentinels"),
+        pace=_pace(run),
+    )
+
+
+def _pace(run: Mapping[str, Any]) -> Pace | None:
+    timing = run.get("timing") or {}
+    if not timing.get("answers"):
+        return None
+    return Pace(
+        answers=timing["answers"], seconds=timing["with_model_s"], gpu_use=run.get("gpu_use")
     )
 
 

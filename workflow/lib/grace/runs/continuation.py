@@ -17,13 +17,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from grace.errors import ConfigError
-from grace.results.validation import Report
 from grace.source_code import LIBRARY
+
+if TYPE_CHECKING:
+    from grace.results.validation import Report
 
 #: Environment variable that says what has failed before, for the run that goes on and its pods.
 VARIABLE = "GRACE_FAILED"

@@ -63,8 +63,11 @@ class Outputs:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._config = project.config
-        #: Snakemake asks for a job's code several times, and for that of thousands of jobs.
+        #: Snakemake asks for a job's code several times, and for that of thousands of jobs. What it
+        #: is cannot change on the way: jobs stop where it is not what they were planned with.
         self._codes: dict[tuple[tuple[str, ...], tuple[str, ...]], Code] = {}
+        self._imports: dict[str, set[str]] = {}
+        self._readings: dict[str, str] = {}
 
     def plan(self, model: str, replication: int) -> PlanConfig:
         """Of plan.json."""
@@ -291,8 +294,9 @@ class Outputs:
 
     def code(self, script: str, *names: str) -> Code:
         """A Python script, what it imports from the library, and modules by name."""
-        imported = script_imports(self._project.root / "scripts" / script)
-        return self._code([script], [*imported, *names])
+        if script not in self._imports:
+            self._imports[script] = script_imports(self._project.root / "scripts" / script)
+        return self._code([script], [*self._imports[script], *names])
 
     def script_code(self, *names: str) -> Code:
         """Files alone, named as seen from scripts/."""
@@ -309,7 +313,9 @@ class Outputs:
         return self._codes[key]
 
     def _reads(self, study: str) -> str:
-        return self._project.studies[study].reading_digest()
+        if study not in self._readings:
+            self._readings[study] = self._project.studies[study].reading_digest()
+        return self._readings[study]
 
     def _decoding(self) -> GenerationConfig | None:
         """How answers are sampled; None where none are."""

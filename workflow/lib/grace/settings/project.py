@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from grace.pico.origin import origin
 from grace.places import input_name, located, rule_input
 from grace.posttraining.checkpoints import SHARED, Registry, stages_behind
 from grace.posttraining.recipe_runs import RecipeRun, recipe_runs
+from grace.prompts import passed
 from grace.prompts.checks import check_prompts
 from grace.prompts.completion import CompletionPrompts
 from grace.prompts.variants import PromptSet
@@ -380,12 +381,20 @@ class Project:
         for study, trials in self.trials.items():
             check_people(self.studies[study], trials)
             for variants in self._variants.values():
-                check_prompts(
+                check = partial(
+                    check_prompts,
                     Path(self.stimuli_path(study)),
                     self.studies[study],
                     self.asked[study],
                     trials,
                     variants[study],
+                )
+                passed.once(
+                    self.studies[study],
+                    self.asked[study],
+                    self.stimuli_digests[study],
+                    variants[study],
+                    check,
                 )
 
     @cached_property

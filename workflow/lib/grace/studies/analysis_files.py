@@ -65,13 +65,21 @@ _ANALYSED: dict[str, Any] = {
 _REPORTED = {**_ANALYSED, **dict.fromkeys(("summary", "cite", "report"), True)}
 
 
+#: What is written beside a figure's PNG: two vector formats, and what it shows.
+FIGURE_FORMATS = ("svg", "pdf", "csv")
+
+
 @dataclass(frozen=True)
 class FigureFile:
-    """A figure: its file below <results>/analysis, and how Snakemake's own report shows it."""
+    """A figure: its PNG below <results>/analysis, and how Snakemake's own report shows it."""
 
     file: str
     caption: Path
     label: str
+
+    def beside(self, kind: str) -> str:
+        """The file of another format."""
+        return str(Path(self.file).with_suffix(f".{kind}"))
 
 
 @dataclass(frozen=True)

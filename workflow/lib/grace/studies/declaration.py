@@ -115,6 +115,7 @@ class Column(DeclarationPart):
     """A column of the stimuli; `text` alone is short for `{type: text}`."""
 
     type: Literal["text", "integer", "number"] = Field("text", description="What it holds.")
+    about: str | None = Field(None, description="What it holds, in words, for the codebook.")
     aliases: Texts = Field([], description="Other names that a file may have for it.")
     empty: StrictBool = Field(False, description="Whether a text may be empty.")
     levels: list[Value] | None = Field(None, min_length=1, description="The values allowed.")

@@ -87,9 +87,11 @@ class Scorer:
     ) -> Iterator[Score]:
         """The scores, in any order. Neighbours of one group share what they begin with.
 
-        Passes are planned for all requests; those that only known ones need are left out.
+        Passes are planned for all requests, in the order of what they ask; those that only known
+        ones need are left out. So the last digits of a score depend on which requests there are,
+        and neither on their order nor on which were answered before.
         """
-        groups = grouped(requests)
+        groups = iter(sorted(grouped(requests), key=_asked))
         while some := list(islice(groups, PLANNING_BATCH)):
             if any(request.key not in known for group in some for request in group):
                 yield from self._score(some, known)
@@ -115,16 +117,13 @@ class Scorer:
     def _score(
         self, groups: Sequence[Sequence[ScoreRequest]], known: Container[str]
     ) -> Iterator[Score]:
-        rest = list(groups)
         if self.path is None:
-            checked, results = self._choose(rest)
-            yield from self._scores(one for one in results if one[0].key not in known)
-            rest = [group for index, group in enumerate(rest) if index not in checked]
+            self._choose(groups)
         if self.path == COPIES:
-            requests = [request for group in rest for request in group]
+            requests = [request for group in groups for request in group]
             yield from score_rows(self._model, requests, self._budget, known)
         else:
-            yield from self._scores(self._read(rest, known))
+            yield from self._scores(self._read(groups, known))
 
     def _scores(self, results: Iterable[tuple[ScoreRequest, Result]]) -> Iterator[Score]:
         for request, (tokens, ends) in results:
@@ -177,15 +176,12 @@ class Scorer:
             sum(plan.passes for plan in plans),
         )
 
-    def _choose(
-        self, groups: Sequence[Sequence[ScoreRequest]]
-    ) -> tuple[list[int], list[tuple[ScoreRequest, Result]]]:
+    def _choose(self, groups: Sequence[Sequence[ScoreRequest]]) -> None:
         """Set `path` and `reason` by measuring some trials in both ways.
 
-        Returns which, and their results; none where those cannot be trusted.
+        What is measured here is measured again with all others: a run that goes on would check
+        other trials, and leave others out of its passes.
         """
-        trials: list[int] = []
-        results: list[tuple[ScoreRequest, Result]] = []
         try:
             trials = self._self_check_trials(groups)
             results = list(self._read([groups[index] for index in trials]))
@@ -204,7 +200,6 @@ class Scorer:
             found = str(error).strip().splitlines() or [""]
             self.reason = f"refused: {type(error).__name__}: {found[0]}"
         logger.info("model '%s': scores by %s; %s", self._model_key, self.path, self.reason)
-        return (trials, results) if self.path == PACKED else ([], [])
 
     def _self_check_trials(self, groups: Sequence[Sequence[ScoreRequest]]) -> list[int]:
         """The first trials; and the one with the longest text, if that exceeds a window or a pass.
@@ -264,6 +259,11 @@ class Scorer:
             read = [float(row[token]) for row, token in zip(rows, continuation, strict=False)]
             end = float(rows[-1][sorted(set(request.terminator_ids))].logsumexp(-1))
         return [*read, end]
+
+
+def _asked(group: Sequence[ScoreRequest]) -> list[tuple[tuple[int, ...], ...]]:
+    """What a group asks, to sort by: neighbours begin alike."""
+    return [(tuple(one.prompt_token_ids), *map(tuple, one.continuations)) for one in group]
 
 
 def _longest(requests: Sequence[ScoreRequest]) -> int:

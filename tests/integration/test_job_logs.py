@@ -1,4 +1,4 @@
-"""`snakemake inspect_logs` after runs that failed and that did not."""
+"""`snakemake job_logs` after runs that failed and that did not."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ def test_logs_of_what_failed_then_of_what_ended_last(project):
     weights.write_bytes(b"no weights")
     failed = project.snakemake(goal, "--config", *RECORDS)
     assert failed.returncode != 0
-    report = project.run("inspect_logs", "--config", *RECORDS)
+    report = project.run("job_logs", "--config", *RECORDS)
     assert "1 logs of jobs that failed:" in report
     assert "== results/logs/pico/replication-0/study1_exp2.log" in report
     assert "cannot be loaded" in report
 
     # A run of another target does not change that.
     project.run("results/pico/replication-0/plan.json", "--config", *RECORDS, "--forceall")
-    report = project.run("inspect_logs", "--config", *RECORDS)
+    report = project.run("job_logs", "--config", *RECORDS)
     assert "1 logs of jobs that failed in an earlier run" in report
     assert "== results/logs/pico/replication-0/study1_exp2.log" in report
     assert "No job failed" not in report
 
     weights.write_bytes(whole)
     project.run(goal, "--config", *RECORDS)
-    report = project.run("inspect_logs", "--config", *RECORDS)
+    report = project.run("job_logs", "--config", *RECORDS)
     assert "No job failed. The last logs:" in report
     assert "== results/logs/pico/replication-0/study1_exp2.log" in report
     # And it repeats nothing of its own.
-    again = project.run("inspect_logs", "--config", *RECORDS)
-    assert "inspect_logs.log" not in again.partition("The last logs:")[2].partition("Finished")[0]
+    for name in ("job_logs", "inspect_logs"):
+        again = project.run(name, "--config", *RECORDS)
+        assert "_logs.log" not in again.partition("The last logs:")[2].partition("Finished")[0]
 
 
 def report_on(folder: Path) -> str:
     """What the script says of a folder, without a run of Snakemake."""
-    inspect = runpy.run_path(str(ROOT / "scripts" / "inspect_logs.py"))["inspect"]
+    inspect = runpy.run_path(str(ROOT / "scripts" / "job_logs.py"))["inspect"]
     return "\n".join(inspect(folder / "results/logs", folder / ".snakemake"))
 
 

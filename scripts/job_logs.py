@@ -17,7 +17,8 @@ FACT = re.compile(
 )
 FINISHED = re.compile(r"^Finished jobid: (\d+) \(Rule: (\w+)\)$")
 FAILED = "Exiting because a job execution failed"
-OWN = re.compile(r"(?m)^inspect_logs +1$|^  Command: .*\binspect_logs\b")
+OWN = re.compile(r"(?m)^(?:job|inspect)_logs +1$|^  Command: .*\b(?:job|inspect)_logs\b")
+OWN_LOGS = {"job_logs.log", "inspect_logs.log"}
 
 
 @dataclass
@@ -129,7 +130,7 @@ def standing(found: list[Run]) -> Iterator[tuple[Run, list[Path]]]:
 
 def latest_logs(logs: Path) -> list[Path]:
     """The log files that were written last, the oldest of them first."""
-    found = [path for path in logs.rglob("*.log") if path.name != "inspect_logs.log"]
+    found = [path for path in logs.rglob("*.log") if path.name not in OWN_LOGS]
     return sorted(found, key=lambda path: path.stat().st_mtime)[-LATEST:]
 
 
