@@ -160,7 +160,8 @@ sentences_planned <- function(mine) {
     } else {
       sprintf(
         "%d of %d planned contrasts come out as in people %s: %s.", length(none), length(same),
-        if (one) "not at all, or undecided" else "in no model", few_parts(none)
+        if (one) "not at all, or undecided" else "in no model (they differ, or are undecided)",
+        few_parts(none)
       )
     }
   )
