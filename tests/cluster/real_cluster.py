@@ -57,9 +57,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     jobs = overlay / "jobs/kustomization.yaml"
     tag = os.environ["GRACE_TEST_IMAGE"].rpartition(":")[2]
     patched = yaml.safe_load(jobs.read_text().replace("TAG", tag))
-    if int(os.environ["GRACE_TEST_MINOR"]) >= 26:  # it knows the controller's podFailurePolicy
+    if int(os.environ["GRACE_TEST_MINOR"]) >= 26:  # it knows podFailurePolicy
         patched["patches"] = [
-            one for one in patched["patches"] if one["target"].get("name") != "grace-controller"
+            one for one in patched["patches"] if "podFailurePolicy" not in one["patch"]
         ]
     jobs.write_text(yaml.safe_dump(patched))
     config = folder / "config/config.yaml"
