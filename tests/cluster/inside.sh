@@ -3,7 +3,8 @@
 # nothing behind: processes, mounts and network end with the namespaces.
 #   tests/cluster/inside.sh COMMAND [ARGUMENT...]
 # The command finds KUBECONFIG, GRACE_TEST_MINOR (24 of Kubernetes 1.24), GRACE_TEST_IMAGE,
-# GRACE_TEST_NODE, and GRACE_TEST_VOLUME, a folder for volumes. Logs: <cache>/logs.
+# GRACE_TEST_NODE, GRACE_TEST_CALLS, a log of calls, and GRACE_TEST_VOLUME, a folder for volumes.
+# Logs: <cache>/logs.
 #   GRACE_KUBERNETES_BIN=FOLDER   runs the folder's kube-apiserver, kube-controller-manager,
 #                                 kube-scheduler and kubelet, and of etcd, containerd, its shim, ctr
 #                                 and runc those that it has, in place of what build.sh makes
@@ -141,6 +142,15 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
     bin_dir = "$TREE/usr/lib/cni"
     conf_dir = "$WORK/cni"
 END
+# Every call of a controller in the tests' namespace without a kubelet: GRACE_TEST_CALLS.
+cat >"$WORK/audit.yaml" <<END
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, users: ["system:serviceaccount:words:grace-controller"]}
+  - {level: None}
+END
 mkdir -p "$WORK/cni"
 cat >"$WORK/cni/10-bridge.conflist" <<END
 {"cniVersion": "0.4.0", "name": "grace", "plugins": [
@@ -220,6 +230,7 @@ supervise apiserver "$BINARIES/kube-apiserver" --etcd-servers http://127.0.0.1:2
     --enable-admission-plugins NodeRestriction,PodNodeSelector,Priority \
     --service-account-issuer "$API" --service-account-signing-key-file "$WORK/accounts.key" \
     --service-account-key-file "$WORK/accounts.key" "${OLD_GATES[@]}" \
+    --audit-policy-file "$WORK/audit.yaml" --audit-log-path "$WORK/calls.jsonl" \
     --kubelet-preferred-address-types InternalIP
 export KUBECONFIG=$WORK/admin.kubeconfig
 await 180 "API server" kubectl get --raw /readyz
@@ -256,6 +267,7 @@ run_pods() {
 # --- The command ---------------------------------------------------------------------------------
 
 export GRACE_TEST_VOLUME=/var/grace-test GRACE_TEST_NODE=$NODE GRACE_TEST_MINOR=$MINOR
+export GRACE_TEST_CALLS=$WORK/calls.jsonl
 mkdir "$WORK/volume" "$GRACE_TEST_VOLUME"
 mount --bind "$WORK/volume" "$GRACE_TEST_VOLUME"
 say "Kubernetes $(kubectl version -o json | sed -n 's/.*"gitVersion": "\(.*\)".*/\1/p' | tail -n 1) runs on $NODE"

@@ -1,7 +1,8 @@
 """Runs on a real API server, controller manager and scheduler; the kubelet is simulated.
 
 Restarts of the API, quotas, refusals, taints and pre-emption are the server's own. With
-GRACE_TEST_PODS=no these need no image. GRACE_TEST_RESTARTS=50 for more restarts than 5.
+GRACE_TEST_PODS=no these need no image. GRACE_TEST_RESTARTS=50 for more restarts than 5,
+GRACE_TEST_JOBS=500 for more Jobs at once than 100.
 """
 
 from __future__ import annotations
@@ -10,18 +11,25 @@ import json
 import os
 import re
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kube_project import KubeProject
+from kube_http import Call, calls_per_second
+from kube_project import ENTRY, KubeProject
 from kube_real import RealCluster
 from kube_words import NAMESPACE, NODE, Webhook, admin, job, kill_api_server, pods_of
 from waiting import wait_until
 
+from grace.cluster.plan.settings import Cluster
+
 MINOR = int(os.environ["GRACE_TEST_MINOR"])
 RESTARTS = int(os.environ.get("GRACE_TEST_RESTARTS", "5"))
+JOBS = int(os.environ.get("GRACE_TEST_JOBS", "100"))
 pytestmark = pytest.mark.usefixtures("empty_namespace")
+#: Of the entry for tests, what is no setting for quick ones.
+OWN = ("images", "gpus")
 HERE: dict[str, Any] = {
     "nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": {
@@ -164,6 +172,51 @@ def test_a_pod_that_is_pre_empted_is_made_again(rights: Path, tmp_path: Path) ->
             assert "PreemptionByScheduler" in run.output()
             assert "try 2" not in run.output()
         assert project.leftovers() == []
+
+
+def test_many_jobs_at_once_take_few_calls(rights: Path, tmp_path: Path) -> None:
+    """With the settings' defaults; calls are those that the API server logged."""
+    room = {"cpu": "4k", "memory": "8Ti", "pods": "4k"}
+    status = json.dumps({"status": {"capacity": room, "allocatable": room}})
+    admin("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", status)
+    before = len(calls())
+    lasts_s = 0.3 * JOBS  # longer than their submission takes
+    with RealCluster(rights, ends=lambda since_s: since_s > lasts_s) as cluster:
+        defaults = {key: Cluster.model_fields[key].default for key in ENTRY if key not in OWN}
+        project = KubeProject.toy(
+            cluster,  # type: ignore[arg-type]
+            tmp_path,
+            **{**defaults, "namespace": NAMESPACE, "affinity": HERE},
+        )
+        names = {f"sim-{number}" for number in range(JOBS)}
+        run = project.want(*names)
+        assert run.wait() == 0, run.output()
+        assert project.made() == names
+        assert dict(cluster.started) == dict.fromkeys(names, 1)
+        assert project.leftovers() == []
+    made = calls()[before:]
+    creates = [call.at for call in made if call.method == "create" and "/jobs" in call.path]
+    per_s = len(made) / (made[-1].at - made[0].at)
+    most = calls_per_second(made)
+    print(f"{JOBS} Jobs: submitted in {creates[-1] - creates[0]:.0f} s; {len(made)} calls,")
+    print(f"{per_s:.1f} a second, at most {most} in 10 s, in {made[-1].at - made[0].at:.0f} s")
+    assert len(creates) == JOBS
+    assert most < 5
+
+
+def calls() -> list[Call]:
+    """The controller's calls, as the API server logged them."""
+    lines = Path(os.environ["GRACE_TEST_CALLS"]).read_text(encoding="utf-8").splitlines()
+    return [
+        Call(
+            datetime.fromisoformat(one["stageTimestamp"]).timestamp(),
+            one["verb"],
+            one["requestURI"],
+            one["responseStatus"]["code"],
+        )
+        for one in map(json.loads, lines)
+        if one["stage"] == "ResponseComplete"
+    ]
 
 
 def placed(name: str) -> bool:

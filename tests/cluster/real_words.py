@@ -16,7 +16,7 @@ from typing import Any
 
 import kube_admission
 import pytest
-from kube_faults import ApiFaults, no_right
+from kube_faults import NO_ROLE_YET, ApiFaults, no_right
 from kube_objects import Refused
 from kube_words import NAMESPACE, NODE, Webhook, admin, events, job, kill_api_server, pods_of, shape
 from kubernetes.client.rest import ApiException
@@ -32,8 +32,7 @@ from grace.cluster.run.states import JobState, job_state, lacks
 ROOT = Path(__file__).parents[2]
 MINOR = int(os.environ["GRACE_TEST_MINOR"])
 RESTARTS = int(os.environ.get("GRACE_TEST_RESTARTS", "5"))
-
-
+MANIFESTS = sorted((ROOT / "tests/unit/golden/pods").glob("*-*.yaml"))
 pytestmark = pytest.mark.usefixtures("empty_namespace")
 
 
@@ -70,6 +69,11 @@ def pod_refusal(api: Api, name: str) -> PodRefusal:
     return refusal
 
 
+def of_any_age(words: str) -> str:
+    """The shape of words on a webhook: Kubernetes 1.20 leaves some of them out."""
+    return shape(words).replace("failed to call webhook: ", "")
+
+
 def state(name: str) -> JobState:
     found = json.loads(admin("get", "job", name, "-o", "json"))
     return job_state(found, pods_of(name), "grace")
@@ -99,6 +103,8 @@ def test_a_quota_on_jobs_counts_those_that_ended_until_they_are_deleted(api: Api
     assert not error.beyond_quota
     assert not error.passing
     api.delete_job("first")
+    # No kubelet ends its pod, which holds the Job.
+    admin("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
 
     def made() -> bool:
         try:
@@ -161,7 +167,7 @@ def test_a_webhook_that_fails_refuses_pods_in_passing(api: Api, how: str) -> Non
         refusal = pod_refusal(api, "waits")
     assert not refusal.final, refusal
     if how == "answers 500":
-        assert refusal.words == kube_admission.WEBHOOK_DOWN
+        assert of_any_age(refusal.words) == of_any_age(kube_admission.WEBHOOK_DOWN)
     else:
         assert "failed calling webhook" in refusal.words
         assert "connection refused" in refusal.words
@@ -179,7 +185,8 @@ def test_a_webhook_on_jobs_denies_them_at_once_and_fails_in_passing(api: Api) ->
         faults.webhook = lambda body: True
         with pytest.raises(Refused) as ours:
             faults.admit("jobs", job("fails"), 0)
-        assert shape(str(error)) == shape(f"create the Job fails: {ours.value} (HTTP 500)")
+        said = of_any_age(f"create the Job fails: {ours.value} (HTTP 500)")
+        assert of_any_age(str(error)) == said
         assert error.passing
 
 
@@ -248,7 +255,7 @@ def test_a_pod_that_is_pre_empted_names_the_scheduler(api: Api) -> None:
         assert (disruption(pod) or {}).get("reason") == "PreemptionByScheduler"
         assert state("low").disrupted
     else:
-        assert state("low").phase == "ending"
+        assert state("low").phase in ("ending", "unscheduled")  # the second: of its next pod
 
 
 def test_a_pod_that_is_evicted_names_the_eviction(api: Api) -> None:
@@ -273,7 +280,7 @@ def test_a_pod_that_is_evicted_names_the_eviction(api: Api) -> None:
         assert (disruption(seen) or {}).get("reason") == "EvictionByEvictionAPI"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests/unit/golden/pods").glob("*.yaml")), ids=str)
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_manifests_pass_the_servers_own_checks(api: Api, path: Path) -> None:
     text = re.sub(r"namespace: [\w-]+", f"namespace: {NAMESPACE}", path.read_text())
     # What an old server does not know it drops, unless kubectl is asked to look first.
@@ -343,5 +350,6 @@ def test_no_answer_of_a_server_that_starts_again_is_taken_as_final(
             assert failure.passing, failure
             first = time.monotonic() if first is None and failure.status == 403 else first
     print(f"{RESTARTS} restarts, {len(forbidden_s)} with 403, for {forbidden_s} s: {answers}")
-    forbidden = [words for status, words in answers if status == 403]
-    assert set(forbidden) <= {shape(no_right("GET", "/jobs"))}
+    forbidden = {words for status, words in answers if status == 403}
+    ours = no_right("GET", "/jobs")
+    assert forbidden <= {shape(ours), shape(ours + NO_ROLE_YET)}

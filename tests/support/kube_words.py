@@ -134,7 +134,7 @@ class Webhook:
                 if denies:
                     answer["status"] = {"message": denies}
                 head = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
-                body = json.dumps({**head, "response": answer}).encode()
+                body = b"broken" if fails else json.dumps({**head, "response": answer}).encode()
                 self.send_response(500 if fails else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
