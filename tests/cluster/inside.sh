@@ -236,11 +236,12 @@ export KUBECONFIG=$WORK/admin.kubeconfig
 await 180 "API server" kubectl get --raw /readyz
 kubectl create clusterrolebinding kubelets --clusterrole system:node --user "system:node:$NODE" \
     >/dev/null
+# The node without a machine never reports: it is to count as healthy for longer than tests take.
 start controller-manager "$BINARIES/kube-controller-manager" \
     --kubeconfig "$WORK/manager.kubeconfig" --use-service-account-credentials \
     --service-account-private-key-file "$WORK/accounts.key" \
     --root-ca-file "$WORK/certificates/apiserver.crt" "${OLD_GATES[@]}" \
-    --authentication-skip-lookup --leader-elect=false --node-monitor-grace-period 300s
+    --authentication-skip-lookup --leader-elect=false --node-monitor-grace-period 3600s
 start scheduler "$BINARIES/kube-scheduler" --kubeconfig "$WORK/scheduler.kubeconfig" \
     --leader-elect=false --authentication-skip-lookup
 # shellcheck disable=SC2317 # called by its name

@@ -26,9 +26,11 @@ from kube_checkout import (
     processes_of,
     volume,
 )
+from kube_words import minor
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+MINOR = minor()
 PICO = {"name": "resources/models/pico", "engine": "transformers", "dtype": "float32"}
 #: One model's records alone; what makes tables and the report is not what is tested.
 RECORDS = "studies=[study1] experiments=[exp2] replications=1 limit=2"
@@ -57,7 +59,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     jobs = overlay / "jobs/kustomization.yaml"
     tag = os.environ["GRACE_TEST_IMAGE"].rpartition(":")[2]
     patched = yaml.safe_load(jobs.read_text().replace("TAG", tag))
-    if int(os.environ["GRACE_TEST_MINOR"]) >= 26:  # it knows podFailurePolicy
+    if MINOR >= 26:  # it knows podFailurePolicy
         patched["patches"] = [
             one for one in patched["patches"] if "podFailurePolicy" not in one["patch"]
         ]

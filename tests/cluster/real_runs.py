@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import time
 from datetime import datetime
 from pathlib import Path
@@ -19,12 +20,13 @@ import pytest
 from kube_http import Call, calls_per_second
 from kube_project import ENTRY, KubeProject
 from kube_real import RealCluster
-from kube_words import NAMESPACE, NODE, Webhook, admin, job, kill_api_server, pods_of
+from kube_words import NAMESPACE, NODE, Webhook, admin, job, kill_api_server, limit, minor, pods_of
 from waiting import wait_until
+from workflow_project import Project
 
 from grace.cluster.plan.settings import Cluster
 
-MINOR = int(os.environ["GRACE_TEST_MINOR"])
+MINOR = minor()
 RESTARTS = int(os.environ.get("GRACE_TEST_RESTARTS", "5"))
 JOBS = int(os.environ.get("GRACE_TEST_JOBS", "100"))
 pytestmark = pytest.mark.usefixtures("empty_namespace")
@@ -65,11 +67,6 @@ def toy(cluster: RealCluster, folder: Path, **entry: Any) -> KubeProject:
 
 def words(text: str) -> str:
     return re.sub(r"\s+", " ", text)
-
-
-def limit(kind: str, **spec: Any) -> None:
-    one = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "lab"}, "spec": spec}
-    admin("create", "-f", "-", given=json.dumps(one))
 
 
 def test_restarts_of_the_api_end_neither_the_run_nor_a_pod(rights: Path, tmp_path: Path) -> None:
@@ -172,6 +169,38 @@ def test_a_pod_that_is_pre_empted_is_made_again(rights: Path, tmp_path: Path) ->
             assert "PreemptionByScheduler" in run.output()
             assert "try 2" not in run.output()
         assert project.leftovers() == []
+
+
+def test_cluster_down_names_a_pod_on_a_silent_node(rights: Path, tmp_path: Path) -> None:
+    folder = Project.copied_to(tmp_path / "checkout").folder
+    for path, old, new in (
+        ("config/clusters.yaml", "namespace: grace", f"namespace: {NAMESPACE}"),
+        ("config/config.yaml", "\ncluster: ", "\n# cluster: "),
+    ):
+        (folder / path).write_text((folder / path).read_text().replace(old, new))
+    with (folder / "config/config.yaml").open("a") as config:
+        config.write("\ncluster: local\n")
+    stuck = job("stuck")
+    for one in (stuck, stuck["spec"]["template"]):
+        one.setdefault("metadata", {})["labels"] = {"app.kubernetes.io/name": "grace"}
+    admin("create", "-f", "-", given=json.dumps(stuck))
+    wait_until(lambda: placed("stuck"), 60, "its node")
+    (pod,) = pods_of("stuck")
+
+    def down(limit_s: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["scripts/cluster/down.sh"], cwd=folder, capture_output=True, text=True, check=False,
+            env={**os.environ, "LIMIT_S": str(limit_s)}, timeout=120,
+        )  # fmt: skip
+
+    silent = down(5)
+    assert silent.returncode == 1, silent.stdout
+    assert "this is left after 5 s:" in silent.stderr
+    assert f"Pod {pod['metadata']['name']} on the node {NODE}" in silent.stderr
+    admin("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false")
+    done = down(60)
+    assert done.returncode == 0, done.stderr
+    assert not admin("get", "jobs,pods", "-o", "name")
 
 
 def test_many_jobs_at_once_take_few_calls(rights: Path, tmp_path: Path) -> None:

@@ -18,7 +18,19 @@ import kube_admission
 import pytest
 from kube_faults import NO_ROLE_YET, ApiFaults, no_right
 from kube_objects import Refused
-from kube_words import NAMESPACE, NODE, Webhook, admin, events, job, kill_api_server, pods_of, shape
+from kube_words import (
+    NAMESPACE,
+    NODE,
+    Webhook,
+    admin,
+    events,
+    job,
+    kill_api_server,
+    limit,
+    minor,
+    pods_of,
+    shape,
+)
 from kubernetes.client.rest import ApiException
 from urllib3.exceptions import HTTPError
 from waiting import wait_until
@@ -30,7 +42,7 @@ from grace.cluster.run.pod_refusals import PodRefusal, refusals
 from grace.cluster.run.states import JobState, job_state, lacks
 
 ROOT = Path(__file__).parents[2]
-MINOR = int(os.environ["GRACE_TEST_MINOR"])
+MINOR = minor()
 RESTARTS = int(os.environ.get("GRACE_TEST_RESTARTS", "5"))
 MANIFESTS = sorted((ROOT / "tests/unit/golden/pods").glob("*-*.yaml"))
 pytestmark = pytest.mark.usefixtures("empty_namespace")
@@ -77,17 +89,6 @@ def of_any_age(words: str) -> str:
 def state(name: str) -> JobState:
     found = json.loads(admin("get", "job", name, "-o", "json"))
     return job_state(found, pods_of(name), "grace")
-
-
-def limit(kind: str, **spec: Any) -> None:
-    """Make a ResourceQuota or LimitRange, and wait for its controller."""
-    one = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "lab"}, "spec": spec}
-    admin("create", "-f", "-", given=json.dumps(one))
-    if kind == "ResourceQuota":
-        path = "jsonpath={.status.hard}"
-        wait_until(
-            lambda: admin("get", "resourcequota", "lab", "-o", path), 60, "the quota's status"
-        )
 
 
 def test_a_quota_on_jobs_counts_those_that_ended_until_they_are_deleted(api: Api) -> None:
