@@ -49,7 +49,8 @@ soak: setup-dev ## 200 times kill -9 at random moments, at most 20 minutes: resu
 	$(IN_VENV) PYTHONPATH=workflow/lib:tests/support python tests/support/soak.py $(ARGS)
 
 test-cluster: setup-dev ## On a real Kubernetes, built from Debian's source (root; Debian 12 only)
-	$(IN_VENV) tests/cluster/inside.sh python -m pytest tests/cluster/real_cluster.py $(ARGS)
+	$(IN_VENV) tests/cluster/inside.sh python -m pytest tests/cluster/real_words.py \
+		tests/cluster/real_runs.py $(if $(filter no,$(GRACE_TEST_PODS)),,tests/cluster/real_cluster.py) $(ARGS)
 
 lint: setup-dev ## Formatters, linters and types, without changing a file
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint-at-once lint-types lint-others
