@@ -20,9 +20,11 @@ settings.load_profile("grace")
 
 LIBRARY = Path(__file__).parents[1] / "workflow" / "lib"
 UNDERSTAND = """
-from grace.source_code import LIBRARY, closure
+from grace.source_code import LIBRARY, closure, read_source
 
 closure(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.py"))
+for path in (LIBRARY.parents[2] / "scripts").glob("*.py"):
+    read_source(path)
 """
 
 

@@ -300,7 +300,7 @@ def minimal(folder):
          "prompt_id": f"p{i}", "exp2_status": "ok", "prob_good": p, "prob_bad": 1 - p}
         for i, p in enumerate(rng.uniform(0.4, 0.9, 24))
     ]  # fmt: skip
-    return rows, analyse(folder, rows, declaration, reference=[])
+    return rows, analyse(folder, rows, declaration, reference=[], whole_figures=True)
 
 
 def test_a_statistic_is_added_as_contributing_writes_it(tmp_path, monkeypatch):
@@ -353,7 +353,7 @@ def test_what_is_no_formula_or_column_is_refused_and_never_run(tmp_path, rows):
         folder = tmp_path / str(number)
         prepare(folder, rows[:80], DECLARATION | change, [])
         jobs.append(str(folder / "job.json"))
-    code = DRIVER.replace("job <- jsonlite::read_json(commandArgs(TRUE)[1])", "").replace(
+    code = DRIVER.replace("jsonlite::read_json(commandArgs(TRUE)[1])", "list()").replace(
         "analyse(job$input, job$output, job$params)",
         """
         for (path in commandArgs(TRUE)) {
@@ -473,10 +473,10 @@ def test_a_study_without_a_section_of_its_own_is_in_the_report_and_its_text_is_i
         for row in people_rows()
         if (row["source"], row["role"]) == ("human", "production")
     ]
-    analyse(tmp_path / "hostile", rows, hostile, reference)
+    analyse(tmp_path / "hostile", rows, hostile, reference, whole_figures=True)
     minimal(tmp_path / "pairs")
     nobody = [row | {"exp1_status": None, "exp2_status": None} for row in game_rows(draws=1)]
-    analyse(tmp_path / "nobody", nobody, reference=[])
+    analyse(tmp_path / "nobody", nobody, reference=[], whole_figures=True)
     pairs = {"title": "Pairs", "summary": "Which sentence?", "stimuli": {"key": ["pair"]}}
     made = {
         "hostile": (tmp_path / "hostile", hostile),

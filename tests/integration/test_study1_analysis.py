@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study1(folder, bets):
-    return analyse(folder, 1, study1_rows(bets, knows_made))
+    return analyse(folder, 1, study1_rows(bets, knows_made), whole_figures=True)
 
 
 def values(bets, cell, experiment):

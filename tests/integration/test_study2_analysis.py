@@ -25,7 +25,8 @@ def choices():
 
 @pytest.fixture(scope="module")
 def study2(tmp_path_factory, choices):
-    return analyse(tmp_path_factory.mktemp("study2"), 2, study2_rows(*choices))
+    folder = tmp_path_factory.mktemp("study2")
+    return analyse(folder, 2, study2_rows(*choices), whole_figures=True)
 
 
 def counts(generated, goal, state):

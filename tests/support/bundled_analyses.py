@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from r_analysis import ROOT, rscript
+from r_analysis import PNG_ALONE, ROOT, rscript
 
 from grace.pico.trained_on import theory
 from grace.studies.analysis_files import SHARED
@@ -54,10 +54,11 @@ FIGURES = {
     2: ["utterances", "negated", "scatter", "calibration", "planned"],
 }
 SCORING_TABLES = ("scoring_methods", "scoring_agreement")
-DRIVER = """
+DRIVER = f"""
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
 library(ggplot2)
 for (name in unlist(job$sources)) source(name)
+{PNG_ALONE}
 analyse(job$input, job$output, job$params)
 """
 
@@ -72,16 +73,29 @@ def sources(study: int) -> list[str]:
 
 
 def launch(
-    folder: Path, study: int, rows: list[dict], participants: list[dict] = (), **params
+    folder: Path,
+    study: int,
+    rows: list[dict],
+    participants: list[dict] = (),
+    *,
+    whole_figures: bool = False,
+    **params,
 ) -> subprocess.CompletedProcess[str]:
     """Write the study's inputs, run its analysis, and leave its outputs in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     ready = pd.DataFrame([as_sampled(study, row) for row in rows])
-    return rscript(DRIVER, str(prepare(folder, study, ready, participants, **params)))
+    job = prepare(folder, study, ready, participants, whole_figures=whole_figures, **params)
+    return rscript(DRIVER, str(job))
 
 
 def prepare(
-    folder: Path, study: int, ready: pd.DataFrame, participants: list[dict] = (), **params
+    folder: Path,
+    study: int,
+    ready: pd.DataFrame,
+    participants: list[dict] = (),
+    *,
+    whole_figures: bool = True,
+    **params,
 ) -> Path:
     """Write the study's inputs and its job, the file that the driver reads."""
     ready.to_csv(folder / "ready.csv", index=False)
@@ -90,6 +104,7 @@ def prepare(
     output |= {name: str(folder / f"{name}.png") for name in FIGURES[study]}
     job = {
         "sources": sources(study),
+        "whole_figures": whole_figures,
         "input": {
             "ready": str(folder / "ready.csv"),
             "reference": str(folder / f"reference_study{study}.csv"),
@@ -116,13 +131,18 @@ def as_sampled(study: int, row: dict) -> dict:
     return made | row
 
 
-def analyse(folder: Path, study: int, rows: list[dict], **params) -> dict[str, pd.DataFrame]:
-    done = launch(folder, study, rows, **params)
+def analyse(
+    folder: Path, study: int, rows: list[dict], *, whole_figures: bool = False, **params
+) -> dict[str, pd.DataFrame]:
+    """The tables of the study's analysis; of its figures the PNG alone, or all files."""
+    done = launch(folder, study, rows, whole_figures=whole_figures, **params)
     assert done.returncode == 0, done.stderr
     for name in FIGURES[study]:
         picture = (folder / f"{name}.png").read_bytes()
         assert picture[:8] == b"\x89PNG\r\n\x1a\n", name
         assert len(picture) > 5000, name
+        if not whole_figures:
+            continue
         assert (folder / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
         assert (folder / f"{name}.pdf").read_bytes()[:5] == b"%PDF-"
         assert "drawn_as" in (folder / f"{name}.csv").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from r_analysis import rscript
+from r_analysis import PNG_ALONE, rscript
 
 from grace.studies.analysis_files import GENERIC, SHARED
 
@@ -69,6 +69,7 @@ DRIVER = f"""
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
 library(ggplot2)
 {SOURCED}
+{PNG_ALONE}
 analyse(job$input, job$output, job$params)
 """
 
@@ -114,7 +115,9 @@ def people_rows():
     ]  # fmt: skip
 
 
-def prepare(folder: Path, rows, declaration=DECLARATION, reference=None, **params):
+def prepare(
+    folder: Path, rows, declaration=DECLARATION, reference=None, *, whole_figures=False, **params
+):
     """Write an analysis's inputs and its job."""
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / "ready.csv", index=False)
@@ -126,6 +129,7 @@ def prepare(folder: Path, rows, declaration=DECLARATION, reference=None, **param
     output = {name: str(folder / f"game_{name}.csv") for name in TABLES}
     output |= {name: str(folder / f"figures/game_{file}.png") for name, file in FIGURES.items()}
     job = {
+        "whole_figures": whole_figures,
         "input": {key: str(folder / f"{key}.csv") for key in ("ready", "reference")},
         "output": output,
         "params": {

@@ -9,6 +9,14 @@ import numpy as np
 from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[2]
+#: After the sources of an analysis: figures as PNG alone, where the job does not ask for all that
+#: stands beside one, which takes longer than the PNG.
+PNG_ALONE = """
+if (!isTRUE(job$whole_figures)) {
+  save_whole_figure <- save_figure
+  save_figure <- function(..., beside) save_whole_figure(..., beside = FALSE)
+}
+"""
 
 
 def rscript(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -281,6 +281,10 @@ def import_all() -> Library:
         "transformers.models.llama.modeling_llama", "transformers.utils.chat_template_utils",
     ):  # fmt: skip
         importlib.import_module(name)
+    # Snakemake looks for its plugins among all packages: a fork has what was found.
+    for kind in ("Executor", "Logger", "Report", "Scheduler", "Storage"):
+        registry = importlib.import_module(f"snakemake_interface_{kind.lower()}_plugins.registry")
+        getattr(registry, f"{kind}PluginRegistry")()
     return Library()
 
 
