@@ -343,9 +343,7 @@ rule compare:
         seeds="<results>/training/{recipe}/evaluation/seeds.csv",
         errors="<results>/training/{recipe}/evaluation/errors.csv",
         losses="<results>/training/{recipe}/evaluation/losses.csv",
-        rates_figure="<results>/training/{recipe}/evaluation/rates.png",
-        types_figure="<results>/training/{recipe}/evaluation/types.png",
-        losses_figure="<results>/training/{recipe}/evaluation/losses.png",
+        **comparison_figures(),
     log:
         "<logs>/training/{recipe}/compare.log",
     conda:
