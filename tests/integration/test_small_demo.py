@@ -70,7 +70,9 @@ def test_all_checkpoints_answer_the_held_out_items_and_the_study(project):
     assert {row["items"] for row in rates} == {"24"}
     said = []
     for key in ("pico-base", "demo.sft-1", "demo.dpo-1"):
-        probabilities = project.folder / f"results/{key}/replication-0/study2/exp2_probabilities.csv"
+        probabilities = (
+            project.folder / f"results/{key}/replication-0/study2/exp2_probabilities.csv"
+        )
         said.append(probabilities.read_bytes())
     # No two of them are the same model.
     assert len(set(said)) == 3
