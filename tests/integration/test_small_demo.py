@@ -36,6 +36,8 @@ def project(tmp_path_factory) -> Project:
     demo["seeds"] = [1]
     demo["instructions"] |= {"train": 48, "evaluation": 24, "sample": 5}
     demo["pairs"] |= {"candidates": 2, "min_margin": 0.05}
+    # The first update is made at a rate of 0, so of one alone nothing is learnt.
+    demo["dpo"] |= {"batch": 4}
     path.write_text(yaml.safe_dump({"demo": demo}, sort_keys=False), encoding="utf-8")
     found.tells_jobs()
     found.run("--cores", "2", *RUN)
@@ -55,12 +57,13 @@ def test_it_trains_with_trl_and_dpo_goes_on_from_sft(project):
     assert (records["sft"]["parent"], bool(records["dpo"]["parent"])) == (None, True)
     for stage in CHECKPOINTS:
         facts = json.loads((adapter(project, stage) / "training.json").read_text())
-        assert "trl" in facts["versions"]
+        assert "trl" in facts["identity"]["versions"]
         with (adapter(project, stage) / "training_curve.csv").open(newline="") as file:
             losses = [float(row["loss"]) for row in csv.DictReader(file)]
         assert len(losses) == facts["steps"] >= 1
     # Before its first update DPO prefers neither answer of any pair.
     assert losses[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert len(losses) > 1
 
 
 def test_all_checkpoints_answer_the_held_out_items_and_the_study(project):
@@ -82,6 +85,14 @@ def test_the_report_says_what_training_changes(project):
     shown = " ".join(page(project.folder / "results/report.html").shown.split())
     for text in ("What training changes", "Held-out instructions", "SFT 1", "DPO 1"):
         assert text in shown, text
+    # Its figures are there in each format that the report links to.
+    folder = project.folder / "results/training/demo/evaluation/figures"
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {
+        f"{name}.{kind}" for name in ("rates", "types", "losses")
+        for kind in ("svg", "png", "pdf", "csv")
+    }  # fmt: skip
+    linked = (project.folder / "results/report.html").read_text(encoding="utf-8")
+    assert 'href="training/demo/evaluation/figures/losses.svg"' in linked
 
 
 def test_a_second_run_has_nothing_to_do(project):
