@@ -42,7 +42,8 @@ theme_grace <- function() {
 #'
 #' @param path Of the PNG. Beside it the same is written as SVG and PDF, whose letters are outlines,
 #'   and what is drawn as CSV.
-save_figure <- function(plot, path, width = 9, height = 6, notes = character(0)) {
+#' @param beside Whether those are.
+save_figure <- function(plot, path, width = 9, height = 6, notes = character(0), beside = TRUE) {
   lines <- strwrap(notes, width = 13 * width)
   plot <- plot + labs(caption = paste(c(plot$labels$caption, lines), collapse = "\n"))
   height <- height + 0.17 * length(lines)
@@ -59,6 +60,7 @@ save_figure <- function(plot, path, width = 9, height = 6, notes = character(0))
   draw(function() {
     grDevices::png(path, width, height, units = "in", res = 150, bg = "white")
   })
+  if (!beside) return(invisible())
   as <- function(ending) sub("\\.png$", ending, path)
   draw(function() grDevices::svg(as(".svg"), width, height, bg = "white"))
   shorter_svg(as(".svg"))

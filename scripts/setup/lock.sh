@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Renew envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, train.lock and
-# python.yaml from pyproject.toml: resolve the newest versions that it allows in throw-away environments and write
+# Renew envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, export.lock,
+# train.lock and python.yaml from pyproject.toml: resolve the newest versions that it allows in throw-away environments and write
 # them down whole, with the hashes of all files that are published of them, for any platform.
 #   scripts/setup/lock.sh             all of that
 #   scripts/setup/lock.sh --train     envs/train.lock alone, beside envs/main.lock as it is
+#   scripts/setup/lock.sh --export    envs/export.lock alone
 #   scripts/setup/lock.sh --hashes    only the hashes, of every lock file, envs/serve.lock and
 #                                     serve-cpu.lock too, whose versions are set by hand
 # shellcheck source-path=SCRIPTDIR
@@ -15,10 +16,13 @@ trap 'rm -rf "$work"' EXIT
 python="$work/main/bin/python"
 "$(find_python)" -m venv "$work/lock"
 
-# The pins on standard input with their hashes. Without a note of the index that they came from.
+EVERY_EVAL_EVER="every-eval-ever==0.3.0"
+
+# The pins on standard input with their hashes. Without a note of the index that they came from; for
+# the newest Python that any of them declares.
 hashed() {
     "$work/lock/bin/uv" pip compile --quiet --no-config --no-deps --generate-hashes --no-annotate \
-        --no-header -
+        --no-header --python-version 3.12 -
 }
 
 requirements() {
@@ -75,6 +79,23 @@ resolve_train() {
     write envs/train.lock "What trains adapters, in an environment of its own: make train-env." \
         "$work/train.pins"
 }
+
+resolve_export() {
+    say "Resolving what validates exports"
+    "$python" -m venv "$work/export"
+    requirements export >"$work/export.in"
+    pip_install "$work/export" -r "$work/export.in"
+    "$work/export/bin/python" -m pip check
+    { pins export && echo "$EVERY_EVAL_EVER"; } | sort -f >"$work/export.pins"
+    write envs/export.lock "What validates exports, in an environment of its own: make export-env." \
+        "$work/export.pins" "and --ignore-requires-python; without torch."
+}
+
+if [ "${1:-}" = --export ]; then
+    resolve_export
+    say "Wrote envs/export.lock. Now: make export-env"
+    exit
+fi
 
 if [ "${1:-}" = --train ]; then
     known="$work/main.pins"
@@ -134,6 +155,7 @@ write envs/crate.lock \
     "$work/crate.pins" "without torch."
 write envs/sbom.lock "What lists Grace's components, in an environment of its own: make sbom." \
     "$work/sbom.pins" "without torch."
+resolve_export
 resolve_train
 
 {
@@ -144,5 +166,5 @@ resolve_train
         "  - python =$OLDEST_PYTHON" "  - pip" "  - pip:"
     sed '/^#/d; s/^/      - /' envs/torch.txt "$work/main.pins"
 } >envs/python.yaml
-say "Wrote envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, train.lock and" \
-    "python.yaml. Now: make test"
+say "Wrote envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, export.lock," \
+    "train.lock and python.yaml. Now: make test"
