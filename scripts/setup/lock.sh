@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renew envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, export.lock,
+# Renew envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, docs.lock, export.lock,
 # train.lock and python.yaml from pyproject.toml: resolve the newest versions that it allows in throw-away environments and write
 # them down whole, with the hashes of all files that are published of them, for any platform.
 #   scripts/setup/lock.sh             all of that
@@ -136,8 +136,8 @@ pip_install "$work/bench" -r envs/torch.txt
 pip_install "$work/bench" --no-deps -r "$work/main.pins"
 resolve bench bench
 
-say "Resolving what checks archives, and what lists components"
-for group in crate sbom; do
+say "Resolving what checks archives, lists components, and builds the documentation"
+for group in crate sbom docs; do
     "$python" -m venv "$work/$group"
     requirements "$group" >"$work/$group.in"
     pip_install "$work/$group" -r "$work/$group.in"
@@ -155,6 +155,8 @@ write envs/crate.lock \
     "$work/crate.pins" "without torch."
 write envs/sbom.lock "What lists Grace's components, in an environment of its own: make sbom." \
     "$work/sbom.pins" "without torch."
+write envs/docs.lock "What builds the documentation's site, in an environment of its own: make docs." \
+    "$work/docs.pins" "without torch."
 resolve_export
 resolve_train
 
@@ -166,5 +168,5 @@ resolve_train
         "  - python =$OLDEST_PYTHON" "  - pip" "  - pip:"
     sed '/^#/d; s/^/      - /' envs/torch.txt "$work/main.pins"
 } >envs/python.yaml
-say "Wrote envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, export.lock," \
+say "Wrote envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, docs.lock, export.lock," \
     "train.lock and python.yaml. Now: make test"

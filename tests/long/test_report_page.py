@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 
 import pytest
+from accessibility import AXE, violations
 from bundled_analyses import analyse, knows_made, made_bets, made_choices, study1_rows, study2_rows
 from headless import CHROMIUM, browser
 from report_page import GENERATION, HOSTILE, render
@@ -198,3 +199,17 @@ def test_a_figure_is_enlarged_by_the_keyboard_and_put_back(page):
     found.key("Escape")
     found.until("!document.getElementById('zoom').open")
     assert found.js("document.activeElement.matches('a.picture')")
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="`make axe-env` has not been run")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, scheme):
+    found, address = page
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    found.call("Emulation.setEmulatedMedia", features=media)
+    try:
+        found.open(f"{address}")
+        assert found.js("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+        assert violations(found) == []
+    finally:
+        found.call("Emulation.setEmulatedMedia", features=[])
