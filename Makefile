@@ -25,7 +25,7 @@ PYTEST := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Per cent of the lines of Grace that the tests have to reach, where no ARGS choose among them.
 COVERAGE := 88
 # Linters that take long run beside the tests, which wait for servers some of the time.
-test: setup-dev lint-at-once serve-env crate-env sbom-env export-env ## Set up what is missing, lint, and run all tests
+test: setup-dev lint-at-once serve-env crate-env sbom-env export-env train-env ## Set up what is missing, lint, and run all tests
 	@$(MAKE) --no-print-directory --jobs=3 tests lint-types lint-others
 
 # Tests call make, which is to know nothing of the jobs here.
