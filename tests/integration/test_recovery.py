@@ -15,7 +15,7 @@ from workflow_project import Project
 from grace.pico import recovery
 
 #: Least p of a test of frequencies, of which there are five; the seeds are fixed. pico is close
-#: to the simulator, not equal: with four times the answers to study 2 a small misfit shows (p = .01).
+#: to the simulator, not equal: with all answers to study 2 a small misfit shows (p = .01).
 LEAST_P = 0.001
 TRIALS = 606
 

@@ -38,7 +38,19 @@ def locked(path: Path) -> dict[str, tuple[str, list[str]]]:
 
 
 def test_all_lock_files_are_meant():
-    names = ["bench", "crate", "dev", "export", "main", "s3", "sbom", "serve-cpu", "serve", "train"]
+    names = [
+        "bench",
+        "crate",
+        "dev",
+        "docs",
+        "export",
+        "main",
+        "s3",
+        "sbom",
+        "serve-cpu",
+        "serve",
+        "train",
+    ]
     assert [path.stem for path in LOCKS] == names
 
 
