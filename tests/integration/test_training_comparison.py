@@ -34,6 +34,19 @@ write(training_losses(bind(Map(
 ))), "losses", loss_columns)
 grid <- expand.grid(gained = 0:40, lost = c(0:10, 400))
 write(cbind(grid, p = mcnemar_exact(grid$gained, grid$lost)), "mcnemar")
+# R's own: the exact test of a share of 1/2, and the score interval.
+some <- grid[grid$gained + grid$lost > 0, ]
+exact <- mapply(function(x, y) stats::binom.test(x, x + y)$p.value, some$gained, some$lost)
+shares <- data.frame(right = c(0, 1, 7, 200, 399, 400), items = c(12, 12, 12, 400, 400, 400))
+limits <- mapply(
+  function(x, n) suppressWarnings(stats::prop.test(x, n, correct = FALSE)$conf.int),
+  shares$right, shares$items
+)
+ours <- mapply(function(x, n) unlist(wilson(x, n)), shares$right, shares$items)
+write(data.frame(
+  mcnemar = max(abs(mcnemar_exact(some$gained, some$lost) - exact)),
+  wilson = max(abs(unname(ours) - unname(limits)))
+), "from_r")
 set.seed(15)
 # 1,000 items, of which 20 % change, four points more for the better.
 drawn <- stats::rmultinom(4000, 1000, c(.12, .08, .80))
@@ -105,7 +118,7 @@ def made(said, tmp_path_factory) -> tuple[dict[str, pd.DataFrame], str]:
     (folder / "job.json").write_text(json.dumps(job))
     done = rscript(DRIVER, str(folder / "job.json"))
     assert done.returncode == 0, done.stderr
-    names = ("rates", "tests", "seeds", "errors", "losses", "mcnemar", "two_seeds")
+    names = ("rates", "tests", "seeds", "errors", "losses", "mcnemar", "two_seeds", "from_r")
     return {name: pd.read_csv(folder / f"{name}.csv") for name in names}, done.stdout
 
 
@@ -131,6 +144,11 @@ def test_rates_have_wilsons_intervals(made, said):
     assert len(types) == len(said) * len(TYPES)
     whole = one(rates, evaluated="sft-2", measure="strict", part="all")
     assert (whole["items"], whole["unanswered"], whole["truncated"]) == (399, 1, 9)
+
+
+def test_mcnemar_and_wilson_are_rs_own(made):
+    found = made[0]["from_r"].iloc[0]
+    assert max(found["mcnemar"], found["wilson"]) <= 1e-9
 
 
 def test_steps_have_mcnemars_exact_p_bh_over_all_of_them_and_cohens_h(made, said):
