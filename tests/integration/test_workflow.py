@@ -158,7 +158,7 @@ def test_studies_that_are_not_in_the_default_run_reach_the_report(project):
     }  # fmt: skip
     assert not list(others.glob("pico/**/minimal_pairs_exp1*"))
     page = html.unescape((others / "report.html").read_text(encoding="utf-8"))
-    assert "0.678 [0.268, 1.13]" in page
+    assert "0.678 [0.268,\N{NO-BREAK SPACE}1.13]" in page
     assert "leave more than half of the probability outside the answer options" in page
 
 

@@ -51,7 +51,6 @@ NO_EFFECT_ON_OUTPUT = (
     "serving/state_dir.py",
     "serving/supervisor.py",
     "source_cache.py",  # what it keeps follows from what it is named by
-    "settings/parsed_yaml.py",
     "studies/catalogue.py",
     "studies/declaration.py",  # its values enter through the cells
     "studies/analysis_parts.py",

@@ -116,7 +116,7 @@ def _commands() -> str:
         "## Targets of snakemake",
         "",
         "`snakemake <target> --config key=value`; without a target it is `all`. Files are targets,",
-        "too: `snakemake results/pico/replication-0/study1_exp1.json` makes that file and what it",
+        "too: `snakemake results/pico/replication-0/<study>_exp1.json` makes that file and what it",
         "needs. All of [Snakemake's options]"
         "(https://snakemake.readthedocs.io/en/stable/executing/cli.html) work.",
         "",

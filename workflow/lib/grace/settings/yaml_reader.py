@@ -17,7 +17,6 @@ import yaml
 
 from grace.errors import ConfigError
 from grace.foreign_text import NotUtf8Error, decoded
-from grace.settings.parsed_yaml import remembered
 
 MAX_BYTES = 256 * 1024
 """Of a file; PyYAML reads so much in three seconds."""
@@ -61,7 +60,7 @@ def read_yaml(path: Path) -> Any:
 def parse_yaml(text: str, source: str) -> Any:
     """The one document of a text; messages begin with its `source`. Raises `ConfigError`."""
     try:
-        return remembered(text, _Builder(text, _plain_value).document)
+        return _Builder(text, _plain_value).document()
     except _MistakeError as error:
         raise ConfigError(f"{source}: {error}.") from None
     except yaml.MarkedYAMLError as error:
