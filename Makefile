@@ -1,8 +1,8 @@
 # The commands a person types. `make` alone lists them. Set-up lives in scripts/setup/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-statistics test-cluster lint bench soak sbom setup setup-dev \
-	lint-at-once lint-types lint-others tests serve-env crate-env sbom-env train-env train-demo \
+.PHONY: help run test test-long test-statistics test-cluster lint bench soak sbom docs screenshots setup setup-dev \
+	lint-at-once lint-types lint-others tests serve-env crate-env sbom-env export-env docs-env axe-env train-env train-demo \
 	clean cluster-up cluster-prefetch cluster-run cluster-status cluster-fetch cluster-down
 
 # Tools of the virtual environment come first, for the rules' shell commands too.
@@ -25,7 +25,7 @@ PYTEST := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Per cent of the lines of Grace that the tests have to reach, where no ARGS choose among them.
 COVERAGE := 88
 # Linters that take long run beside the tests, which wait for servers some of the time.
-test: setup-dev lint-at-once serve-env crate-env sbom-env ## Set up what is missing, lint, and run all tests
+test: setup-dev lint-at-once serve-env crate-env sbom-env export-env train-env ## Set up what is missing, lint, and run all tests
 	@$(MAKE) --no-print-directory --jobs=3 tests lint-types lint-others
 
 # Tests call make, which is to know nothing of the jobs here.
@@ -38,7 +38,7 @@ else
 	$(IN_VENV) python -m slipcover --fail-under $(COVERAGE) --out .coverage.json --merge .coverage.json
 endif
 
-test-long: setup-dev serve-env train-env ## Every architecture, trainings; 100,000 inputs to each property
+test-long: setup-dev serve-env train-env docs-env axe-env ## Every architecture, trainings; 100,000 inputs to each property
 	$(IN_VENV) GRACE_EXAMPLES=100000 pytest tests/long tests/unit/test_journal_crashes.py \
 		tests/properties $(ARGS)
 
@@ -49,7 +49,8 @@ soak: setup-dev ## 200 times kill -9 at random moments, at most 20 minutes: resu
 	$(IN_VENV) PYTHONPATH=workflow/lib:tests/support python tests/support/soak.py $(ARGS)
 
 test-cluster: setup-dev ## On a real Kubernetes, built from Debian's source (root; Debian 12 only)
-	$(IN_VENV) tests/cluster/inside.sh python -m pytest tests/cluster/real_cluster.py $(ARGS)
+	$(IN_VENV) tests/cluster/inside.sh python -m pytest tests/cluster/real_words.py \
+		tests/cluster/real_runs.py $(if $(filter no,$(GRACE_TEST_PODS)),,tests/cluster/real_cluster.py) $(ARGS)
 
 lint: setup-dev ## Formatters, linters and types, without changing a file
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint-at-once lint-types lint-others
@@ -75,6 +76,13 @@ bench: serve-env ## Measure Grace's speed beside other ways: results/benchmarks/
 sbom: setup sbom-env ## What Grace consists of here, as CycloneDX: sbom/
 	.venv-sbom/bin/python scripts/tools/sbom.py $(ARGS)
 
+docs: docs-env ## The documentation as a site that opens from disk: site/index.html
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet $(ARGS)
+	@echo "Wrote site/index.html"
+
+screenshots: setup ## Pictures of results/ in docs/images, by Debian's chromium
+	$(IN_VENV) python scripts/tools/screenshots.py $(ARGS)
+
 setup: ## The environment that `make run` needs: .venv and R
 	@scripts/setup/python.sh
 	@scripts/setup/r.sh
@@ -91,6 +99,15 @@ crate-env: # roc-validator in .venv-crate, which the tests check an archive with
 
 sbom-env: # cyclonedx-bom in .venv-sbom
 	@scripts/setup/python.sh --sbom
+
+docs-env: # MkDocs Material in .venv-docs
+	@scripts/setup/python.sh --docs
+
+axe-env: # axe-core in .venv-axe, for the browser tests
+	@scripts/setup/axe.sh
+
+export-env: # Inspect and the validator of Every Eval Ever in .venv-export, which the tests check exports with
+	@scripts/setup/python.sh --export
 
 train-env: ## TRL, PEFT and torch in .venv-train, for training adapters
 	@scripts/setup/python.sh --train

@@ -18,15 +18,14 @@ compare <- function(input, output, settings) {
   write_result(evaluation_errors(items), output[["errors"]], error_columns)
   write_result(training_losses(curves), output[["losses"]], loss_columns)
   models <- length(unique(items$evaluated))
-  save_figure(rates_figure(rates), output[["rates_figure"]], 9, 5, beside = FALSE)
+  save_figure(rates_figure(rates), output[["rates_figure"]], 9, 5)
   held_out <- unique(items$type[items$held_out])
   types <- length(unique(items$type))
   save_figure(
     types_figure(rates, held_out), output[["types_figure"]], 9,
-    (1.5 + 0.2 * types) * ceiling(models / if (models <= 5L) 5 else 4),
-    beside = FALSE
+    (1.5 + 0.2 * types) * ceiling(models / if (models <= 5L) 5 else 4)
   )
-  save_figure(losses_figure(curves), output[["losses_figure"]], 9, 3.6, beside = FALSE)
+  save_figure(losses_figure(curves), output[["losses_figure"]], 9, 3.6)
 }
 
 if (exists("snakemake")) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import os
 import subprocess
 import sys
@@ -26,6 +27,12 @@ closure(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.py"))
 for path in (LIBRARY.parents[2] / "scripts").glob("*.py"):
     read_source(path)
 """
+
+
+def pytest_collection_finish() -> None:
+    """Look no more for garbage among what was imported, which takes half a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,15 +14,25 @@ LIMIT_S=${LIMIT_S:-300} # more than the controller's `terminationGracePeriodSeco
     die "unknown argument: $*" "Allowed: nothing, or --everything."
 [[ $LIMIT_S =~ ^[1-9][0-9]*$ ]] || die "LIMIT_S is '$LIMIT_S', but must be seconds, such as 300."
 
-# A pod on a silent node never goes: what is to go is waited for until the deadline, and 10 s at least.
+# A pod on a silent node never goes, and an API server may never answer a call: what is to go is waited
+# for until the deadline, and 10 s at least, with kubectl's own limit for the one, and its end for both.
 remove() { # WHAT... as kubectl takes it
-    local rest=$((deadline - SECONDS))
-    k delete "$@" --ignore-not-found --wait --timeout="$((rest > 10 ? rest : 10))s" || failed=yes
+    local rest=$((deadline - SECONDS)) least=$((LIMIT_S < 10 ? LIMIT_S : 10)) last
+    rest=$((rest > least ? rest : least)) last=$((SECONDS + rest + 2))
+    kubectl ${CONTEXT:+--context "$CONTEXT"} --namespace "$NAMESPACE" \
+        delete "$@" --ignore-not-found --wait --timeout="${rest}s" &
+    deleting=$!
+    while kill -0 "$deleting" 2>/dev/null && [ "$SECONDS" -lt "$last" ]; do sleep 0.2; done
+    kill "$deleting" 2>/dev/null && say "No answer within $rest s: kubectl delete $*"
+    wait "$deleting" || failed=yes
+    deleting=''
 }
+deleting='' # a process in the background does not hear of Ctrl-C
+trap '[ -z "$deleting" ] || kill "$deleting" 2>/dev/null || true' EXIT
 
 # The objects of a kind that are there, and where pods are.
 list_left() { # KINDS
-    k get "$1" --selector "$OURS" --output \
+    k get "$1" --selector "$OURS" --request-timeout=30s --output \
         jsonpath='{range .items[*]}{.kind} {.metadata.name} {.spec.nodeName}{"\n"}{end}' ||
         echo "unknown: kubectl's words are above"
 }

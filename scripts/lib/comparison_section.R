@@ -147,14 +147,46 @@ component_note <- function(piece) {
   }, character(1L)))
 }
 
+#' The rows that are shown and drawn: those of all models together, where there are several.
+planned_rows <- function(precision) {
+  together <- is.na(precision$model_key)
+  if (any(together)) precision[together, , drop = FALSE] else precision
+}
+
+#' What the figure of precision shows, in words: how narrow this run's intervals are, and how narrow
+#' with most items.
+said_of_precision <- function(precision) {
+  none <- "There are no components of variance to plan with."
+  if (!isTRUE(nrow(precision) > 0L)) return(none)
+  rows <- planned_rows(precision)
+  keys <- c("label", "experiment", "measure", "wordings", "replications")
+  said <- by_group(rows, keys, function(piece) {
+    own <- which(piece$as_run)[1L]
+    if (is.na(own) || is.na(piece$half_width[own])) return(NULL)
+    most <- which.max(piece$items)
+    data.frame(text = sprintf(
+      "%s, experiment %s, %s: %s with %d items and %d replication%s%s",
+      piece$label[own], sub("exp", "", piece$experiment[own]), piece$measure[own],
+      show_number(piece$half_width[own], 3), piece$items[own], piece$replications[own],
+      if (piece$replications[own] == 1L) "" else "s",
+      if (most == own) "" else sprintf(
+        ", %s with %d items", show_number(piece$half_width[most], 3), piece$items[most]
+      )
+    ))
+  })$text
+  more <- length(said) - 6L
+  said <- c(utils::head(said, 6L), if (more > 0L) sprintf("and %d more, in the table", more))
+  if (length(said) == 0L) return(none)
+  paste0("Half-widths: ", paste(said, collapse = "; "), ".")
+}
+
 show_precision <- function(precision, study) {
   if (!isTRUE(nrow(precision) > 0L)) {
     return(html_block(paragraphs(
       "Precision of other designs cannot be planned: there are no components of variance.", "note"
     )))
   }
-  together <- is.na(precision$model_key)
-  rows <- if (any(together)) precision[together, , drop = FALSE] else precision
+  rows <- planned_rows(precision)
   keys <- c("label", "experiment", "measure", "wordings", "replications")
   wide <- by_group(rows, keys, function(piece) {
     piece <- piece[order(piece$items), , drop = FALSE]

@@ -88,6 +88,9 @@ table_html <- function(table, align, caption = NULL, id = NULL, classes = NULL, 
   cells <- do.call(cbind, lapply(unname(table), literal))
   # "< .001" is one word.
   cells <- sub("^&#60; ", "\\&#60;\\&#160;", cells)
+  # So is what stands in brackets: a narrow column breaks before it.
+  cells <- gsub("(&#91;[^ ]+,) ([^ ]+&#93;)", "\\1&#160;\\2", cells)
+  cells <- sub("^([0-9.,]+) to ([0-9.,]+)$", "\\1 to&#160;\\2", cells)
   dim(cells) <- c(nrow(table), ncol(table))
   if (!is.null(links)) {
     at <- do.call(cbind, lapply(links, rep_len, nrow(table)))

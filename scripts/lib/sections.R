@@ -38,6 +38,8 @@ load_studies <- function(given, folder, input, settings, code) {
     }
     shown <- lapply(own$tables, language_models, settings)
     report_notes$results <- c(report_notes$results, own$figure_results(shown))
+    report_notes$results[[paste0(one$name, "_precision")]] <-
+      said_of_precision(own$tables$precision)
     own
   })
 }

@@ -33,8 +33,7 @@ show_training <- function(trainings, studies, files) {
 show_recipe <- function(recipe, training, studies, files, level) {
   heading <- function(text) cat(sprintf("\n\n%s %s\n\n", level, text))
   table <- function(name) {
-    path <- files[basename(files) == paste0(name, ".csv") & grepl("/evaluation/", files)]
-    read_csv(path[1L])
+    read_csv(files[endsWith(files, sprintf("/evaluation/%s.csv", name))][1L])
   }
   heading("Held-out instructions")
   show_evaluation(recipe, table("rates"), table("tests"), table("seeds"), files)
@@ -72,7 +71,7 @@ show_evaluation <- function(recipe, rates, tests, seeds, files) {
     "asterisks (Zhou et al., 2023). Held-out types were never trained on. What is aimed at is",
     "shown for comparison; nothing is tested against it."
   ), recipe)))
-  cat(show_evaluation_figure(files, "rates", sprintf(
+  cat(show_evaluation_figure(recipe, files, "rates", sprintf(
     "Recipe %s: held-out items answered as asked. Grey: what is aimed at.", recipe
   )))
   cat(show_table(if (nrow(tests) > 0L) data.frame(
@@ -99,7 +98,7 @@ show_evaluation <- function(recipe, rates, tests, seeds, files) {
     "Recipe %s: the same over training seeds. Every seed is one draw: the interval, of three seeds",
     "or more, is t over seeds, and items are not counted anew in each."
   ), recipe)))
-  cat(show_evaluation_figure(files, "types", sprintf(
+  cat(show_evaluation_figure(recipe, files, "types", sprintf(
     "Recipe %s: strict verdicts by type of instruction, with Wilson's 95%% intervals.", recipe
   )))
 }
@@ -114,10 +113,15 @@ show_each <- function(each, digits = 2) {
   }, character(1L))
 }
 
-show_evaluation_figure <- function(files, name, caption) {
-  path <- files[basename(files) == paste0(name, ".png")]
+#' One of the figures that `compare` wrote, with the addresses of its files as seen from the report.
+show_evaluation_figure <- function(recipe, files, name, caption) {
+  path <- files[endsWith(files, sprintf("/evaluation/figures/%s.svg", name))]
   if (length(path) == 0L) return("")
-  html_block(figure_html(path[1L], numbered("Figure", caption)))
+  caption <- numbered("Figure", caption)
+  html_block(figure_html(
+    path[1L], caption, id = paste0("figure-", report_notes$numbers[["Figure"]]),
+    beside = sprintf("training/%s/evaluation/figures/%s", recipe, name)
+  ))
 }
 
 #' Kinds of failure, of all types together and by type.
@@ -157,7 +161,7 @@ show_failures <- function(recipe, errors) {
 }
 
 show_losses <- function(recipe, losses, files) {
-  cat(show_evaluation_figure(files, "losses", sprintf(
+  cat(show_evaluation_figure(recipe, files, "losses", sprintf(
     "Recipe %s: loss of each training, by step.", recipe
   )))
   cat(show_table(data.frame(

@@ -83,8 +83,8 @@ stamp() {
 pins_of() { sed -n 's/^\([A-Za-z0-9][^ ]*==[^ ]*\).*/\1/p' "$1"; }
 
 # Install the packages of lock file $2, and no others, in environment $1; each file is held to the
-# hashes in the lock.
-install_lock() { pip_install "$1" --no-deps --require-hashes -r "$2"; }
+# hashes in the lock. Further arguments are pip's.
+install_lock() { pip_install "$1" --no-deps --require-hashes -r "$2" "${@:3}"; }
 
 # Install torch in environment $1, after the packages of lock file $2, so that it brings only what the
 # lock does not have.

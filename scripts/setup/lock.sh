@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Renew envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, train.lock and
-# python.yaml from pyproject.toml: resolve the newest versions that it allows in throw-away environments and write
+# Renew envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, docs.lock, export.lock,
+# train.lock and python.yaml from pyproject.toml: resolve the newest versions that it allows in throw-away environments and write
 # them down whole, with the hashes of all files that are published of them, for any platform.
 #   scripts/setup/lock.sh             all of that
 #   scripts/setup/lock.sh --train     envs/train.lock alone, beside envs/main.lock as it is
+#   scripts/setup/lock.sh --export    envs/export.lock alone
 #   scripts/setup/lock.sh --hashes    only the hashes, of every lock file, envs/serve.lock and
 #                                     serve-cpu.lock too, whose versions are set by hand
 # shellcheck source-path=SCRIPTDIR
@@ -15,10 +16,13 @@ trap 'rm -rf "$work"' EXIT
 python="$work/main/bin/python"
 "$(find_python)" -m venv "$work/lock"
 
-# The pins on standard input with their hashes. Without a note of the index that they came from.
+EVERY_EVAL_EVER="every-eval-ever==0.3.0"
+
+# The pins on standard input with their hashes. Without a note of the index that they came from; for
+# the newest Python that any of them declares.
 hashed() {
     "$work/lock/bin/uv" pip compile --quiet --no-config --no-deps --generate-hashes --no-annotate \
-        --no-header -
+        --no-header --python-version 3.12 -
 }
 
 requirements() {
@@ -76,6 +80,23 @@ resolve_train() {
         "$work/train.pins"
 }
 
+resolve_export() {
+    say "Resolving what validates exports"
+    "$python" -m venv "$work/export"
+    requirements export >"$work/export.in"
+    pip_install "$work/export" -r "$work/export.in"
+    "$work/export/bin/python" -m pip check
+    { pins export && echo "$EVERY_EVAL_EVER"; } | sort -f >"$work/export.pins"
+    write envs/export.lock "What validates exports, in an environment of its own: make export-env." \
+        "$work/export.pins" "and --ignore-requires-python; without torch."
+}
+
+if [ "${1:-}" = --export ]; then
+    resolve_export
+    say "Wrote envs/export.lock. Now: make export-env"
+    exit
+fi
+
 if [ "${1:-}" = --train ]; then
     known="$work/main.pins"
     pins_of envs/main.lock >"$known"
@@ -115,8 +136,8 @@ pip_install "$work/bench" -r envs/torch.txt
 pip_install "$work/bench" --no-deps -r "$work/main.pins"
 resolve bench bench
 
-say "Resolving what checks archives, and what lists components"
-for group in crate sbom; do
+say "Resolving what checks archives, lists components, and builds the documentation"
+for group in crate sbom docs; do
     "$python" -m venv "$work/$group"
     requirements "$group" >"$work/$group.in"
     pip_install "$work/$group" -r "$work/$group.in"
@@ -134,6 +155,9 @@ write envs/crate.lock \
     "$work/crate.pins" "without torch."
 write envs/sbom.lock "What lists Grace's components, in an environment of its own: make sbom." \
     "$work/sbom.pins" "without torch."
+write envs/docs.lock "What builds the documentation's site, in an environment of its own: make docs." \
+    "$work/docs.pins" "without torch."
+resolve_export
 resolve_train
 
 {
@@ -144,5 +168,5 @@ resolve_train
         "  - python =$OLDEST_PYTHON" "  - pip" "  - pip:"
     sed '/^#/d; s/^/      - /' envs/torch.txt "$work/main.pins"
 } >envs/python.yaml
-say "Wrote envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, train.lock and" \
-    "python.yaml. Now: make test"
+say "Wrote envs/main.lock, s3.lock, dev.lock, bench.lock, crate.lock, sbom.lock, docs.lock, export.lock," \
+    "train.lock and python.yaml. Now: make test"

@@ -7,6 +7,8 @@
 #                                     transformers takes other paths where some of it is installed
 #   scripts/setup/python.sh --crate   what checks archives, in an environment of its own
 #   scripts/setup/python.sh --sbom    what lists components, in an environment of its own
+#   scripts/setup/python.sh --docs    what builds the documentation's site, in an environment of its own
+#   scripts/setup/python.sh --export  what validates exports, in an environment of its own
 #   scripts/setup/python.sh --train   what trains adapters, in an environment of its own, with torch
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -14,12 +16,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 venv=.venv
 locks=(envs/main.lock)
 torch=yes
+lenient=()
 case "${1:-}" in
     --s3) locks+=(envs/s3.lock) ;;
     --dev) locks+=(envs/s3.lock envs/dev.lock) ;;
     --bench) venv=.venv-bench && locks+=(envs/bench.lock) ;;
     --crate) venv=.venv-crate && locks=(envs/crate.lock) && torch=no ;;
     --sbom) venv=.venv-sbom && locks=(envs/sbom.lock) && torch=no ;;
+    --docs) venv=.venv-docs && locks=(envs/docs.lock) && torch=no ;;
+    # A package declares a newer Python than it needs (pyproject.toml).
+    --export) venv=.venv-export && locks=(envs/export.lock) && torch=no && lenient=(--ignore-requires-python) ;;
     --train) venv=.venv-train && locks=(envs/train.lock) ;;
 esac
 
@@ -28,8 +34,9 @@ ensure_venv "$venv"
 stale=()
 for lock in "${locks[@]}"; do
     if ! fresh "$venv/.stamp-$(basename "$lock")" "$lock" envs/torch.txt; then
-        say "Installing the packages of $lock"
-        install_lock "$venv" "$lock"
+        say "Installing the $(pins_of "$lock" | wc -l) packages of $lock in $venv;" \
+            "pip's own words are in $venv/setup.log"
+        install_lock "$venv" "$lock" "${lenient[@]}"
         stale+=("$lock")
     fi
 done
@@ -37,13 +44,14 @@ done
 # torch is a step of its own, with dependencies: the build that a machine takes decides which
 # further packages it needs, so those are not in the lock.
 if [ $torch = yes ] && ! fresh "$venv/.stamp-torch" envs/torch.txt; then
-    say "Installing $(grep -v '^#' envs/torch.txt)"
+    say "Installing $(grep -v '^#' envs/torch.txt), the largest part: for CPUs $venv then has" \
+        "about 2 GB, with CUDA more; some minutes"
     install_torch "$venv" "${locks[0]}"
     stamp "$venv/.stamp-torch" envs/torch.txt
 fi
 
 if [ ${#stale[@]} -gt 0 ]; then
-    "$venv/bin/python" -m pip check ||
+    [ ${#lenient[@]} -gt 0 ] || "$venv/bin/python" -m pip check ||
         die "the packages of ${stale[*]} do not fit together; please report this."
     for lock in "${stale[@]}"; do
         stamp "$venv/.stamp-$(basename "$lock")" "$lock" envs/torch.txt

@@ -2,8 +2,14 @@
 # Start a real single-node Kubernetes in namespaces of its own, run a command beside it, and leave
 # nothing behind: processes, mounts and network end with the namespaces.
 #   tests/cluster/inside.sh COMMAND [ARGUMENT...]
-# The command finds KUBECONFIG, GRACE_TEST_IMAGE, GRACE_TEST_NODE, and GRACE_TEST_VOLUME, a folder
-# for volumes. Logs: <cache>/logs.
+# The command finds KUBECONFIG, GRACE_TEST_MINOR (24 of Kubernetes 1.24), GRACE_TEST_IMAGE,
+# GRACE_TEST_NODE, GRACE_TEST_CALLS, a log of calls, and GRACE_TEST_VOLUME, a folder for volumes.
+# Logs: <cache>/logs.
+#   GRACE_KUBERNETES_BIN=FOLDER   runs the folder's kube-apiserver, kube-controller-manager,
+#                                 kube-scheduler and kubelet, and of etcd, containerd, its shim, ctr
+#                                 and runc those that it has, in place of what build.sh makes
+#   GRACE_TEST_PODS=no            neither containerd nor kubelet, and no image: pods are made,
+#                                 refused and scheduled, and never start
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -14,6 +20,16 @@ WORK=$CACHE/work        # thrown away with every start
 LOGS=$CACHE/logs
 IMAGES=$CACHE/containerd # kept, so that an image is imported once
 NODE=grace-node
+
+read -ra PROGRAMS <<<"kube-apiserver kube-controller-manager kube-scheduler"
+[ "${GRACE_TEST_PODS:-yes}" = no ] || PROGRAMS+=(kubelet)
+if [ -n "${GRACE_KUBERNETES_BIN:-}" ]; then
+    for program in "${PROGRAMS[@]}"; do
+        [ -x "$BINARIES/$program" ] ||
+            die "GRACE_KUBERNETES_BIN is $BINARIES, where there is no program $program." \
+                "It must hold: ${PROGRAMS[*]}"
+    done
+fi
 
 # --- The part outside: namespaces, and what they cannot take with them ---------------------------
 
@@ -26,7 +42,8 @@ if [ "${GRACE_TEST_INSIDE:-}" != yes ]; then
     "$REPOSITORY/tests/cluster/build.sh"
     rm -rf "$WORK"
     # 5 GB an image: one that is not the current one goes.
-    cmp --silent "$CACHE/image" "$IMAGES/.holds" || rm -rf "$IMAGES"
+    [ "${GRACE_TEST_PODS:-yes}" = no ] || cmp --silent "$CACHE/image" "$IMAGES/.holds" ||
+        rm -rf "$IMAGES"
     mkdir -p "$WORK" "$LOGS" "$IMAGES"
 
     # Control groups belong to the kernel as a whole; pods' are below folders of their own.
@@ -53,6 +70,10 @@ if [ "${GRACE_TEST_INSIDE:-}" != yes ]; then
 fi
 
 # --- The part inside -----------------------------------------------------------------------------
+
+reported=$("$BINARIES/kube-apiserver" --version)
+[[ $reported =~ v1\.([0-9]+)\. ]] || die "kube-apiserver says of its version '$reported'."
+MINOR=${BASH_REMATCH[1]}
 
 mount --make-rprivate /
 hostname "$NODE"
@@ -121,6 +142,15 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
     bin_dir = "$TREE/usr/lib/cni"
     conf_dir = "$WORK/cni"
 END
+# Every call of a controller in the tests' namespace without a kubelet: GRACE_TEST_CALLS.
+cat >"$WORK/audit.yaml" <<END
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, users: ["system:serviceaccount:words:grace-controller"]}
+  - {level: None}
+END
 mkdir -p "$WORK/cni"
 cat >"$WORK/cni/10-bridge.conflist" <<END
 {"cniVersion": "0.4.0", "name": "grace", "plugins": [
@@ -147,6 +177,11 @@ resolvConf: ""
 syncFrequency: 5s
 volumePluginDir: $WORK/plugins
 END
+# Younger ones refuse machines with version 1 of control groups unless they are told not to.
+[ "$MINOR" -lt 31 ] || echo "failCgroupV1: false" >>"$WORK/kubelet.yaml"
+OLD_GATES=() OLD_RUNTIME=()
+[ "$MINOR" -ge 23 ] || OLD_GATES=(--feature-gates TTLAfterFinished=true)
+[ "$MINOR" -ge 24 ] || OLD_RUNTIME=(--container-runtime remote)
 
 # --- The programs --------------------------------------------------------------------------------
 
@@ -154,6 +189,16 @@ start() { # NAME COMMAND...
     local name=$1
     shift
     with_tree "$@" >"$LOGS/$name.log" 2>&1 </dev/null &
+}
+
+# One that ends is started again, as on a cluster; tests end it.
+supervise() { # NAME COMMAND...
+    local name=$1
+    shift
+    (while :; do
+        with_tree "$@" >>"$LOGS/$name.log" 2>&1 </dev/null || true
+        sleep 0.2
+    done) &
 }
 
 await() { # SECONDS WHAT COMMAND...
@@ -176,46 +221,54 @@ for setting in cpus mems; do
     [ ! -f "$file" ] || cat "/sys/fs/cgroup/cpuset/cpuset.$setting" >"$file"
 done
 
+rm -f "$LOGS"/*.log
 start etcd etcd --data-dir "$WORK/etcd" --unsafe-no-fsync
-start containerd containerd --config "$WORK/containerd.toml"
-start apiserver "$BINARIES/kube-apiserver" --etcd-servers http://127.0.0.1:2379 \
+supervise apiserver "$BINARIES/kube-apiserver" --etcd-servers http://127.0.0.1:2379 \
     --bind-address "$SERVICES.1" --advertise-address "$SERVICES.1" --secure-port 443 \
     --service-cluster-ip-range "$SERVICES.0/24" --cert-dir "$WORK/certificates" \
     --token-auth-file "$WORK/tokens.csv" --authorization-mode Node,RBAC \
     --enable-admission-plugins NodeRestriction,PodNodeSelector,Priority \
     --service-account-issuer "$API" --service-account-signing-key-file "$WORK/accounts.key" \
-    --service-account-key-file "$WORK/accounts.key" --feature-gates TTLAfterFinished=true \
+    --service-account-key-file "$WORK/accounts.key" "${OLD_GATES[@]}" \
+    --audit-policy-file "$WORK/audit.yaml" --audit-log-path "$WORK/calls.jsonl" \
     --kubelet-preferred-address-types InternalIP
 export KUBECONFIG=$WORK/admin.kubeconfig
 await 180 "API server" kubectl get --raw /readyz
 kubectl create clusterrolebinding kubelets --clusterrole system:node --user "system:node:$NODE" \
     >/dev/null
+# The node without a machine never reports: it is to count as healthy for longer than tests take.
 start controller-manager "$BINARIES/kube-controller-manager" \
     --kubeconfig "$WORK/manager.kubeconfig" --use-service-account-credentials \
     --service-account-private-key-file "$WORK/accounts.key" \
-    --root-ca-file "$WORK/certificates/apiserver.crt" --feature-gates TTLAfterFinished=true \
-    --authentication-skip-lookup --leader-elect=false --node-monitor-grace-period 300s
+    --root-ca-file "$WORK/certificates/apiserver.crt" "${OLD_GATES[@]}" \
+    --authentication-skip-lookup --leader-elect=false --node-monitor-grace-period 3600s
 start scheduler "$BINARIES/kube-scheduler" --kubeconfig "$WORK/scheduler.kubeconfig" \
     --leader-elect=false --authentication-skip-lookup
 # shellcheck disable=SC2317 # called by its name
 images() { with_tree ctr --address /run/containerd/containerd.sock --namespace k8s.io images "$@"; }
-await 120 "containerd" images list
-GRACE_TEST_IMAGE=$(cat "$CACHE/image")
-if [ ! -f "$IMAGES/.holds" ]; then
-    say "Importing $GRACE_TEST_IMAGE"
-    quietly "$LOGS/import.log" images import "$CACHE/pause.tar"
-    quietly "$LOGS/import.log" images import "$CACHE/image-${GRACE_TEST_IMAGE##*:}.tar"
-    cp "$CACHE/image" "$IMAGES/.holds"
-fi
-start kubelet "$BINARIES/kubelet" --config "$WORK/kubelet.yaml" \
-    --kubeconfig "$WORK/node.kubeconfig" --root-dir "$WORK/kubelet" --cert-dir "$WORK/kubelet-pki" \
-    --container-runtime remote --node-ip "$PODS.1" --hostname-override "$NODE" \
-    --container-runtime-endpoint unix:///run/containerd/containerd.sock
-await 180 "node" kubectl wait --for=condition=Ready "node/$NODE" --timeout=2s
+run_pods() {
+    start containerd containerd --config "$WORK/containerd.toml"
+    await 120 "containerd" images list
+    GRACE_TEST_IMAGE=$(cat "$CACHE/image")
+    export GRACE_TEST_IMAGE
+    if [ ! -f "$IMAGES/.holds" ]; then
+        say "Importing $GRACE_TEST_IMAGE"
+        quietly "$LOGS/import.log" images import "$CACHE/pause.tar"
+        quietly "$LOGS/import.log" images import "$CACHE/image-${GRACE_TEST_IMAGE##*:}.tar"
+        cp "$CACHE/image" "$IMAGES/.holds"
+    fi
+    start kubelet "$BINARIES/kubelet" --config "$WORK/kubelet.yaml" \
+        --kubeconfig "$WORK/node.kubeconfig" --root-dir "$WORK/kubelet" --cert-dir "$WORK/kubelet-pki" \
+        "${OLD_RUNTIME[@]}" --node-ip "$PODS.1" --hostname-override "$NODE" \
+        --container-runtime-endpoint unix:///run/containerd/containerd.sock
+    await 180 "node" kubectl wait --for=condition=Ready "node/$NODE" --timeout=2s
+}
+[ "${GRACE_TEST_PODS:-yes}" = no ] || run_pods
 
 # --- The command ---------------------------------------------------------------------------------
 
-export GRACE_TEST_VOLUME=/var/grace-test GRACE_TEST_IMAGE GRACE_TEST_NODE=$NODE
+export GRACE_TEST_VOLUME=/var/grace-test GRACE_TEST_NODE=$NODE GRACE_TEST_MINOR=$MINOR
+export GRACE_TEST_CALLS=$WORK/calls.jsonl
 mkdir "$WORK/volume" "$GRACE_TEST_VOLUME"
 mount --bind "$WORK/volume" "$GRACE_TEST_VOLUME"
 say "Kubernetes $(kubectl version -o json | sed -n 's/.*"gitVersion": "\(.*\)".*/\1/p' | tail -n 1) runs on $NODE"

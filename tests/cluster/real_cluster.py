@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from kube_checkout import (
     Checkout,
     computing,
@@ -25,9 +26,11 @@ from kube_checkout import (
     processes_of,
     volume,
 )
+from kube_words import minor
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+MINOR = minor()
 PICO = {"name": "resources/models/pico", "engine": "transformers", "dtype": "float32"}
 #: One model's records alone; what makes tables and the report is not what is tested.
 RECORDS = "studies=[study1] experiments=[exp2] replications=1 limit=2"
@@ -55,7 +58,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     shutil.copytree(ROOT / "tests/cluster/overlay", overlay)
     jobs = overlay / "jobs/kustomization.yaml"
     tag = os.environ["GRACE_TEST_IMAGE"].rpartition(":")[2]
-    jobs.write_text(jobs.read_text().replace("TAG", tag))
+    patched = yaml.safe_load(jobs.read_text().replace("TAG", tag))
+    if MINOR >= 26:  # it knows podFailurePolicy
+        patched["patches"] = [
+            one for one in patched["patches"] if "podFailurePolicy" not in one["patch"]
+        ]
+    jobs.write_text(yaml.safe_dump(patched))
     config = folder / "config/config.yaml"
     text = re.sub(r"(?m)^cluster:.*\n", "", config.read_text())
     config.write_text(f"{text}\ncluster: test\n")

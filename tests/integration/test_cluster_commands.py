@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 import yaml
@@ -62,6 +67,83 @@ def test_no_way_to_the_cluster_is_reported_in_kubectls_own_words(checkout, tmp_p
     assert "127.0.0.1:1 was refused" in words
     assert "The context was none;" in context
     assert "KUBECONFIG=" in done.stderr
+
+
+@pytest.fixture
+def mute_server(tmp_path):
+    """A kubeconfig of an API server with a Job and its pod, which answers no deletion."""
+    over = threading.Event()
+    selves = {"name": "busy", "namespace": "grace", "uid": "1"}
+    kinds = {
+        "jobs": {"apiVersion": "batch/v1", "kind": "Job", "metadata": selves},
+        "pods": {
+            "apiVersion": "v1", "kind": "Pod", "metadata": selves, "spec": {"nodeName": "far"},
+        },
+        "secrets": None,
+    }  # fmt: skip
+
+    def resources(version, *names):
+        found = [
+            {"name": name, "kind": name.capitalize()[:-1], "namespaced": True,
+             "verbs": ["get", "list", "delete", "watch"]} for name in names
+        ]  # fmt: skip
+        return {"kind": "APIResourceList", "groupVersion": version, "resources": found}
+
+    batch = {"groupVersion": "batch/v1", "version": "v1"}
+    known = {
+        "/api": {"kind": "APIVersions", "versions": ["v1"]},
+        "/apis": {
+            "kind": "APIGroupList",
+            "groups": [{"name": "batch", "versions": [batch], "preferredVersion": batch}],
+        },
+        "/api/v1": resources("v1", "pods", "secrets"),
+        "/apis/batch/v1": resources("batch/v1", "jobs"),
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            path = urlparse(self.path).path
+            kind = next((one for one in kinds if f"/{one}" in path), "")
+            found = known.get(path) or kinds.get(kind)
+            if path.endswith(tuple(kinds)):  # a list
+                version = "batch/v1" if kind == "jobs" else "v1"
+                found = {"apiVersion": version, "kind": "List", "items": [found] if found else []}
+            body = json.dumps(found or {"kind": "Status", "code": 404}).encode()
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_DELETE(self):
+            over.wait(PATIENCE_S)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    path = tmp_path / "mute"
+    path.write_text(NOWHERE.replace("127.0.0.1:1", f"127.0.0.1:{server.server_port}"))
+    yield path
+    over.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_deletions_that_no_one_answers_end_and_name_what_is_left(checkout, tmp_path, mute_server):
+    bash(checkout, "echo 'cluster: local' >> config/config.yaml")
+    begun = time.monotonic()
+    done = bash(
+        checkout, "scripts/cluster/down.sh",
+        KUBECONFIG=str(mute_server), KUBECACHEDIR=str(tmp_path / "cache"), LIMIT_S="1",
+    )  # fmt: skip
+    assert time.monotonic() - begun < 60
+    assert done.returncode == 1, done.stdout
+    assert "No answer within 1 s: kubectl delete job grace-controller" in done.stdout
+    assert "this is left after 1 s:\n  Job busy\n  Pod busy on the node far\n" in done.stderr
+    assert "kubectl get nodes" in done.stderr
 
 
 def test_the_list_of_commands_is_aligned():

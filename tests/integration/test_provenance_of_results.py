@@ -9,13 +9,16 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import psych_ds_rules
 import pytest
+from pypdf import PdfReader
 from warm_python import warm
 from workflow_project import ROOT, Project
 
 SMALL = ("--config", "limit=3", "replications=1", "on_invalid=warn", "studies=study1")
 REPLICATION = "results/pico/replication-0"
 VALIDATOR = ROOT / ".venv-crate" / "bin" / "python"
+EXPORTS_VALIDATOR = ROOT / ".venv-export" / "bin" / "python"
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -186,6 +189,32 @@ def test_the_archive_passes_roc_validator(crate, tmp_path):
     )  # fmt: skip
     issues = json.loads(done.stdout)
     assert [issue for issue in issues if issue["severity"] == "REQUIRED"] == []
+
+
+def test_exports_pass_their_own_validators_and_are_no_results(project):
+    project.run("inspect_export", "psych_ds", "figures_pdf", *SMALL)
+    folder = project.folder / "results" / "export"
+    assert psych_ds_rules.errors(folder / "psych-ds") == []
+    shown = (project.folder / "results/report.html").read_text("utf-8").count('<figure id="figure-')
+    assert len(PdfReader(folder / "figures.pdf").pages) == shown > 3
+    assert "study1_exp2" in " ".join(path.name for path in folder.rglob("*.eval")).replace("-", "_")
+    verified = python(project, "grace.provenance.verify", "results")
+    assert verified.returncode == 0, verified.stdout
+    if not EXPORTS_VALIDATOR.exists():
+        pytest.skip("no .venv-export (make export-env)")
+    done = subprocess.run(
+        [EXPORTS_VALIDATOR, ROOT / "tests" / "support" / "validate_exports.py", folder],
+        capture_output=True, text=True, check=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    assert sorted((log["task"], log["samples"]) for log in told["inspect"]) == [
+        ("grace/study1_exp1", 3), ("grace/study1_exp2", 27),
+    ]  # fmt: skip
+    assert [log for log in told["inspect"] if log["lost"] or log["status"] != "success"] == []
+    reports = told["every_eval_ever"]
+    assert len(reports) == 4
+    assert [one for one in reports if one["errors"] or one["warnings"]] == []
 
 
 def test_a_secret_is_not_archived(project, monkeypatch):

@@ -406,6 +406,15 @@ def test_a_figure_says_its_result_and_has_letters_of_one_size_and_its_files_besi
     assert bets["alt"].startswith("Figure 1. Mean bet on each state.")
     assert "toy \u2020, experiment 2: the favourite state is that of the RSA" in bets["alt"]
     assert len({given["alt"] for given in shown}) == 11
+    planned = [given["alt"] for given in shown if "Half-width of the 95% interval" in given["alt"]]
+    assert len(planned) == 2, "a study each"
+    own, more = re.search(
+        r"Half-widths: all models \u2020, experiment 1, bet on state 3: ([\d.]+) with 6 items and 2"
+        r" replications, ([\d.]+) with 96 items;",
+        planned[0],
+    ).groups()
+    assert float(own) > float(more) > 0
+    assert planned[1].endswith("There are no components of variance to plan with.")
     for given in shown:
         # 72 points an inch in the file, 96 pixels on a screen.
         points = re.search(r"width='([0-9.]+)pt'", unquote(given["src"]))

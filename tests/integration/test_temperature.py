@@ -22,7 +22,7 @@ from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = STUDIES["study2"]
-REPLICATIONS = 30
+REPLICATIONS = 20
 
 
 @pytest.fixture(scope="module")

@@ -40,12 +40,15 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(
     model_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], dict[str, ModelEntry]]:
-    """The model and an adapter on it, which one server holds, for an engine."""
-    adapter = write_adapter(tmp_path_factory.mktemp("adapter"), model_dir, use_rslora=True)
+    """The model and two adapters on it, which one server holds, for an engine."""
+    adapters = tmp_path_factory.mktemp("adapters")
+    kind = write_adapter(adapters / "kind", model_dir, use_rslora=True)
+    other = write_adapter(adapters / "other", model_dir, rank=2, seed=1)
     shared = {"name": str(model_dir), "dtype": "float32", "max_model_len": 256, "gpus": 0}
     return lambda engine: {
         "tiny": ModelEntry(**shared, engine=engine),
-        "tiny-kind": ModelEntry(**shared, engine=engine, adapter=str(adapter)),
+        "tiny-kind": ModelEntry(**shared, engine=engine, adapter=str(kind)),
+        "tiny-other": ModelEntry(**shared, engine=engine, adapter=str(other)),
     }
 
 
@@ -160,7 +163,9 @@ def test_scores_agree_with_a_plain_forward_pass(
         assert score.terminator_logprobs == pytest.approx(ends, abs=1e-4)
 
 
-def test_an_adapter_answers_on_the_bases_server_as_in_this_process(
+@pytest.mark.parametrize("name", ["tiny-kind", "tiny-other"])
+def test_adapters_answer_on_the_bases_server_as_in_this_process(
+    name: str,
     engine: VllmEngine,
     run: Path,
     models: Callable[[str], dict[str, ModelEntry]],
@@ -168,13 +173,13 @@ def test_an_adapter_answers_on_the_bases_server_as_in_this_process(
 ) -> None:
     base = {score.key: score for score in engine.score(score_requests)}
     sampled = [generation(str(n), n) for n in range(4)]
-    with on_the_server(run, "tiny-kind", models("vllm")) as adapted:
+    with on_the_server(run, name, models("vllm")) as adapted:
         assert adapted.describe()["base_url"] == engine.describe()["base_url"], "one server"
-        assert adapted.describe()["served_together"] == ["tiny", "tiny-kind"]
+        assert adapted.describe()["served_together"] == ["tiny", "tiny-kind", "tiny-other"]
         served = {score.key: score for score in adapted.score(score_requests)}
         answers = {one.key: one.text for one in adapted.generate(sampled)}
     assert answers != {one.key: one.text for one in engine.generate(sampled)}
-    own = models("transformers")["tiny-kind"]
+    own = models("transformers")[name]
     with TransformersEngine("k", own, requests=REQUESTS, root=ROOT, threads=1) as here:
         computed = {score.key: score for score in here.score(score_requests)}
     moved = 0.0

@@ -29,7 +29,10 @@ def test_steps_that_share_a_server_share_a_pod_and_each_training_has_its_own(fin
     rules = [run.labels["grace/rule"] for run in finished.cluster.runs]
     order = ["training_data", "sample", "select", "sft", "training_pairs", "pairs", "dpo"]
     assert [rule for rule in rules if rule in order] == order
-    assert set(rules) - set(order) == {"training_costs", "model_card", "inference"}
+    # A card has costs and rates in it, which follow the evaluations.
+    assert set(rules) - set(order) == {
+        "evaluate", "compare", "training_costs", "model_card", "inference",
+    }  # fmt: skip
     seeds = {run.labels["grace/rule"]: run.labels.get("grace/training-seed")
              for run in finished.cluster.runs}  # fmt: skip
     assert (seeds["dpo"], seeds["training_data"]) == ("1", None)
@@ -51,7 +54,8 @@ def test_the_adapters_and_what_they_took_lie_in_the_project(finished):
     assert (folder / "seed-1/dpo/adapter_model.safetensors").exists()
     costs = json.loads((folder / "costs.json").read_text(encoding="utf-8"))
     taken = {row["step"] for row in costs["steps"] if row["tries"]}
-    assert taken == {"answers", "judge", "sft", "candidates", "judge_pairs", "dpo"}
+    evaluated = {f"evaluate {name}" for name in ("base", "base-few-shot", "dpo-1")}
+    assert taken == evaluated | {"answers", "judge", "sft", "candidates", "judge_pairs", "dpo"}
     assert finished.project.leftovers() == []
 
 

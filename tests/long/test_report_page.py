@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+from collections import Counter
+
 import pytest
+from accessibility import AXE, violations
 from bundled_analyses import analyse, knows_made, made_bets, made_choices, study1_rows, study2_rows
 from headless import CHROMIUM, browser
 from report_page import GENERATION, HOSTILE, render
@@ -33,7 +39,7 @@ def page(tmp_path_factory):
         2: [row | {"model_key": name, "model_name": name} for name in names for row in few],
     }
     for study, made in rows.items():
-        analyse(folder / str(study), study, made, generation=GENERATION)
+        analyse(folder / str(study), study, made, whole_figures=True, generation=GENERATION)
     report = render(folder / "results", {study: folder / str(study) for study in rows})
     with browser(folder / "profile") as found:
         found.size(1400, 900)
@@ -148,6 +154,38 @@ def test_paper_holds_every_column_and_every_folded_table(page):
         found.size(1400, 900)
 
 
+def test_no_table_scrolls_sideways_on_a_wide_screen(page):
+    found, address = page
+    found.open(address)
+    found.js("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert found.js("document.querySelectorAll('main .wide').length") > 20
+    wide = """[...document.querySelectorAll('main .wide')].filter(
+      (one) => one.scrollWidth > one.clientWidth
+    ).map((one) => one.querySelector('table').id + ' ' + one.scrollWidth)"""
+    assert found.js(wide) == []
+
+
+def words(text: str) -> Counter[str]:
+    """How often each word and number stands in a text, wherever lines are broken."""
+    return Counter(re.findall(r"[A-Za-z]+|\d+(?:[.,]\d+)*", text))
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext (poppler-utils)")
+def test_a_printed_report_has_every_word_of_every_table(page, tmp_path):
+    """Folded tables and all columns among them, as often as they stand in the page."""
+    found, address = page
+    found.open(address)
+    cells = found.js("""[...document.querySelectorAll('main th, main td, main summary')]
+      .map((one) => one.textContent).join('\\n')""")
+    found.pdf(tmp_path / "report.pdf")
+    printed = subprocess.run(
+        ["pdftotext", "-layout", tmp_path / "report.pdf", "-"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert sum(words(cells).values()) > 3000
+    assert words(cells) - words(printed) == Counter()
+
+
 def test_a_figure_is_enlarged_by_the_keyboard_and_put_back(page):
     found, address = page
     found.open(address)
@@ -161,3 +199,17 @@ def test_a_figure_is_enlarged_by_the_keyboard_and_put_back(page):
     found.key("Escape")
     found.until("!document.getElementById('zoom').open")
     assert found.js("document.activeElement.matches('a.picture')")
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="`make axe-env` has not been run")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, scheme):
+    found, address = page
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    found.call("Emulation.setEmulatedMedia", features=media)
+    try:
+        found.open(f"{address}")
+        assert found.js("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+        assert violations(found) == []
+    finally:
+        found.call("Emulation.setEmulatedMedia", features=[])

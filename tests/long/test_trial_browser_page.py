@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from accessibility import AXE, violations
 from browser_runs import Run, written
 from bundled_studies import STUDY1, STUDY2
 from headless import CHROMIUM, browser
@@ -115,3 +116,17 @@ def test_an_address_of_nothing_says_so(page):
     ):
         found.open(f"{address}{place}")
         assert words in found.js("document.getElementById('notice').textContent")
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="`make axe-env` has not been run")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, scheme):
+    found, address = page
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    found.call("Emulation.setEmulatedMedia", features=media)
+    try:
+        found.open(f"{address}#study1")
+        assert found.js("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+        assert violations(found) == []
+    finally:
+        found.call("Emulation.setEmulatedMedia", features=[])

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 Json = dict[str, Any]
-#: After `pods "NAME"`. Wording as remembered, neither from the source nor from a server.
+#: After `pods "NAME"`. LIMIT_RANGE, QUOTA and the webhooks' words are held to a real server's by
+#: tests/cluster/real_words.py, which saw them on Kubernetes 1.20.2; POLICY is younger, and from
+#: memory.
 LIMIT_RANGE = "is forbidden: maximum memory usage per Container is 64Mi, but limit is 191Mi"
 POLICY = "is forbidden: ValidatingAdmissionPolicy 'lab' with binding 'lab' denied request: no team"
 QUOTA = (
@@ -21,7 +23,7 @@ QUOTA = (
 WEBHOOK = 'admission webhook "lab.example.org" denied the request: name your team'
 WEBHOOK_DOWN = (
     'Internal error occurred: failed calling webhook "lab.example.org": failed to call webhook:'
-    " an error on the server has prevented the request from succeeding"
+    ' an error on the server ("broken") has prevented the request from succeeding'
 )
 
 

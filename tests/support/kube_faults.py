@@ -1,6 +1,7 @@
 """What goes wrong with the stand-in's API: scripted requests, restarts, quotas, webhooks.
 
 What is marked as seen was seen on a real server (Kubernetes 1.36); words are those of its answers.
+tests/cluster/real_words.py holds them to the server that it runs on: 1.20.2, or a younger one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from kube_objects import Json, Refused
 
 #: A kind's name with its group, as quotas count it.
 COUNTED = {"jobs": "jobs.batch", "pods": "pods", "secrets": "secrets"}
+#: What follows the words of a 403 where the role's binding is known already, and not the role: seen
+#: on 1.20.2 in some of the answers after a start, not in others.
+NO_ROLE_YET = ': RBAC: role.rbac.authorization.k8s.io "grace-controller" not found'
 _VERBS = {"GET": "list", "POST": "create", "DELETE": "delete"}
 
 
@@ -78,7 +82,8 @@ class ApiFaults:
                 return Fault(0)
             if self._forbids:
                 self._forbids -= 1
-                return Fault(403, message=_no_right(method, path))
+                more = NO_ROLE_YET if self.restarts % 2 else ""
+                return Fault(403, message=no_right(method, path) + more)
             for index, fault in enumerate(self._scripted):
                 if fault.method in ("", method) and fault.path in path:
                     if fault.times > 1:
@@ -95,7 +100,8 @@ class ApiFaults:
             raise Refused(
                 500, "InternalError",
                 'Internal error occurred: failed calling webhook "check.example.org": failed to'
-                " call webhook: an error on the server has prevented the request from succeeding",
+                ' call webhook: an error on the server ("broken") has prevented the request from'
+                " succeeding",
             )  # fmt: skip
         most = self.quotas.get(kind)
         if most is not None and there >= most:
@@ -107,7 +113,7 @@ class ApiFaults:
             )  # fmt: skip
 
 
-def _no_right(method: str, path: str) -> str:
+def no_right(method: str, path: str) -> str:
     """An API server's words to a user whose rights it does not know."""
     kind = next(kind for kind in COUNTED if f"/{kind}" in path)
     group = "batch" if kind == "jobs" else ""

@@ -14,7 +14,7 @@ import pytest
 import torch
 from bundled_studies import STUDIES
 from tiny_model import build_tiny_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from toy_tokenizers import KINDS, toy_tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from grace.engines.base import Decoding, GenerationRequest
@@ -141,34 +141,6 @@ def test_a_run_with_both_kinds_of_models_keeps_their_prompts_apart(monkeypatch):
 
 
 # --- tokens ---------------------------------------------------------------------------------------
-
-
-def toy_tokenizer(folder: Path, kind: str) -> None:
-    """A tokeniser without a chat template, of one of several kinds, with added tokens."""
-    if kind == "metaspace":
-        backend = Tokenizer(models.Unigram([("<unk>", 0.0), *((c, -3.0) for c in LETTERS)], 0))
-        backend.pre_tokenizer = pre_tokenizers.Metaspace()
-        backend.decoder = decoders.Metaspace()
-    else:
-        backend = Tokenizer(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
-        backend.train_from_iterator(
-            ["Story: the speaker said it.\n\nAnswer: 10%"] * 5,
-            trainers.BpeTrainer(
-                vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-            ),
-        )
-    backend.add_special_tokens(["<start>", "<stop>", "<turn!>"])
-    backend.add_tokens(["  ", "zzyx"])
-    bos = {} if kind == "no beginning" else {"bos_token": "<start>"}
-    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<stop>", **bos).save_pretrained(
-        folder
-    )
-
-
-LETTERS = ["\u2581", *map(chr, range(10, 11)), *map(chr, range(33, 127))]
-KINDS = ["bytes", "metaspace", "no beginning"]
 
 
 ALPHABET = [*map(chr, range(32, 127)), "\n", "  "]

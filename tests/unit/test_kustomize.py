@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from grace.cluster.plan import overlay, shell_settings
+from grace.cluster.plan.pods import IGNORE_DISRUPTIONS
 from grace.cluster.plan.settings import RUN_SECRET, load_clusters
 from grace.errors import ConfigError
 
@@ -113,6 +114,14 @@ def test_any_user_may_run_them(overlay):
         assert (variables["HOME"], variables["USER"]) == ("/tmp", "grace")
     # git must read a commit that belongs to another user, wherever HOME is.
     assert "git config --system --add safe.directory" in (ROOT / "envs/Containerfile").read_text()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_disruptions_use_up_no_try_of_a_job(overlay):
+    jobs = of_kind(overlay, "Job")
+    assert set(jobs) >= {"grace-controller", "grace-prefetch"}
+    for job in jobs.values():
+        assert job["spec"]["podFailurePolicy"]["rules"] == [IGNORE_DISRUPTIONS]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

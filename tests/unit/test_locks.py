@@ -38,7 +38,19 @@ def locked(path: Path) -> dict[str, tuple[str, list[str]]]:
 
 
 def test_all_lock_files_are_meant():
-    names = ["bench", "crate", "dev", "main", "s3", "sbom", "serve-cpu", "serve", "train"]
+    names = [
+        "bench",
+        "crate",
+        "dev",
+        "docs",
+        "export",
+        "main",
+        "s3",
+        "sbom",
+        "serve-cpu",
+        "serve",
+        "train",
+    ]
     assert [path.stem for path in LOCKS] == names
 
 
@@ -104,9 +116,12 @@ def test_set_up_installs_locks_by_hash_and_nothing_else(tmp_path):
     scripts = "".join(path.read_text() for path in SETUP if path.name != "lock.sh")
     direct = re.findall(r"pip_install .*", scripts.replace("\\\n", ""))
     assert direct == [
-        'pip_install "$1" --no-deps --require-hashes -r "$2"; }',
+        'pip_install "$1" --no-deps --require-hashes -r "$2" "${@:3}"; }',
         'pip_install "$1" -r envs/torch.txt -c "$1/constraints.txt"',
     ]
+    # What a lock's installation may be given besides: nothing that weakens its hashes.
+    given = re.findall(r"lenient=\((.*?)\)", scripts)
+    assert {one for one in given if one} == {"--ignore-requires-python"}
 
 
 def test_torch_comes_after_the_lock_and_is_held_to_its_versions(tmp_path):

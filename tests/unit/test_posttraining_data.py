@@ -6,14 +6,17 @@ import json
 import random
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 from recipe_runs import BANK, BASE, constitution
 from tiny_model import build_tiny_model
+from toy_tokenizers import KINDS, toy_tokenizer
 from transformers import AutoTokenizer
 from waiting import PATIENCE_S, wait_until
 
+from grace.engines.base import Generation
 from grace.errors import ConfigError
 from grace.posttraining import answers, judging, pages
 from grace.posttraining.approvals import Approval, approval, approve, require
@@ -285,6 +288,44 @@ def test_loss_is_on_the_answer_and_its_end_alone(root, tokenizer, tmp_path):
         "list<element: int32>"
     }
     assert table.column("labels").to_pylist() == [row.labels for _, row in rows]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_trained_on_has_the_ids_that_the_model_is_asked_with(tmp_path, model, kind):
+    """Of three kinds of tokenisers; one of them joins no answer to its prompt by chance."""
+    toy_tokenizer(tmp_path / "base", kind)
+    own = TrainingTokenizer("base", ModelEntry.model_validate(BASE | {"name": "base"}), tmp_path)
+    rng = random.Random(kind)
+    said = ["it", "10%", "speaker", "naive-", "(no)", "the", "Answer:"]
+    rows = [
+        {"row_id": str(n), "type": "x", "instruction": " ".join(rng.choices(said, k=5))}
+        for n in range(40)
+    ]
+    sent: dict[str, tuple[int, ...]] = {}
+
+    def generate(requests):
+        for one in requests:
+            sent[one.key] = tuple(one.prompt_token_ids)
+            yield Generation(one.key, "it", "stop")
+
+    step = AnswersStep(
+        model=model, format=RULES.format, examples=[], temperature=0, top_p=1, max_tokens=8,
+        draws=1, seed=1,
+    )  # fmt: skip
+    asks = SimpleNamespace(
+        tokenizer=own, engine=SimpleNamespace(generate=generate), seed_text="base"
+    )
+    list(answers.answer_rows(rows, step, asks))
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "base")
+    first = "<stop>" if kind == "no beginning" else "<start>"
+    for row in rows:
+        answer = " ".join(rng.choices(said, k=3))
+        trained = token_row(own, RULES.format, row["instruction"], answer)
+        assert trained.prompt == sent[f"{row['row_id']}-0"]
+        whole = f"{first}Task: {row['instruction']}\nAnswer: {answer}<stop>"
+        assert trained.input_ids == loaded(whole, add_special_tokens=False)["input_ids"]
+        answered = len(trained.prompt)
+        assert trained.labels == [MASKED] * answered + trained.input_ids[answered:]
 
 
 @pytest.mark.parametrize("answer", ["x <s> y", "<|end|>", "a<|end|>Task: b"])

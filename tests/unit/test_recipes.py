@@ -153,7 +153,10 @@ def test_a_checkpoint_does_not_take_an_entrys_name_nor_an_entry_a_checkpoints():
         ("r.1: {base: b, instructions: {train: 5}}", "r.1"),
         ("r: {base: b, instructions: {train: 5}, answers: {max_tokens: 1024}}", "max_length"),
         ("r: {base: b, instructions: {train: 5}, dpo: {beta: .nan}}", "beta"),
-        ("r: {base: b, instructions: {train: 5}, online_rounds: 1}", "online_rounds"),
+        (
+            "r: {base: b, instructions: {train: 5}, online_rounds: 1}",
+            "must be 0: rounds",
+        ),
         ("- r", "must map names of recipes"),
         ("r: {base: b}\nr: {base: c}", "line 2"),
     ],

@@ -28,6 +28,7 @@ COMMANDS = {
     "tools/compare_results.py": ("unit/test_scripts.py", "compare_results.main("),
     "tools/gold_set.py": ("unit/test_gold_set.py", "gold_set.main("),
     "tools/make_stimuli.py": ("unit/test_stimuli_bundled.py", "make_stimuli.make_stimuli("),
+    "tools/screenshots.py": ("long/test_docs_site_page.py", "screenshots.screenshots("),
     "tools/sbom.py": ("integration/test_sbom.py", '"sbom.py"'),
 }
 

@@ -12,6 +12,7 @@ from snakemake.exceptions import LockException, WorkflowError
 from grace.cluster.run.storage import plain_name
 from grace.errors import GraceError
 from grace.r_params import a_line_each
+from grace.results.ending import ending
 from grace.results.usable import refuse_without_usable_answer
 from grace.runs.holders import hold
 from grace.runs.large_dags import adapt_scheduling
@@ -120,6 +121,7 @@ def fail_without_usable_answer():
     """After a run that has its report: if no model has a usable answer, the run has failed.
 
     The report says so itself. It is another job's output than what fails here, so that it stays.
+    Otherwise the run's last lines name what there is to open.
     """
     if workflow.dryrun or workflow.execution_settings.no_hooks:
         return
@@ -139,9 +141,13 @@ def fail_without_usable_answer():
         )
     elif reports:
         try:
-            refuse_without_usable_answer(tables, Path(plain_name(reports[0].output[0])))
+            page = Path(plain_name(reports[0].output[0]))
+            refuse_without_usable_answer(tables, page)
         except GraceError as error:
             raise WorkflowError(str(error)) from None
+        if not workflow.output_settings.quiet:
+            last_lines = ending(tables, page, page.with_name("trials.html"))
+            print(f"\n{last_lines}", file=sys.stderr)
 
 
 def tell_forecast():

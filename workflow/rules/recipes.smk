@@ -239,6 +239,18 @@ def contamination_reports(wildcards):
     ]
 
 
+def comparison_figures():
+    """Figures of a recipe's evaluation and trainings, and the same in other formats beside them."""
+    folder = "<results>/training/{recipe}/evaluation/figures"
+    names = ("rates", "types", "losses")
+    shown = {f"{name}_figure": f"{folder}/{name}.png" for name in names}
+    return shown | {
+        f"{name}_{kind}": f"{folder}/{name}.{kind}"
+        for name in names
+        for kind in declared.FIGURE_FORMATS
+    }
+
+
 def training_results(wildcards):
     """What the report shows of recipes: comparisons, and what of the training text was left out."""
     found = []

@@ -11,7 +11,7 @@ from grace.cluster.plan import (
     training_pods,
 )
 from grace.cluster.run import plugin
-from grace.cluster.run.executor import ExecutorPlan
+from grace.cluster.run.pod_requests import ExecutorPlan
 from grace.cluster.plan.timeouts import LEAST_MIN
 from grace.cluster.plan.sizes import CLIENT_CORES, CPU_CORES, DISK_MB, memory_for_attempt
 from grace.cluster.run.storage import adapt

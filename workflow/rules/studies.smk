@@ -69,6 +69,15 @@ def figures_of_report():
     }
 
 
+def figure_pdfs():
+    """The same figures as PDF."""
+    return [
+        f"<results>/analysis/{figure.beside('pdf')}"
+        for found in ANALYSES.values()
+        for figure in found.figures.values()
+    ]
+
+
 def tables_of_report():
     """Tables of each study's analysis, and its fits, by `tables_<study>`."""
     return {

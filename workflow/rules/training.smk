@@ -338,14 +338,12 @@ rule compare:
         evaluations=evaluations,
         curves=training_curves,
     output:
+        **comparison_figures(),
         rates="<results>/training/{recipe}/evaluation/rates.csv",
         tests="<results>/training/{recipe}/evaluation/tests.csv",
         seeds="<results>/training/{recipe}/evaluation/seeds.csv",
         errors="<results>/training/{recipe}/evaluation/errors.csv",
         losses="<results>/training/{recipe}/evaluation/losses.csv",
-        rates_figure="<results>/training/{recipe}/evaluation/rates.png",
-        types_figure="<results>/training/{recipe}/evaluation/types.png",
-        losses_figure="<results>/training/{recipe}/evaluation/losses.png",
     log:
         "<logs>/training/{recipe}/compare.log",
     conda:

@@ -43,10 +43,10 @@
     });
   }
 
-  /** What a spreadsheet reads: plain minus signs, nothing for a dash, no cell that is a formula. */
+  /** What a spreadsheet reads: plain minus signs and spaces, nothing for a dash, no cell that is a formula. */
   function plain(text) {
     if (text === DASH) return "";
-    const said = text.replace(/\u2212(?=[\d.])/g, "-");
+    const said = text.replace(/\u00a0/g, " ").replace(/\u2212(?=[\d.])/g, "-");
     return /^[=+@\t\r]/.test(said) || (/^-/.test(said) && !/^-[\d.]/.test(said)) ? `'${said}` : said;
   }
 
@@ -90,7 +90,7 @@
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     const all = rows(table);
     for (const row of all) {
-      const said = row.textContent.toLowerCase();
+      const said = row.textContent.replace(/\u00a0/g, " ").toLowerCase();
       row.hidden = !words.every((word) => said.includes(word));
     }
     const left = all.filter((row) => !row.hidden).length;

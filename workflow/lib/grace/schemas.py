@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from grace import codebook_page, study_reference
+from grace import codebook_page, settings_reference, study_reference
 from grace.cluster.plan.settings import Clusters
 from grace.extraction.replies import answer_model
 from grace.posttraining.constitution import Constitution
@@ -73,9 +73,12 @@ def text(name: str) -> str:
 
 
 def main() -> None:
-    """Write all schemas, the page on study.yaml, and that on the columns of tables."""
+    """Write all schemas, and the pages on what users write, on commands and on tables' columns."""
     study_reference.PAGE.write_text(study_reference.text(), encoding="utf-8")
     codebook_page.PAGE.write_text(codebook_page.text(), encoding="utf-8")
+    for name, page in settings_reference.pages(schema).items():
+        settings_reference.FOLDER.mkdir(exist_ok=True)
+        (settings_reference.FOLDER / name).write_text(page, encoding="utf-8")
     for name in models():
         (FOLDER / f"{name}.schema.json").write_text(text(name), encoding="utf-8")
 

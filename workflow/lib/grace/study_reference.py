@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from grace.schema_tables import sections
 from grace.studies.answers import MOST_CHARACTERS as MOST_OF_ANSWER
 from grace.studies.declaration import Declaration
 from grace.studies.expressions import FILTERS, MOST_CHARACTERS
@@ -35,12 +35,6 @@ EXPLAINED = {
     "sub": "`sub(patterns.p, 'text')`: every match replaced",
     "upper": "in capital letters",
     "without": "`without([a, b])`: a list less these values",
-}
-_WORDS = {
-    "string": "text",
-    "integer": "whole number",
-    "number": "number",
-    "boolean": "true or false",
 }
 _HEAD = f"""# study.yaml, key by key
 
@@ -72,96 +66,4 @@ def text() -> str:
     """The page."""
     filters = "".join(f"| `{name}` | {EXPLAINED[name]} |\n" for name in FILTERS)
     schema = Declaration.model_json_schema()
-    sections = [_section("study.yaml", schema, schema["$defs"], level=2)]
-    sections += [
-        _section(name, schema["$defs"][name], schema["$defs"], level=3) for name in _order(schema)
-    ]
-    return _HEAD + filters + "\n" + "\n".join(sections)
-
-
-def _order(schema: dict[str, Any]) -> list[str]:
-    """Names of the parts in the order in which keys lead to them."""
-    found: list[str] = []
-
-    def visit(node: Any) -> None:
-        if isinstance(node, list):
-            for one in node:
-                visit(one)
-        elif isinstance(node, dict):
-            reference = node.get("$ref")
-            if reference is not None:
-                name = reference.rpartition("/")[2]
-                if name not in found:
-                    found.append(name)
-                    visit(schema["$defs"][name].get("properties", {}))
-            for key, value in node.items():
-                if key not in ("default", "$defs"):
-                    visit(value)
-
-    visit(schema["properties"])
-    return found
-
-
-def _section(name: str, schema: dict[str, Any], parts: dict[str, Any], level: int) -> str:
-    needed = set(schema.get("required", ()))
-    summary = schema.get("description", "").split("\n\n")[0].replace("\n", " ")
-    lines = [
-        f"{'#' * level} {name}",
-        "",
-        summary,
-        "",
-        "| key | holds | default | what it is |",
-        "|---|---|---|---|",
-    ]
-    for key, value in schema.get("properties", {}).items():
-        default = "" if key in needed else _default(value)
-        words = value.get("description") or _about_part(value, parts)
-        words = words.replace("\n", " ").replace("|", "\\|")
-        lines.append(f"| `{key}` | {_kind(value, parts)} | {default} | {words} |")
-    return "\n".join(lines) + "\n"
-
-
-def _about_part(value: dict[str, Any], parts: dict[str, Any]) -> str:
-    """What the part is that a key holds, by itself or in a list."""
-    for one in (value, value.get("items", {}), *value.get("anyOf", ())):
-        part = parts.get(one.get("$ref", "").rpartition("/")[2])
-        if part is not None:
-            about: str = part.get("description", "").split("\n\n")[0]
-            return about
-    return ""
-
-
-def _default(value: dict[str, Any]) -> str:
-    default = value.get("default")
-    if default in (None, [], {}) or isinstance(default, dict):
-        return "none"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
-
-
-def _kind(value: dict[str, Any], parts: dict[str, Any]) -> str:
-    """What a key takes, in words."""
-    if "$ref" in value:
-        name = value["$ref"].rpartition("/")[2]
-        short = {"Column": "a type, or ", "Options": "a list of texts, or "}.get(name, "")
-        return f"{short}[{name}](#{name.lower()})"
-    if "const" in value:
-        return f"`{value['const']}`"
-    if "enum" in value:
-        return " or ".join(f"`{one}`" for one in value["enum"])
-    if "anyOf" in value:
-        kinds = [_kind(one, parts) for one in value["anyOf"] if one.get("type") != "null"]
-        if set(kinds) == {"whole number", "number", "text"}:
-            return "text or number"
-        return " or ".join(dict.fromkeys(kinds))
-    if value.get("type") == "array":
-        return f"list of {_kind(value.get('items', {}), parts)}"
-    if value.get("type") == "object":
-        held = value.get("additionalProperties")
-        return f"names: {_kind(held, parts)}" if isinstance(held, dict) else "names: anything"
-    words = {
-        "string": "text",
-        "integer": "whole number",
-        "number": "number",
-        "boolean": "true or false",
-    }
-    return words.get(value.get("type", ""), "anything")
+    return _HEAD + filters + "\n" + sections("study.yaml", schema, schema["$defs"])

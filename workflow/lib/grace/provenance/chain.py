@@ -26,7 +26,7 @@ from grace.source_code import LIBRARY_PATH, SourceFile, joined_digest, read_sour
 LeftOut = Callable[[str, Mapping[str, Any]], bool]
 LinkState = Literal["intact", "changed since", "made by other code", "of unknown origin"]
 #: Folders of a results folder whose files are about a run, or filled in by people.
-NOT_RESULTS = ("logs", "benchmarks", "review")
+NOT_RESULTS = ("logs", "benchmarks", "review", "export")
 #: What Snakemake itself writes where the README says so, and what git brings.
 NOT_OURS = ("snakemake-report.html", "snakemake-report.zip", "README.md")
 

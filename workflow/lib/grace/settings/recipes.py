@@ -168,12 +168,23 @@ class Recipe(Strict):
     pairs: PairsConfig = PairsConfig()
     dpo: DpoConfig = DpoConfig()
     online_rounds: int = Field(
-        0, ge=0, le=0, description="Rounds of pairs by the last checkpoint; 0 is all there is yet."
+        0, description="Rounds of pairs by the last DPO checkpoint. Not built: only 0 is accepted."
     )
     budget: BudgetConfig = BudgetConfig()
     approve: list[Gate] = Field(
         list(GATES), max_length=len(GATES), description="Decision points; `[]` switches them off."
     )
+
+    @field_validator("online_rounds")
+    @classmethod
+    def _no_rounds_yet(cls, value: int) -> int:
+        if value != 0:
+            raise ValueError(
+                "must be 0: rounds in which the last DPO checkpoint gives the candidates are not"
+                " built. What comes nearest is a second recipe whose `base` is this one's"
+                " checkpoint (`base: <recipe>.dpo-1`), with an SFT and a DPO of its own"
+            )
+        return value
 
     @field_validator("seeds", "approve")
     @classmethod

@@ -32,7 +32,7 @@ def source_distributions(
     about: list[dict[str, Any]] = []
     blocks: dict[str, Any] = {}
     for name in sources(study):
-        model = PeopleModel(study, name, list(_rows(study, name, reference)))
+        model = PeopleModel(study, name, list(reference_rows(study, name, reference)))
         found = _of_trials(model, [trial for _, trial in sorted(trials.items())])
         why = None if found else f"none by trial and query; see analysis-ready/{reference.name}"
         about.append({"name": name, "people": model.is_people, "why": why})
@@ -58,7 +58,7 @@ def _of_trials(model: PeopleModel, trials: Sequence[Trial]) -> dict[str, Any] | 
     return {"d": [dict(one) for one in distinct], "c": codes} if any(distinct) else None
 
 
-def _rows(study: Study, source: str, reference: Path) -> Iterator[dict[str, Any]]:
+def reference_rows(study: Study, source: str, reference: Path) -> Iterator[dict[str, Any]]:
     """A source's rows of the reference table, as the declaration names their columns."""
     declared = study.declaration
     own = [theory for theory in declared.theory if theory.source == source]

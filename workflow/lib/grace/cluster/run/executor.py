@@ -1,23 +1,19 @@
-"""Snakemake's executor `kubernetes`: what a run and its pods are.
+"""Snakemake's executor `kubernetes`: what a run is, and what Snakemake asks of it.
 
-A Job's name follows from what it makes, so that a run finds its own Jobs again however it ended
-before. What becomes of the run's Jobs is `grace.cluster.run.jobs`, how Snakemake gets to this class
-`grace.cluster.run.plugin`.
+What its pods are is `grace.cluster.run.pod_requests`, what becomes of them
+`grace.cluster.run.jobs`, how Snakemake gets to this class `grace.cluster.run.plugin`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
 import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,67 +24,24 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.utils import format_cli_arg, join_cli_args
 
 from grace.cluster.plan import policy
-from grace.cluster.plan.placement import Placement
-from grace.cluster.plan.pods import (
-    CONTAINER,
-    WORKDIR,
-    PodRequest,
-    dns_name,
-    job_manifest,
-    label_value,
-    own_labels,
-)
+from grace.cluster.plan.pods import CONTAINER, label_value, own_labels
 from grace.cluster.plan.settings import RUN_SECRET, Cluster
 from grace.cluster.run.api import Api, ApiError
 from grace.cluster.run.jobs import Jobs
 from grace.cluster.run.phases import PodPhases
+from grace.cluster.run.pod_requests import ExecutorPlan, PodRequests, short_digest
 from grace.cluster.run.queue import Order
 from grace.cluster.run.secret import RunSecret
 from grace.cluster.run.states import image_id
-from grace.cluster.run.tracked import MAKES, TrackedJob
+from grace.cluster.run.tracked import TrackedJob
 from grace.errors import GraceError
-from grace.provenance.environment import POD_FACTS
 from grace.runs.leftovers import replaced
 
-#: Memory of a pod whose rule names none, in MB.
-MEM_MB = 2000
-#: Seconds that a pod has to end by itself.
-TERMINATION_S = 5
 #: Files that are named on the command line of a pod; more of them go into a file.
 _WAIT_FILES = 20
 #: Names of pods, which become names of files.
 _POD = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ExecutorPlan:
-    """What the executor knows of the project.
-
-    `results` is the folder of the results; `placements` are each model's GPUs, the first choice
-    first; `parallelism` is how many of a model's pods may run at once. `secrets` are names of
-    environment variables that pods which ask a model get, where they are set here, `keys` those
-    that only pods which ask this model get; `environment` is what all pods get. Where
-    `reads_answers`, a model reads answers in pods of tables, which get the variables `reading`:
-    `reader`, one of the run's own, or somebody's at an API.
-    `expected` are minutes that a pod is expected to take, by group and model, where that is known.
-    `name` is the cluster's. `recipes` says by recipe and rule or group what such a pod loads, as it
-    is called in `placements`.
-    """
-
-    name: str
-    cluster: Cluster
-    results: str
-    placements: Mapping[str, Sequence[Placement]]
-    parallelism: Mapping[str, int] = field(default_factory=dict)
-    secrets: Sequence[str] = ()
-    keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    reads_answers: bool = False
-    reading: Sequence[str] = ()
-    reader: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    expected: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    recipes: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 class Executor(stock.Executor):
@@ -148,6 +101,15 @@ class Executor(stock.Executor):
             reading=_set_here(self.plan.reading),
             own_keys={model: _set_here(names) for model, names in self.plan.keys.items()},
         )
+        self.pods = PodRequests(
+            plan=self.plan,
+            cluster=self.cluster,
+            secret=self.secret,
+            run=self.run_name,
+            shared=self.shared,
+            pod_facts=self._pod_facts,
+            command=self.format_job_exec,
+        )
         self.jobs = Jobs(
             api=self.api,
             cluster=self.cluster,
@@ -164,7 +126,7 @@ class Executor(stock.Executor):
             logger=self.logger,
             wake=self._wake,
             over=self._over,
-            manifest=self._manifest,
+            manifest=self.pods.manifest,
             succeeded=self._succeeded,
             failed=self._failed,
             saw=self._saw,
@@ -182,7 +144,7 @@ class Executor(stock.Executor):
     def run_job(self, job: Any) -> None:
         """Submit a Job; the thread creates it when its turn has come."""
         self._end_on_sigterm()
-        request = self._request(job)
+        request = self.pods.request(job)
         info = SubmittedJobInfo(job=job, external_jobid=request.name)
         self.jobs.submit(info, request)
         self.report_job_submission(info)
@@ -299,70 +261,13 @@ class Executor(stock.Executor):
         path.write_text("\n".join(files) + "\n", encoding="utf-8")
         return str(format_cli_arg("--wait-for-files-file", str(path)))
 
-    # What a pod is.
-
-    def _request(self, job: Any) -> PodRequest:
-        members = list(job.jobs) if job.is_group() else [job]
-        model, replication = _only(members, "model"), _only(members, "replication")
-        recipe, seed = _only(members, "recipe"), _only(members, "training_seed")
-        rule = str(job.groupid) if job.is_group() else str(job.rule.name)
-        if recipe is not None:
-            model = self.plan.recipes.get((recipe, rule))
-        makes = {_short(str(file)): _work(one) for one in members for file in one.output}
-        outputs = sorted(makes)
-        # Numbers only: some resources are words, or not known before the job's inputs are.
-        sizes = {key: value for key, value in dict(job.resources).items() if type(value) is int}
-        reader = self.plan.reader if rule == "tables" else None
-        options = self.plan.placements.get(reader or model or "", []) if sizes.get("gpu") else []
-        return PodRequest(
-            name=_name(
-                [self.cluster.own("grace"), rule, recipe or model, seed or replication],
-                [self.run_name, *outputs],
-            ),
-            run=self.run_name,
-            rule=rule,
-            model=model,
-            replication=int(replication) if replication is not None else None,
-            command=["/bin/sh", "-c", self.format_job_exec(job)],
-            placement=options[0] if options else None,
-            cores=sizes.get("_cores", 1),
-            mem_mb=sizes.get("mem_mb", MEM_MB),
-            disk_mb=sizes.get("disk_mb") or None,
-            runtime_min=sizes.get("runtime"),
-            expected_min=self.plan.expected.get((rule, model or "")) if options else None,
-            attempt=job.attempt,
-            environment={
-                "PYTHONPATH": f"{self._workdir()}/workflow/lib",
-                **({POD_FACTS: str(self._pod_facts)} if self.shared else {}),
-                **self.plan.environment,
-            },
-            secret_environment=self.secret.variables(rule, model),
-            reads_answers=rule == "tables" and self.plan.reads_answers,
-            annotations={MAKES: " ".join(f"{output}:{makes[output]}" for output in outputs)},
-            shared=self.shared,
-            reader=reader,
-            recipe=recipe,
-            training_seed=int(seed) if seed is not None else None,
-        )
-
-    def _manifest(self, request: PodRequest) -> Json:
-        manifest = job_manifest(request, self.cluster)
-        pod = manifest["spec"]["template"]["spec"]
-        pod["containers"][0]["workingDir"] = self._workdir()
-        # Its shell ignores SIGTERM, and what models answered is on disk: no need to wait longer.
-        pod["terminationGracePeriodSeconds"] = TERMINATION_S
-        return manifest
-
-    def _workdir(self) -> str:
-        return str(Path.cwd()) if self.shared else WORKDIR
-
     # What the run is.
 
     def _refuse_what_breaks_policy(self) -> None:
         """Hold what the run will submit against the cluster's rules. Raises `GraceError`."""
         dag = self.workflow.dag
         jobs = [dag.get_job_group(job) or job for job in dag.needrun_jobs() if not job.is_local]
-        requests = [self._request(job) for job in dict.fromkeys(jobs)]
+        requests = [self.pods.request(job) for job in dict.fromkeys(jobs)]
         policy.refuse(policy.check(requests, self.cluster), self.plan.name)
 
     def _find_cluster(self) -> None:
@@ -390,7 +295,7 @@ class Executor(stock.Executor):
                     " in config/clusters.yaml, `volumes`, with `purpose: journal`."
                 )
             prefix = str(storage.default_storage_prefix)
-            return False, self.cluster.own(f"grace-{_short(prefix, self.plan.results)}")
+            return False, self.cluster.own(f"grace-{short_digest(prefix, self.plan.results)}")
         volume = self.cluster.volume("project")
         if volume is None or not here.is_relative_to(volume.mount):
             where = f"is mounted at {volume.mount}" if volume else "is none in this cluster's entry"
@@ -403,7 +308,7 @@ class Executor(stock.Executor):
             )
         inside = here.relative_to(volume.mount).as_posix()
         place = [volume.claim, *filter(None, [volume.sub_path]), inside, self.plan.results]
-        return True, self.cluster.own(f"grace-{_short(*place)}")
+        return True, self.cluster.own(f"grace-{short_digest(*place)}")
 
     def _end_on_sigterm(self) -> None:
         """Let SIGTERM end the run, but not its pods: an evicted controller starts again.
@@ -432,26 +337,3 @@ def _with_namespace(cluster: Cluster, namespace: str) -> Cluster:
 def _set_here(names: Iterable[str]) -> dict[str, str]:
     """Those of the environment variables that are set, with their values."""
     return {name: os.environ[name] for name in names if name in os.environ}
-
-
-def _short(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-
-
-def _name(words: Iterable[str | None], parts: Sequence[str]) -> str:
-    """A Job's name: words for people, and a digest."""
-    readable = "-".join(word for word in words if word is not None)
-    return f"{dns_name(readable, 39)}-{_short(*parts)}"
-
-
-def _only(members: Sequence[Any], wildcard: str) -> str | None:
-    """The value of a wildcard that all members have, and the same; None otherwise."""
-    values = {member.wildcards_dict.get(wildcard) for member in members}
-    return values.pop() if len(values) == 1 else None
-
-
-def _work(job: Any) -> str:
-    """Digest of what a job does: whatever would make its outputs stale."""
-    made_from = {key: job.params.get(key) for key in ("output_config", "code", "inputs")}
-    wildcards = dict(job.wildcards_dict)
-    return _short(json.dumps([job.rule.name, wildcards, made_from], sort_keys=True, default=str))

@@ -8,7 +8,6 @@ a Job is for is its caller's, to whom its end is reported.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,6 @@ from grace.cluster.run.states import (
     active,
     ended,
     job_state,
-    lacks,
     outcome,
 )
 from grace.cluster.run.tracked import (
@@ -43,6 +41,7 @@ from grace.cluster.run.tracked import (
     name_of,
     needs_of,
 )
+from grace.cluster.run.tries import Tries
 from grace.errors import GraceError
 
 LOG_LINES = 200
@@ -100,6 +99,10 @@ class Jobs:
         self.refusals = Refusals(self.cluster.api_backoff_s)
         every_s = LOOKS_PER_EVENTS * self.cluster.poll_s
         self._pod_refusals = PodRefusals(self.api, every_s, self.logger)
+
+    @property
+    def _tries(self) -> Tries:
+        return Tries(self.cluster, self.placements)
 
     def submit(self, info: SubmittedJob, request: PodRequest) -> None:
         """Want a Job; `reconcile` creates it when its turn has come.
@@ -273,7 +276,7 @@ class Jobs:
             seen = JobState("lost", "it waited for a node until its Job's deadline", seen.pod)
         now = time.monotonic()
         waited_s = tracked.seconds_in(seen.phase, now)
-        if self._waits_for_own(tracked, seen):
+        if self._tries.waits_for_own(tracked, seen, self._wanted()):
             tracked.since, waited_s = now, 0.0
         found = outcome(seen, waited_s, self.cluster)
         if seen.phase == "unscheduled" and tracked.avoid and waited_s >= self.cluster.grace_s:
@@ -306,7 +309,7 @@ class Jobs:
         if found.disrupted:
             tracked.disrupted(seen.pod, found.reason, seen.bad_node)
             self.refusals.note(("disrupted", tracked.name), found.reason)
-        again = self._again(tracked, found)
+        again = self._tries.next_try(tracked, found)
         if again is not None:
             self.logger.warning(
                 f"{tracked.name} ({tracked.request.rule}): {found.reason}. Started again, try"
@@ -315,7 +318,7 @@ class Jobs:
             )
             self.tracked_jobs[tracked.name] = again
             return
-        self._failed[tracked.name] = self._changed(tracked, found)
+        self._failed[tracked.name] = self._tries.changed(tracked, found)
         reason = found.reason
         if len(tracked.disruptions) > self.cluster.disruptions:
             reason = (
@@ -323,49 +326,6 @@ class Jobs:
                 f" {tracked.last_words}"
             )
         self._fail(tracked, reason, log)
-
-    def _waits_for_own(self, tracked: TrackedJob, seen: JobState) -> bool:
-        """Whether a pod waits for what the run's own pods have, and will have it when they end."""
-        if seen.phase not in ("podless", "unscheduled"):
-            return False
-        beside = [
-            other.request
-            for other in self._wanted()
-            if other is not tracked and other.phase in ("starting", "running")
-        ]
-        placement = tracked.request.placement
-        gpu = self.cluster.gpus.get(placement.tag) if placement is not None else None
-        if placement is not None and gpu is not None and lacks(seen.reason, gpu.resource):
-            return placement.tag in [one.placement.tag for one in beside if one.placement]
-        return bool(beside) and any(lacks(seen.reason, one) for one in ("cpu", "memory", "pods"))
-
-    def _again(self, tracked: TrackedJob, found: Outcome) -> TrackedJob | None:
-        """The next try of a Job that the cluster ended, not what ran; None where there is none."""
-        if len(tracked.disruptions) > self.cluster.disruptions:
-            return None
-        if found.disrupted:
-            return replace(
-                self._changed(tracked, found), tries=tracked.tries,
-                disruptions=tracked.disruptions, avoid=tracked.avoid,
-            )  # fmt: skip
-        if tracked.tries >= self.cluster.tries or not (found.again or found.move):
-            return None
-        changed = self._changed(tracked, found)
-        if found.move and changed.placement <= tracked.placement:
-            return None
-        return replace(changed, tries=tracked.tries + 1)
-
-    def _changed(self, tracked: TrackedJob, found: Outcome) -> TrackedJob:
-        """What another try is to have: more memory after OOMKilled, the next GPUs in the list."""
-        request, placement = tracked.request, tracked.placement
-        if found.oom:
-            own = (request.memory_mib - request.shm_mib) * self.cluster.more_memory
-            request = replace(request, mem_mb=math.ceil(own * 2**20 / 10**6))
-        options = self.placements.get(request.loads or "", [])
-        if found.move and request.placement is not None:
-            placement = (placement + 1) % len(options)
-            request = replace(request, placement=options[placement])
-        return TrackedJob(tracked.info, request, placement=placement)
 
     def _fail(self, tracked: TrackedJob, reason: str, log: Path | None) -> None:
         log_tail = ""

@@ -16,7 +16,8 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from snakemake_interface_executor_plugins.registry.plugin import Plugin
 from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 
-from grace.cluster.run.executor import Executor, ExecutorPlan
+from grace.cluster.run.executor import Executor
+from grace.cluster.run.pod_requests import ExecutorPlan
 from grace.errors import GraceError
 
 #: What pods share with a controller on the same volume: everything but installed software.
