@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -17,6 +16,7 @@ from grace.engines.base import Decoding, Engine
 from grace.engines.former_keys import FormerKeys
 from grace.engines.journaled import JournaledEngine
 from grace.engines.opening import engine_version, opened, runtime_of
+from grace.engines.threads import settle_threads
 from grace.errors import ConfigError
 from grace.experiments import preflight
 from grace.experiments.generation import run_generation
@@ -50,9 +50,7 @@ def infer(
     model is loaded, or its server held, at the first answer that the journal does not hold. Gives
     what the records were made from beside the stimuli. Raises `GraceError`.
     """
-    # Threads that spin while they wait slow everything else on a shared machine down, themselves
-    # included; read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    settle_threads()
     started = environment.now()
     model_key = config.model["key"]
     entry = ModelEntry.model_validate(settings["entry"])

@@ -6,7 +6,6 @@ not hold, and with vLLM jobs share one server (`grace.serving.lease`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from grace.engines.answer_keys import AnswerKeys
 from grace.engines.base import Engine
 from grace.engines.journaled import JournaledEngine
 from grace.engines.opening import engine_version, opened, runtime_of
+from grace.engines.threads import settle_threads
 from grace.errors import ConfigError
 from grace.experiments.sentinels import watched
 from grace.journal import Journal
@@ -56,7 +56,7 @@ def asked(
     `model` is `Project.training_config`'s, `settings` what cannot change an answer. A base is
     given the sentinels first. Raises `GraceError`, a `BudgetError` before anything is loaded.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    settle_threads()
     entry = ModelEntry.model_validate(settings["entry"])
     runtime = runtime_of(dict(settings))
     key = model["key"]
