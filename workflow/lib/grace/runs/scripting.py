@@ -5,6 +5,7 @@ how its outputs were made.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from grace.source_code import LIBRARY, SourceFile, joined_digest
 #: and `runtime` cannot change a byte.
 NOT_SETTINGS = ("code", "sources", "runtime")
 DEFAULT_RESULTS = Config.model_fields["results"].default
+#: Environment variable of jobs whose run shows their logs itself: "file" for no line of their own.
+JOB_LOGS = "GRACE_JOB_LOGS"
 FORMAT, TIME = "%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"
 
 
@@ -36,13 +39,13 @@ class _Formatter(logging.Formatter):
 def logged(log_path: str) -> Iterator[None]:
     """Log to `log_path` and the terminal; end with the message alone on a `GraceError`.
 
-    The exit status is then 1. Other exceptions are bugs and keep their traceback.
+    The exit status is then 1. Other exceptions are bugs and keep their traceback. Where the run
+    shows what its jobs log (`JOB_LOGS`), nothing goes to the terminal: it would be there twice.
     """
-    logging.basicConfig(
-        level=logging.INFO,
-        handlers=[logging.FileHandler(log_path, "w", encoding="utf-8"), logging.StreamHandler()],
-        force=True,
-    )
+    handlers: list[logging.Handler] = [logging.FileHandler(log_path, "w", encoding="utf-8")]
+    if os.environ.get(JOB_LOGS) != "file":
+        handlers.append(logging.StreamHandler())
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Formatter(FORMAT, TIME))
     # These log every request and every file they open.
