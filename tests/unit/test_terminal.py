@@ -65,12 +65,13 @@ class Run:
     """A handler, and what Snakemake logs of a run's events."""
 
     def __init__(self, jobs: list[PlannedJob], stream: io.StringIO, **settings: Any) -> None:
-        self.stream, self.clock = stream, Clock()
+        self.stream, self.clock, self.environment = stream, Clock(), dict[str, str]()
         follow = settings.pop("follow", stream.isatty())
         self.settings = OutputSettings(**{"show_failed_logs": True, **settings})
         self.handler = TerminalLog(
-            self.settings, lambda: jobs, stream, follow=follow, clock=self.clock
-        )
+            self.settings, lambda: jobs, stream, follow=follow, clock=self.clock,
+            environment=self.environment,
+        )  # fmt: skip
         manager = SimpleNamespace(settings=self.settings)
         self.handler.addFilter(LoggerManager._default_filter(manager))
 
@@ -88,10 +89,10 @@ class Run:
     def finish(self, jobid: int) -> None:
         self.log(event=LogEvent.JOB_FINISHED, job_id=jobid)
 
-    def fail(self, jobid: int, log: str) -> None:
+    def fail(self, jobid: int, log: str, *, indent: bool = False) -> None:
         self.log(
             level=logging.ERROR, event=LogEvent.JOB_ERROR, jobid=jobid, log=[log],
-            rule_name="x", shellcmd=None,
+            rule_name="x", rule_msg=None, shellcmd=None, indent=indent,
         )  # fmt: skip
 
     @property
@@ -184,7 +185,6 @@ def test_a_failed_jobs_log_is_shown_once_and_only_its_end(tmp_path):
     run.begin()
     run.start(2, str(log))
     run.fail(2, f"{log} (check log file(s) for error details)")
-    run.log(event=LogEvent.GROUP_ERROR, level=logging.ERROR, job_error_info=[], aux_logs=[])
     run.fail(2, str(log))
     run.log(
         "RuleException:\nCalledProcessError in file x.smk:\n"
@@ -202,6 +202,39 @@ def test_a_failed_jobs_log_is_shown_once_and_only_its_end(tmp_path):
     quiet.fail(2, str(log))
     assert "the end" not in quiet.text
     assert f"Its log: {log}" in quiet.text
+
+
+def test_of_a_failed_pod_its_log_is_shown_and_not_every_job(tmp_path):
+    log, own = tmp_path / "pod.log", tmp_path / "generate.log"
+    log.write_text("10:00:00 ERROR out of memory\n")
+    own.write_text("10:00:00 INFO 3 answers\n")
+    run = Run(plan(1, 1), io.StringIO())
+    run.begin()
+    run.log(
+        level=logging.ERROR, event=LogEvent.GROUP_ERROR, groupid="g", aux_logs=[str(log)],
+        job_error_info=[{"jobid": jobid} for jobid in (1, 2, 3)],
+    )  # fmt: skip
+    run.fail(1, "none.log", indent=True)
+    run.fail(2, str(own), indent=True)
+    run.fail(3, "none.log", indent=True)
+    failed = [line for line in run.text.splitlines() if line.startswith("Failed: ")]
+    assert failed == [
+        "Failed: plan of model-0, replication 0 and 2 more jobs of its pod",
+        "Failed: generate study1 of model-0, replication 0",
+    ]
+    assert run.text.count("out of memory") == 1
+
+
+def test_who_asks_for_a_check_sees_what_it_logs():
+    jobs = [PlannedJob(1, "verify", speaks=True), *plan(1, 1)[1:]]
+    run = Run(jobs, Tty())
+    run.begin()
+    run.start(1)
+    assert run.environment == {}
+    assert "\x1b[?25l" not in run.text, "no table is drawn over it"
+    results = Run(plan(1, 1), io.StringIO())
+    results.begin()
+    assert results.environment == {JOB_LOGS: "file"}
 
 
 def test_warnings_of_jobs_and_of_snakemake_are_shown_once(tmp_path):
@@ -458,13 +491,13 @@ def manager(**settings: Any) -> Any:
 
 
 def test_ours_takes_the_place_of_snakemakes_own_and_of_nothing_else():
-    environment: dict[str, str] = {}
+    environment = {JOB_LOGS: "file"}
     found = manager()
     log_file = logging.NullHandler()
     found.logger.addHandler(log_file)
     ours = take_place(found, list, environment)
     assert found.logger.handlers == [log_file, ours]
-    assert environment == {JOB_LOGS: "file"}
+    assert environment == {}, "until it is known what runs"
     assert take_place(found, list, environment) is None, "it is there already"
 
 

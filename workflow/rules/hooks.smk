@@ -44,6 +44,8 @@ def planned(job):
         which=next((value for value in which if value is not None), ""),
         study=study,
         recipe="recipe" in found,
+        # What runs on request, beside the results, and what is somebody else's.
+        speaks=step is None or not (step.group or step.wildcards or name == "reviewed"),
         reason=words(workflow.dag.reason(job)),
     )
 

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,6 +19,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from grace.foreign_text import for_log
+from grace.runs.scripting import JOB_LOGS
 from grace.terminal import job_log
 from grace.terminal.plan import PlannedJob, counted, plural, why
 from grace.terminal.progress import Progress, TimeLeft, duration, left_in_words
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _REDRAWS, _MOST_LOGS = 2, 8
 #: Jobs from which on a table says more than lines do.
 _FEW = 4
+#: Lines of an executor's words on a failed job.
+_MOST_WORDS = 5
 #: Columns of lines where no terminal says how many it has.
 _WIDTH = 100
 #: Beginnings of what Snakemake says of its own working, which the log file keeps.
@@ -56,7 +59,6 @@ _UNSHOWN = frozenset(
     {
         LogEvent.WORKFLOW_STARTED, LogEvent.SHELLCMD, LogEvent.JOB_STARTED, LogEvent.GROUP_INFO,
         LogEvent.RESOURCES_INFO, LogEvent.DEBUG_DAG, LogEvent.PROGRESS, LogEvent.RULEGRAPH,
-        LogEvent.GROUP_ERROR,  # each job of the group has an error of its own
     }
 )  # fmt: skip
 
@@ -70,6 +72,7 @@ class TerminalLog(LogHandlerBase):
         stream: Where to write.
         follow: Whether a table may be drawn again and again.
         clock: Seconds.
+        environment: Of this process, which its jobs inherit.
     """
 
     def __init__(
@@ -80,10 +83,12 @@ class TerminalLog(LogHandlerBase):
         *,
         follow: bool,
         clock: Callable[[], float] = time.monotonic,
+        environment: MutableMapping[str, str] = os.environ,
     ) -> None:
         super().__init__(settings, None)
         self._plan, self._stream, self._clock = plan, stream, clock
-        self._follow = follow
+        self._follow, self._environment = follow, environment
+        environment.pop(JOB_LOGS, None)
         self._began = clock()
         self._progress: Progress | None = None
         self._logs: dict[int, list[str]] = {}
@@ -134,6 +139,8 @@ class TerminalLog(LogHandlerBase):
             self._job_ends(int(said["job_id"]))
         elif event == LogEvent.JOB_ERROR:
             self._job_fails(said)
+        elif event == LogEvent.GROUP_ERROR:
+            self._group_fails(said)
         else:
             self._words(record)
 
@@ -165,10 +172,14 @@ class TerminalLog(LogHandlerBase):
         self._began = self._clock()
         if not jobs:
             return
+        # Who asks for a check or an archive is waiting for what that logs.
+        speaks = any(job.speaks for job in jobs)
+        if not speaks:
+            self._environment[JOB_LOGS] = "file"
         dry = self.common_settings.dryrun
         lines = [f"{plural(len(jobs), 'job')} {'would run' if dry else 'to run'}"]
         if len(jobs) >= _FEW:
-            self._follow = self._follow and not dry
+            self._follow = self._follow and not dry and not speaks
             if not self._follow:
                 lines += ["", *(f"  {line}" for line in counted(jobs)), ""]
         else:
@@ -223,9 +234,29 @@ class TerminalLog(LogHandlerBase):
                 self._progress.fail(jobid, self._now())
                 self._logs.pop(jobid, None)
             job = self._progress.jobs.get(jobid)
-        logs = [str(path) for path in said["log"]]
-        lines = []
-        for path in map(_plain_path, logs):
+        logs = [_plain_path(str(path)) for path in said["log"]]
+        lines = [f"  {line}" for line in str(said["rule_msg"] or "").splitlines()[:_MOST_WORDS]]
+        lines += self._ends(logs)
+        if said.get("shellcmd") and not logs:
+            lines.append(f"  It ran: {said['shellcmd']}")
+        if said.get("indent") and not lines:
+            return  # one of a group, of which everything is said
+        what = job.what if job is not None else f"rule {said['rule_name']}"
+        self._write("\n".join([f"Failed: {what}", *lines]), "red")
+
+    def _group_fails(self, said: Mapping[str, Any]) -> None:
+        """Jobs of one pod; what each of them logged is shown with its own failure, if at all."""
+        found = [int(one["jobid"]) for one in said["job_error_info"]]
+        known = self._progress.jobs if self._progress is not None else {}
+        first = next((known[jobid].what for jobid in found if jobid in known), said["groupid"])
+        more = f" and {plural(len(found) - 1, 'more job')} of its pod" if len(found) > 1 else ""
+        lines = self._ends([str(path) for path in said["aux_logs"]])
+        self._write("\n".join([f"Failed: {first}{more}", *lines]), "red")
+
+    def _ends(self, logs: Sequence[str]) -> list[str]:
+        """The ends of logs that were not shown yet, and where these are."""
+        lines: list[str] = []
+        for path in logs:
             shown, cut = job_log.last_lines(Path(path))
             text = "\n".join(shown)
             if not shown or text in self._shown_logs:
@@ -234,11 +265,7 @@ class TerminalLog(LogHandlerBase):
             if self.common_settings.show_failed_logs:
                 lines += [f"  | {line}" for line in (["..."] if cut else []) + shown]
             lines.append(f"  Its log: {path}")
-        if said.get("shellcmd") and not logs:
-            lines.append(f"  It ran: {said['shellcmd']}")
-        what = job.what if job is not None else f"rule {said['rule_name']}"
-        again = "" if lines or not logs else f" (see {_plain_path(logs[0])})"
-        self._write("\n".join([f"Failed: {what}{again}", *lines]), "red")
+        return lines
 
     def _sum_up(self) -> None:
         """At the end of a run; the table, which stays, has the numbers."""

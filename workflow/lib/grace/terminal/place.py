@@ -25,8 +25,9 @@ def take_place(
 
     It stays where the user asks for another (`--logger`), or for what it alone shows (`--verbose`,
     `--printshellcmds`, `--debug-dag`), or sets `GRACE_TERMINAL=snakemake`. Jobs then log to the
-    terminal, too, which they otherwise leave to their files. It is done in the Snakefile and not by
-    `--logger`, since the library need not be on the path of the Python that reads the command line.
+    terminal, too, which those of the results otherwise leave to their files. It is done in the
+    Snakefile and not by `--logger`, since the library need not be on the path of the Python that
+    reads the command line.
 
     Args:
         manager: Snakemake's `LoggerManager`.
@@ -47,11 +48,11 @@ def take_place(
         environment.pop(JOB_LOGS, None)
         return None
     stream = sys.stdout if settings.stdout else sys.stderr
-    shown = TerminalLog(settings, plan, stream, follow=wanted == VALUES[0] and can_redraw(stream))
+    follow = wanted == VALUES[0] and can_redraw(stream)
+    shown = TerminalLog(settings, plan, stream, follow=follow, environment=environment)
     shown.addFilter(manager._default_filter())
     manager.logger.removeHandler(own[0])
     manager.logger.addHandler(shown)
-    environment[JOB_LOGS] = "file"
     return shown
 
 

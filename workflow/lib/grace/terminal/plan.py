@@ -39,6 +39,7 @@ class PlannedJob:
         which: Its replication, or a recipe's training seed or evaluated model; "" for none.
         study: The study, where it is of one.
         recipe: Whether it trains, or evaluates what was trained.
+        speaks: Whether somebody asks for it to read what it logs, as of a check.
         reason: Why it runs, in words; "" if only because others run before it.
     """
 
@@ -48,6 +49,7 @@ class PlannedJob:
     which: str = ""
     study: str | None = None
     recipe: bool = False
+    speaks: bool = False
     reason: str = ""
 
     @property
