@@ -13,7 +13,7 @@ Kind = tuple[str, str | None, str | None]
 
 
 @dataclass
-class Cell:
+class StageCount:
     """Jobs of a row of the table at one stage."""
 
     total: int = 0
@@ -51,7 +51,7 @@ class Progress:
     def __init__(self, jobs: Iterable[PlannedJob]) -> None:
         self.jobs = {job.jobid: job for job in jobs}
         self.done = self.failed = 0
-        self.cells: dict[Row, dict[str, Cell]] = {}
+        self.cells: dict[Row, dict[str, StageCount]] = {}
         self.began: dict[int, float] = {}
         self._first: float | None = None
         self._busy = 0.0
@@ -62,8 +62,8 @@ class Progress:
             self._cell(job).total += 1
             self._left[_kind(job)] += 1
 
-    def _cell(self, job: PlannedJob) -> Cell:
-        return self.cells.setdefault(job.row, {}).setdefault(job.stage, Cell())
+    def _cell(self, job: PlannedJob) -> StageCount:
+        return self.cells.setdefault(job.row, {}).setdefault(job.stage, StageCount())
 
     @property
     def total(self) -> int:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grace.terminal.plan import OF_ALL, STAGES, Row, in_order
-from grace.terminal.progress import Cell, Progress, TimeLeft, clock, left_in_words
+from grace.terminal.progress import Progress, StageCount, TimeLeft, clock, left_in_words
 
 #: Lines of the terminal that are not the table's rows, and jobs at work that are named.
 _AROUND, MOST_NAMED = 9, 3
@@ -49,7 +49,9 @@ def table(
     return Group(*lines, Text(), *_at_work(progress, now, far), _last_line(progress, now, left))
 
 
-def _rows(progress: Progress, room: int) -> tuple[list[tuple[str, str, dict[str, Cell]]], str]:
+def _rows(
+    progress: Progress, room: int
+) -> tuple[list[tuple[str, str, dict[str, StageCount]]], str]:
     """What fits: a row for each replication, or each model, or of those at work alone."""
     cells = progress.cells
     if len(cells) <= room:
@@ -72,11 +74,11 @@ def _rows(progress: Progress, room: int) -> tuple[list[tuple[str, str, dict[str,
     return [row for row in found if row[0] in names], hidden
 
 
-def _summed(rows: list[dict[str, Cell]]) -> dict[str, Cell]:
-    found: dict[str, Cell] = {}
+def _summed(rows: list[dict[str, StageCount]]) -> dict[str, StageCount]:
+    found: dict[str, StageCount] = {}
     for cells in rows:
         for stage, cell in cells.items():
-            into = found.setdefault(stage, Cell())
+            into = found.setdefault(stage, StageCount())
             into.total += cell.total
             into.done += cell.done
             into.failed += cell.failed
@@ -84,11 +86,11 @@ def _summed(rows: list[dict[str, Cell]]) -> dict[str, Cell]:
     return found
 
 
-def _ready(cells: dict[str, Cell]) -> bool:
+def _ready(cells: dict[str, StageCount]) -> bool:
     return all(cell.done == cell.total for cell in cells.values())
 
 
-def _rank(cells: dict[str, Cell]) -> int:
+def _rank(cells: dict[str, StageCount]) -> int:
     """Of what is shown where not all can be: what failed and what runs before what waits."""
     if any(cell.failed for cell in cells.values()):
         return 0
@@ -97,7 +99,7 @@ def _rank(cells: dict[str, Cell]) -> int:
     return 3 if _ready(cells) else 2
 
 
-def _cell(cell: Cell | None, far: Mapping[int, int]) -> Text:
+def _cell(cell: StageCount | None, far: Mapping[int, int]) -> Text:
     if cell is None:
         return Text()
     if cell.done == cell.total:
