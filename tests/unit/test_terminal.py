@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -416,6 +419,37 @@ def test_a_jobs_log_goes_to_its_file_alone_where_the_run_shows_it(tmp_path, monk
             logging.getLogger("grace").warning("said")
         assert (tmp_path / "job.log").read_text().endswith("WARNING said\n")
         assert capfd.readouterr().err.count("said") == lines
+
+
+def test_ctrl_c_is_no_failure_of_the_jobs_that_it_ends():
+    run = Run(plan(1, 1), Tty(), nocolor=True)
+    run.begin()
+    run.start(2)
+    run.log("Terminating processes on user request, this might take some time.")
+    run.log(
+        "RuleException:\nCalledProcessError in file x.smk:\n"
+        "Command 'a' died with <Signals.SIGINT: 2>.",
+        logging.ERROR, event=LogEvent.ERROR,
+    )  # fmt: skip
+    run.fail(2, "none.log")
+    run.handler.close()
+    assert "Terminating" in run.text
+    assert "ailed" not in run.text
+    assert "SIGINT" not in run.text
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt()", "ValueError('what')"])
+@pytest.mark.parametrize("value", ["file", ""])
+def test_a_job_that_ends_badly_says_so_in_its_log_and_not_twice(tmp_path, error, value):
+    log = tmp_path / "job.log"
+    code = f"from grace.runs.scripting import logged\nwith logged({str(log)!r}):\n    raise {error}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, JOB_LOGS: value},
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert ("Traceback" in done.stderr) == (value == "")
+    assert ("ValueError: what" in log.read_text()) == error.startswith("Value")
 
 
 def changed(**slots: Any) -> Reason:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from grace import modules
@@ -28,6 +29,18 @@ JOB_LOGS = "GRACE_JOB_LOGS"
 FORMAT, TIME = "%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"
 
 
+#: Mark of an exception whose traceback is in the log.
+_LOGGED = "_grace_logged"
+
+
+def _only_unlogged(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Python's last words on an exception, but of Ctrl-C and of what is in the log."""
+    if not (issubclass(kind, KeyboardInterrupt) or getattr(error, _LOGGED, False)):
+        sys.__excepthook__(kind, error, trace)
+
+
 class _Formatter(logging.Formatter):
     """Errors quote files, servers and models, whose text may command a terminal."""
 
@@ -43,7 +56,10 @@ def logged(log_path: str) -> Iterator[None]:
     shows what its jobs log (`JOB_LOGS`), nothing goes to the terminal: it would be there twice.
     """
     handlers: list[logging.Handler] = [logging.FileHandler(log_path, "w", encoding="utf-8")]
-    if os.environ.get(JOB_LOGS) != "file":
+    quiet = os.environ.get(JOB_LOGS) == "file"
+    if quiet:
+        sys.excepthook = _only_unlogged
+    else:
         handlers.append(logging.StreamHandler())
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     for handler in logging.getLogger().handlers:
@@ -56,8 +72,9 @@ def logged(log_path: str) -> Iterator[None]:
     except GraceError as error:
         logging.error("%s", error)
         sys.exit(1)
-    except Exception:
+    except Exception as error:
         logging.exception("a bug in Grace, please report it:")
+        error.__dict__[_LOGGED] = True
         raise
 
 

@@ -45,9 +45,12 @@ _CHATTER = (
     "Rules with provenance triggered jobs", "Removing temporary output",
     "Processed ", "Assuming unrestricted shared filesystem", "Job rate limit reached",
 )  # fmt: skip
+#: What it says when it is told to end.
+_TOLD = "Terminating processes on user request"
 #: What it says of a failed job beside the job's own error, which is shown with the end of its log.
 _OF_FAILED = re.compile(
-    r"(RuleException:\s+)?CalledProcessError in file .*returned non-zero exit status \d+\.\s*"
+    r"(RuleException:\s+)?CalledProcessError in file .*"
+    r"(returned non-zero exit status \d+|died with <Signals\.SIG(INT|TERM): \d+>)\.\s*"
     r"|Exiting because a job execution failed\..*"
     r"|WorkflowError:\s+At least one job did not complete successfully\.\s*",
     re.S,
@@ -96,6 +99,7 @@ class TerminalLog(LogHandlerBase):
         self._shown_logs: set[str] = set()
         self._far: dict[int, int] = {}
         self._log_file = ""
+        self._told_to_end = False
         self._left: TimeLeft | None = None
         self._counted = float("-inf")
         self._console: Console | None = None
@@ -157,6 +161,7 @@ class TerminalLog(LogHandlerBase):
             self._say(record, text)
 
     def _say(self, record: logging.LogRecord, text: str) -> None:
+        self._told_to_end |= text.startswith(_TOLD)
         if record.levelno == logging.WARNING and text in self._said:
             return
         self._said.add(text)
@@ -229,6 +234,8 @@ class TerminalLog(LogHandlerBase):
         """Which job failed, and the end of its log, which is shown once."""
         jobid = int(said["jobid"])
         job = None
+        if self._told_to_end:
+            return  # it did not fail
         if self._progress is not None:
             with self._state:
                 self._progress.fail(jobid, self._now())
