@@ -58,7 +58,7 @@ def plan(models: int = 2, replications: int = 2) -> list[PlannedJob]:
         for step in steps
     ]
     found = [
-        PlannedJob(number, step, of, which, study, reason="output not there")
+        PlannedJob(number, step, of, which, study, reason="no output yet")
         for number, (step, of, which, study) in enumerate(jobs, 1)
     ]
     return [*found, PlannedJob(len(found) + 1, "report")]
@@ -121,7 +121,7 @@ def test_without_a_terminal_there_is_a_line_for_each_finished_job_and_no_control
         run.clock.now += 10
         run.finish(jobid)
         run.log(event=LogEvent.PROGRESS, done=jobid, total=7)
-    head, _, lines = run.text.partition("\n\nWhy:\n  output not there: 6 jobs")
+    head, _, lines = run.text.partition("\n\nWhy:\n  no output yet: 6 jobs")
     assert head.startswith("7 jobs to run\n\n  model       replication  plan  experiment 1")
     assert lines.splitlines()[-3:] == [
         "1 of 7 steps (14%) done: plan of model-0, replication 0, in 10 s",
@@ -492,7 +492,7 @@ def test_changed_code_is_no_setting_and_what_is_no_dict_is_only_said_to_differ()
 def test_reasons_are_snakemakes_in_words():
     made = Namedlist(["results/a.json"])
     assert words(changed(forced=True)) == "asked for on the command line (forced)"
-    assert words(changed(_missing_output={"a", "b"})) == "output not there"
+    assert words(changed(_missing_output={"a", "b"})) == "no output yet"
     assert words(changed(_updated_input_run=set(made), _updated_input=set(made))) == ""
     edited = changed(_updated_input={"my.csv", "b", "c"}, _updated_input_run=set())
     assert words(edited) == "edited since: b, c and 1 more"

@@ -32,7 +32,7 @@ def words(reason: Any) -> str:
     found = []
     missing = _files(reason, "_missing_output")
     if missing:
-        found.append("output not there")
+        found.append("no output yet")
     if _files(reason, "_incomplete_output"):
         found.append("its last run was interrupted")
     if not missing:
