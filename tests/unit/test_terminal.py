@@ -27,7 +27,7 @@ from grace.runs.scripting import JOB_LOGS, logged
 from grace.terminal import job_log
 from grace.terminal.handler import TerminalLog
 from grace.terminal.place import VARIABLE, take_place
-from grace.terminal.plan import PlannedJob, counted, ranges, why
+from grace.terminal.plan import OF_ALL, PlannedJob, counted, in_order, ranges, why
 from grace.terminal.progress import Progress, TimeLeft, duration, left_in_words
 from grace.terminal.reasons import of_params, words
 
@@ -516,6 +516,8 @@ def test_replications_with_the_same_jobs_share_a_line():
     table = [line.split() for line in counted(jobs)]
     assert table[1][:3] == ["model-0", "0-1,", "3"]
     assert table[2][:3] == ["model-0", "2", "1"]
+    rows = [("m10", "0"), (OF_ALL, ""), ("m2", "10"), ("m2", "9"), ("a", "base")]
+    assert in_order(rows) == [("a", "base"), ("m2", "9"), ("m2", "10"), ("m10", "0"), (OF_ALL, "")]
     assert ranges(["0", "1", "2", "5", "base"]) == "0-2, 5, base"
 
 

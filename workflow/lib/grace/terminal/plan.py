@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -110,9 +111,15 @@ def counted(jobs: Sequence[PlannedJob]) -> list[str]:
     ]
 
 
-def _order(row: Row) -> tuple[bool, str, int, str]:
+def _order(row: Row) -> tuple[bool, list[tuple[int, str]], list[tuple[int, str]]]:
     of, which = row
-    return of == OF_ALL, of, int(which) if which.isdigit() else -1, which
+    return of == OF_ALL, _numbers_by_value(of), _numbers_by_value(which)
+
+
+def _numbers_by_value(name: str) -> list[tuple[int, str]]:
+    """So that "m2" comes before "m10"."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)]
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
