@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import os
+import pty
 import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -561,3 +563,33 @@ def test_the_environment_decides_how_a_run_shows_itself(monkeypatch):
     dumb = take_place(manager(), list, {})
     assert dumb is not None
     assert not dumb._follow
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_set_up_shows_of_a_noisy_command_only_why_it_failed(tmp_path, status):
+    log = tmp_path / "logs" / "pip.log"
+    shell = Path(__file__).parents[2] / "scripts/lib/shell.sh"
+    code = f'source "$1"; quietly "$2" bash -c "echo noise; exit {status}"; say done'
+    done = subprocess.run(
+        ["bash", "-euc", code, "bash", shell, log], capture_output=True, text=True, check=False
+    )
+    assert log.read_text() == "noise\n"
+    assert done.stdout == ("" if status else ">> done\n")
+    assert ("noise" in done.stderr) == (status != 0)
+    assert done.returncode == (1 if status else 0)
+
+
+def test_set_up_shows_on_a_terminal_what_a_noisy_command_is_at(tmp_path):
+    shell = Path(__file__).parents[2] / "scripts/lib/shell.sh"
+    ours, theirs = pty.openpty()
+    code = 'source "$1"; quietly "$2" bash -c "echo Collecting torch; sleep 1.5"; say done'
+    process = subprocess.Popen(
+        ["bash", "-euc", code, "bash", shell, tmp_path / "pip.log"],
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    assert process.wait() == 0
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "0:01  Collecting torch" in shown or "0:02  Collecting torch" in shown
+    assert shown.endswith("\r\x1b[K>> done\r\n"), "the line is gone when it is done"
