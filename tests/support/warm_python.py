@@ -79,6 +79,9 @@ class Library:
     """Grace's modules, imported once, for forks in folders that hold the same library."""
 
     def __init__(self) -> None:
+        from warm_parsing import know_settings
+
+        know_settings(ROOT)
         rules = [*(ROOT / "workflow").rglob("*.smk"), *(ROOT / "scripts").glob("*.py")]
         named = {
             module
@@ -117,7 +120,7 @@ class Library:
         sys.modules |= self._modules
 
 
-def import_all() -> Library:
+def import_all(command: str) -> Library:
     """What runs of the workflow import, and Grace itself for those that have not edited it."""
     for name in (
         "boto3", "pandas", "psutil", "pyarrow.parquet", "snakemake.cli",
@@ -128,6 +131,12 @@ def import_all() -> Library:
     for kind in ("Executor", "Logger", "Report", "Scheduler", "Storage"):
         registry = importlib.import_module(f"snakemake_interface_{kind.lower()}_plugins.registry")
         getattr(registry, f"{kind}PluginRegistry")()
+    from warm_parsing import keep_rules
+
+    # What is kept goes with the folder of the command.
+    kept = Path(command).with_name("rules")
+    kept.mkdir()
+    keep_rules(kept)
     return Library()
 
 
@@ -198,8 +207,8 @@ def leave(status: int) -> None:
 
 
 if __name__ == "__main__":
+    library = import_all(sys.argv[2])
     del sys.path[0]
-    library = import_all()
     # Neither looking for garbage nor taking all apart at the end may copy what forks share.
     gc.freeze()
     asked = Server(socket.socket(fileno=int(sys.argv[1]))).serve()

@@ -16,11 +16,11 @@ from grace.digests import digest
 from grace.errors import StimuliError
 from grace.source_code import LIBRARY
 from grace.studies import trial_cache
+from grace.studies.catalogue import bundled
 from grace.studies.stimuli import numbered_trials
 from grace.studies.trial_cache import LEAST, MOST, remembered
 from grace.studies.trials import Trial
 
-ROOT = Path(__file__).parents[2]
 STUDY = bundled_study("study2")
 STIMULI = ROOT / "resources/stimuli/study2.csv"
 
