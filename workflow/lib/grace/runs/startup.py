@@ -55,6 +55,15 @@ def begin(folder: Path) -> list[str]:
     return done
 
 
+def marked() -> ProcessId | None:
+    """The run that this process is a job of; None where it is none."""
+    try:
+        pid, started, _ = os.environ.get(MARK, "").split(" ", 2)
+        return ProcessId(int(pid), float(started))
+    except ValueError:
+        return None
+
+
 def end_orphans(folder: Path) -> list[str]:
     """Kill what dead runs in `folder` started and what still runs; gives a line for people.
 

@@ -51,7 +51,7 @@ class Lease:
         return Path(state.log_file) if state else self._own_log_file
 
     def wait_ready(self) -> str:
-        """The server's base URL, for example `http://127.0.0.1:41234`.
+        """The server's base URL, for example `http://127.0.0.1:41234` or `unix:/tmp/…/socket`.
 
         Returns at once while the server is healthy. Where it is starting, or starting again after
         a crash, this waits, logging progress, for `start_timeout_s` seconds at most. Raises
@@ -205,10 +205,14 @@ def lease_server(
 def _workflow(pid: int | None) -> ProcessId:
     """The process whose end means that no further job will come.
 
-    By default the outermost Snakemake among the ancestors, else the parent process.
+    By default the run whose mark this process carries, else the outermost Snakemake among the
+    ancestors, else the parent process.
     """
     if pid is not None:
         return ProcessId.of(psutil.Process(pid))
+    run = startup.marked()
+    if run is not None and run.alive():
+        return run
     ancestors = psutil.Process().parents()
     for process in reversed(ancestors):
         try:
