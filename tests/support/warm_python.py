@@ -5,10 +5,9 @@ this module imports what they need and then serves forks over a socket. Grace it
 edit, a fork has from there only if its folder holds the same library, byte by byte. `Warm` starts
 it and writes the command that tests give in place of `python`; that command sends its arguments,
 folder, environment, standard streams and signals, and ends as its fork does.
-Within a module (`-m`) or code (`-P -c`), `sys.executable` is that command, too.
+In a fork `sys.executable` is that command, too.
 What it cannot hand over, such as variables that count at import, it leaves to Python. Forks have
-other ancestors than processes: what looks for Snakemake among them, as the lease of a server does,
-is tested with real ones.
+other ancestors than processes: the lease of a server knows its run by the mark that jobs carry.
 """
 
 from __future__ import annotations
@@ -305,9 +304,8 @@ def run(
     libraries = [Path(folder) / path for path in own if (Path(folder) / path / "grace").exists()]
     if not set(libraries) - {known}:
         library.give(Path(folder))
-    if arguments[0].startswith("-"):
-        # Its jobs' scripts are forks, too.
-        sys.executable = command
+    # What it starts are forks, too: scripts of jobs, and the process that holds their model.
+    sys.executable = command
     if arguments[0] == "-P":
         main = types.ModuleType("__main__")
         sys.modules["__main__"] = main

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
+from grace.runs import startup
+
 
 def use_tokenizers_alone() -> None:
-    """Have transformers, in this process, do without torch.
+    """Have transformers do without torch in this process, if it is a job of a run.
 
-    It imports torch wherever that is installed, also for a tokeniser, which needs none of it. For
-    processes that load no model; in one that has imported either already, nothing happens.
+    It imports torch wherever that is installed, also for a tokeniser, which needs none of it. Jobs
+    of a run load no model: it is in a process that they share. In a process that has imported
+    torch or transformers already, nothing happens.
     """
-    if "torch" in sys.modules or "transformers" in sys.modules:
+    if startup.current_run() is None:
+        return
+    if sys.modules.keys() & {"torch", "transformers"}:
         return
     quiet = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
     before = os.environ.get(quiet)

@@ -205,23 +205,11 @@ def lease_server(
 def _workflow(pid: int | None) -> ProcessId:
     """The process whose end means that no further job will come.
 
-    By default the run whose mark this process carries, else the outermost Snakemake among the
-    ancestors, else the parent process.
+    By default the run that this process is a job of, else the parent process.
     """
     if pid is not None:
         return ProcessId.of(psutil.Process(pid))
-    run = startup.marked()
-    if run is not None and run.alive():
-        return run
-    ancestors = psutil.Process().parents()
-    for process in reversed(ancestors):
-        try:
-            words = process.cmdline()[:4]
-        except psutil.Error:
-            continue
-        if any(Path(word).name == "snakemake" for word in words):
-            return ProcessId.of(process)
-    return ProcessId.of(ancestors[0] if ancestors else psutil.Process())
+    return startup.current_run() or ProcessId.of(psutil.Process().parent() or psutil.Process())
 
 
 def require_free_port(port: int, host_folder: Path) -> None:

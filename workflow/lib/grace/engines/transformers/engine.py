@@ -20,7 +20,7 @@ _BOTH = frozenset({"model", "tokenizer", "dtype", "version", "adapter"})
 
 
 class TransformersSpec(EngineSpec):
-    """A model on the CPU or on one GPU, in a process that the jobs of a run share."""
+    """A model on the CPU or on one GPU: of jobs in a process that those of a run share."""
 
     name = "transformers"
     answer_version = {"exp1": 1, "exp2": 1}
@@ -48,8 +48,19 @@ class TransformersSpec(EngineSpec):
         model.preflight(model_key, entry, runtime.root)
 
     def open(self, model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
+        from grace.engines.transformers.model import TransformersEngine
         from grace.engines.transformers.shared import SharedEngine
+        from grace.runs import startup
 
+        if startup.current_run() is None:  # nobody to share it with, nor whose end would end it
+            return TransformersEngine(
+                model_key,
+                entry,
+                requests=runtime.requests,
+                scoring=runtime.scoring,
+                root=runtime.root,
+                threads=runtime.threads,
+            )
         return SharedEngine(model_key, entry, self.version(entry, runtime), runtime)
 
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from grace import modules
 from grace.engines.base import Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.transformers import service
 from grace.errors import EngineError
 from grace.models.identity import ModelIdentity
 from grace.serving.addresses import socket_of
-from grace.serving.calls import Client, ServiceEndedError
+from grace.serving.calls import Client, ServiceEndedError, answers
 from grace.serving.lease import Lease, lease_server
 from grace.serving.processes import last_lines
 from grace.serving.spec import SOCKET, ServerSpec
@@ -32,9 +35,11 @@ if TYPE_CHECKING:
     from grace.settings.config import ModelEntry
 
 _MAIN = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1));"
-    " from grace.engines.transformers.service import main; main()"
+    f"import sys; sys.path.insert(0, sys.argv.pop(1)); from {service.__name__} import main; main()"
 )
+#: Seconds in which the supervisor of a process that was killed notices.
+_NOTICED_S = 10.0
+_POLL_S = 0.1
 
 
 class SharedEngine:
@@ -69,7 +74,7 @@ class SharedEngine:
                 "threads": runtime.threads,
             }
             with self._explained():
-                self._client = Client(socket_of(self._lease.wait_ready()), arguments)
+                self._client = Client(self._address(self._lease), arguments)
             stack.callback(self._client.close)
             self._stack = stack.pop_all()
         return self
@@ -81,6 +86,16 @@ class SharedEngine:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+    @staticmethod
+    def _address(lease: Lease) -> Path:
+        """The process's socket; of one that was just killed, its successor's."""
+        deadline = time.monotonic() + _NOTICED_S
+        while not answers(address := socket_of(lease.wait_ready())):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
+        return address
 
     def describe(self) -> dict[str, Any]:
         """As `TransformersEngine.describe`."""
