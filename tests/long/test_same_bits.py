@@ -60,7 +60,7 @@ def whole(folder: Path) -> Project:
 
 
 def compared(one: Project, other: Project) -> list[str]:
-    """What differs but for times; the two pages, which say when what ran, are made from the rest."""
+    """What differs but for times; the pages, which say when what ran, are made from the rest."""
     folders = (one.folder / "results", other.folder / "results")
     found = compare_results.differences(*folders, {}, asked_anew=True)
     return [line for line in found if not line.startswith(("report.html: ", "trials.html: "))]
