@@ -4,8 +4,8 @@ A server prepares itself and then serves forks over a socket. `Command` starts o
 program that tests give in the place of the real one; that program sends its arguments, folder,
 environment, standard streams and signals, and ends as its fork does. What it cannot hand over, such
 as variables that count at the start, it leaves to the real program.
-Forks have other ancestors than processes: what looks for some program among them, as the lease of a
-server does, is tested with real ones.
+Forks have other ancestors than processes: the lease of a server knows its run by the mark that jobs
+carry.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 A run of the workflow is some twenty Python processes that do little but import. Run as a process,
 this module imports what they need and then serves forks (warm_processes.py). Grace itself, which
-tests edit, a fork has from there only if its folder holds the same library, byte by byte. Within a
-module (`-m`) or code (`-P -c`), `sys.executable` is the command that stands for Python, and
-`Rscript` is that of warm_r.py, wherever it would be the real one.
+tests edit, a fork has from there only if its folder holds the same library, byte by byte. In a fork
+`sys.executable` is the command that stands for Python, and `Rscript` is that of warm_r.py, wherever
+it would be the real one.
 """
 
 from __future__ import annotations
@@ -161,9 +161,8 @@ def run(
     libraries = [Path(folder) / path for path in own if (Path(folder) / path / "grace").exists()]
     if not set(libraries) - {known}:
         library.give(Path(folder))
-    if arguments[0].startswith("-"):
-        # Its jobs' scripts are forks, too.
-        sys.executable = command
+    # What it starts are forks, too: scripts of jobs, and the process that holds their model.
+    sys.executable = command
     if arguments[0] == "-P":
         main = types.ModuleType("__main__")
         sys.modules["__main__"] = main
