@@ -23,8 +23,10 @@ TOY = textwrap.dedent(
     from pathlib import Path
     from grace.errors import ConfigError
     from grace.models.chat import ControlTokenError
+    from grace.serving import calls
     from grace.serving.calls import listen, serve
 
+    calls.AHEAD_S = float(sys.argv[2])
     folder = Path(sys.argv[1])
 
     class Toy:
@@ -35,6 +37,8 @@ TOY = textwrap.dedent(
                 for self.at in range(1, most + 1):
                     logging.getLogger("toy").info("computes %d", self.at)
                     yield self.at * 0.1
+                if most == 13:
+                    raise ConfigError("no more")
             finally:
                 note(f"{self.name} left at {self.at}")
         def where(self):
@@ -73,9 +77,10 @@ def toys(tmp_path_factory) -> Iterator[Path]:
         yield folder
 
 
-def started(folder: Path) -> _Ended:
+def started(folder: Path, ahead_s: float = 0) -> _Ended:
     process = subprocess.Popen(
-        [sys.executable, "-c", TOY, str(folder)], env={"PYTHONPATH": str(LIBRARY.parent)}
+        [sys.executable, "-c", TOY, str(folder), str(ahead_s)],
+        env={"PYTHONPATH": str(LIBRARY.parent)},
     )
     wait_until(lambda: answers(folder / "socket"), PATIENCE_S, "the toy listens")
     return _Ended(process)
@@ -146,6 +151,18 @@ def test_a_caller_that_is_killed_has_its_object_closed_and_disturbs_nobody(toys)
     assert "killed left at 1" in notes(toys)
     assert list(other.iterate("count", 1)) == [0.1]
     other.close()
+
+
+def test_values_that_were_computed_ahead_come_before_the_error_after_them(tmp_path):
+    with started(tmp_path, ahead_s=60):
+        client = Client(tmp_path / "socket", {"name": "ahead"})
+        values = client.iterate("count", 13)
+        found = [next(values) for _ in range(13)]
+        assert found == [number * 0.1 for number in range(1, 14)]
+        with pytest.raises(ConfigError, match="no more"):
+            next(values)
+        assert list(client.iterate("count", 0)) == []
+        client.close()
 
 
 def test_errors_arrive_as_what_they_are(toys):
