@@ -111,8 +111,9 @@ class Scorer:
             return
         for request in requests:
             alone, which = one_option(request)
-            *tokens, end = self._plain(alone, 0)
-            yield Rereading(finite_score(request.key, (tuple(tokens),), (end,)), (which,), PLAIN)
+            values, length = self._plain(alone, 0), len(alone.continuations[0])
+            score = finite_score(request.key, (tuple(values[:length]),), tuple(values[length:]))
+            yield Rereading(score, (which,), PLAIN)
 
     def _score(
         self, groups: Sequence[Sequence[ScoreRequest]], known: Container[str]
@@ -228,7 +229,7 @@ class Scorer:
             range(len(request.continuations)), key=lambda i: (len(request.continuations[i]), i)
         )
         difference = 0.0
-        ours = (*tokens[which], ends[which])
+        ours = (*tokens[which], *ends[which : which + 1])
         for one, other in zip(ours, self._plain(request, which), strict=True):
             if not (math.isfinite(one) and math.isfinite(other)):
                 raise EngineError("a log-probability is not a number")
@@ -236,7 +237,7 @@ class Scorer:
         return difference
 
     def _plain(self, request: ScoreRequest, which: int) -> list[float]:
-        """A continuation's tokens and the end after it, by one pass over plain text.
+        """A continuation's tokens and the end after it if it is asked for, by one pass over text.
 
         A text too long for one pass is read in pieces, on transformers' own cache.
         """
@@ -257,8 +258,9 @@ class Scorer:
                 ).logits[0]
                 rows = [*rows, *torch.log_softmax(widened(logits), -1)][-len(continuation) - 1 :]
             read = [float(row[token]) for row, token in zip(rows, continuation, strict=False)]
-            end = float(rows[-1][sorted(set(request.terminator_ids))].logsumexp(-1))
-        return [*read, end]
+            if request.terminator_ids:
+                read.append(float(rows[-1][sorted(set(request.terminator_ids))].logsumexp(-1)))
+        return read
 
 
 def _asked(group: Sequence[ScoreRequest]) -> list[tuple[tuple[int, ...], ...]]:
