@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import answering, in_process, plain, served
+from bench import answering, plain, served
 from bench.measuring import measure
 from bench.models import MODELS, ROOT
 from bench.workload import Reference, Workload

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -26,7 +27,7 @@ from grace.engines.transformers.row_scoring import score_rows
 from grace.errors import EngineError
 from grace.scoring.forest import ReadCollector, Result, build_trie
 from grace.scoring.packing import Batch, Budget, pack
-from grace.scoring.subtrees import Pass, needed, passes
+from grace.scoring.subtrees import Pass, costs_of, needed, passes
 from grace.settings.config import ScoringConfig
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Scorer:
         self._model = model
         self._budget = Budget(config.max_batch_tokens, config.max_batch_mib * 2**20)
         self._subtrees = reads_subtrees(model.device)
+        self._costs = costs_of(shape_of(model))
         #: How requests are scored; None before the first.
         self.path: str | None = None
         #: Why, and how large the difference of the self-check was.
@@ -77,6 +79,7 @@ class Scorer:
         return {
             "path": self.path,
             "batches": "subtrees of forests" if self._subtrees else "trials together",
+            **({"costs": asdict(self._costs)} if self._subtrees else {}),
             "self_check": self.reason,
             "max_batch_tokens": self._budget.tokens,
             "max_batch_mib": self._budget.memory // 2**20,
