@@ -31,7 +31,7 @@ def ceilings(model: Any, work: Workload) -> dict[str, dict[str, float]]:
         ends: [work.request(one, grouped=True, ends=ends) for one in asked]
         for ends in (False, True)
     }
-    once = _one_by_one(requests[0])
+    once = _one_by_one(requests[False])
     trials = [{one.key for one in group} for _, group in groupby(asked, key=lambda one: one.trial)]
     found = {"naive": (once, once)}
     for ends, name in ((False, ""), (True, "-ends")):

@@ -34,8 +34,8 @@ class Shape:
     masks: int
     #: Keys and values of all layers, numbers a token.
     cached: int = 0
-    #: Layers, the width of their attention (heads × head size), and weights, those of the projection
-    #: onto the vocabulary among them: how costly a pass is (`grace.scoring.subtrees.costs_of`).
+    #: How costly a pass is (`grace.scoring.subtrees.costs_of`): layers, the width of their
+    #: attention (heads × head size), and weights, those of the projection onto the vocabulary too.
     layers: int = 4
     width: int = 128
     weights: int = 0

@@ -21,7 +21,7 @@ from grace.scoring.packing import MOST_PADDING, Budget, Shape, chunks
 #: transformers' Python (pico: 0.7 ms a pass of 4 layers; half of it here, since what is not joined
 #: may still share a pass, as a row) ...
 LAYER = 9_000_000
-#: ... one head's share of mask and softmax for a pair of tokens (pico: 0.03 µs with its products) ...
+#: ... one head's share of mask and softmax for a pair of tokens (pico: 0.03 µs with products) ...
 PAIR = 120
 #: ... and reading a weight from memory, once a pass; half of it, too.
 WEIGHT = 20
@@ -39,9 +39,9 @@ MOST_TOKENS_LARGE = 1024
 class Costs:
     """What decides how a forest is cut on a CPU: hidden pairs of tokens that something is worth.
 
-    `started` is what they are worth of a pass's start, and `streamed` of reading all weights, which
-    passes that are full share. A pass reads `tokens` at most. All follows from the model's shape and
-    nothing from a clock: the last digits of a score depend on it, and two runs have to agree.
+    `started` is what a pass's start is worth, and `streamed` reading all weights, which passes that
+    are full share. A pass reads `tokens` at most. All follows from the model's shape and nothing
+    from a clock: the last digits of a score depend on it, and two runs have to agree.
     """
 
     started: int
@@ -187,7 +187,8 @@ def _passes(
 ) -> Iterator[Pass]:  # fmt: skip
     """Passes for subtrees, each with the row it continues.
 
-    Rows share a pass up to `most` tokens. `seen` counts the columns before them, `held` the bytes of the caches that are kept meanwhile.
+    Rows share a pass up to `most` tokens. `seen` counts the columns before them, `held` the bytes
+    of the caches that are kept meanwhile.
     """
     for rows, stem, tail in _of_one_size(pending, budget, shape, most, seen, held):
         new = stem + tail

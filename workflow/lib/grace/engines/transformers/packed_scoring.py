@@ -31,7 +31,7 @@ from grace.scoring.subtrees import Pass
 _HEADS = 64
 #: Numbers that a CPU computes at once; attention over a multiple of them is a sixth faster.
 _LANES = 8
-#: Logits whose logarithms are taken at once: so many stay near a CPU, and their memory is used again.
+#: Logits whose logarithms are taken at once: so many stay near a CPU, in memory that is used again.
 _SLICE = 2**20
 
 
