@@ -23,8 +23,9 @@ from grace.scoring.packing import MOST_PADDING, Budget, Shape, chunks
 LAYER = 9_000_000
 #: ... one head's share of mask and softmax for a pair of tokens (pico: 0.03 µs with products) ...
 PAIR = 120
-#: ... and reading a weight from memory, once a pass; half of it, too.
-WEIGHT = 20
+#: ... and reading a weight from memory, once a pass (251 M: a second pass over the last 69 of a
+#: trial's 432 tokens took a tenth of all its time).
+WEIGHT = 40
 #: Weights that stay in a CPU's caches from pass to pass.
 KEPT_WEIGHTS = 4_000_000
 #: Tokens of one pass of a model that has no more. With more, its activations no longer fit a CPU's
