@@ -21,8 +21,10 @@ def plan(path: Path, config: PlanConfig, settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    from grace.models.tokenizers_alone import use_tokenizers_alone
     from grace.runs.scripting import job
 
+    use_tokenizers_alone()
     with job(snakemake, __file__):
         plan(
             Path(snakemake.output.plan),

@@ -6,8 +6,10 @@ from grace.experiments.inference import infer
 from grace.settings.output_configs import MeasurementConfig
 
 if __name__ == "__main__":
+    from grace.models.tokenizers_alone import use_tokenizers_alone
     from grace.runs.scripting import job
 
+    use_tokenizers_alone()
     with job(snakemake, __file__) as record:
         record |= infer(
             Path(snakemake.input.stimuli),

@@ -29,12 +29,27 @@ case "${1:-}" in
     --train) venv=.venv-train && locks=(envs/train.lock) ;;
 esac
 
+# What the packages of a lock file take when they are installed, measured for CPUs; nothing where it was not.
+size_of() {
+    case $1 in
+        envs/main.lock) echo " (0.8 GB)" ;;
+        envs/dev.lock) echo " (0.3 GB)" ;;
+        envs/export.lock) echo " (0.3 GB)" ;;
+        envs/docs.lock) echo " (0.2 GB)" ;;
+        envs/crate.lock | envs/sbom.lock) echo " (0.1 GB)" ;;
+    esac
+}
+
+if [ $venv = .venv ] && ! [ -f $venv/.stamp-torch ]; then
+    say "Setting up $venv: 1.6 GB for CPUs, more with CUDA; a few minutes (6 on two busy cores), this once." \
+        "Ctrl-C stops it; the same command goes on."
+fi
 ensure_venv "$venv"
 
 stale=()
 for lock in "${locks[@]}"; do
     if ! fresh "$venv/.stamp-$(basename "$lock")" "$lock" envs/torch.txt; then
-        say "Installing the $(pins_of "$lock" | wc -l) packages of $lock in $venv;" \
+        say "Installing the $(pins_of "$lock" | wc -l) packages of $lock in $venv$(size_of "$lock");" \
             "pip's own words are in $venv/setup.log"
         install_lock "$venv" "$lock" "${lenient[@]}"
         stale+=("$lock")
@@ -44,8 +59,7 @@ done
 # torch is a step of its own, with dependencies: the build that a machine takes decides which
 # further packages it needs, so those are not in the lock.
 if [ $torch = yes ] && ! fresh "$venv/.stamp-torch" envs/torch.txt; then
-    say "Installing $(grep -v '^#' envs/torch.txt), the largest part: for CPUs $venv then has" \
-        "about 2 GB, with CUDA more; some minutes"
+    say "Installing $(grep -v '^#' envs/torch.txt), the largest package (0.8 GB for CPUs, more with CUDA)"
     install_torch "$venv" "${locks[0]}"
     stamp "$venv/.stamp-torch" envs/torch.txt
 fi

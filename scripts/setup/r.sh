@@ -35,7 +35,7 @@ missing() {
 
 read -r -a lacking <<<"$(missing | xargs)"
 if [ ${#lacking[@]} -gt 0 ] && can_apt; then
-    say "Installing R packages with apt (a few minutes): ${lacking[*]}"
+    say "Installing R packages with apt (0.14 GB where there were none; a few minutes): ${lacking[*]}"
     apt_install .venv/setup-apt.log "${lacking[@]}"
     read -r -a lacking <<<"$(missing | xargs)"
 fi

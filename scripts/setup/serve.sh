@@ -33,7 +33,7 @@ if [ "$flavour" = cuda ]; then
     say "Found an NVIDIA GPU. Installing vLLM for CUDA in $venv (about 10 GB; several minutes)"
     install_lock "$venv" envs/serve.lock
 else
-    say "Found no NVIDIA GPU. Installing vLLM for the CPU in $venv (about 3.5 GB; a few minutes)"
+    say "Found no NVIDIA GPU. Installing vLLM for the CPU in $venv (about 2.5 GB; a few minutes)"
     install_lock "$venv" envs/serve-cpu.lock
     install_torch "$venv" envs/serve-cpu.lock
 fi

@@ -5,7 +5,7 @@
 What says when, where and by which code a result was made is left out (times, provenance, logs). Of
 all else every byte counts, but for the numbers of fitted mixed models (`FITTED`). The exit status
 is 1 where something differs. `--moved plan.json:seeds` leaves a key of a file's JSON out, for a
-change that was meant.
+change that was meant, and `--asked-anew` the times of answers, for runs without a common journal.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ ABOUT_THE_JOB = {
     "git_commit", "git_dirty", "image_digest", "pace", "replication_id", "run_timestamp", "started",
     "timestamps", "unknown",
 }  # fmt: skip
+#: Keys and columns that say when a model answered, and how fast.
+TIMES_OF_ANSWERS = {"first_answer", "last_answer", "processing_time_ms", "response_timestamp"}
 #: The same in the report's words.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?")
 _HEX = re.compile(r"\b[0-9a-f]{7,64}\b|(?<=commit )unknown\b")
@@ -58,18 +60,24 @@ def results_of(folder: Path) -> dict[str, Path]:
     return found
 
 
-def differences(old: Path, new: Path, moved: Mapping[str, set[str]]) -> list[str]:
+def differences(
+    old: Path, new: Path, moved: Mapping[str, set[str]], *, asked_anew: bool = False
+) -> list[str]:
     """A line for each result that is in one folder alone or differs, with where.
 
-    `moved` holds keys that may differ, by a file's name. Raises `RecordError`.
+    `moved` holds keys that may differ, by a file's name; with `asked_anew` those of
+    `TIMES_OF_ANSWERS` may in all. Raises `RecordError`.
     """
+    times = TIMES_OF_ANSWERS if asked_anew else set()
     before, after = results_of(old), results_of(new)
     lines = [f"{name}: only in {old}" for name in sorted(before.keys() - after.keys())]
     lines += [f"{name}: only in {new}" for name in sorted(after.keys() - before.keys())]
     for name in sorted(before.keys() & after.keys()):
         if file_digest(before[name]) == file_digest(after[name]):
             continue
-        found = list(_within(before[name], after[name], moved.get(before[name].name, set())))
+        found = list(
+            _within(before[name], after[name], times | moved.get(before[name].name, set()))
+        )
         lines += [f"{name}: {one}" for one in found[:SHOWN]]
         if len(found) > SHOWN:
             lines.append(f"{name}: and {len(found) - SHOWN} more differences")
@@ -86,11 +94,13 @@ def _within(old: Path, new: Path, moved: set[str]) -> Iterator[str]:
             "",
         )
     elif old.suffix == ".csv":
-        yield from _tables(_cells(old), _cells(new), fitted=old.name.endswith(FITTED))
+        yield from _tables(_cells(old, moved), _cells(new, moved), fitted=old.name.endswith(FITTED))
     elif old.suffix == ".parquet":
         import pandas as pd
 
-        left, right = pd.read_parquet(old), pd.read_parquet(new)
+        left, right = (
+            pd.read_parquet(path).drop(columns=list(moved), errors="ignore") for path in (old, new)
+        )
         if not left.equals(right):
             yield "another table"
     elif old.suffix == ".html":
@@ -118,10 +128,10 @@ def _values(old: Any, new: Any, place: str) -> Iterator[str]:
         yield f"{place}: {_shown(old)} and {_shown(new)}"
 
 
-def _cells(path: Path) -> list[list[str]]:
+def _cells(path: Path, moved: set[str]) -> list[list[str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    kept = [index for index, name in enumerate(rows[0]) if name not in ABOUT_THE_JOB]
+    kept = [index for index, name in enumerate(rows[0]) if name not in ABOUT_THE_JOB | moved]
     return [[row[index] for index in kept] for row in rows]
 
 
@@ -168,13 +178,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--moved", action="append", default=[], metavar="FILE:KEY")
+    parser.add_argument("--asked-anew", action="store_true")
     options = parser.parse_args(arguments)
     moved: dict[str, set[str]] = {}
     for one in options.moved:
         file, _, key = one.partition(":")
         moved.setdefault(file, set()).add(key)
     try:
-        found = differences(options.old, options.new, moved)
+        found = differences(options.old, options.new, moved, asked_anew=options.asked_anew)
     except (GraceError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

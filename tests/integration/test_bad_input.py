@@ -53,7 +53,7 @@ def test_config_mistakes_name_key_value_and_remedy(project, setting, message):
         (("--config", "limit =3"), "--config: 'limit =3' is no key with a value"),
         (("--config", "limit=# x"), "`limit` holds no value: '# x' is a comment in YAML"),
         (("--configfile", "bomb.yaml"), "bomb.yaml: line 6: more than 50,000 keys and values"),
-        (("--logger", "grace"), "--logger grace: Grace has no log of its own"),
+        (("--logger", "grace"), "--logger grace: leave the option out"),
     ],
 )
 def test_what_snakemakes_own_command_line_would_end_badly_on_is_reported_before(

@@ -126,7 +126,7 @@ def test_models_are_asked_one_after_the_other_in_their_order(runs):
 
 
 def test_what_is_known_beforehand_is_reported_before_the_first_request(runs):
-    message, _, rest = runs.first.stdout.partition("Select jobs to execute...")
+    message, _, rest = runs.first.stdout.partition(" steps (")
     assert "Before the first request: model 'absent'" in message
     assert rest
 
@@ -158,4 +158,4 @@ def test_the_next_run_tries_what_failed_and_asks_nothing_else(runs):
     assert runs.asked_later.looks == {"refused": 2}
     assert models_in(runs.project) == {"good", "refused", "rambling"}
     assert "Not in this report" not in runs.report.read_text(encoding="utf-8")
-    assert "Sample study2's answers with good" not in runs.second.stdout
+    assert "generate study2 of good" not in runs.second.stdout

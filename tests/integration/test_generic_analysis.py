@@ -300,7 +300,7 @@ def minimal(folder):
          "prompt_id": f"p{i}", "exp2_status": "ok", "prob_good": p, "prob_bad": 1 - p}
         for i, p in enumerate(rng.uniform(0.4, 0.9, 24))
     ]  # fmt: skip
-    return rows, analyse(folder, rows, declaration, reference=[], whole_figures=True)
+    return rows, analyse(folder, rows, declaration, reference=[], figures="whole")
 
 
 def test_a_statistic_is_added_as_contributing_writes_it(tmp_path, monkeypatch):
@@ -417,7 +417,7 @@ def test_answers_that_cannot_be_read_do_not_count(tmp_path, rows):
     for row in spoiled:
         row |= {"extraction_errors": "choice not found", "choice_label": None}
         row |= {f"prob_{label}": None for label in LABELS} | {"exp2_status": "failed"}
-    tables = analyse(tmp_path, spoiled, reference=[])
+    tables = analyse(tmp_path, spoiled, reference=[], figures="png")
     assert (tables["quality"]["usable"] == 0).all()
     assert tables["cells"].empty
 
@@ -473,10 +473,10 @@ def test_a_study_without_a_section_of_its_own_is_in_the_report_and_its_text_is_i
         for row in people_rows()
         if (row["source"], row["role"]) == ("human", "production")
     ]
-    analyse(tmp_path / "hostile", rows, hostile, reference, whole_figures=True)
+    analyse(tmp_path / "hostile", rows, hostile, reference, figures="whole")
     minimal(tmp_path / "pairs")
     nobody = [row | {"exp1_status": None, "exp2_status": None} for row in game_rows(draws=1)]
-    analyse(tmp_path / "nobody", nobody, reference=[], whole_figures=True)
+    analyse(tmp_path / "nobody", nobody, reference=[], figures="whole")
     pairs = {"title": "Pairs", "summary": "Which sentence?", "stimuli": {"key": ["pair"]}}
     made = {
         "hostile": (tmp_path / "hostile", hostile),

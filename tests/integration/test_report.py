@@ -30,8 +30,8 @@ ORIGIN = "trained on simulated people: shows the plumbing, not language models"
 
 def analysed(folder: Path, rows1, rows2, **params) -> dict[int, Path]:
     params = {"generation": GENERATION, **params}
-    analyse(folder / "1", 1, rows1, whole_figures=True, **params)
-    analyse(folder / "2", 2, rows2, whole_figures=True, **params)
+    analyse(folder / "1", 1, rows1, figures="whole", **params)
+    analyse(folder / "2", 2, rows2, figures="whole", **params)
     return {1: folder / "1", 2: folder / "2"}
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from bundled_analyses import SCORING_TABLES, as_sampled, knows_made, made_bets
-from r_analysis import jsd, one, rscript
+from r_analysis import Figures, jsd, one, rscript
 
 
-def run(folder: Path, study: int | None, scored: list[dict]) -> dict[str, pd.DataFrame]:
+def run(
+    folder: Path, study: int | None, scored: list[dict], figures: Figures = "none"
+) -> dict[str, pd.DataFrame]:
     """The analysis of the job in a folder, once more with these rows under ways of scoring."""
     job = json.loads((folder / "job.json").read_text())
     made = [as_sampled(study, row) if study else row for row in scored]
@@ -23,11 +25,13 @@ def run(folder: Path, study: int | None, scored: list[dict]) -> dict[str, pd.Dat
     job["input"]["scoring_methods"] = str(folder / "methods.csv")
     job["output"] |= {name: str(folder / f"{name}.csv") for name in SCORING_TABLES}
     job["output"]["scoring"] = str(folder / "scoring.png")
+    job["figures"] = figures
     (folder / "scoring_job.json").write_text(json.dumps(job))
     driver = bundled.DRIVER if study else generic.DRIVER
     done = rscript(driver, str(folder / "scoring_job.json"))
     assert done.returncode == 0, done.stderr
-    assert (folder / "scoring.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    if figures != "none":
+        assert (folder / "scoring.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     return {name: pd.read_csv(folder / f"{name}.csv") for name in SCORING_TABLES}
 
 
@@ -44,7 +48,7 @@ def test_study1_the_default_gives_the_contrasts_of_experiment_2(tmp_path):
     )
     tables = run(
         tmp_path, 1, [*under("whole", measured), *under("terminated", measured),
-                      *under("mean_token", turned, alike=3)],
+                      *under("mean_token", turned, alike=3)], "png",
     )  # fmt: skip
     found = tables["scoring_methods"]
     for method, experiment in (("whole", "exp2"), ("terminated", "exp2"), ("exp1", "exp1")):
@@ -134,4 +138,4 @@ def test_a_generic_study_has_its_contrasts_under_every_way(tmp_path):
 
 def test_a_run_without_measurements_has_tables_without_rows(tmp_path):
     generic.analyse(tmp_path, generic.game_rows(exps=("exp1",)))
-    assert all(len(table) == 0 for table in run(tmp_path, None, []).values())
+    assert all(len(table) == 0 for table in run(tmp_path, None, [], "png").values())

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study1(folder, bets):
-    return analyse(folder, 1, study1_rows(bets, knows_made), whole_figures=True)
+    return analyse(folder, 1, study1_rows(bets, knows_made), figures="whole")
 
 
 def values(bets, cell, experiment):
@@ -233,7 +233,7 @@ def test_constant_answers_are_noted_not_tested(tmp_path):
         return [10, 20, 30, 40]
 
     rows = study1_rows(same, lambda *_: "yes", exps=("exp1",), stories=STORIES[:2])
-    tables = analyse(tmp_path, 1, rows)
+    tables = analyse(tmp_path, 1, rows, figures="png")
     assert set(tables["contrasts"]["experiment"]) == {"exp1"}
     assert tables["contrasts"]["t"].isna().all()
     assert tables["contrasts"]["p"].isna().all()
@@ -288,7 +288,7 @@ def test_bets_that_never_parse_leave_the_analysis_standing(tmp_path, bets, exps)
     rows = study1_rows(bets, knows_made, exps=exps, draws=1)
     for row in rows:
         row |= {f"probability_{state}": None for state in range(4)} | {"Knowledge_A": None}
-    tables = analyse(tmp_path, 1, rows)
+    tables = analyse(tmp_path, 1, rows, figures="png")
     assert one(tables["quality"], experiment="exp1")["usable"] == 0
     assert set(tables["contrasts"]["experiment"]) == set(exps) - {"exp1"}
 

@@ -26,7 +26,7 @@ def choices():
 @pytest.fixture(scope="module")
 def study2(tmp_path_factory, choices):
     folder = tmp_path_factory.mktemp("study2")
-    return analyse(folder, 2, study2_rows(*choices), whole_figures=True)
+    return analyse(folder, 2, study2_rows(*choices), figures="whole")
 
 
 def counts(generated, goal, state):
@@ -305,7 +305,7 @@ def test_what_the_residual_leaves_open_holds_every_distribution_that_it_allows(t
 
 def test_few_rows_of_one_experiment(tmp_path, choices):
     few = {("both", 0): [4, 4, 4]}
-    tables = analyse(tmp_path, 2, study2_rows(few, choices[1], exps=("exp2",)))
+    tables = analyse(tmp_path, 2, study2_rows(few, choices[1], exps=("exp2",)), figures="png")
     assert set(tables["glmer"]["note"]) == {"experiment 1 was not run or has no usable answer"}
     row = one(tables["human_comparison"], model_key="m")
     assert row["n_cells"] == 8
@@ -315,7 +315,7 @@ def test_few_rows_of_one_experiment(tmp_path, choices):
 
 def test_constant_answers_have_no_mixed_model(tmp_path, choices):
     same = {(goal, state): [2] * 6 for goal in GOALS for state in range(4)}
-    tables = analyse(tmp_path, 2, study2_rows(same, choices[1], exps=("exp1",)))
+    tables = analyse(tmp_path, 2, study2_rows(same, choices[1], exps=("exp1",)), figures="png")
     row = tables["glmer"].iloc[0]
     assert row["note"] == "constant data: none of the 72 answers is negated, so no model exists"
     rate = tables["negation"].query("model_key == 'm'")
@@ -326,7 +326,7 @@ def test_constant_answers_have_no_mixed_model(tmp_path, choices):
 @pytest.mark.parametrize("exps", [("exp1",), ("exp1", "exp2")])
 def test_choices_that_never_parse_leave_the_analysis_standing(tmp_path, choices, exps):
     nothing = {(goal, state): [None] * 3 for goal in GOALS for state in range(4)}
-    tables = analyse(tmp_path, 2, study2_rows(nothing, choices[1], exps))
+    tables = analyse(tmp_path, 2, study2_rows(nothing, choices[1], exps), figures="png")
     assert one(tables["quality"], experiment="exp1")["usable"] == 0
     shown = tables["human_comparison"]
     assert set(shown["experiment"]) - {"reference"} == set(exps) - {"exp1"}

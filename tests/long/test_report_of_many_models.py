@@ -31,7 +31,7 @@ def test_many_models_are_one_table_and_the_sentences_are_folded(tmp_path):
             said = row["Assessment"] if row["Participant_ID"] % 5 >= i else "bad"
             name = f"model-{i}"
             rows.append(row | {"model_key": name, "model_name": name, "Assessment": said})
-    analyse(tmp_path / "2", 2, rows, whole_figures=True, generation=GENERATION)
+    analyse(tmp_path / "2", 2, rows, figures="whole", generation=GENERATION)
     text = render(tmp_path / "results", {2: tmp_path / "2"}).read_text(encoding="utf-8")
     summary = text[text.index("<main>") : text.index("What was run</h2>")]
     found = pd.read_csv(tmp_path / "2/human_comparison.csv").query("experiment == 'exp1'")

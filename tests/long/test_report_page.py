@@ -39,7 +39,7 @@ def page(tmp_path_factory):
         2: [row | {"model_key": name, "model_name": name} for name in names for row in few],
     }
     for study, made in rows.items():
-        analyse(folder / str(study), study, made, whole_figures=True, generation=GENERATION)
+        analyse(folder / str(study), study, made, figures="whole", generation=GENERATION)
     report = render(folder / "results", {study: folder / str(study) for study in rows})
     with browser(folder / "profile") as found:
         found.size(1400, 900)

@@ -124,7 +124,7 @@ def analyse(folder: Path, study: int, results: Path, models: int, replications: 
     names += [(name, "png") for name in (*bundled.FIGURES[study], "scoring")]
     job = {
         "sources": bundled.sources(study),
-        "whole_figures": True,
+        "figures": "whole",
         "input": {
             "ready": str(folder / "ready.csv"),
             "reference": str(ready / f"reference_study{study}.csv"),

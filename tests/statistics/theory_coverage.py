@@ -16,12 +16,13 @@ from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 
+from bundled_studies import bundled_study
+
 # Before numpy: processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from grace.studies.catalogue import bundled
 from grace.studies.fitted_theory import FittedTheory
 from grace.studies.theory import load_theory
 from grace.studies.theory_likelihood import Predict, Space, most_likely, search
@@ -38,7 +39,7 @@ def speaker() -> tuple[Predict, Space, np.ndarray]:
     Its distributions are taken a goal at a time, not a cell at a time as `FittedTheory` does, whose
     numbers they are: that is checked.
     """
-    study = bundled(ROOT, "study2")["study2"]
+    study = bundled_study("study2")
     polite = FittedTheory(study, study.declaration.theory[0], "theory.0")
     theory = load_theory(study)
     files = [ROOT / f"resources/reference/politeness_{name}.csv" for name in ("lexicon", "weights")]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from r_analysis import PNG_ALONE, ROOT, rscript
+from r_analysis import FIGURES_ASKED, ROOT, Figures, rscript
 
 from grace.pico.trained_on import theory
 from grace.studies.analysis_files import SHARED
@@ -58,7 +58,7 @@ DRIVER = f"""
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
 library(ggplot2)
 for (name in unlist(job$sources)) source(name)
-{PNG_ALONE}
+{FIGURES_ASKED}
 analyse(job$input, job$output, job$params)
 """
 
@@ -78,13 +78,13 @@ def launch(
     rows: list[dict],
     participants: list[dict] = (),
     *,
-    whole_figures: bool = False,
+    figures: Figures = "none",
     **params,
 ) -> subprocess.CompletedProcess[str]:
     """Write the study's inputs, run its analysis, and leave its outputs in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     ready = pd.DataFrame([as_sampled(study, row) for row in rows])
-    job = prepare(folder, study, ready, participants, whole_figures=whole_figures, **params)
+    job = prepare(folder, study, ready, participants, figures=figures, **params)
     return rscript(DRIVER, str(job))
 
 
@@ -94,7 +94,7 @@ def prepare(
     ready: pd.DataFrame,
     participants: list[dict] = (),
     *,
-    whole_figures: bool = True,
+    figures: Figures,
     **params,
 ) -> Path:
     """Write the study's inputs and its job, the file that the driver reads."""
@@ -104,7 +104,7 @@ def prepare(
     output |= {name: str(folder / f"{name}.png") for name in FIGURES[study]}
     job = {
         "sources": sources(study),
-        "whole_figures": whole_figures,
+        "figures": figures,
         "input": {
             "ready": str(folder / "ready.csv"),
             "reference": str(folder / f"reference_study{study}.csv"),
@@ -132,16 +132,16 @@ def as_sampled(study: int, row: dict) -> dict:
 
 
 def analyse(
-    folder: Path, study: int, rows: list[dict], *, whole_figures: bool = False, **params
+    folder: Path, study: int, rows: list[dict], *, figures: Figures = "none", **params
 ) -> dict[str, pd.DataFrame]:
-    """The tables of the study's analysis; of its figures the PNG alone, or all files."""
-    done = launch(folder, study, rows, whole_figures=whole_figures, **params)
+    """The tables of the study's analysis, and the figures asked for."""
+    done = launch(folder, study, rows, figures=figures, **params)
     assert done.returncode == 0, done.stderr
-    for name in FIGURES[study]:
+    for name in FIGURES[study] if figures != "none" else ():
         picture = (folder / f"{name}.png").read_bytes()
         assert picture[:8] == b"\x89PNG\r\n\x1a\n", name
         assert len(picture) > 5000, name
-        if not whole_figures:
+        if figures == "png":
             continue
         assert (folder / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
         assert (folder / f"{name}.pdf").read_bytes()[:5] == b"%PDF-"

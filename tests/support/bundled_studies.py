@@ -1,11 +1,20 @@
-"""The bundled studies that a default run has, loaded once."""
+"""The bundled studies, each loaded once."""
 
+from functools import cache
 from pathlib import Path
 
 from grace.studies.catalogue import bundled
+from grace.studies.study import Study
 
 ROOT = Path(__file__).parents[2]
-STUDIES = bundled(ROOT, "study1", "study2")
+
+
+@cache
+def bundled_study(name: str) -> Study:
+    return bundled(ROOT, name)[name]
+
+
+STUDIES = {name: bundled_study(name) for name in ("study1", "study2")}
 UTTERANCES = {
     f"It {frame} {assessment}": (frame, assessment)
     for frame in ("was", "wasn't")

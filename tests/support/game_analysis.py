@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from r_analysis import PNG_ALONE, rscript
+from r_analysis import FIGURES_ASKED, Figures, rscript
 
 from grace.studies.analysis_files import GENERIC, SHARED
 
@@ -69,7 +69,7 @@ DRIVER = f"""
 job <- jsonlite::read_json(commandArgs(TRUE)[1])
 library(ggplot2)
 {SOURCED}
-{PNG_ALONE}
+{FIGURES_ASKED}
 analyse(job$input, job$output, job$params)
 """
 
@@ -116,8 +116,9 @@ def people_rows():
 
 
 def prepare(
-    folder: Path, rows, declaration=DECLARATION, reference=None, *, whole_figures=False, **params
-):
+    folder: Path, rows, declaration=DECLARATION, reference=None, *, figures: Figures = "none",
+    **params,
+):  # fmt: skip
     """Write an analysis's inputs and its job."""
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / "ready.csv", index=False)
@@ -129,7 +130,7 @@ def prepare(
     output = {name: str(folder / f"game_{name}.csv") for name in TABLES}
     output |= {name: str(folder / f"figures/game_{file}.png") for name, file in FIGURES.items()}
     job = {
-        "whole_figures": whole_figures,
+        "figures": figures,
         "input": {key: str(folder / f"{key}.csv") for key in ("ready", "reference")},
         "output": output,
         "params": {
@@ -145,10 +146,13 @@ def launch(folder: Path, *given, **params):
     return rscript(DRIVER, str(folder / "job.json"))
 
 
-def analyse(folder: Path, rows, declaration=DECLARATION, reference=None, **params):
-    done = launch(folder, rows, declaration, reference, **params)
+def analyse(
+    folder: Path, rows, declaration=DECLARATION, reference=None, *, figures: Figures = "none",
+    **params,
+):  # fmt: skip
+    done = launch(folder, rows, declaration, reference, figures=figures, **params)
     assert done.returncode == 0, done.stderr
-    for file in FIGURES.values():
+    for file in FIGURES.values() if figures != "none" else ():
         picture = (folder / f"figures/game_{file}.png").read_bytes()
         assert picture[:8] == b"\x89PNG\r\n\x1a\n", file
         assert len(picture) > 5000, file

@@ -4,24 +4,30 @@ import math
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy import stats
+from warm_python import warm
 
 ROOT = Path(__file__).resolve().parents[2]
-#: After the sources of an analysis: figures as PNG alone, where the job does not ask for all that
-#: stands beside one, which takes longer than the PNG.
-PNG_ALONE = """
-if (!isTRUE(job$whole_figures)) {
+#: What a job asks of figures: all files of each, the PNG alone, or none, which are three fifths of
+#: what an analysis takes.
+Figures = Literal["whole", "png", "none"]
+#: After the sources of an analysis: the figures that its job asks for.
+FIGURES_ASKED = """
+if (!identical(job$figures, "whole")) {
   save_whole_figure <- save_figure
-  save_figure <- function(..., beside) save_whole_figure(..., beside = FALSE)
+  save_figure <- function(plot, path, ..., beside) {
+    if (identical(job$figures, "png")) save_whole_figure(plot, path, ..., beside = FALSE)
+  }
 }
 """
 
 
 def rscript(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     assert shutil.which("Rscript"), "R is missing: install the packages of envs/r-packages.txt"
-    command = ["Rscript", "--vanilla", "-e", code, *arguments]
+    command = [warm().rscript, "--vanilla", "-e", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
 
 

@@ -12,8 +12,9 @@ from warm_python import warm
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "scripts", "studies", "resources")
-#: Study 2 has 2,424 trials, which every run reads and checks; few tests ask more than this.
-TRIALS = 120
+#: Of the 300 and 2,424 trials that the studies have, which every run reads, checks and asks; few
+#: tests ask more. Two trials of each cell of study 1.
+TRIALS = {"study1": 72, "study2": 120}
 #: Tells which jobs Snakemake found to be needed, from its own graph.
 TELL_JOBS = """
 
@@ -30,11 +31,12 @@ def tell_jobs():
 """
 
 
-def shorten_study2(folder: Path) -> None:
-    """Leave a project its first `TRIALS` trials."""
-    stimuli = folder / "resources/stimuli/study2.csv"
-    lines = stimuli.read_text(encoding="utf-8").splitlines(keepends=True)
-    stimuli.write_text("".join(lines[: TRIALS + 1]), encoding="utf-8")
+def shorten_studies(folder: Path) -> None:
+    """Leave a project the first of its trials."""
+    for study, trials in TRIALS.items():
+        stimuli = folder / f"resources/stimuli/{study}.csv"
+        lines = stimuli.read_text(encoding="utf-8").splitlines(keepends=True)
+        stimuli.write_text("".join(lines[: trials + 1]), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Project:
 
     @classmethod
     def copied_to(cls, folder: Path, *, whole: bool = False) -> Project:
-        """A copy whose study 2 has its first `TRIALS` trials, or all that it has."""
+        """A copy whose studies have the first of their trials, or all."""
         folder.mkdir(parents=True)
         for part in PARTS:
             source = ROOT / part
@@ -54,7 +56,7 @@ class Project:
             else:
                 shutil.copy2(source, folder / part)
         if not whole:
-            shorten_study2(folder)
+            shorten_studies(folder)
         return cls(folder)
 
     def snakemake(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundled_studies import STUDIES
+from bundled_studies import STUDIES, bundled_study
 from declared import DECLARED, study_of
 
 from grace.results import reasoning
@@ -18,7 +18,6 @@ from grace.results.tables import (
     probability_columns,
     structured_columns,
 )
-from grace.studies.catalogue import bundled
 from grace.studies.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +66,7 @@ def test_columns_that_only_some_runs_have():
 
 @pytest.mark.parametrize("name", ["minimal_pairs", "refgame"])
 def test_studies_of_other_kinds_are_described(name):
-    found = described(bundled(ROOT, name)[name])
+    found = described(bundled_study(name))
     assert NOT_DESCRIBED not in {entry.meaning for entry in found.values()}
     assert ("nats" in {entry.unit for entry in found.values()}) == (name == "minimal_pairs")
 

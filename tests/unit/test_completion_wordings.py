@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from bundled_studies import bundled_study
 
 from grace.engines.base import Decoding, Generation
 from grace.errors import ConfigError
@@ -18,11 +19,10 @@ from grace.experiments.trials import Run, trial_prompts
 from grace.prompts.messages import bare_context
 from grace.prompts.orders import combinations
 from grace.prompts.templates import Templates
-from grace.studies.catalogue import bundled
 from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
-STUDIES = bundled(ROOT, "study1", "study2", "refgame")
+STUDIES = {name: bundled_study(name) for name in ("study1", "study2", "refgame")}
 VARIANTS = ("seed", "seed-system", "human", "paraphrase1", "paraphrase2", "paraphrase3")
 WORDINGS = [("refgame", "seed"), *((s, v) for s in ("study1", "study2") for v in VARIANTS)]
 #: What stands before an answer to each of a variant's questions.

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pandas as pd
 import pytest
-from bundled_studies import ROOT, STUDIES, STUDY2
+from bundled_studies import STUDIES, STUDY2, bundled_study
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from fake_openai import Asked, FakeOpenAI, Reply, chat_answer
 from scripted_runs import DECODING, items_of, run_of
@@ -42,11 +42,10 @@ from grace.settings.extraction import check_key, resolved
 from grace.settings.loading import load_config
 from grace.settings.price import TokenPrice
 from grace.studies.answers import FieldForm
-from grace.studies.catalogue import bundled
 from grace.studies.stimuli import read_trials
 
 STUDY1 = STUDIES["study1"]
-REFGAME = bundled(ROOT, "refgame")["refgame"]
+REFGAME = bundled_study("refgame")
 FORMS1 = STUDY1.answer_forms({})
 FORMS2 = STUDY2.answer_forms({})
 WHOLE = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from tiny_adapter import write_adapter
-from workflow_project import shorten_study2
+from workflow_project import shorten_studies
 
 import grace.engines.opening
 from grace import contents
@@ -34,7 +34,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose files a test may change; every file counts as a large one."""
     for name in ("config", "resources", "studies"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    shorten_study2(tmp_path)
+    shorten_studies(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(contents, "ALWAYS_READ", 0)
     monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))

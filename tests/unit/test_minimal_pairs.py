@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from bundled_studies import bundled_study
 
 from grace.engines.transformers.model import TransformersEngine
 from grace.errors import ConfigError, EngineError
@@ -19,11 +20,10 @@ from grace.prompts.messages import context
 from grace.results import validation
 from grace.results.tables import analysis_ready, probability_columns, probability_rows
 from grace.settings.config import ModelEntry, RequestsConfig, Thresholds
-from grace.studies.catalogue import bundled
 from grace.studies.stimuli import read_trials
 
 ROOT = Path(__file__).parents[2]
-STUDY = bundled(ROOT, "minimal_pairs")["minimal_pairs"]
+STUDY = bundled_study("minimal_pairs")
 PICO = ModelEntry(name="resources/models/pico", engine="transformers", dtype="float32", gpus=0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bundled_studies import STUDY1, STUDY2
+from bundled_studies import STUDY1, STUDY2, bundled_study
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 from wording_runs import VARIANTS, items_of, journaled, run_of, trials, variant
 
@@ -15,7 +15,6 @@ from grace.journal import Journal
 from grace.prompts.variants import PromptSet
 from grace.provenance.journal_check import Answers, differences
 from grace.results.records import write_json, write_records
-from grace.studies.catalogue import bundled
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
 
@@ -96,7 +95,7 @@ def test_what_a_template_prints_of_a_trial_is_left_out(tmp_path: Path, text: str
 
 def test_options_that_differ_by_trial_and_bare_texts_have_none():
     for name in ("refgame", "minimal_pairs"):
-        study = bundled(ROOT, name)[name]
+        study = bundled_study(name)
         found = read_trials(study.stimuli_file, study)
         run = Run("pico", "pico", study, "exp2", 0, 1000, True)
         items = trial_prompts(run, found, study.variants(["seed"], found))

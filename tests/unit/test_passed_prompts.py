@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bundled_studies import bundled_study
 
 from grace import understood
 from grace.errors import ConfigError
 from grace.prompts import passed
 from grace.prompts.variants import PromptSet
-from grace.studies.catalogue import bundled
 
 ROOT = Path(__file__).parents[2]
-STUDY1, STUDY2 = bundled(ROOT, "study1", "study2").values()
+STUDY1, STUDY2 = map(bundled_study, ("study1", "study2"))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bundled_studies import ROOT, STUDY1, STUDY2, UTTERANCES
+from bundled_studies import ROOT, STUDY1, STUDY2, UTTERANCES, bundled_study
 from declared import DECLARED, write_study
 
 from grace.errors import ConfigError
@@ -14,12 +14,11 @@ from grace.results.people_tables import people_tables
 from grace.results.tables import analysis_ready
 from grace.settings.outputs import Outputs
 from grace.settings.project import Project
-from grace.studies.catalogue import bundled
 from grace.studies.people_models import PeopleModel, as_steps
 from grace.studies.stimuli import read_trials
 from grace.studies.theory import people_rows, theory_rows
 
-REFGAME = bundled(ROOT, "refgame")["refgame"]
+REFGAME = bundled_study("refgame")
 LIKE = {"variant": "seed", "experiment_seed": 1000, "replication": 0, "prompt_id": "p"}
 
 

@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from bundled_studies import bundled_study
 
 from grace.studies.analysis_files import analysis_files
-from grace.studies.catalogue import bundled
 
 ROOT = Path(__file__).parents[2]
-STUDIES = bundled(ROOT, "study1", "study2", "refgame")
+STUDIES = {name: bundled_study(name) for name in ("study1", "study2", "refgame")}
 FUNCTION = re.compile(r"(?m)^([\w.]+) <- function")
 
 

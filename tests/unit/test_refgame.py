@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from bundled_studies import bundled_study
 from engines_for_tests import CharacterTokenizer, ScriptedEngine
 
 from grace.engines.base import Decoding
@@ -27,14 +28,13 @@ from grace.results.tables import (
 )
 from grace.settings.config import Thresholds
 from grace.settings.output_configs import DecodingConfig
-from grace.studies.catalogue import bundled
 from grace.studies.declaration import Declaration
 from grace.studies.soundness import findings
 from grace.studies.stimuli import read_trials
 from grace.studies.study import Study
 
 ROOT = Path(__file__).parents[2]
-STUDY = bundled(ROOT, "refgame")["refgame"]
+STUDY = bundled_study("refgame")
 TRIALS = read_trials(STUDY.stimuli_file, STUDY)
 
 

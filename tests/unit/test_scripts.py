@@ -105,3 +105,9 @@ def test_two_results_folders_are_compared_file_by_file(tmp_path, capsys):
     compare_results.main([old, other, "--moved", "plan.json:seeds"])
     assert "plan.json" not in capsys.readouterr().out
     assert compare_results.main([old, str(tmp_path / "none")]) == 1
+    answers = "answer,response_timestamp\n{},2026-01-01T10:00:0{}\n".format
+    one, later = (results(f"at-{n}", b_csv=answers("yes", n)) for n in (1, 2))
+    assert compare_results.main([one, later]) == 1
+    assert compare_results.main([one, later, "--asked-anew"]) == 0
+    changed = results("at-3", b_csv=answers("no", 3))
+    assert compare_results.main([one, changed, "--asked-anew"]) == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundled_studies import bundled_study
 
-from grace.studies.catalogue import bundled
 from grace.studies.theory import write_reference
 from grace.studies.theory_fit import Range, fit
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     path = tmp_path_factory.mktemp("reference") / "reference_refgame.csv"
-    write_reference(bundled(ROOT, "refgame")["refgame"], path)
+    write_reference(bundled_study("refgame"), path)
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from bundled_studies import bundled_study
 
 from grace.studies.analysis_parts import Fit, Theory
-from grace.studies.catalogue import bundled
 from grace.studies.fit_findings import fit_findings
 from grace.studies.fitted_theory import FittedTheory
 from grace.studies.theory_checks import goodness
@@ -22,7 +22,7 @@ from grace.studies.theory_likelihood import Space, most_likely, search, student
 from grace.studies.theory_of_models import COLUMNS, people_answers, write_fits
 
 ROOT = Path(__file__).parents[2]
-STUDIES = bundled(ROOT, "study1", "study2")
+STUDIES = {name: bundled_study(name) for name in ("study1", "study2")}
 #: Yoon et al. (2020), by goal: informational, social, presentational, phi.
 PUBLISHED = {
     "both": (0.357745, 0.106110, 0.536146, 0.356035),
@@ -78,7 +78,7 @@ def test_the_published_speaker_is_the_reference_and_the_fitted_one_is_closer_to_
 
 def test_the_reference_game_gives_what_is_published_of_its_people_by_likelihood_too():
     """Franke, Tsvilodub & Carcassi (2024): alpha 3.14 [2.62, 3.70] and .678 [.268, 1.13]."""
-    study = bundled(ROOT, "refgame")["refgame"]
+    study = bundled_study("refgame")
     game = FittedTheory(study, study.declaration.theory[0], "theory.0")
     (people,) = people_answers(game)
     fitted = most_likely(game.predict, people.weights, game.space())
@@ -284,7 +284,7 @@ def test_bad_answers_give_rows_without_numbers_and_with_notes(tmp_path):
 
 
 def test_a_study_without_fits_has_a_table_without_rows(tmp_path):
-    study = bundled(ROOT, "minimal_pairs")["minimal_pairs"]
+    study = bundled_study("minimal_pairs")
     out = tmp_path / "fits.csv"
     write_fits(study, tmp_path / "is not read", out, temperature=None)
     assert out.read_text(encoding="utf-8") == ",".join(COLUMNS) + "\n"

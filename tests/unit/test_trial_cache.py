@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bundled_studies import ROOT, bundled_study
 
 from grace import understood
 from grace.digests import digest
@@ -20,8 +21,7 @@ from grace.studies.stimuli import numbered_trials
 from grace.studies.trial_cache import LEAST, MOST, remembered
 from grace.studies.trials import Trial
 
-ROOT = Path(__file__).parents[2]
-STUDY = bundled(ROOT, "study2")["study2"]
+STUDY = bundled_study("study2")
 STIMULI = ROOT / "resources/stimuli/study2.csv"
 
 TELL = """

@@ -19,6 +19,40 @@ from grace.runs.large_dags import adapt_scheduling
 from grace.runs.leftovers import remove_partials
 from grace.runs.startup import begin, check_writable, end_orphans, in_use
 from grace.settings.extraction import check_key
+from grace.terminal.place import take_place
+from grace.terminal.plan import PlannedJob
+from grace.terminal.reasons import words
+
+
+def planned_jobs():
+    """The jobs that this run needs, as it shows them; `all` does nothing itself."""
+    needed = workflow.dag.needrun_jobs(exclude_finished=False)
+    return [planned(job) for job in needed if rule_of(job) != "all"]
+
+
+def planned(job):
+    """One of them. Its model, or recipe, and which of their runs are among its wildcards."""
+    step, rule = step_of(job), rule_of(job) or job.rule.name
+    found = job.wildcards_dict
+    name = step.name if step else rule
+    study = rule.removeprefix(f"{name}_") if step and step.rule_per_study else found.get("study")
+    which = [found.get(key) for key in ("replication", "training_seed", "evaluated")]
+    return PlannedJob(
+        jobid=job.jobid,
+        step=name,
+        of=found.get("model", found.get("recipe")),
+        which=next((value for value in which if value is not None), ""),
+        study=study,
+        recipe="recipe" in found,
+        # What runs on request, beside the results, and what is somebody else's.
+        speaks=step is None or not (step.group or step.wildcards or name == "reviewed"),
+        reason=words(workflow.dag.reason(job)),
+    )
+
+
+# Before anything else is said.
+if workflow.is_main_process:
+    take_place(workflow.logger_manager, planned_jobs)
 
 # A run that was killed leaves a lock, which would be in this one's way.
 if workflow.is_main_process:

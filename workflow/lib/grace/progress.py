@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -23,4 +23,5 @@ class _LoggedBar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stub
 def progress(items: Iterable[Item], total: int, label: str, unit: str) -> Iterator[Item]:
     """Pass the items through while reporting them every ten seconds."""
     options: dict[str, Any] = {"total": total, "desc": label, "unit": unit, "mininterval": 10}
-    yield from _LoggedBar(items, file=sys.stderr, ascii=True, ncols=90, **options)
+    # What tqdm writes itself is an empty line at the end, which no terminal needs.
+    yield from _LoggedBar(items, file=io.StringIO(), ascii=True, ncols=90, **options)

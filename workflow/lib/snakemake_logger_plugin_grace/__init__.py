@@ -25,7 +25,9 @@ class LogHandler(LogHandlerBase):
 
     def __new__(cls, *_: Any, **__: Any) -> LogHandler:
         """Raise `CliException`: there is none."""
-        raise CliException("--logger grace: Grace has no log of its own. Leave the option out.")
+        raise CliException(
+            "--logger grace: leave the option out; a run shows itself so without it."
+        )
 
 
 def read_before_snakemake(command_line: Any, settings: Any) -> None:

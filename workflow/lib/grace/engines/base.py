@@ -14,7 +14,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from grace import foreign_text
 from grace.models.reasoning_formats import Closing
@@ -181,3 +181,12 @@ class Engine(Protocol):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class ComputesElsewhere(Protocol):
+    """An engine whose answers another process of this machine computes, and counts its time."""
+
+    def cpu_time_s(self) -> float:
+        """Seconds of processor time of that process so far."""
+        ...

@@ -17,7 +17,15 @@ from typing import Any, Self
 
 from grace.digests import digest
 from grace.engines.answer_keys import AnswerKeys, Request
-from grace.engines.base import Decoding, Engine, Generation, GenerationRequest, Score, ScoreRequest
+from grace.engines.base import (
+    ComputesElsewhere,
+    Decoding,
+    Engine,
+    Generation,
+    GenerationRequest,
+    Score,
+    ScoreRequest,
+)
 from grace.engines.former_keys import FormerKeys
 from grace.engines.rereading import Rereading, reread, rereading_of
 from grace.engines.sampling_check import ChecksSampling
@@ -251,21 +259,26 @@ class JournaledEngine:
     def _open(self) -> Engine:
         if self._engine is None:
             self._engine = self._stack.enter_context(self._opened())
-            self._opened_at = (time.monotonic(), time.process_time())
+            self._opened_at = (time.monotonic(), self._cpu_time_s())
         return self._engine
 
     def timing(self) -> dict[str, float] | None:
-        """Seconds since the engine was opened, by the clock and of this process, and the answers
-        that it gave since; None before.
+        """Seconds since the engine was opened, by the clock and of the processes that compute, and
+        the answers that it gave since; None before.
         """
         if self._opened_at is None:
             return None
         wall, cpu = self._opened_at
         return {
             "with_model_s": round(time.monotonic() - wall, 3),
-            "with_model_cpu_s": round(time.process_time() - cpu, 3),
+            "with_model_cpu_s": round(self._cpu_time_s() - cpu, 3),
             "answers": self._answers.get(self._session or "", 0),
         }
+
+    def _cpu_time_s(self) -> float:
+        """Of this process, and of that of an engine which computes in another on this machine."""
+        elsewhere = self._engine.cpu_time_s() if isinstance(self._engine, ComputesElsewhere) else 0
+        return time.process_time() + elsewhere
 
     def _report(self, wanted: int, left: int) -> None:
         if self._former is not None:

@@ -62,7 +62,7 @@ class EngineSpec(ABC):
 
     @property
     def in_process(self) -> bool:
-        """Whether the job itself computes."""
+        """Whether Grace's own code computes: in the job, or in a process that jobs share."""
         return not (self.is_remote or self.runs_server)
 
     def gpus(self, entry: ModelEntry) -> int:

@@ -5,10 +5,12 @@ how its outputs were made.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from grace import modules
@@ -22,7 +24,21 @@ from grace.source_code import LIBRARY, SourceFile, joined_digest
 #: and `runtime` cannot change a byte.
 NOT_SETTINGS = ("code", "sources", "runtime")
 DEFAULT_RESULTS = Config.model_fields["results"].default
+#: Environment variable of jobs whose run shows their logs itself: "file" for no line of their own.
+JOB_LOGS = "GRACE_JOB_LOGS"
 FORMAT, TIME = "%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"
+
+
+#: Mark of an exception whose traceback is in the log.
+_LOGGED = "_grace_logged"
+
+
+def _only_unlogged(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Python's last words on an exception, but of Ctrl-C and of what is in the log."""
+    if not (issubclass(kind, KeyboardInterrupt) or getattr(error, _LOGGED, False)):
+        sys.__excepthook__(kind, error, trace)
 
 
 class _Formatter(logging.Formatter):
@@ -36,13 +52,16 @@ class _Formatter(logging.Formatter):
 def logged(log_path: str) -> Iterator[None]:
     """Log to `log_path` and the terminal; end with the message alone on a `GraceError`.
 
-    The exit status is then 1. Other exceptions are bugs and keep their traceback.
+    The exit status is then 1. Other exceptions are bugs and keep their traceback. Where the run
+    shows what its jobs log (`JOB_LOGS`), nothing goes to the terminal: it would be there twice.
     """
-    logging.basicConfig(
-        level=logging.INFO,
-        handlers=[logging.FileHandler(log_path, "w", encoding="utf-8"), logging.StreamHandler()],
-        force=True,
-    )
+    handlers: list[logging.Handler] = [logging.FileHandler(log_path, "w", encoding="utf-8")]
+    quiet = os.environ.get(JOB_LOGS) == "file"
+    if quiet:
+        sys.excepthook = _only_unlogged
+    else:
+        handlers.append(logging.StreamHandler())
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Formatter(FORMAT, TIME))
     # These log every request and every file they open.
@@ -53,8 +72,9 @@ def logged(log_path: str) -> Iterator[None]:
     except GraceError as error:
         logging.error("%s", error)
         sys.exit(1)
-    except Exception:
+    except Exception as error:
         logging.exception("a bug in Grace, please report it:")
+        error.__dict__[_LOGGED] = True
         raise
 
 

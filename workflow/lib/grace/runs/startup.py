@@ -55,6 +55,23 @@ def begin(folder: Path) -> list[str]:
     return done
 
 
+def current_run() -> ProcessId | None:
+    """The run of the workflow that this process is a job of; None where it is none.
+
+    That is the one whose mark it carries, else the outermost Snakemake among its ancestors.
+    """
+    with suppress(ValueError):
+        pid, started, _ = os.environ.get(MARK, "").split(" ", 2)
+        run = ProcessId(int(pid), float(started))
+        if run.alive():
+            return run
+    for process in reversed(psutil.Process().parents()):
+        with suppress(psutil.Error):
+            if any(Path(word).name == "snakemake" for word in process.cmdline()[:4]):
+                return ProcessId.of(process)
+    return None
+
+
 def end_orphans(folder: Path) -> list[str]:
     """Kill what dead runs in `folder` started and what still runs; gives a line for people.
 

@@ -51,7 +51,7 @@ class Lease:
         return Path(state.log_file) if state else self._own_log_file
 
     def wait_ready(self) -> str:
-        """The server's base URL, for example `http://127.0.0.1:41234`.
+        """The server's base URL, for example `http://127.0.0.1:41234` or `unix:/tmp/…/socket`.
 
         Returns at once while the server is healthy. Where it is starting, or starting again after
         a crash, this waits, logging progress, for `start_timeout_s` seconds at most. Raises
@@ -205,19 +205,11 @@ def lease_server(
 def _workflow(pid: int | None) -> ProcessId:
     """The process whose end means that no further job will come.
 
-    By default the outermost Snakemake among the ancestors, else the parent process.
+    By default the run that this process is a job of, else the parent process.
     """
     if pid is not None:
         return ProcessId.of(psutil.Process(pid))
-    ancestors = psutil.Process().parents()
-    for process in reversed(ancestors):
-        try:
-            words = process.cmdline()[:4]
-        except psutil.Error:
-            continue
-        if any(Path(word).name == "snakemake" for word in words):
-            return ProcessId.of(process)
-    return ProcessId.of(ancestors[0] if ancestors else psutil.Process())
+    return startup.current_run() or ProcessId.of(psutil.Process().parent() or psutil.Process())
 
 
 def require_free_port(port: int, host_folder: Path) -> None:

@@ -11,15 +11,18 @@ from grace.runs.process_id import ProcessId
 
 HOST = "127.0.0.1"
 """Servers listen here alone; nothing outside the machine reaches them."""
+PORT, SOCKET = "{port}", "{socket}"
+"""Where in its command a server's address belongs: a port's number, or a Unix socket's path."""
 
 
 @dataclass(frozen=True)
 class ServerSpec:
     """A server that answers `GET /health` with 200 once it is ready.
 
-    `command` holds the placeholder `{port}` where the port belongs. `environment` comes on top of
-    the holder's. `identity` holds further facts that make two servers different, for example the
-    model's files. Times are in seconds.
+    `command` holds the placeholder `{port}` where the port belongs; a server whose command holds
+    `{socket}` listens on a Unix socket instead, and is ready once it does. `environment` comes on
+    top of the holder's. `identity` holds further facts that make two servers different, for
+    example the model's files. Times are in seconds.
     """
 
     name: str

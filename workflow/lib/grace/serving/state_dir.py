@@ -30,7 +30,10 @@ Phase = Literal["starting", "ready", "stopping", "failed"]
 
 @dataclass(frozen=True)
 class ServerState:
-    """What a supervisor says of its server; true for as long as that supervisor lives."""
+    """What a supervisor says of its server; true for as long as that supervisor lives.
+
+    `folder` holds the server's Unix socket, if it has one, and nothing else.
+    """
 
     supervisor: ProcessId
     phase: Phase
@@ -39,6 +42,7 @@ class ServerState:
     base_url: str | None = None
     restarts: int = 0
     reason: str | None = None
+    folder: str | None = None
 
 
 class Lock:

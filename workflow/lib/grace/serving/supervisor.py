@@ -16,11 +16,10 @@ The server stops
 from __future__ import annotations
 
 import contextlib
-import http.client
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,8 +28,9 @@ from pathlib import Path
 import psutil
 
 from grace.runs.process_id import ProcessId
+from grace.serving.addresses import Address, PortAddress, SocketAddress, free_port
 from grace.serving.processes import adopt_orphans, kill_descendants, last_lines, poll
-from grace.serving.spec import HOST, SupervisorTask
+from grace.serving.spec import SOCKET, SupervisorTask
 from grace.serving.state_dir import ServerState, StateDir
 
 RESTARTS = 1
@@ -79,6 +79,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._state_dir.asked_to_leave()
+        self._remove_folder(self._state_dir.read_state())
         try:
             self._serve()
         except _Stop:
@@ -92,6 +93,7 @@ class Supervisor:
             self._say(str(death))
         finally:
             self._stop_server()
+            self._remove_folder(self._state)
             lock.release()
 
     def _on_signal(self, _number: int, _frame: object) -> None:
@@ -119,17 +121,17 @@ class Supervisor:
 
     def _start(self) -> None:
         """Start the server and wait until it is healthy."""
-        port = self._task.port or _free_port()
-        self._publish(phase="starting", port=port, base_url=None)
-        command = [part.replace("{port}", str(port)) for part in self._task.command]
-        self._say(f"starting the server on port {port}")
+        address = self._address()
+        self._publish(phase="starting", port=address.port, base_url=None)
+        command = [part.replace(address.placeholder, str(address)) for part in self._task.command]
+        self._say(f"starting the server on {address.placeholder[1:-1]} {address}")
         self._guard = subprocess.Popen(
             [sys.executable, "-m", "grace.serving.process_guard", *command],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
         deadline = time.monotonic() + self._task.start_timeout_s
-        while not _healthy(port):
+        while not address.healthy():
             self._check("while it was starting")
             if time.monotonic() > deadline:
                 raise _Died(
@@ -138,7 +140,28 @@ class Supervisor:
                     again=False,
                 )
         self._say("the server is ready")
-        self._publish(phase="ready", base_url=f"http://{HOST}:{port}")
+        self._publish(phase="ready", base_url=address.url())
+
+    def _address(self) -> Address:
+        """Where the server is to listen: on what its command has a placeholder for.
+
+        A socket's path is short, as the kernel wants it, and on a disk of this machine; its folder
+        is this user's alone.
+        """
+        if not any(SOCKET in part for part in self._task.command):
+            return PortAddress(self._task.port or free_port())
+        if self._state.folder is None:
+            self._publish(folder=tempfile.mkdtemp(prefix="grace-"))
+        return SocketAddress(Path(str(self._state.folder)) / f"socket-{self._state.restarts}")
+
+    @staticmethod
+    def _remove_folder(state: ServerState | None) -> None:
+        """Remove a socket and its folder: this server's, or that of a killed supervisor."""
+        if state is not None and state.folder is not None:
+            with contextlib.suppress(OSError):  # of another container, or removed by somebody
+                for path in Path(state.folder).glob("socket-*"):
+                    path.unlink()
+                Path(state.folder).rmdir()
 
     def _watch(self) -> None:
         """Come back only by an exception: the server died, or is not wanted."""
@@ -204,24 +227,6 @@ class Supervisor:
     def _say(self, text: str) -> None:
         """A line of our own in the server's log."""
         print(f"[grace supervisor {datetime.now(UTC):%H:%M:%S}] {text}", flush=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=2)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def main() -> None:

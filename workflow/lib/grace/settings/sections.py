@@ -80,12 +80,12 @@ class ScoringConfig(Strict):
 
 
 class ServingConfig(Strict):
-    """The model server that `engine: vllm` starts on this machine."""
+    """The process that holds a model for a run's jobs on this machine: of vLLM or transformers."""
 
     environment: Text = Field(
         ".venv-serve", description="Virtual environment that holds vLLM (`make serve-env`)."
     )
-    idle_s: Seconds = Field(60, description="Seconds without a user after which the server stops.")
+    idle_s: Seconds = Field(300, description="Seconds without a user after which it stops.")
     start_timeout_s: Seconds = Field(900, description="Seconds a start may take.")
     port: int | None = Field(None, ge=1, le=65535, description="Fixed port; null takes a free one.")
     extra_args: Annotated[list[str], AfterValidator(server_arguments.check)] = Field(

@@ -20,7 +20,7 @@ _BOTH = frozenset({"model", "tokenizer", "dtype", "version", "adapter"})
 
 
 class TransformersSpec(EngineSpec):
-    """A model in this process, on the CPU or on one GPU."""
+    """A model on the CPU or on one GPU: of jobs in a process that those of a run share."""
 
     name = "transformers"
     answer_version = {"exp1": 1, "exp2": 1}
@@ -50,15 +50,19 @@ class TransformersSpec(EngineSpec):
 
     def open(self, model_key: str, entry: ModelEntry, runtime: Runtime) -> Engine:
         from grace.engines.transformers.model import TransformersEngine
+        from grace.engines.transformers.shared import SharedEngine
+        from grace.runs import startup
 
-        return TransformersEngine(
-            model_key,
-            entry,
-            requests=runtime.requests,
-            scoring=runtime.scoring,
-            root=runtime.root,
-            threads=runtime.threads,
-        )
+        if startup.current_run() is None:  # nobody to share it with, nor whose end would end it
+            return TransformersEngine(
+                model_key,
+                entry,
+                requests=runtime.requests,
+                scoring=runtime.scoring,
+                root=runtime.root,
+                threads=runtime.threads,
+            )
+        return SharedEngine(model_key, entry, self.version(entry, runtime), runtime)
 
 
 def _peft_version() -> str:

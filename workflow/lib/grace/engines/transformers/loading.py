@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ from grace.models.hub import first_line
 from grace.models.hub_access import licence_of
 from grace.places import located
 from grace.settings.config import ModelEntry
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and its tokeniser; several engines may use them, one after the other."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+
 
 #: Kinds of layers whose cache is keys and values a token, or nothing.
 PLAIN_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}

@@ -39,6 +39,14 @@ def preflight(model_key: str, entry: ModelEntry, root: Path) -> None:
         loading.device(model_key, entry)
 
 
+def load(model_key: str, entry: ModelEntry, root: Path) -> loading.LoadedModel:
+    """The model of an entry. Raises `EngineError` where it cannot be loaded."""
+    source = loading.find(model_key, entry, root)
+    device = loading.device(model_key, entry)
+    model, tokenizer = loading.load(model_key, entry, source, root, device)
+    return loading.LoadedModel(model, tokenizer, device)
+
+
 class TransformersEngine:
     """An open model. See `grace.engines.base.Engine`.
 
@@ -50,6 +58,7 @@ class TransformersEngine:
         scoring: Limits of one forward pass when measuring.
         root: The project's root; `entry.name` may be a folder below it.
         threads: CPU threads of torch, until the engine is closed.
+        loaded: The model, where it is loaded already.
 
     Raises `EngineError` where the model cannot be loaded or run.
     """
@@ -63,8 +72,9 @@ class TransformersEngine:
         root: Path,
         threads: int,
         scoring: ScoringConfig | None = None,
+        loaded: loading.LoadedModel | None = None,
     ) -> None:
-        source = loading.find(model_key, entry, root)
+        loaded = loaded or load(model_key, entry, root)
         import torch
 
         from grace.engines.transformers.constrained import Vocabulary
@@ -75,8 +85,7 @@ class TransformersEngine:
         self._entry = entry
         self._concurrency = requests.concurrency
         self._threads_before = torch.get_num_threads()
-        device = loading.device(model_key, entry)
-        model, self._tokenizer = loading.load(model_key, entry, source, root, device)
+        model, self._tokenizer, device = loaded.model, loaded.tokenizer, loaded.device
         torch.set_num_threads(threads)
         config = model.config.get_text_config()
         self._vocabulary: int = model.get_input_embeddings().num_embeddings
