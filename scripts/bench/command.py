@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from bench import answering, harness, in_process, served, table
+from bench import answering, ceilings, harness, in_process, plain, served, table
 from bench.measuring import System, measure, summary
 from bench.models import MODELS, ROOT, BenchModel, measurable
 from bench.workload import TOLERANCE, Reference, Workload
@@ -26,7 +26,23 @@ from grace.provenance import environment
 
 logger = logging.getLogger("bench")
 
-SCORING = ("naive", "lm-eval", "per-prompt", "per-trial", "together", "whole", "vllm")
+SCORING = (
+    "naive",
+    "every-position",
+    "batch",
+    "copies",
+    "packed",
+    "packed-lean",
+    "lm-eval",
+    "per-prompt",
+    "per-trial",
+    "per-trial-ends",
+    "together",
+    "together-ends",
+    "whole",
+    "whole-ends",
+    "vllm",
+)
 GENERATION = "generation"
 SYSTEMS = (*SCORING, GENERATION)
 #: Servers' leases and logs. One lease for all, so that a server makes room for the next.
@@ -57,10 +73,10 @@ def scoring(model: BenchModel, chosen: Sequence[str], extent: Extent) -> dict[st
     weights = model.load()
     trials = extent.trials or model.trials
     work = Workload(model.entry, model.tokenizer(), trials, extent.most)
-    reference = Reference(in_process.naive(weights, work), TOLERANCE[model.dtype])
+    reference = Reference(plain.naive(weights, work), TOLERANCE[model.dtype])
     systems: list[System] = in_process.systems(weights, work, reference)
     notes = []
-    if "whole" in chosen:
+    if {"whole", "whole-ends"} & set(chosen):
         notes.append("The naive speed of the whole study is taken to be that of the fewer trials.")
     search = None
     version = None
@@ -73,7 +89,9 @@ def scoring(model: BenchModel, chosen: Sequence[str], extent: Extent) -> dict[st
             found, search = harness.system(
                 weights, work, reference, extent.batch_sizes, min(trials, 4)
             )
-            systems.insert(1, found)
+            systems.insert(
+                next(n for n, one in enumerate(systems) if one.key == "per-prompt"), found
+            )
             notes.append(harness.NOTE)
         if "vllm" in chosen and model.served and not unserved:
             engine = stack.enter_context(served.serving(model, weights, STATE))
@@ -85,6 +103,7 @@ def scoring(model: BenchModel, chosen: Sequence[str], extent: Extent) -> dict[st
             )
         systems = [system for system in systems if system.key in (*chosen, "naive")]
         rates = measure(systems, extent.repetitions)
+    limits = ceilings.ceilings(weights, work)
     return {
         "kind": "scoring",
         **_facts(model, extent, vllm=version),
@@ -99,6 +118,7 @@ def scoring(model: BenchModel, chosen: Sequence[str], extent: Extent) -> dict[st
                 "name": system.name,
                 **summary(rates[system.key]),
                 "largest_difference": reference.differences[system.key],
+                "ceiling": limits.get(system.key),
             }
             for system in systems
         ],
@@ -180,7 +200,8 @@ def _processor() -> str:
 
 def _write(result: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{result['kind']}-{result['model']['key']}.json"
+    threads = f"-{result['threads']}-threads" if result["threads"] > 1 else ""
+    path = folder / f"{result['kind']}-{result['model']['key']}{threads}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     logger.info("wrote %s", path)
 
@@ -192,7 +213,11 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="only see that everything works")
     parser.add_argument("--threads", type=int, default=1, help="for computing (default: 1)")
     parser.add_argument(
-        "--models", nargs="+", choices=MODELS, help="default: all that this machine can run"
+        "--models",
+        "--model",
+        nargs="+",
+        choices=MODELS,
+        help="default: all that this machine can run",
     )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--repetitions", type=int, help="of every system (default: 5)")

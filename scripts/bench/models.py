@@ -81,6 +81,34 @@ class BenchModel:
         return folder
 
 
+def _llama_60m() -> PretrainedConfig:
+    return transformers.LlamaConfig(
+        vocab_size=131_072,
+        hidden_size=384,
+        intermediate_size=1024,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=_LONGEST,
+        tie_word_embeddings=True,
+        **_TOKENS,
+    )
+
+
+def _llama_250m() -> PretrainedConfig:
+    return transformers.LlamaConfig(
+        vocab_size=32_000,
+        hidden_size=1024,
+        intermediate_size=2816,
+        num_hidden_layers=17,
+        num_attention_heads=16,
+        num_key_value_heads=16,
+        max_position_embeddings=_LONGEST,
+        tie_word_embeddings=True,
+        **_TOKENS,
+    )
+
+
 def _llama_58m() -> PretrainedConfig:
     return transformers.LlamaConfig(
         vocab_size=32_000,
@@ -164,6 +192,19 @@ MODELS = {
             4,
             _llama_58m,
             served=True,
+        ),
+        BenchModel(
+            "llama-60m",
+            "Llama, 61 M parameters, random weights; vocabulary 131,072, whose projection is five"
+            " sixths of a token's arithmetic",
+            4,
+            _llama_60m,
+        ),
+        BenchModel(
+            "llama-250m",
+            "Llama, 251 M parameters, random weights; vocabulary 32,000",
+            2,
+            _llama_250m,
         ),
         BenchModel(
             "gemma2-small",

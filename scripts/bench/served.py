@@ -81,12 +81,12 @@ def system(engine: VllmEngine, work: Workload, reference: Reference) -> System:
     """Experiment 2 on the server, the same trials in one call."""
 
     def run() -> Any:
-        requests = [work.request(asking, grouped=True) for asking in work.asking()]
+        requests = [work.request(asking, grouped=True, ends=True) for asking in work.asking()]
         return requests, list(engine.score(requests))
 
     return System(
         "vllm",
-        "ours on vLLM, the same trials in one call",
+        "ours on vLLM, the same trials in one call, with the ends of options",
         run,
         lambda result: reference.check("vllm", answers_of_scores(*result)),
         prepare=lambda: forget(engine),

@@ -33,30 +33,58 @@ def render(results: Iterable[Result]) -> str:
 
 def _scoring(result: Result) -> str:
     systems = {system["key"]: system for system in result["systems"]}
-    naive = systems["naive"]["median"]
-    harness = systems.get("lm-eval", {}).get("median")
-    rows = [
-        [
-            system["name"],
-            _spread(system),
-            _times(system["median"], naive),
-            _times(system["median"], harness),
-            f"{system['largest_difference']:.1g}",
-        ]
-        for system in result["systems"]
-    ]
+    rows = []
+    for system in result["systems"]:
+        ceiling = system.get("ceiling")
+        rows.append(
+            [
+                system["name"],
+                _spread(system.get("cpu") or system),
+                *(_faster(system, systems.get(key)) for key in ("naive", "packed", "lm-eval")),
+                f"{ceiling['by_multiplications']:.3g} ({ceiling['by_tokens']:.3g})"
+                if ceiling
+                else "",
+                f"{system['largest_difference']:.1g}",
+            ]
+        )
+    unit = "Options a second of CPU time" if systems["naive"].get("cpu") else "Options a second"
+    apart = [system["name"] for system in result["systems"] if not system.get("cpu")]
+    noted = (
+        [f"By the clock, since it computes in another process: {'; '.join(apart)}."]
+        if apart and len(apart) < len(systems)
+        else []
+    )
     return "\n\n".join(
         [
             f"### Experiment 2, `{result['model']['key']}`",
             f"{_about(result)} {result['trials']} trials with distinct prompts,"
-            f" {result['options']:,} options. Options a second:",
+            f" {result['options']:,} options. {unit}:",
             _table(
-                ["system", "median (min–max)", "× naive", "× lm-eval", "largest difference"], rows
+                [
+                    "system",
+                    "median (min–max)",
+                    "× naive",
+                    "× one pass a trial",
+                    "× lm-eval",
+                    "ceiling × naive (of tokens alone)",
+                    "largest difference",
+                ],
+                rows,
             ),
             *result["notes"],
+            *noted,
             _made(result),
         ]
     )
+
+
+def _faster(system: Mapping[str, Any], other: Mapping[str, Any] | None) -> str:
+    """How many times faster; by CPU time where that of both is known."""
+    if other is None:
+        return ""
+    if system.get("cpu") and other.get("cpu"):
+        system, other = system["cpu"], other["cpu"]
+    return _times(system["median"], other["median"])
 
 
 def _generation(result: Result) -> str:

@@ -62,8 +62,8 @@ class Workload:
     def render(self, query: Query) -> Prompt:
         return self.tokenizer.render(query.messages)
 
-    def request(self, asking: Asking, *, grouped: bool) -> ScoreRequest:
-        """As Grace's engines are asked; tokenised here."""
+    def request(self, asking: Asking, *, grouped: bool, ends: bool = False) -> ScoreRequest:
+        """As Grace's engines are asked, with `ends` for the ends of options too; tokenised here."""
         prompt = self.render(asking.query)
         plan = plan_query(
             self.tokenizer.continuing(prompt), prompt.text, prompt.token_ids, asking.query.options
@@ -72,7 +72,7 @@ class Workload:
             asking.key,
             plan.prompt_token_ids,
             plan.option_token_ids,
-            self.tokenizer.terminator_ids,
+            self.tokenizer.terminator_ids if ends else (),
             group=asking.trial if grouped else None,
         )
 

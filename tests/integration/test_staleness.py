@@ -327,6 +327,9 @@ ROWS = {
     "`scoring.surface_forms`": Row(
         config_with("scoring: {surface_forms: ['{}', ' {}']}"), experiments(EXP2)
     ),
+    "`scoring.terminators`, of a model of the engine `transformers`": Row(
+        config_with("scoring: {terminators: needed}"), experiments(EXP2)
+    ),
     "`scoring.max_batch_tokens`, `scoring.max_batch_mib`, `scoring.reread`": Row(
         config_with("scoring: {max_batch_tokens: 64, max_batch_mib: 8, reread: 1}"), NOTHING
     ),

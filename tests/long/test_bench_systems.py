@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import answering, in_process, served
+from bench import answering, plain, served
 from bench.measuring import measure
 from bench.models import MODELS, ROOT
 from bench.workload import Reference, Workload
@@ -27,7 +27,7 @@ def test_systems_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     served.set_threads(1)
     weights = PICO.load()
     work = Workload(PICO.entry, PICO.tokenizer(), few=1, most=None)
-    reference = Reference(in_process.naive(weights, work), tolerance=1e-4)
+    reference = Reference(plain.naive(weights, work), tolerance=1e-4)
     tokens = answering.Tokens()
     with served.serving(PICO, weights, tmp_path) as engine:
         scored = measure([served.system(engine, work, reference)], 1)

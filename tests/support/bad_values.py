@@ -99,7 +99,7 @@ SETTINGS = [
     ("serving.environment", " "), ("serving.environment", "a\nb"),
     ("scoring.surface_forms", []),
     ("scoring.surface_forms", ["{}", "{}"]), ("scoring.surface_forms", "{"),
-    ("scoring.surface_forms", [""]),
+    ("scoring.surface_forms", [""]), ("scoring.terminators", "some"),
     ("scoring.surface_forms", ["{}" + "x" * 999]), ("scoring", 5), ("generation", []),
     ("thresholds", "none"),
     ("requests", None), ("pathvars", {"results": "x"}), ("__use_yte__", True),

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import answering, command, forecast, harness, in_process, rereading, served, table
-from bench.measuring import System, measure, summary
+from bench import (
+    answering,
+    ceilings,
+    command,
+    forecast,
+    harness,
+    in_process,
+    plain,
+    rereading,
+    served,
+    table,
+)
+from bench.measuring import Rate, System, measure, summary
 from bench.models import MODELS, measurable
 from bench.workload import TOLERANCE, Reference, Workload
 from grace.engines.base import Generation
@@ -43,7 +55,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def naive(model, work):
-    return in_process.naive(model, work)
+    return plain.naive(model, work)
 
 
 def test_trials_without_repeats_hold_46_options_each(work, naive):
@@ -57,9 +69,10 @@ def test_systems_of_this_process_read_the_same_ids_and_values(model, work, naive
     reference = Reference(naive, TOLERANCE["float32"])
     systems = in_process.systems(model, work, reference)
     rates = measure(systems, 1)
-    assert set(rates) == {"naive", "per-prompt", "per-trial", "together", "whole"}
+    assert set(rates) == set(command.SCORING) - {"lm-eval", "vllm"}
     assert reference.differences["naive"] == 0
     assert all(reference.differences[key] < 1e-4 for key in rates)
+    assert all(rate.cpu > 0 for own in rates.values() for rate in own)
     (whole,) = (system for system in systems if system.key == "whole")
     assert whole.check(whole.run()) == 20 * 46
 
@@ -101,7 +114,9 @@ def test_shapes_hold_the_tokeniser_and_the_prompts(key):
 
 def test_models_for_a_gpu_are_left_out_without_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert measurable() == ["pico", "llama-58m", "gemma2-small", "gpt-oss-small"]
+    assert measurable() == [
+        "pico", "llama-58m", "llama-60m", "llama-250m", "gemma2-small", "gpt-oss-small"
+    ]  # fmt: skip
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert measurable()[-2:] == ["gemma-2-2b-shape", "llama-3-8b-shape"]
 
@@ -142,9 +157,48 @@ def test_systems_take_turns_after_a_run_to_warm_up():
             own_seconds=lambda result: {"a": 2.0, "b": 3.0}[result],
         )
 
-    assert measure([system("a"), system("b")], 2) == {"a": [3, 3], "b": [2, 2]}
+    assert measure([system("a"), system("b")], 2) == {
+        "a": [Rate(3, None)] * 2,
+        "b": [Rate(2, None)] * 2,
+    }
     assert turns == ["prepare a", "a", "prepare b", "b"] * 3
-    assert summary([4.0, 1.0, 2.0]) == {"rates": [4, 1, 2], "median": 2, "min": 1, "max": 4}
+    clock = {"rates": [4, 1, 2], "median": 2, "min": 1, "max": 4}
+    assert summary([Rate(rate, None) for rate in (4.0, 1.0, 2.0)]) == {**clock, "cpu": None}
+    cpu = {"rates": [5, 7], "median": 6, "min": 5, "max": 7}
+    assert summary([Rate(1, 5), Rate(1, 7)])["cpu"] == cpu
+
+
+def test_cpu_time_is_of_what_computes_here_and_not_of_waiting():
+    def run():
+        time.sleep(0.2)
+        return sum(range(100_000))
+
+    (rate,) = measure([System("a", "a", run, lambda _: 1, here=True)], 1)["a"]
+    assert rate.wall < 5 < rate.cpu
+
+
+def test_ceilings_count_what_must_be_read(model, work):
+    found = ceilings.ceilings(model, work)
+    requests = [work.request(asking, grouped=True) for asking in work.asking()]
+    naive = sum(
+        len(request.prompt_token_ids) + len(ids) - 1
+        for request in requests
+        for ids in request.continuations
+    )
+    assert found["naive"] == {
+        "tokens": naive,
+        "positions": sum(len(ids) for request in requests for ids in request.continuations),
+        "by_tokens": 1,
+        "by_multiplications": 1,
+    }
+    assert found["packed-lean"] == found["per-trial"]
+    ends, without = found["per-trial-ends"], found["per-trial"]
+    # An option's last token is read for its end alone: 46 a trial.
+    assert ends["tokens"] - without["tokens"] == 2 * 46 == ends["positions"] - without["positions"]
+    assert found["together"]["tokens"] < without["tokens"] < naive / 10
+    for one in found.values():
+        # Positions are saved less often than tokens.
+        assert 1 <= one["by_multiplications"] <= one["by_tokens"]
 
 
 def test_answers_are_of_mixed_length_and_the_same_each_time(work):
@@ -227,8 +281,9 @@ def test_what_is_missing_is_named_before_anything_is_measured(monkeypatch, tmp_p
         command.main(["--table", "--results", str(tmp_path / "none")])
 
 
-def system(key: str, *rates: float, **more) -> dict:
-    return {"key": key, "name": f"system {key}", **summary(rates), **more}
+def system(key: str, *rates: float, cpu: float | None = None, **more) -> dict:
+    found = summary([Rate(rate, cpu) for rate in rates])
+    return {"key": key, "name": f"system {key}", **found, **more}
 
 
 MADE = {
@@ -287,7 +342,14 @@ def test_the_table_says_what_was_measured():
         "systems": [
             system("naive", 90, 100, 110, largest_difference=0.0),
             system("lm-eval", 50, 50, 50, largest_difference=2e-6),
-            system("whole", 12000, 12345, 13000, largest_difference=3.21e-5),
+            system(
+                "whole",
+                12000,
+                12345,
+                13000,
+                largest_difference=3.21e-5,
+                ceiling={"by_tokens": 150.0, "by_multiplications": 140.0},
+            ),
         ],
     }
     generation = {
@@ -303,11 +365,28 @@ def test_the_table_says_what_was_measured():
     assert text.index("### Experiment 2, `m`") < text.index("### Experiment 1 on vLLM, `g`")
     assert "A model; float32, 2 threads, 3 interleaved repetitions. 4 trials" in text
     assert "1,840 options" in text
-    assert "| system naive | 100 (90–110) | 1 | 2 | 0 |" in text
-    assert "| system whole | 12,345 (12,000–13,000) | 123 | 247 | 3e-05 |" in text
+    assert "| system naive | 100 (90–110) | 1 |  | 2 |  | 0 |" in text
+    assert "| system whole | 12,345 (12,000–13,000) | 123 |  | 247 | 140 (150) | 3e-05 |" in text
     assert "| system batches | 200 (200–200) | 1,234 | 1.5 |" in text
     assert "Its shape; bfloat16, GPU, 3 interleaved" in text
     assert "2026-11-20, Abacus, 2 cores, 24 GiB, no GPU; torch 2.13.0." in text
     assert "A note." in text
     assert "No accelerator" not in text
     assert "No accelerator" in table.render([scoring])
+
+
+def test_ratios_are_of_cpu_time_where_both_have_it():
+    one = {
+        "kind": "scoring", **MADE, "order": 0, "trials": 4, "options": 1840, "notes": [],
+        "model": {"key": "m", "about": "a model", "dtype": "float32", "device": "cpu"},
+        "systems": [
+            system("naive", 100, cpu=50, largest_difference=0.0),
+            system("packed", 300, cpu=200, largest_difference=0.0),
+            system("vllm", 900, largest_difference=0.0),
+        ],
+    }  # fmt: skip
+    text = table.render([one])
+    assert "Options a second of CPU time:" in text
+    assert "| system packed | 200 (200–200) | 4 | 1 |" in text
+    assert "| system vllm | 900 (900–900) | 9 | 3 |" in text
+    assert "By the clock, since it computes in another process: system vllm." in text

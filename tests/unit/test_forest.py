@@ -130,12 +130,12 @@ def follow(found, above):
     trials,
     st.integers(1, 60),
     st.integers(1, 30_000),
-    st.sampled_from([0, 20, subtrees.MOST_HIDDEN]),
+    st.sampled_from([0, 20, 12_000]),
 )
 def test_subtrees_read_every_node_once_after_its_ancestors(trial, tokens, memory, hidden):
     forest = build_trie(trial)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subtrees, "MOST_HIDDEN", hidden)
+        patch.setattr(subtrees, "costs_of", lambda _: subtrees.Costs(hidden, 0, 384))
         found = subtrees.passes(forest, Budget(tokens, memory), SHAPE)
     read = []
     for one, rows in follow(found, [()]):
@@ -157,11 +157,42 @@ def test_subtrees_read_every_node_once_after_its_ancestors(trial, tokens, memory
     )
 
 
+def test_larger_models_have_fewer_and_larger_passes():
+    """pico's numbers were measured; a weight that is read from memory costs as much as products."""
+    pico = dataclasses.replace(SHAPE, heads=4, layers=4, width=128, weights=1_000_000)
+    assert subtrees.costs_of(pico) == subtrees.Costs(12_228, 0, 384)
+    large = dataclasses.replace(SHAPE, heads=16, layers=17, width=1024, weights=250_000_000)
+    costs = subtrees.costs_of(large)
+    assert costs.streamed > 50_000
+    assert costs.tokens == 1024
+    # A trial that fits one pass saves a pass; of many, which fill passes, each saves a part of one.
+    assert costs.worth(100, 400) == costs.started + costs.streamed
+    assert costs.worth(256, 40_000) == costs.started + costs.streamed / 4
+    # Wider attention makes hidden pairs dearer, more weights make passes dearer.
+    assert subtrees.costs_of(dataclasses.replace(large, width=4096)).streamed < costs.streamed
+    assert subtrees.costs_of(dataclasses.replace(large, weights=10**9)).streamed > costs.streamed
+
+
+@given(trials)
+def test_without_terminators_no_end_is_read_and_no_last_token(trial):
+    ended = build_trie(trial)
+    forest = build_trie(
+        [SimpleNamespace(**{**vars(query), "terminator_ids": ()}) for query in trial]
+    )
+    texts = {(*query.prompt_token_ids, *ids[:-1]) for query in trial for ids in query.continuations}
+    assert forest.size == len({text[:n] for text in texts for n in range(1, len(text) + 1)})
+    assert forest.size <= ended.size
+    values = [float(-n) for n in range(len(forest.reads))]
+    for (tokens, ends), query in zip(forest.collect(values), trial, strict=True):
+        assert ends == ()
+        assert [len(row) for row in tokens] == [len(ids) for ids in query.continuations]
+
+
 @given(trials)
 def test_large_branches_are_rows_of_one_pass_and_never_compared(trial):
     forest = build_trie(trial)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subtrees, "MOST_HIDDEN", 0)
+        patch.setattr(subtrees, "costs_of", lambda _: subtrees.Costs(0, 0, 384))
         found = subtrees.passes(forest, AMPLE, SHAPE)
     for _, rows in follow(found, [()]):
         for before, nodes in rows:

@@ -22,6 +22,7 @@ from grace.engines.journaled import JournaledEngine
 from grace.engines.transformers.scorer import COPIES, Scorer
 from grace.journal import Journal
 from grace.scoring.bounds import Bounds, Interval
+from grace.scoring.subtrees import Costs
 from grace.settings.config import ScoringConfig
 
 DECODING = Decoding(0.7, 1.0, 20)
@@ -192,7 +193,7 @@ def test_what_is_left_has_the_same_digits_as_if_all_were_asked(
 ) -> None:
     """Rounding depends on a batch's company, so the company stays."""
     monkeypatch.setattr("grace.engines.transformers.scorer.reads_subtrees", lambda device: subtrees)
-    monkeypatch.setattr("grace.scoring.subtrees.MOST_HIDDEN", 100)
+    monkeypatch.setattr("grace.scoring.subtrees.costs_of", lambda _: Costs(100, 0, 384))
     torch.set_num_threads(1)
     model = tiny.build("llama")
     requests = trials(tiny.tokeniser("digit"))

@@ -129,6 +129,59 @@ def test_splitting_changes_nothing(architecture: str, budget: int) -> None:
         assert checked.path == PACKED, checked.reason
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize("path", [PACKED, COPIES])
+@pytest.mark.usefixtures("mode")
+def test_without_terminators_options_have_the_same_values_and_no_end(
+    architecture: str, path: str
+) -> None:
+    model = tiny.build(architecture)
+    tiny.exact_experts(model)
+    requests = trials(tiny.tokeniser("digit"))
+    # Every other query of a trial keeps its own.
+    endless = [dataclasses.replace(one, terminator_ids=()) for one in requests[::2]]
+    with tiny.in_float64(model):
+        scorer = Scorer("tiny", model, ScoringConfig())
+        scorer.path = path if path == COPIES else None
+        found = measured(scorer, [*endless, *requests[1::2]])
+        assert scorer.path == path, scorer.reason
+        for request in requests:
+            score, expected = found[request.key], brute_force(model, request)
+            if request in requests[::2]:
+                assert score.terminator_logprobs == ()
+                score = dataclasses.replace(score, terminator_logprobs=expected.terminator_logprobs)
+            assert difference(score, expected) <= 1e-9
+
+
+@pytest.mark.usefixtures("mode")
+def test_only_what_is_read_is_projected_onto_the_vocabulary() -> None:
+    model = tiny.build("llama")
+    requests = trials(tiny.tokeniser("digit"))
+    places: list[int] = []
+    with tiny.in_float64(model):
+        expected = measured(Scorer("tiny", model, ScoringConfig()), requests)
+        head = model.get_output_embeddings()
+        handle = head.register_forward_hook(
+            lambda _, __, out: places.append(out.shape[:-1].numel())
+        )
+        scorer = Scorer("tiny", model, ScoringConfig())
+        scorer.path = PACKED
+        measured(scorer, requests)
+        handle.remove()
+        groups: dict[str | None, list[ScoreRequest]] = {}
+        for request in requests:
+            groups.setdefault(request.group, []).append(request)
+        forests = [build_trie(group) for group in groups.values()]
+        most = sum(len({read.node for read in forest.reads}) for forest in forests)
+        # A pass that only others continue projects one place, the least that there is.
+        assert 0 < sum(count for count in places if count > 1) <= most
+        # A model whose output embedding is not found is read all the same.
+        model.get_output_embeddings = lambda: None
+        found = measured(Scorer("tiny", model, ScoringConfig()), requests)
+        del model.get_output_embeddings
+    assert max(difference(expected[key], found[key]) for key in found) <= 1e-9
+
+
 @pytest.mark.usefixtures("mode")
 def test_order_and_company_do_not_matter() -> None:
     model = tiny.build("gemma2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -185,6 +186,41 @@ def test_the_table_holds_each_prompt_once_a_method(study: str):
         assert list(whole[name]) == list(main[name])
     assert set(both["exp2_status"]) == {"ok"}
     assert both["exp1_status"].isna().all()
+
+
+def test_ends_are_asked_for_where_the_config_or_a_query_needs_them():
+    """Study 1's options begin no other; "bad" begins "badly"."""
+
+    class Without(ScriptedEngine):
+        def score(self, requests, known=frozenset()):
+            asked = {request.key: request.terminator_ids for request in requests}
+            for score in super().score(requests, known):
+                if not asked[score.key]:
+                    score = replace(score, terminator_logprobs=())
+                yield score
+
+    run = run_of("study1", "exp2")
+    engine = Without()
+    items = items_of(run, 12)
+    list(run_scoring(run, items, CharacterTokenizer(), engine))
+    assert all(request.terminator_ids for request in engine.scored)
+    records = list(run_scoring(run, items, CharacterTokenizer(), engine, terminators="needed"))
+    assert not any(request.terminator_ids for request in engine.scored)
+    ends = {
+        option["logprob_terminated"]
+        for record in records
+        for query in record["queries"]
+        for option in query["options"]
+    }
+    assert ends == {None}
+    columns = run.study.probability_columns()
+    for row in method_rows(records, run.study, baselines(records, run.study)):
+        if row["scoring_method"] in {"whole", "terminated"}:
+            known = {name for name in columns if row[name] is not None}
+            assert bool(known) == (row["scoring_method"] == "whole")
+    badly = ("{}", "{}ly")
+    list(run_scoring(run, items, CharacterTokenizer(), engine, badly, terminators="needed"))
+    assert all(request.terminator_ids for request in engine.scored)
 
 
 class Uneven(ScriptedEngine):

@@ -522,7 +522,7 @@ def test_requests_that_cannot_be_scored(engine: TransformersEngine) -> None:
             dataclasses.replace(fine, key="empty", continuations=((8,), ())),
             dataclasses.replace(fine, key="none", continuations=()),
             dataclasses.replace(fine, key="long", prompt_token_ids=prompt(1, 128)),
-            dataclasses.replace(fine, key="endless", terminator_ids=()),
+            dataclasses.replace(fine, key="endless", terminator_ids=(VOCABULARY,)),
             dataclasses.replace(fine, key="foreign", continuations=((VOCABULARY,),)),
         ],
     )

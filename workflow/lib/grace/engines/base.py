@@ -99,7 +99,8 @@ class ScoreRequest:
     """The continuations of one prompt whose log-probabilities are wanted.
 
     Every continuation is a non-empty token sequence. `terminator_ids` are the tokens that end an
-    answer (end of turn); their summed probability after each continuation is measured too.
+    answer (end of turn); their summed probability after each continuation is measured too. Without
+    any, none is.
 
     `messages` is the chat behind `prompt_token_ids`; only an API that takes nothing else is sent
     it. Neighbours of one `group`, such as the queries of a trial, begin alike: an engine may read
@@ -120,7 +121,8 @@ class Score:
 
     `token_logprobs[i][j]` is ln P(continuations[i][j] | prompt, continuations[i][:j]);
     `terminator_logprobs[i]` is ln of the summed probability of the terminators after
-    continuation i. Both are None when `error` is set: a failed read is never a number. They are
+    continuation i; there are none where the request names no terminator. Both are None when
+    `error` is set: a failed read is never a number. They are
     None too where an API reports too little to compute them; then `bounds[i]` says what is known of
     continuation i. `reported_model` and `system_fingerprint` are as in `Generation`.
     """

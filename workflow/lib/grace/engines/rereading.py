@@ -140,7 +140,9 @@ def _intervals(score: Score) -> list[tuple[tuple[Interval, ...], Interval]]:
         return [(bound.tokens, bound.terminators) for bound in score.bounds]
     assert score.token_logprobs is not None
     assert score.terminator_logprobs is not None
+    # None was asked for: both readings say the same of it.
+    ends = score.terminator_logprobs or (0.0,) * len(score.token_logprobs)
     return [
         (tuple(Interval(value, value) for value in tokens), Interval(end, end))
-        for tokens, end in zip(score.token_logprobs, score.terminator_logprobs, strict=True)
+        for tokens, end in zip(score.token_logprobs, ends, strict=True)
     ]

@@ -49,6 +49,8 @@ class EngineSpec(ABC):
     runs_server: ClassVar[bool] = False
     #: Whether `gpus` of an entry are GPUs of ours.
     uses_gpus: ClassVar[bool] = True
+    #: It can leave out the ends of options (`scoring.terminators: needed`).
+    reads_without_ends: ClassVar[bool] = False
     #: It can hold an answer to a JSON schema (`GenerationRequest.schema`).
     holds_to_schema: ClassVar[bool] = False
     #: MB that a job needs whose model computes on cores.

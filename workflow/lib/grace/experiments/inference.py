@@ -230,4 +230,5 @@ def _records(
     assert isinstance(config, MeasurementConfig)
     second = SecondReadings(rereader, engine)
     forms = config.surface_forms
-    return run_scoring(run, items, tokenizer, engine, forms, config.thinking, second)
+    thinking, terminators = config.thinking, config.terminators
+    return run_scoring(run, items, tokenizer, engine, forms, thinking, second, terminators)

@@ -44,7 +44,13 @@ from grace.prompts.checks import question
 from grace.provenance import environment
 from grace.scoring.forest import distinct_prefixes, tokens_one_by_one
 from grace.scoring.joining import AS_ASKED, QueryPlan, plan_query
-from grace.scoring.records import BOUNDS, bounded_query, failed_query, measured_query
+from grace.scoring.records import (
+    BOUNDS,
+    bounded_query,
+    failed_query,
+    measured_query,
+    needs_terminator,
+)
 from grace.settings.output_configs import ThinkingConfig
 from grace.studies.asking import Query, StudyDesign
 
@@ -147,10 +153,11 @@ def plan_scoring(
     items: Sequence[TrialPrompt],
     tokenizer: ChatTokenizer,
     forms: Sequence[str] = AS_ASKED,
+    terminators: str = "all",
 ) -> ScoringPlan:
     """Tokenise all queries; what the first trial asks that asks it makes a group of requests.
 
-    So do the null contexts of a variant.
+    So do the null contexts of a variant. `terminators` is `scoring.terminators` of the config.
     """
     known: dict[str, QueryPlan] = {}
     requests: list[ScoreRequest] = []
@@ -165,12 +172,13 @@ def plan_scoring(
                 after = after_trace(thinking, query.options, forms)
                 between = after.prompt_token_ids
                 after_traces[key] = ThinkingQuery(query, plan, after)
+            ends = terminators == "all" or thinking is not None or needs_terminator(plan.texts)
             requests.append(
                 ScoreRequest(
                     key,
                     (*plan.prompt_token_ids, *between),
                     plan.option_token_ids,
-                    tokenizer.terminator_ids,
+                    tokenizer.terminator_ids if ends else (),
                     group=group,
                     messages=query.messages,
                 )
@@ -257,15 +265,16 @@ def run_scoring(
     forms: Sequence[str] = AS_ASKED,
     thinking: ThinkingConfig | None = None,
     second: SecondReadings | None = None,
+    terminators: str = "all",
 ) -> Iterator[dict[str, Any]]:
     """Experiment 2's records, in the order asked; every option is scored in all surface `forms`.
 
     `thinking` says how a model thinks that does. With `second`, some queries are read twice; behind
     each of its traces, one is a query of its own. Raises `EngineError` if every query fails, or
-    where two readings differ.
+    where two readings differ. `terminators` is as in `plan_scoring`.
     """
     started = environment.now()
-    plan = plan_scoring(run.study, items, tokenizer, forms)
+    plan = plan_scoring(run.study, items, tokenizer, forms, terminators)
     # State what is measured, and how many tokens that takes; the journal may hold some of it.
     logger.info(
         "%(label)s: %(queries)d queries of %(trials)d trials, %(repeated)d of them repeated:"

@@ -17,12 +17,13 @@ from typing import NamedTuple, Protocol
 from grace.scoring.distributions import log_sum
 from grace.scoring.joining import common_prefix
 
-#: Log-probabilities of each continuation's tokens, and of the terminators after it.
+#: Log-probabilities of each continuation's tokens, and of the terminators after it: none where the
+#: query names no terminator.
 Result = tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]
 
 
 class TokenQuery(Protocol):
-    """What is read after one prompt. None of the sequences is empty."""
+    """What is read after one prompt. Neither the prompt nor a continuation is empty."""
 
     @property
     def prompt_token_ids(self) -> tuple[int, ...]: ...
@@ -106,6 +107,7 @@ class Forest:
             tuple(
                 log_sum([values[read] for read in along.terminators])
                 for along in self.queries[query]
+                if along.terminators
             ),
         )
 
@@ -173,9 +175,12 @@ class _TrieBuilder:
         for continuation in query.continuations:
             node = prompt_end
             along = []
-            for token in continuation:
+            # Where no end is wanted, nothing is read after a continuation's last token.
+            last = len(continuation) - (0 if terminators else 1)
+            for place, token in enumerate(continuation):
                 along.append(self.read(node, token))
-                node = self.extend(node, token)
+                if place < last:
+                    node = self.extend(node, token)
             ends = tuple(self.read(node, token) for token in terminators)
             found.append(OptionReads(tuple(along), ends))
         return tuple(found)

@@ -34,6 +34,11 @@ class Shape:
     masks: int
     #: Keys and values of all layers, numbers a token.
     cached: int = 0
+    #: How costly a pass is (`grace.scoring.subtrees.costs_of`): layers, the width of their
+    #: attention (heads × head size), and weights, those of the projection onto the vocabulary too.
+    layers: int = 4
+    width: int = 128
+    weights: int = 0
 
     def memory(self, rows: int, new: int, seen: int, logits: int) -> int:
         """Bytes of a pass of `rows` × `new` tokens that look at `seen` columns each.

@@ -29,7 +29,8 @@ def measured_query(
 ) -> Record:
     """The record of a measured query; log-probabilities are natural logs at temperature 1.
 
-    `logprob` sums over the option's tokens, `logprob_terminated` adds the end of the turn.
+    `logprob` sums over the option's tokens, `logprob_terminated` adds the end of the turn; it is
+    None where no end was asked for, which only a query that does without may do.
     Option mass sums the options' probabilities, with the terminator if one text begins another
     (`terminated`); the residual is what the options miss.
 
@@ -37,12 +38,14 @@ def measured_query(
     fields are the first form's, and `logprob_summed` is ln of its forms' summed probabilities.
     """
     terminated = needs_terminator(plan.texts)
+    ends: Sequence[float | None] = terminator_logprobs or [None] * len(plan.texts)
     texts = []
     for text, ids, values, end in zip(
-        plan.texts, plan.option_token_ids, token_logprobs, terminator_logprobs, strict=True
+        plan.texts, plan.option_token_ids, token_logprobs, ends, strict=True
     ):
         logprob = math.fsum(values)
-        texts.append(_text(text, ids, logprob, list(values), logprob + end))
+        ended = None if end is None else logprob + end
+        texts.append(_text(text, ids, logprob, list(values), ended))
     records = _options(options, plan, texts)
     for option in records:
         if "surface_forms" in option:

@@ -17,12 +17,56 @@ from dataclasses import dataclass, replace
 from grace.scoring.forest import Forest
 from grace.scoring.packing import MOST_PADDING, Budget, Shape, chunks
 
-#: Hidden pairs of tokens that are worth a pass less. On a CPU, a pass of pico costs about 0.7 ms
-#: and a pair 0.03 µs; but what is not joined may still share a pass, as a row.
-MOST_HIDDEN = 12_000
-#: Tokens of one pass. With more, its activations no longer fit a CPU's own caches: with 1024, pico
-#: took a tenth longer; with 256 a twentieth, as the four rows of a trial's states took two passes.
+#: Costs on a CPU, in multiplications of a matrix product, about 0.01 ns each. Starting one layer in
+#: transformers' Python (pico: 0.7 ms a pass of 4 layers; half of it here, since what is not joined
+#: may still share a pass, as a row) ...
+LAYER = 9_000_000
+#: ... one head's share of mask and softmax for a pair of tokens (pico: 0.03 µs with products) ...
+PAIR = 120
+#: ... and reading a weight from memory, once a pass (251 M: a second pass over the last 69 of a
+#: trial's 432 tokens took a tenth of all its time).
+WEIGHT = 40
+#: Weights that stay in a CPU's caches from pass to pass.
+KEPT_WEIGHTS = 4_000_000
+#: Tokens of one pass of a model that has no more. With more, its activations no longer fit a CPU's
+#: own caches: with 1024, pico took a tenth longer; with 256 a twentieth, as the four rows of a
+#: trial's states took two passes.
 MOST_TOKENS = 384
+#: Tokens of one pass of a larger one, whose weights are read anew by each.
+MOST_TOKENS_LARGE = 1024
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What decides how a forest is cut on a CPU: hidden pairs of tokens that something is worth.
+
+    `started` is what a pass's start is worth, and `streamed` reading all weights, which passes that
+    are full share. A pass reads `tokens` at most. All follows from the model's shape and nothing
+    from a clock: the last digits of a score depend on it, and two runs have to agree.
+    """
+
+    started: int
+    streamed: int
+    tokens: int
+
+    def worth(self, nodes: int, forest: int) -> float:
+        """Hidden pairs that it is worth to read so many nodes in a pass with others.
+
+        Where the whole forest fits one pass, that saves a pass; else a part of one.
+        """
+        part = 1 if forest <= self.tokens else min(1, nodes / self.tokens)
+        return self.started + self.streamed * part
+
+
+def costs_of(shape: Shape) -> Costs:
+    """By how much a pass costs however little it reads, and a pair of tokens that is hidden."""
+    large = max(0, shape.weights - KEPT_WEIGHTS)
+    pair = max(1, shape.layers * (2 * shape.width + PAIR * shape.heads))
+    return Costs(
+        shape.layers * LAYER // pair,
+        WEIGHT * large // pair,
+        MOST_TOKENS_LARGE if large else MOST_TOKENS,
+    )
 
 
 @dataclass(frozen=True)
@@ -86,21 +130,21 @@ class _OpenSubtree:
         return Subtree(nodes, bisect_left(nodes, stem), tuple(self.subtrees))
 
 
-def subtrees(forest: Forest) -> tuple[Subtree, ...]:
+def subtrees(forest: Forest, costs: Costs) -> tuple[Subtree, ...]:
     """The subtrees that start at the root."""
     # What continues each node; the root, -1, stands at the end of the list.
     above: list[list[_OpenSubtree]] = [[] for _ in range(forest.size + 1)]
     for node in range(forest.size - 1, -1, -1):
         parts = above[node]
-        subtree = parts[0] if len(parts) == 1 else _joined(parts, forest.stem)
+        subtree = parts[0] if len(parts) == 1 else _joined(parts, forest, costs)
         subtree.nodes.append(node)
         subtree.size += 1
         above[forest.parents[node]].append(subtree)
-    root = _joined(above[-1], forest.stem)
+    root = _joined(above[-1], forest, costs)
     return (root.closed(forest.stem),) if root.nodes else tuple(root.subtrees)
 
 
-def _joined(parts: Sequence[_OpenSubtree], stem: int) -> _OpenSubtree:
+def _joined(parts: Sequence[_OpenSubtree], forest: Forest, costs: Costs) -> _OpenSubtree:
     """What continues one node: the small parts in its own subtree, the others as subtrees.
 
     As many parts are joined, smallest first, as hide little from one another and from the rest.
@@ -110,17 +154,19 @@ def _joined(parts: Sequence[_OpenSubtree], stem: int) -> _OpenSubtree:
     for part in sorted(parts, key=lambda part: len(part.nodes)):
         # No other part sees it, nor does it see those that are joined already.
         hidden += len(part.nodes) * (joined.size - part.size + len(joined.nodes))
-        if hidden <= MOST_HIDDEN:
+        if hidden <= costs.worth(len(joined.nodes) + len(part.nodes), forest.size):
             joined.nodes += part.nodes
             joined.subtrees += part.subtrees
         else:
-            joined.subtrees.append(part.closed(stem))
+            joined.subtrees.append(part.closed(forest.stem))
     return joined
 
 
 def passes(forest: Forest, budget: Budget, shape: Shape) -> tuple[Pass, ...]:
     """The passes that read the forest, none beyond the budget unless one token is."""
-    return tuple(_passes([(0, subtree) for subtree in subtrees(forest)], budget, shape, 0, 0))
+    costs = costs_of(shape)
+    found = [(0, subtree) for subtree in subtrees(forest, costs)]
+    return tuple(_passes(found, budget, shape, min(budget.tokens, costs.tokens), 0, 0))
 
 
 def needed(found: Sequence[Pass], nodes: Collection[int]) -> tuple[Pass, ...]:
@@ -137,13 +183,15 @@ def needed(found: Sequence[Pass], nodes: Collection[int]) -> tuple[Pass, ...]:
 
 
 def _passes(
-    pending: Sequence[tuple[int, Subtree]], budget: Budget, shape: Shape, seen: int, held: int
-) -> Iterator[Pass]:
+    pending: Sequence[tuple[int, Subtree]], budget: Budget, shape: Shape, most: int, seen: int,
+    held: int,
+) -> Iterator[Pass]:  # fmt: skip
     """Passes for subtrees, each with the row it continues.
 
-    `seen` counts the columns before them, `held` the bytes of the caches that are kept meanwhile.
+    Rows share a pass up to `most` tokens. `seen` counts the columns before them, `held` the bytes
+    of the caches that are kept meanwhile.
     """
-    for rows, stem, tail in _of_one_size(pending, budget, shape, seen, held):
+    for rows, stem, tail in _of_one_size(pending, budget, shape, most, seen, held):
         new = stem + tail
         kept = held + shape.cache(len(rows), seen + new)
         children = [
@@ -155,13 +203,14 @@ def _passes(
             stem=stem,
             tail=tail,
             chunks=((0, new),) if len(rows) > 1 else chunks(stem, tail, budget, shape, seen, held),
-            then=tuple(_passes(children, budget, shape, seen + new, kept)),
+            then=tuple(_passes(children, budget, shape, most, seen + new, kept)),
         )
 
 
 def _of_one_size(
-    pending: Sequence[tuple[int, Subtree]], budget: Budget, shape: Shape, seen: int, held: int
-) -> Iterator[tuple[list[tuple[int, Subtree]], int, int]]:
+    pending: Sequence[tuple[int, Subtree]], budget: Budget, shape: Shape, most: int, seen: int,
+    held: int,
+) -> Iterator[tuple[list[tuple[int, Subtree]], int, int]]:  # fmt: skip
     """Subtrees that fit one pass, smallest first, with the columns of their stems and tails."""
     rows: list[tuple[int, Subtree]] = []
     stem = tail = nodes = 0
@@ -172,7 +221,7 @@ def _of_one_size(
             held + shape.memory(count, new, seen + new, longer) + shape.cache(count, seen + new)
         )
         fits = (
-            count * new <= min(budget.tokens, MOST_TOKENS)
+            count * new <= most
             and memory <= budget.memory
             and count * new <= (1 + MOST_PADDING) * (nodes + len(subtree.nodes))
         )

@@ -68,9 +68,13 @@ class ThinkingConfig(_OutputConfig):
 
 
 class MeasurementConfig(ExperimentConfig):
-    """What experiment 2's records depend on; `thinking` where the model thinks before it."""
+    """What experiment 2's records depend on; `thinking` where the model thinks before it.
+
+    `terminators` is `scoring.terminators` of the config.
+    """
 
     surface_forms: list[str]
+    terminators: str = "all"
     thinking: ThinkingConfig | None = None
 
     @model_serializer(mode="wrap")
@@ -78,6 +82,8 @@ class MeasurementConfig(ExperimentConfig):
         found: dict[str, Any] = plain(self)
         if self.thinking is None:
             del found["thinking"]  # the others are what they were
+        if self.terminators == "all":
+            del found["terminators"]
         return found
 
 

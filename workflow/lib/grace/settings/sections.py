@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -57,6 +57,11 @@ class ScoringConfig(Strict):
         description="Ways of writing an option, `{}`, whose probabilities are summed.",
     )
 
+    terminators: Literal["all", "needed"] = Field(
+        "all",
+        description="After which options the end of the turn is read: all of them, or where a query"
+        " needs it; the latter leaves out the way of scoring `terminated`.",
+    )
     reread: float = Field(
         0.01,
         ge=0.01,

@@ -28,6 +28,7 @@ class TransformersSpec(EngineSpec):
     scoring_modules = ("scorer.py",)
     own_keys = ADAPTER_KEYS
     holds_to_schema = True
+    reads_without_ends = True
 
     def why_unfit(self, gpus: int, quantization: str | None) -> str | None:
         if gpus <= 1 and not quantization:

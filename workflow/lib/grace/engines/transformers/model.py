@@ -266,8 +266,6 @@ class TransformersEngine:
     def _score_problem(self, request: ScoreRequest) -> str | None:
         if not request.continuations or not all(request.continuations):
             return "a continuation is empty"
-        if not request.terminator_ids:
-            return "there are no terminator ids"
         ids = {*request.terminator_ids, *(id_ for ids in request.continuations for id_ in ids)}
         if not all(0 <= id_ < self._vocabulary for id_ in ids):
             return f"a continuation or terminator id is outside 0 to {self._vocabulary - 1}"

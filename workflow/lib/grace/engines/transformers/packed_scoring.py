@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ from grace.scoring.subtrees import Pass
 _HEADS = 64
 #: Numbers that a CPU computes at once; attention over a multiple of them is a sixth faster.
 _LANES = 8
+#: Logits whose logarithms are taken at once: so many stay near a CPU, in memory that is used again.
+_SLICE = 2**20
 
 
 class PackedReader:
@@ -106,17 +109,48 @@ class PackedReader:
             }
             # Models of one kind of layer take the mask itself.
             mask = masks if len(masks) > 1 else next(iter(masks.values()))
-            output = self._model(
-                input_ids=columns.tokens[:, start:stop],
-                attention_mask=mask,
-                position_ids=columns.depths[:, start:stop],
-                past_key_values=cache,
-                use_cache=cache is not None,
-                logits_to_keep=logits_of(start, stop, columns.seen + columns.stem),
+            kept = logits_of(start, stop, columns.seen + columns.stem)
+            rows, places = columns.read_places(stop - kept, stop)
+            with self._projecting(rows, places) as projected:
+                logits = self._model(
+                    input_ids=columns.tokens[:, start:stop],
+                    attention_mask=mask,
+                    position_ids=columns.depths[:, start:stop],
+                    past_key_values=cache,
+                    use_cache=cache is not None,
+                    logits_to_keep=kept,
+                ).logits
+            columns.fill(
+                values, logits[0] if projected else logits[rows, places], stop - kept, stop
             )
-            columns.fill(values, output.logits, stop - output.logits.shape[1])
         found: list[float] = values.tolist()
         return found
+
+    @contextmanager
+    def _projecting(self, rows: Tensor, places: Tensor) -> Iterator[list[bool]]:
+        """Lets the model project these places of its rows onto the vocabulary, and no others.
+
+        Padding, and nodes that are only passed through, need no logits, which cost a model with a
+        large vocabulary more than all its layers. What is given is empty, and afterwards not where
+        the model's output embedding took part: then logits are [1, places, vocabulary].
+        """
+        projected: list[bool] = []
+        head = self._model.get_output_embeddings()
+
+        def chosen(_: Any, hidden: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            if len(hidden) != 1 or hidden[0].dim() != 3:
+                return None
+            projected.append(True)
+            return (hidden[0][rows, places][None],)
+
+        if head is None or not len(rows):
+            yield projected
+            return
+        handle = head.register_forward_pre_hook(chosen)
+        try:
+            yield projected
+        finally:
+            handle.remove()
 
 
 def _windows(config: Any) -> dict[str, int | None]:
@@ -145,6 +179,9 @@ def shape_of(model: Any, masks: int = 1) -> Shape:
         value_bytes=model.dtype.itemsize,
         masks=masks,
         cached=2 * int(config.num_hidden_layers) * pairs * size,
+        layers=int(config.num_hidden_layers),
+        width=heads * size,
+        weights=sum(weight.numel() for weight in model.parameters()),
     )
 
 
@@ -242,14 +279,29 @@ class _Columns:
         """A NaN for every read of all rows."""
         return torch.full((self._reads.shape[1],), torch.nan, dtype=torch.float64)
 
-    def fill(self, values: Tensor, logits: Tensor, first: int) -> None:
-        """Set the values that can be read in `logits`, whose first column is `first`."""
-        rows, columns, tokens = self._reads
-        within = (columns >= first) & (columns < first + logits.shape[1])
-        # The largest is taken off first, or a probability near 1 would lose its digits.
-        logits = widened(logits)
-        logits = logits.sub_(logits.amax(-1, keepdim=True))
-        totals = logits.exp().sum(-1).log()
-        rows, columns, tokens = rows[within], columns[within] - first, tokens[within]
-        read = logits[rows, columns, tokens] - totals[rows, columns]
-        values[within.cpu()] = read.cpu().to(values.dtype)
+    def _within(self, first: int, stop: int) -> Tensor:
+        """Which reads are after one of the columns from `first` to before `stop`."""
+        return (self._reads[1] >= first) & (self._reads[1] < stop)
+
+    def read_places(self, first: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Each place once that is read in these columns: rows, and columns counted from `first`."""
+        rows, columns, _ = self._reads[:, self._within(first, stop)]
+        width = stop - first
+        places = torch.unique_consecutive(rows * width + columns - first)
+        return places // width, places % width
+
+    def fill(self, values: Tensor, logits: Tensor, first: int, stop: int) -> None:
+        """Set the values that can be read in `logits`: those of `read_places`, [places, tokens]."""
+        within = self._within(first, stop)
+        rows, columns, tokens = self._reads[:, within]
+        _, place = torch.unique_consecutive(
+            rows * (stop - first) + columns - first, return_inverse=True
+        )
+        found = torch.empty(len(place), dtype=values.dtype)
+        step = max(1, _SLICE // logits.shape[-1])
+        for begin in range(0, len(logits), step):
+            here = (place >= begin) & (place < begin + step)
+            # The largest is taken off first, or a probability near 1 would lose its digits.
+            logprobs = torch.log_softmax(widened(logits[begin : begin + step]), -1)
+            found[here.cpu()] = logprobs[place[here] - begin, tokens[here]].cpu().to(values.dtype)
+        values[within.cpu()] = found

@@ -75,7 +75,7 @@ def _score_batch(
             finite_score(
                 request.key,
                 tuple(token_logprobs[position:stop]),
-                tuple(terminator_logprobs[position:stop]),
+                tuple(terminator_logprobs[position:stop]) if request.terminator_ids else (),
             )
         )
         position = stop

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -26,7 +27,7 @@ from grace.engines.transformers.row_scoring import score_rows
 from grace.errors import EngineError
 from grace.scoring.forest import ReadCollector, Result, build_trie
 from grace.scoring.packing import Batch, Budget, pack
-from grace.scoring.subtrees import Pass, needed, passes
+from grace.scoring.subtrees import Pass, costs_of, needed, passes
 from grace.settings.config import ScoringConfig
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Scorer:
         self._model = model
         self._budget = Budget(config.max_batch_tokens, config.max_batch_mib * 2**20)
         self._subtrees = reads_subtrees(model.device)
+        self._costs = costs_of(shape_of(model))
         #: How requests are scored; None before the first.
         self.path: str | None = None
         #: Why, and how large the difference of the self-check was.
@@ -77,6 +79,7 @@ class Scorer:
         return {
             "path": self.path,
             "batches": "subtrees of forests" if self._subtrees else "trials together",
+            **({"costs": asdict(self._costs)} if self._subtrees else {}),
             "self_check": self.reason,
             "max_batch_tokens": self._budget.tokens,
             "max_batch_mib": self._budget.memory // 2**20,
@@ -111,8 +114,9 @@ class Scorer:
             return
         for request in requests:
             alone, which = one_option(request)
-            *tokens, end = self._plain(alone, 0)
-            yield Rereading(finite_score(request.key, (tuple(tokens),), (end,)), (which,), PLAIN)
+            values, length = self._plain(alone, 0), len(alone.continuations[0])
+            score = finite_score(request.key, (tuple(values[:length]),), tuple(values[length:]))
+            yield Rereading(score, (which,), PLAIN)
 
     def _score(
         self, groups: Sequence[Sequence[ScoreRequest]], known: Container[str]
@@ -228,7 +232,7 @@ class Scorer:
             range(len(request.continuations)), key=lambda i: (len(request.continuations[i]), i)
         )
         difference = 0.0
-        ours = (*tokens[which], ends[which])
+        ours = (*tokens[which], *ends[which : which + 1])
         for one, other in zip(ours, self._plain(request, which), strict=True):
             if not (math.isfinite(one) and math.isfinite(other)):
                 raise EngineError("a log-probability is not a number")
@@ -236,7 +240,7 @@ class Scorer:
         return difference
 
     def _plain(self, request: ScoreRequest, which: int) -> list[float]:
-        """A continuation's tokens and the end after it, by one pass over plain text.
+        """A continuation's tokens and the end after it if it is asked for, by one pass over text.
 
         A text too long for one pass is read in pieces, on transformers' own cache.
         """
@@ -257,8 +261,9 @@ class Scorer:
                 ).logits[0]
                 rows = [*rows, *torch.log_softmax(widened(logits), -1)][-len(continuation) - 1 :]
             read = [float(row[token]) for row, token in zip(rows, continuation, strict=False)]
-            end = float(rows[-1][sorted(set(request.terminator_ids))].logsumexp(-1))
-        return [*read, end]
+            if request.terminator_ids:
+                read.append(float(rows[-1][sorted(set(request.terminator_ids))].logsumexp(-1)))
+        return read
 
 
 def _asked(group: Sequence[ScoreRequest]) -> list[tuple[tuple[int, ...], ...]]:
