@@ -231,7 +231,7 @@ def test_pico_on_vllm_agrees_with_pico_in_process_over_one_server(project):
     scored = [f"in-process/pico/replication-0/{study}_exp2.json" for study in ("study1", "study2")]
     project.run(*scored, "--config", *common, "results=in-process")
     environment = ROOT / ".venv-serve"
-    shown = project.run(
+    project.run(
         "served/pico/replication-0/validation.json",
         "--config", *common, "results=served", "engine=vllm",
         f"serving={{environment: '{environment}', idle_s: 60}}",
@@ -241,7 +241,8 @@ def test_pico_on_vllm_agrees_with_pico_in_process_over_one_server(project):
     assert {run["engine"]["engine"] for run in runs} == {"vllm"}
     # All four jobs had the same server.
     assert len({run["engine"]["base_url"] for run in runs}) == 1
-    assert shown.count("starting its server") == 1
+    logs = (path.read_text("utf-8") for path in (project.folder / "served/logs").rglob("*.log"))
+    assert sum(log.count("starting its server") for log in logs) == 1
     for study in ("study1", "study2"):
         ours = options(project.folder / f"in-process/pico/replication-0/{study}_exp2.json")
         served = options(folder / f"{study}_exp2.json")

@@ -488,7 +488,7 @@ ROWS = {
         ),
         NOTHING,
     ),
-    "`--verbose`": Row(both(), NOTHING, ("--verbose",)),
+    "`--verbose`, `GRACE_TERMINAL`": Row(both(), NOTHING, ("--verbose",)),
     "`journal_dir`, `journal_timeout_s`": Row(
         config_with("journal_dir: elsewhere\njournal_timeout_s: 60"), NOTHING
     ),

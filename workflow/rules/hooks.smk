@@ -46,6 +46,7 @@ def planned(job):
         recipe="recipe" in found,
         # What runs on request, beside the results, and what is somebody else's.
         speaks=step is None or not (step.group or step.wildcards or name == "reviewed"),
+        message=job.message or "",
         reason=words(workflow.dag.reason(job)),
     )
 

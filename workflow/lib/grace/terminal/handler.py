@@ -191,6 +191,7 @@ class TerminalLog(LogHandlerBase):
             self._follow = False
             if dry:
                 lines += [f"  {job.what}" for job in jobs]
+        lines += [f"  {for_log(job.message)}" for job in jobs if job.speaks and job.message]
         if len(lines) == 1:
             lines = [f"{lines[0]}. Why:"]
         else:

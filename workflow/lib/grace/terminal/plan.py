@@ -41,6 +41,7 @@ class PlannedJob:
         study: The study, where it is of one.
         recipe: Whether it trains, or evaluates what was trained.
         speaks: Whether somebody asks for it to read what it logs, as of a check.
+        message: What it is going to do, as its rule says it.
         reason: Why it runs, in words; "" if only because others run before it.
     """
 
@@ -51,6 +52,7 @@ class PlannedJob:
     study: str | None = None
     recipe: bool = False
     speaks: bool = False
+    message: str = ""
     reason: str = ""
 
     @property
