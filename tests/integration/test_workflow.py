@@ -212,7 +212,7 @@ def test_a_deployed_workflow_runs_to_the_report_with_a_study_of_the_users_own(ho
     (user.folder / "workflow/Snakefile").write_text(DEPLOYED)
     said = user.run("--cores", "2")
     assert "the user's own handler" in said
-    assert "done: grace_report" in said
+    assert "done: report" in said
     results = user.folder / "results"
     page = (results / "report.html").read_text(encoding="utf-8")
     assert "toy" in page
