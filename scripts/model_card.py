@@ -6,6 +6,7 @@ from typing import Any
 
 from grace.digests import file_digest
 from grace.forecast.recipe_steps import EVALUATE
+from grace.posttraining.checkpoints import needs
 from grace.posttraining.model_card import CardFacts, model_card
 from grace.results.records import read_json, replacing
 
@@ -19,7 +20,6 @@ def write_card(
     with named["training_curve.csv"].open(encoding="utf-8", newline="") as file:
         curve = list(csv.DictReader(file))
     seeds, name = (None, config["seed"]), f"{config['stage']}-{config['seed']}"
-    steps = ("dpo", "judge_pairs", "candidates") if config["stage"] == "sft" else ()
     facts = CardFacts(
         **config,
         record=read_json(named["grace_adapter.json"]),
@@ -29,12 +29,19 @@ def write_card(
         curve=curve[-1] if curve else {},
         data=read_json(data),
         costs=[row for row in read_json(costs)["steps"]
-               if row["seed"] in seeds and row["step"] not in steps
-               and (not row["step"].startswith(EVALUATE) or row["step"] == f"{EVALUATE} {name}")],
+               if row["seed"] in seeds and _led_to(row["step"], config["stage"], name)],
         rates=[row for path in rates for row in _rates(path, name)],
     )  # fmt: skip
     with replacing(card) as file:
         file.write(model_card(facts))
+
+
+def _led_to(step: str, stage: str, name: str) -> bool:
+    """Whether a step is behind a stage's checkpoint, or evaluates it by its name."""
+    rule, _, which = step.partition(" ")
+    if rule == EVALUATE:
+        return which == name
+    return needs(stage, rule, int(which or 0))
 
 
 def _rates(path: Path, name: str) -> list[dict[str, str]]:

@@ -13,8 +13,7 @@ def train(
 ) -> dict[str, Any]:
     """Put the adapter into a folder. `parent` is that of the adapter to begin with, if any."""
     approvals.require(settings["approvals"])
-    key = f"{settings['recipe']}.{config.stage}-{config.seed}"
-    return Training(key, config, rows, parent, settings).run(folder)
+    return Training(settings["trained"], config, rows, parent, settings).run(folder)
 
 
 if __name__ == "__main__":

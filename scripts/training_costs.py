@@ -13,7 +13,7 @@ def training_costs(
 ) -> None:
     """Write both files."""
     tries = read_ledger(settings["ledger"])
-    rows = cost_rows(settings["recipe"], config["seeds"], tries)
+    rows = cost_rows(settings["recipe"], config["seeds"], tries, dict(config.get("rounds", [])))
     write_costs_csv(table, rows)
     write_json(costs, summary(settings["recipe"], rows, config["budget"]))
 

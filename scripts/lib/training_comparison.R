@@ -27,12 +27,32 @@ loss_columns <- c(
 failure_kinds <- c(
   "empty", "truncated", "refusal", "another task", "wrong format", "wrong content"
 )
-#' What is compared with what, in a seed.
-stage_pairs <- list(
-  "base \u2192 SFT" = c("base", "sft"), "SFT \u2192 DPO" = c("sft", "dpo"),
-  "base \u2192 DPO" = c("base", "dpo")
-)
 evaluated_parts <- c("all", "trained types", "held-out types")
+
+#' Stages in the order of training: base, SFT, DPO, online rounds; those before the rounds always.
+stages_in_order <- function(stages) {
+  rounds <- unique(grep("^online", stages, value = TRUE))
+  c("base", "sft", "dpo", rounds[order(as.integer(sub("online", "", rounds, fixed = TRUE)))])
+}
+
+#' What stages are called: "SFT", "online 2".
+stage_names <- function(stages) {
+  known <- c(base = "base", sft = "SFT", dpo = "DPO")
+  ifelse(stages %in% names(known), known[stages], sub("^online", "online ", stages))
+}
+
+#' What is compared with what in a seed, named: each stage with the one before it among these, then
+#' all after SFT with the base.
+stage_steps <- function(stages) {
+  order <- stages_in_order(stages)
+  pairs <- c(
+    Map(c, utils::head(order, -1L), order[-1L], USE.NAMES = FALSE),
+    lapply(order[-(1:2)], function(stage) c("base", stage))
+  )
+  stats::setNames(pairs, vapply(pairs, function(pair) {
+    paste(stage_names(pair), collapse = " \u2192 ")
+  }, character(1L)))
+}
 
 #' One evaluation as a table, a row an item, from its JSON.
 read_evaluation <- function(path) {
@@ -140,12 +160,13 @@ paired_test <- function(verdicts) {
 evaluation_tests <- function(items) {
   seeds <- sort(unique(items$seed[!is.na(items$seed)]))
   there <- unique(items$evaluated)
+  steps <- stage_steps(items$stage)
   name_of <- function(stage, seed) if (stage == "base") "base" else paste0(stage, "-", seed)
   bind(lapply(c("strict", "loose"), function(measure) {
     bind(lapply(evaluated_parts, function(part) {
       rows <- bind(lapply(seeds, function(seed) {
-        bind(lapply(names(stage_pairs), function(comparison) {
-          sides <- vapply(stage_pairs[[comparison]], name_of, character(1L), seed = seed)
+        bind(lapply(names(steps), function(comparison) {
+          sides <- vapply(steps[[comparison]], name_of, character(1L), seed = seed)
           if (!all(sides %in% there)) return(NULL)
           verdicts <- paired_verdicts(of_part(items, part), sides[1L], sides[2L], measure)
           if (nrow(verdicts) == 0L && part != "all") return(NULL)
@@ -166,7 +187,9 @@ evaluation_tests <- function(items) {
 #' same in all seeds, and are never counted anew.
 evaluation_seeds <- function(tests) {
   if (nrow(tests) == 0L) return(data.frame())
-  tests$order <- match(tests$comparison, names(stage_pairs))
+  tests$order <- match(
+    tests$comparison, names(stage_steps(sub("-.*", "", c(tests$from, tests$to))))
+  )
   found <- by_group(tests, c("measure", "part", "order"), function(piece) {
     cbind(comparison = piece$comparison[1L], over_seeds(piece$difference, piece$seed))
   })
@@ -256,8 +279,11 @@ training_losses <- function(curves) {
   }))
 }
 
-#' What trainings are called in figures and tables: "SFT", "DPO 2"; "base, few-shot".
+#' What trainings are called in figures and tables: "SFT 1", "DPO 2", "online 1, seed 2"; "base,
+#' few-shot".
 show_evaluated <- function(names) {
-  shown <- sub("^sft-", "SFT ", sub("^dpo-", "DPO ", names))
-  ifelse(names == "base-few-shot", "base, few-shot", shown)
+  stage <- sub("-.*", "", names)
+  between <- ifelse(startsWith(stage, "online"), ", seed ", " ")
+  shown <- paste0(stage_names(stage), between, sub(".*-", "", names))
+  ifelse(names == "base-few-shot", "base, few-shot", ifelse(names == "base", "base", shown))
 }

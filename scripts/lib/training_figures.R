@@ -6,11 +6,18 @@ evaluation_targets <- data.frame(
   stage = c("base", "sft", "dpo"), low = c(10, 70, 90), high = c(30, 80, 95)
 )
 stage_colours <- c(base = "#7F7F7F", sft = "#0072B2", dpo = "#D55E00")
-stage_names <- c(base = "base", sft = "SFT", dpo = "DPO")
+#' Of the first online round and of the last; those between are between.
+round_colours <- c("#009E73", "#00352A")
 
-scale_stages <- function() {
+#' A colour for each stage that there is.
+scale_stages <- function(stages) {
+  order <- stages_in_order(stages)
+  rounds <- length(order) - length(stage_colours)
+  colours <- c(stage_colours, grDevices::colorRampPalette(round_colours)(max(rounds, 2L))[
+    seq_len(rounds)
+  ])
   scale_colour_manual(
-    "Stage", values = stage_colours, labels = stage_names, breaks = names(stage_names)
+    "Stage", values = stats::setNames(colours, order), labels = stage_names(order), breaks = order
   )
 }
 
@@ -23,7 +30,7 @@ rates_figure <- function(rates) {
   shown$part <- factor(shown$part, levels = evaluated_parts)
   shown$measure <- factor(shown$measure, levels = c("strict", "loose"))
   bands <- unique(shown[shown$shots == 0, c("name", "stage")])
-  bands <- cbind(bands, evaluation_targets[match(bands$stage, evaluation_targets$stage), -1L])
+  bands <- merge(bands, evaluation_targets, by = "stage")
   place <- match(bands$name, levels)
   ggplot(shown, aes(x = .data$name)) +
     scale_x_discrete(limits = levels) +
@@ -40,7 +47,7 @@ rates_figure <- function(rates) {
         group = .data$measure), position = position_dodge(width = 0.5), size = 2.4
     ) +
     facet_wrap(vars(.data$part)) +
-    scale_stages() +
+    scale_stages(shown$stage) +
     scale_shape_manual(
       "Verdict", values = c(strict = 16, loose = 1), limits = c("strict", "loose")
     ) +
@@ -63,7 +70,7 @@ types_figure <- function(rates, held_out) {
     geom_linerange(aes(xmin = 100 * .data$low, xmax = 100 * .data$high)) +
     geom_point(size = 1.8) +
     facet_wrap(vars(.data$name), nrow = if (length(unique(shown$name)) <= 5L) 1L) +
-    scale_stages() +
+    scale_stages(shown$stage) +
     coord_cartesian(xlim = c(0, 100)) +
     labs(x = "Items answered as asked, strict (%)", y = NULL) +
     theme_grace()
@@ -72,7 +79,9 @@ types_figure <- function(rates, held_out) {
 #' Loss by step, a line a training seed.
 losses_figure <- function(curves) {
   if (nrow(curves) == 0L) return(empty_figure("Loss", "No training."))
-  curves$stage <- factor(stage_names[curves$stage], levels = stage_names[c("sft", "dpo")])
+  curves$stage <- factor(
+    stage_names(curves$stage), levels = stage_names(stages_in_order(curves$stage)[-1L])
+  )
   curves$seed <- factor(curves$seed)
   ggplot(curves, aes(x = .data$step, y = .data$loss, colour = .data$seed)) +
     geom_line() +

@@ -20,6 +20,10 @@ show_training <- function(trainings, studies, files) {
     "not of one training, it says something only over several training seeds."
   ), "\n\n")
   trainings <- lapply(trainings, lapply, unlist)
+  if (any(startsWith(unlist(lapply(trainings, `[[`, "stages")), "online"))) cat(paste(
+    "An **online** round is DPO once more, on pairs of answers by the checkpoint before it. All",
+    "rounds are judged by the base, so that a rate may rise in them by what the base misjudges."
+  ), "\n\n")
   for (recipe in names(trainings)) {
     if (length(trainings) > 1L) cat(sprintf("\n\n## Recipe %s\n\n", as_markdown(recipe)))
     level <- if (length(trainings) > 1L) "###" else "##"
@@ -182,12 +186,12 @@ show_overlaps <- function(recipe, records, paths) {
   names <- sub("\\.json$", "", basename(paths))
   rows <- bind(lapply(which(names %in% c("contamination", "selection", "pairs")), function(i) {
     record <- records[[i]]
-    seed <- regmatches(paths[i], regexpr("seed-[0-9]+", paths[i]))
+    which <- regmatches(paths[i], regexpr("seed-[0-9]+(/round-[0-9]+)?", paths[i]))
     counts <- record$counts
     overlap <- counts[["overlap"]] %or% 0L
     what <- switch(names[i],
       contamination = "all training text", selection = "answers for SFT",
-      pairs = paste("pairs for DPO,", sub("-", " ", seed))
+      pairs = paste("pairs for DPO,", gsub("-", " ", sub("/", ", ", which, fixed = TRUE)))
     )
     data.frame(
       Text = what,
@@ -258,9 +262,9 @@ show_stages_in_studies <- function(recipe, training, studies) {
       "difference between stages."
     ), "note"))))
   }
-  cat(show_stage_differences(recipe, differences))
+  cat(show_stage_differences(recipe, differences, training))
   cat(show_stages_over_seeds(recipe, differences, stages_over_seeds(differences, pairs, training)))
-  cat(show_format_changes(recipe, format_changes(differences)))
+  cat(show_format_changes(recipe, format_changes(differences, training)))
 }
 
 #' An option mass; of a small one its order.
@@ -268,10 +272,10 @@ show_mass <- function(values) {
   ifelse(!is.na(values) & values < 0.0995, show_small(values), show_number(values, 3))
 }
 
-show_stage_differences <- function(recipe, rows) {
+show_stage_differences <- function(recipe, rows, training) {
   rows <- rows[order(
     rows$study, rows$experiment, rows$measure, rows$variant, rows$seed,
-    match(rows$comparison, names(stage_pairs))
+    match(rows$comparison, names(stage_steps(training$stages)))
   ), , drop = FALSE]
   show_table(data.frame(
     Study = rows$study, Quantity = rows$measure, Experiment = show_experiment(rows$experiment),

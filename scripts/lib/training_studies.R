@@ -17,11 +17,12 @@ model_of_stage <- function(training, stage, seed) {
 #' and variant.
 stage_differences <- function(pairs, training) {
   if (!isTRUE(nrow(pairs) > 0L)) return(data.frame())
+  pairs_of <- stage_steps(training$stages)
   steps <- expand.grid(
-    comparison = names(stage_pairs), seed = sort(unique(training$seeds)), stringsAsFactors = FALSE
+    comparison = names(pairs_of), seed = sort(unique(training$seeds)), stringsAsFactors = FALSE
   )
   found <- bind(lapply(seq_len(nrow(steps)), function(i) {
-    stages <- stage_pairs[[steps$comparison[i]]]
+    stages <- pairs_of[[steps$comparison[i]]]
     from <- model_of_stage(training, stages[1L], steps$seed[i])
     to <- model_of_stage(training, stages[2L], steps$seed[i])
     turned <- bind(list(
@@ -72,7 +73,7 @@ turned_pairs <- function(pairs, sign) {
 stages_over_seeds <- function(differences, pairs, training) {
   if (nrow(differences) == 0L) return(data.frame())
   keys <- measure_keys(differences)
-  differences$order <- match(differences$comparison, names(stage_pairs))
+  differences$order <- match(differences$comparison, names(stage_steps(training$stages)))
   by_group(differences, c(keys, "order"), function(piece) {
     piece <- piece[!is.na(piece$difference), , drop = FALSE]
     if (nrow(piece) == 0L) return(NULL)
@@ -139,11 +140,11 @@ crossed_seeds <- function(differences, covariance, items) {
 
 #' Where a step differs by format: for two variants, the difference of its changes, by training
 #' seed.
-format_changes <- function(differences) {
+format_changes <- function(differences, training) {
   variants <- sort(unique(differences$variant))
   if (nrow(differences) == 0L || length(variants) < 2L) return(data.frame())
   keys <- setdiff(measure_keys(differences), "variant")
-  differences$order <- match(differences$comparison, names(stage_pairs))
+  differences$order <- match(differences$comparison, names(stage_steps(training$stages)))
   by_group(differences, c(keys, "order"), function(piece) {
     first <- piece[piece$variant == variants[1L], , drop = FALSE]
     bind(lapply(variants[-1L], function(variant) {

@@ -51,6 +51,21 @@ set.seed(15)
 # 1,000 items, of which 20 % change, four points more for the better.
 drawn <- stats::rmultinom(4000, 1000, c(.12, .08, .80))
 cat(mean(mcnemar_exact(drawn[1, ], drawn[2, ]) < .05))
+stopifnot(
+  # By number, and without the rounds that are not there.
+  identical(
+    stages_in_order(c("online10", "dpo", "online2", "base")),
+    c("base", "sft", "dpo", "online2", "online10")
+  ),
+  identical(
+    names(stage_steps(c("base", "dpo"))), paste(c("base", "SFT", "base"), c("SFT", "DPO", "DPO"),
+      sep = " \u2192 ")
+  ),
+  identical(
+    show_evaluated(c("base", "base-few-shot", "sft-1", "dpo-2", "online3-1")),
+    c("base", "base, few-shot", "SFT 1", "DPO 2", "online 3, seed 1")
+  )
+)
 alone <- data.frame(
   measure = "strict", part = "all", comparison = "base \u2192 SFT", seed = 1:2,
   difference = c(.4, .5)
@@ -61,7 +76,11 @@ TYPES = ("copy", "swap", "first", "last")
 STEPS = {
     "base \u2192 SFT": ("base", "sft"),
     "SFT \u2192 DPO": ("sft", "dpo"),
+    "DPO \u2192 online 1": ("dpo", "online1"),
+    "online 1 \u2192 online 2": ("online1", "online2"),
     "base \u2192 DPO": ("base", "dpo"),
+    "base \u2192 online 1": ("base", "online1"),
+    "base \u2192 online 2": ("base", "online2"),
 }
 SEEDS = (1, 2, 3)
 KINDS = ("empty", "truncated", "refusal", "another task", "wrong format", "wrong content")
@@ -75,6 +94,7 @@ def said() -> dict[str, list[dict]]:
     levels = {"base": -1.5, "base-few-shot": -0.5}
     levels |= {f"sft-{seed}": 0.9 + 0.1 * seed for seed in SEEDS}
     levels |= {f"dpo-{seed}": 1.8 + 0.1 * seed for seed in SEEDS}
+    levels |= {f"online{k}-{seed}": 2 + 0.2 * k for k in (2, 1) for seed in SEEDS}
     found = {}
     for name, level in levels.items():
         right = rng.random(400) < 1 / (1 + np.exp(-level - ease))
@@ -153,7 +173,8 @@ def test_mcnemar_and_wilson_are_rs_own(made):
 
 def test_steps_have_mcnemars_exact_p_bh_over_all_of_them_and_cohens_h(made, said):
     tests = made[0]["tests"]
-    assert len(tests) == 2 * 3 * 3 * 3
+    assert len(tests) == 2 * 3 * len(SEEDS) * len(STEPS)
+    assert list(dict.fromkeys(tests["comparison"])) == list(STEPS)
     for measure, part in itertools.product(
         ("strict", "loose"), ("all", "trained types", "held-out types")
     ):
@@ -204,6 +225,7 @@ def test_seeds_are_averaged_and_never_pooled_over_items(made):
         assert found["each"] == "; ".join(
             f"{seed}: {100 * value:+.1f}" for seed, value in zip(SEEDS, own, strict=True)
         )
+    assert list(dict.fromkeys(seeds["comparison"])) == list(STEPS)
     fewer = made[0]["two_seeds"].iloc[0]
     assert fewer["mean"] == pytest.approx(0.45)
     assert math.isnan(fewer["ci_low"])

@@ -28,15 +28,16 @@ differences <- stage_differences(pairs, training)
 write <- function(table, name) write_result(table, file.path(folder, name), names(table))
 write(differences, "differences.csv")
 write(stages_over_seeds(differences, pairs, training), "seeds.csv")
-write(format_changes(differences), "formats.csv")
+write(format_changes(differences, training), "formats.csv")
 # The same from the items themselves.
-crossed <- bind(lapply(names(stage_pairs), function(step) {
+crossed <- bind(lapply(names(stage_steps(training$stages)), function(step) {
   bind(lapply(c("few", "zero"), function(variant) {
     own <- rows[rows$variant == variant, ]
     value <- function(model) tapply(own$value[own$model_key == model], own$item[
       own$model_key == model], mean)
     found <- bind(lapply(1:3, function(seed) {
-      models <- vapply(stage_pairs[[step]], model_of_stage, "", training = training, seed = seed)
+      stages <- stage_steps(training$stages)[[step]]
+      models <- vapply(stages, model_of_stage, "", training = training, seed = seed)
       change <- value(models[2]) - value(models[1])
       data.frame(value = unname(change), item = names(change), seed = seed)
     }))

@@ -16,6 +16,8 @@ from recipe_runs import add_recipe, copied
 from report_page import TAGS, page
 from workflow_project import Project
 
+from grace.digests import file_digest
+
 pytestmark = pytest.mark.long
 MODELS = "models=[base, demo.sft-1, demo.dpo-1]"
 RUN = (
@@ -135,6 +137,76 @@ def test_another_base_makes_all_stale_and_another_seed_its_own(project):
     assert project.jobs("results/training/demo/seed-2/sft/adapter_model.safetensors", *second) == {
         "sft demo/2"
     }
+
+
+def test_an_online_round_trains_itself_alone_and_is_one_more_checkpoint(project, tmp_path):
+    own = copied(project, tmp_path / "project")
+    own.edit(RECIPES, "approve: []", "approve: []\n  online_rounds: 2")
+    # It changes nothing of a run that has no such checkpoint.
+    assert jobs(own) == set()
+    rounds = (*RUN[:1], MODELS.replace("]", ", demo.online2-1]"), *RUN[2:])
+    checked = (*CHECKED, "results/demo.online2-1/replication-0/validation.json",
+               *(f"results/training/demo/{name}" for name in (
+                   "costs.json", "seed-1/online1/README.md", "seed-1/online2/README.md",
+               )))  # fmt: skip
+    shown = own.run("--cores", "2", *checked, *rounds)
+    assert shown.index("Train demo.online1-1") < shown.index("Train demo.online2-1")
+    # Nothing of the stages before was done again.
+    for before in ("Train demo.sft-1", "Train demo.dpo-1", "of demo.sft-1", "Evaluate dpo-1"):
+        assert before not in shown
+    folder = own.folder / "results/training/demo"
+    weights = {}
+    for stage in ("sft", "dpo", "online1", "online2"):
+        record = json.loads((folder / f"seed-1/{stage}/grace_adapter.json").read_text())
+        weights[stage] = file_digest(folder / f"seed-1/{stage}/adapter_model.safetensors")
+        before = {"online1": "dpo", "online2": "online1"}.get(stage)
+        if before:
+            assert record["parent"] == weights[before]
+    assert len(set(weights.values())) == 4
+    said = {
+        step: json.loads((folder / f"seed-1/{place}candidates.json").read_text())
+        for step, place in (("dpo", ""), ("online1", "round-1/"), ("online2", "round-2/"))
+    }
+    assert said["dpo"] != said["online1"] != said["online2"]
+    evaluation = json.loads((folder / "evaluation/online2-1.json").read_text())
+    assert evaluation["model"] == "demo.online2-1"
+    costs = json.loads((folder / "costs.json").read_text())["steps"]
+    taken = [row["step"] for row in costs if row["tries"] and row["step"].startswith("online")]
+    assert taken == [
+        f"online_{step} {number}" for number in (1, 2) for step in ("candidates", "judge", "dpo")
+    ]
+    assert "round 2 of pairs by the checkpoint" in (folder / "seed-1/online2/README.md").read_text()
+    audit = json.loads((folder / "contamination.json").read_text())
+    before = json.loads((project.folder / "results/training/demo/contamination.json").read_text())
+    assert audit["training_texts"] > before["training_texts"]
+    # A second run has nothing to do, and a step of the first pairs makes all rounds stale.
+    assert own.jobs(*checked, *rounds) == set()
+    own.edit(RECIPES, "min_margin: 0", "min_margin: 0.001")
+    stale = own.jobs(*checked, *rounds)
+    assert {job for job in stale if job.startswith("online_")} == {
+        f"online_{step} demo/1/{number}"
+        for number in (1, 2)
+        for step in ("candidates", "judge", "pairs", "dpo")
+    }
+    assert "sft demo/1" not in stale
+
+
+def test_a_round_waits_for_a_decision_of_its_own(project, tmp_path):
+    own = copied(project, tmp_path / "project")
+    own.edit(RECIPES, "approve: []", "approve: [pairs, dpo]\n  online_rounds: 1")
+    rounds = (*RUN[:1], MODELS.replace("]", ", demo.online1-1]"), *RUN[2:])
+    target = ("--cores", "1", "results/training/demo/seed-1/online1/grace_adapter.json", *rounds)
+    for gate, read in (("dpo", "dpo/training_curve.csv"), ("pairs", "round-1/pairs.html")):
+        stopped = own.snakemake(*target)
+        assert stopped.returncode == 1
+        assert f"at `{gate}`: read results/training/demo/seed-1/{read}" in " ".join(
+            stopped.stdout.split()
+        )
+        assert f"Approved at `{gate}`" in own.run("approve", *rounds, f"gate={gate}", "note=read")
+    own.run(*target)
+    asked = own.snakemake("--cores", "1", "results/demo.online1-1/replication-0/plan.json", *rounds)
+    assert asked.returncode == 1
+    assert "seed-1/online1/training_curve.csv" in asked.stdout
 
 
 def test_a_study_more_trains_nothing(project):

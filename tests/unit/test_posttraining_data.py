@@ -450,6 +450,12 @@ def test_an_approval_counts_for_what_was_approved_alone(tmp_path):
     with pytest.raises(ConfigError, match="waits for a decision"):
         require([one.dump()])
     require([])
+    # What was approved keeps its note when something else is.
+    other = Approval("demo", "sample", f"{one.of}.2", one.page, f"{one.note}.2")
+    Path(other.of).write_text("more rows")
+    approve([one], "read once more")
+    assert len(approve([one, other], "read the rest")) == 1
+    assert json.loads(Path(one.note).read_text())["note"] == "read once more"
     two = Approval("other", "sample", one.of, one.page, one.note)
     with pytest.raises(ConfigError, match="Recipes demo, other wait"):
         approve([one, two], "both")

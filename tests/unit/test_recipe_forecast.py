@@ -116,6 +116,35 @@ def test_the_designs_figures_for_qwen_32b_on_an_h100_come_out(tmp_path):
     assert all_seeds.usd == pytest.approx(all_seeds.gpu_hours * 2.69)
 
 
+def test_a_round_takes_what_the_steps_before_dpo_and_dpo_take(tmp_path, monkeypatch):
+    found = project(tmp_path)
+    run = found.trainings["bootstrap"]
+    recipe = run.recipe.model_copy(update={"online_rounds": 2})
+    found.trainings["bootstrap"] = replace(run, recipe=recipe)
+    wanted = {"bootstrap.online2-1", "bootstrap.dpo-2"}
+    monkeypatch.setattr(Project, "checkpoints_wanted", wanted)
+    jobs = recipe_forecast.jobs_of(found)
+    rounds = [(step, seed) for _, step, seed in jobs if step.startswith("online")]
+    assert rounds == [
+        (f"online_{step} {number}", 1)
+        for number in (1, 2)
+        for step in ("candidates", "judge", "dpo")
+    ]
+    took = by_step(found)
+    for number in (1, 2):
+        for step, like in (("candidates", "candidates"), ("judge", "judge_pairs"), ("dpo", "dpo")):
+            assert took[f"online_{step} {number}"] == pytest.approx(took[like]), step
+    # What is made is no longer to be done; the table of a dry-run counts rounds together.
+    made = Path(run.folder) / "seed-1/round-1"
+    made.mkdir(parents=True)
+    (made / "candidates.json").touch()
+    left = recipe_forecast.undone(found)
+    assert set(jobs) - set(left) == {("bootstrap", "online_candidates 1", 1)}
+    assert "bootstrap, online_dpo: 2 runs of at most 15,000 pairs" in recipe_forecast.preview(
+        found, jobs
+    )
+
+
 def test_judgements_are_the_same_arithmetic_by_hand(tmp_path):
     site = site_of(found := project(tmp_path), found.trainings["bootstrap"])
     work = asked_work("judge", site.numbers, site.texts, Known(answer=100.0), served=True)

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from grace.errors import ConfigError
-from grace.posttraining.checkpoints import Registry
+from grace.posttraining.checkpoints import Registry, needs, stage_before
 from grace.posttraining.constitution import Constitution, read_constitution
+from grace.posttraining.recipe_runs import RecipeRun
 from grace.runs.continuation import VARIABLE, Failure, encoded
 from grace.settings.config import ModelEntry
 from grace.settings.loading import models_of
@@ -106,6 +107,90 @@ def test_a_checkpoint_of_a_checkpoint_fails_with_what_it_was_trained_on_from():
     assert found.chain("base") == []
 
 
+def rounds_run(project: Project, rounds: int, seeds: tuple[int, ...] = (1, 2)) -> RecipeRun:
+    run = project.trainings["bootstrap"]
+    changed = run.recipe.model_copy(update={"online_rounds": rounds})
+    return replace(run, recipe=changed, seeds=seeds)
+
+
+def test_each_online_round_is_a_checkpoint_that_goes_on_from_the_one_before_it(project):
+    found = registry({"one": recipe(online_rounds=2), "two": recipe(base="one.online1-1")})
+    assert [key for key in found.checkpoints if key.startswith("one")] == [
+        "one.sft-1", "one.dpo-1", "one.online1-1", "one.online2-1",
+    ]  # fmt: skip
+    assert found.entry("one.online2-1").adapter == "results/training/one/seed-1/online2"
+    assert found.recipes_of(["two.sft-1"]) == ["one", "two"]
+    assert [stage_before(stage) for stage in ("dpo", "online1", "online2")] == [
+        "sft", "dpo", "online1",
+    ]  # fmt: skip
+    run = rounds_run(project, 3)
+    models = {"bootstrap.online2-1", "bootstrap.sft-1", "bootstrap.sft-2", "bootstrap.dpo-7"}
+    assert run.needed(models, 1) == ["sft", "dpo", "online1", "online2"]
+    assert run.needed(models, 2) == ["sft"]
+    assert run.needed({"pico"}, 1) == []
+    assert (run.rounds(models, 1), run.rounds(models, 2)) == (2, 0)
+    folder = "results/training/bootstrap/seed-1"
+    pairs = [f"{folder}/{place}pairs.json" for place in ("", "round-1/", "round-2/")]
+    assert run.pairs_needed(models) == pairs
+    assert run.trained_on("online2-1", {}) == ["results/training/bootstrap/selection.json", *pairs]
+    assert run.trained_on("online1-1", {})[1:] == pairs[:2]
+
+
+def test_rounds_are_drawn_anew_and_change_nothing_of_what_is_before_them(project, monkeypatch):
+    def configs(rounds: int) -> TrainingOutputs:
+        monkeypatch.setitem(project.trainings, "bootstrap", rounds_run(project, rounds))
+        return TrainingOutputs(project)
+
+    def before(found: TrainingOutputs) -> list:
+        return [found.candidates("bootstrap", 1), found.pairs("bootstrap", 1),
+                found.train("bootstrap", "dpo", 1), found.judge("bootstrap")]  # fmt: skip
+
+    without = before(configs(0))
+    found = configs(2)
+    assert before(found) == without
+    asked = [found.candidates("bootstrap", 1, stage) for stage in ("dpo", "online1", "online2")]
+    assert [one.model["key"] for one in asked] == [
+        "bootstrap.sft-1", "bootstrap.dpo-1", "bootstrap.online1-1",
+    ]  # fmt: skip
+    for config in (found.candidates, found.pairs):
+        seeds = [config("bootstrap", 1, stage).seed for stage in ("dpo", "online1", "online2")]
+        assert seeds[0] == 1
+        assert len({*seeds, config("bootstrap", 2, "online1").seed}) == 4
+    # Trained as DPO is, with its own data and parent.
+    assert found.train("bootstrap", "online1", 1) == found.train("bootstrap", "dpo", 1)
+
+
+def test_a_failed_round_takes_with_it_what_goes_on_from_it_alone():
+    stages = ["sft", "dpo", "online1", "online2", "online3"]
+
+    def left(step: str, number: int = 0) -> list[str]:
+        return [stage for stage in stages if not needs(stage, step, number)]
+
+    assert left("online_candidates", 2) == ["sft", "dpo", "online1"]
+    assert left("online_dpo", 1) == ["sft", "dpo"]
+    assert left("pairs") == ["sft"]
+    assert left("sft") == left("judge") == []
+    assert left("contamination") == stages
+
+
+def test_each_round_has_decision_points_of_its_own(project):
+    run = rounds_run(project, 1)
+    seed = "results/training/bootstrap/seed-1"
+    assert [one.of for one in run.gate_after("sft", 1)] == [f"{seed}/sft/adapter_model.safetensors"]
+    (approval,) = run.gate_after("online1", 1)
+    assert approval.of == f"{seed}/online1/adapter_model.safetensors"
+    assert approval.note == f"{seed}/round-1/approved_dpo.json"
+    assert run.gate_after("dpo", 1)[0].note == f"{seed}/approved_dpo.json"
+    assert [one.page for one in run.gates("pairs")] == [
+        f"{folder}/{place}pairs.html"
+        for folder in (seed, seed.replace("-1", "-2"))
+        for place in ("", "round-1/")
+    ]
+    assert len(run.gates("dpo")) == 4
+    assert len(run.gates("sft")) == 2
+    assert len(run.gates("sample")) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "entries", "told"),
     [
@@ -153,10 +238,7 @@ def test_a_checkpoint_does_not_take_an_entrys_name_nor_an_entry_a_checkpoints():
         ("r.1: {base: b, instructions: {train: 5}}", "r.1"),
         ("r: {base: b, instructions: {train: 5}, answers: {max_tokens: 1024}}", "max_length"),
         ("r: {base: b, instructions: {train: 5}, dpo: {beta: .nan}}", "beta"),
-        (
-            "r: {base: b, instructions: {train: 5}, online_rounds: 1}",
-            "must be 0: rounds",
-        ),
+        ("r: {base: b, instructions: {train: 5}, online_rounds: -1}", "online_rounds"),
         ("- r", "must map names of recipes"),
         ("r: {base: b}\nr: {base: c}", "line 2"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -83,6 +84,29 @@ def test_the_pods_are_golden_and_valid():
     assert "nvidia.com/a100" not in str(kinds["select", None]["spec"]["template"]["spec"])
     # The second seed is wanted up to SFT alone.
     assert sorted(rule for rule, seed in kinds if seed == 2) == ["model_card", "sft"]
+
+
+def test_rounds_have_pods_of_their_own_one_after_the_other(monkeypatch):
+    found = copy.copy(project("a100"))
+    run = found.trainings["bootstrap"]
+    recipe = run.recipe.model_copy(update={"online_rounds": 2})
+    found.trainings = {"bootstrap": replace(run, recipe=recipe)}
+    wanted = {"bootstrap.online2-1", "bootstrap.dpo-2"}
+    monkeypatch.setattr(Project, "checkpoints_wanted", wanted)
+    own = ["training_round", "online_dpo", "online_pairs"]
+    rounds = [pod for pod in of_recipe(found) if pod.rule in own]
+    assert [(pod.rule, pod.training_seed) for pod in rounds] == [(rule, 1) for rule in own] * 2
+    assert ["-1-round-1-" in pod.name for pod in rounds] == [True] * 3 + [False] * 3
+    names = [pod.name for pod in of_recipe(found) if pod.rule != "model_card"]
+    assert len(set(names)) == len(names)
+    by_rule = {pod.rule: pod for pod in rounds}
+    pairs, dpo = one(found, "training_pairs"), one(found, "dpo")
+    for rule, like in (("training_round", pairs), ("online_dpo", dpo)):
+        assert by_rule[rule].expected_min == pytest.approx(like.expected_min)
+        assert (by_rule[rule].model, by_rule[rule].gpus) == (like.model, like.gpus)
+    assert ("online_dpo", "bootstrap.training") in training_pods.expected(found)
+    for pod in rounds:
+        kubernetes_validate.validate(job_manifest(pod, found.cluster), "1.30", strict=True)
 
 
 def test_stages_that_share_a_server_are_one_pod_and_the_policy_counts_their_hours():

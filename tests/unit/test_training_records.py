@@ -39,6 +39,13 @@ def test_costs_are_summed_over_tries_and_what_the_journal_had_costs_nothing():
     assert summary("r", unpriced, {})["usd"] is None
 
 
+def test_rounds_have_rows_where_there_are_some():
+    steps = [(row["step"], row["seed"]) for row in cost_rows("r", [1, 2], [], {2: 1})]
+    own = ["online_candidates 1", "online_judge 1", "online_dpo 1"]
+    assert steps[-3:] == [(step, 2) for step in own]
+    assert not [step for step, seed in steps if seed == 1 and step in own]
+
+
 def test_the_reports_table_has_forecast_beside_actual_and_a_sum(tmp_path):
     path = tmp_path / "costs.csv"
     write_costs_csv(path, cost_rows("r", [1, 2], [KILLED, SFT, CORE]))
@@ -112,6 +119,9 @@ def test_a_card_has_the_hubs_form_and_says_what_it_was_made_of():
         data={"counts": {"paired": 1}, "pairs": [{"instruction": "i", "chosen": "c",
                                                  "rejected": "r"}]})  # fmt: skip
     assert "license: unknown" in card(licence=None)
+    online = card(key="demo.online2-1", stage="online2")
+    assert "preference optimisation, round 2 of pairs by the checkpoint before it," in online
+    assert "- dpo" in online
 
 
 EVIL = [
@@ -146,7 +156,7 @@ def test_a_card_is_written_by_its_script_from_the_files_of_a_training(tmp_path: 
     (folder / "grace_adapter.json").write_text('{"parent": null}')
     (folder / "adapter_config.json").write_text("{}")
     (tmp_path / "data.json").write_text('{"counts": {"accepted": 1}, "rows": []}')
-    steps = cost_rows("demo", [1], [SFT])
+    steps = cost_rows("demo", [1], [SFT], {1: 2})
     (tmp_path / "costs.json").write_text(json.dumps({"steps": steps}))
     (tmp_path / "rates.csv").write_text("evaluated,rate\nsft-1,0.8\ndpo-1,0.9\n")
     config = {
@@ -162,3 +172,12 @@ def test_a_card_is_written_by_its_script_from_the_files_of_a_training(tmp_path: 
     assert "| sft-1 | 0.8 |" in text
     assert "dpo-1" not in text
     assert "judge&#95;pairs" not in text
+    # Of a round all steps that led to it.
+    script.write_card(
+        sorted(folder.iterdir()), tmp_path / "data.json", tmp_path / "costs.json", [],
+        folder / "README.md", config | {"key": "demo.online1-1", "stage": "online1"},
+    )  # fmt: skip
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "judge&#95;pairs" in text
+    assert "online&#95;dpo 1" in text
+    assert "online&#95;dpo 2" not in text

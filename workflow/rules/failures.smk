@@ -117,8 +117,8 @@ def failed_trainings(job, members):
     if step is None or not step.of_recipe:
         return []
     culprit, reason = reason_of(job, members)
-    seed = culprit.wildcards_dict.get("training_seed")
-    models = PROJECT.models_behind(culprit.wildcards.recipe, rule_of(culprit), int(seed or 0))
+    seed, number = (int(culprit.wildcards_dict.get(key, 0)) for key in ("training_seed", "round"))
+    models = PROJECT.models_behind(culprit.wildcards.recipe, rule_of(culprit), seed, number)
     return [
         Failure(
             model=model,

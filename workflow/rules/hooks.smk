@@ -120,7 +120,7 @@ def recipe_jobs(jobs):
         step = step_of(job)
         if step and step.trains:
             seed = job.wildcards_dict.get("training_seed")
-            name = f"{step.name} {job.wildcards_dict.get('evaluated', '')}".strip()
+            name = named_step(step.name, job.wildcards_dict)
             found.append((job.wildcards.recipe, name, int(seed) if seed else None))
     return found
 

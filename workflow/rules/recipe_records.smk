@@ -1,5 +1,6 @@
 # Functions only: what the rules of costs and model cards take from the recipes.
 
+from grace.posttraining.checkpoints import kind_of_stage
 from grace.posttraining.spending import ledger_of
 
 
@@ -9,8 +10,7 @@ def stages_wanted(recipe):
     return [
         (stage, seed)
         for seed in run.seeds
-        for stage in ("sft", "dpo")
-        if needs_pairs(recipe, seed) or f"{recipe}.{stage}-{seed}" in PROJECT.checkpoints_wanted
+        for stage in run.needed(PROJECT.checkpoints_wanted, seed)
     ]
 
 
@@ -24,9 +24,15 @@ def trained_records(wildcards):
 
 
 def costs_config(wildcards):
-    """The output configuration of a recipe's costs."""
+    """The output configuration of a recipe's costs; of rounds only where the run has some."""
     run = PROJECT.trainings[wildcards.recipe]
-    return {"seeds": list(run.seeds), "budget": run.recipe.budget.model_dump()}
+    rounds = [
+        [seed, number]
+        for seed in run.seeds
+        if (number := run.rounds(PROJECT.checkpoints_wanted, seed))
+    ]
+    told = {"rounds": rounds} if rounds else {}
+    return {"seeds": list(run.seeds), "budget": run.recipe.budget.model_dump(), **told}
 
 
 def costs_runtime(wildcards, threads):
@@ -48,9 +54,10 @@ def trained_files_of(wildcards):
 
 def data_trained_on(wildcards):
     """The texts of the rows or pairs of a training."""
-    folder = f"{AS_STORED}{PROJECT.trainings[wildcards.recipe].folder}"
-    pairs = f"{folder}/seed-{wildcards.training_seed}/pairs.json"
-    return f"{folder}/selection.json" if wildcards.stage == "sft" else pairs
+    run = PROJECT.trainings[wildcards.recipe]
+    if wildcards.stage == SFT:
+        return f"{AS_STORED}{run.folder}/selection.json"
+    return f"{AS_STORED}{run.pairs_file(wildcards.stage, int(wildcards.training_seed))}"
 
 
 def rates_of_evaluation(wildcards):
@@ -72,7 +79,7 @@ def card_config(wildcards):
         "base": run.base_entry.name,
         "licence": about.licence if about else None,
         "principles": [one.text for one in run.constitution.principles],
-        "hyperparameters": run.recipe.hyperparameters(wildcards.stage),
+        "hyperparameters": run.recipe.hyperparameters(kind_of_stage(wildcards.stage)),
     }
 
 

@@ -1,6 +1,7 @@
 # Functions only: what the rules of training take from the recipes.
 
 from grace.models.adapters import FILES as ADAPTER_FILES
+from grace.posttraining.checkpoints import DPO, SFT, TRAINS, named_step, online, stage_before
 from grace.posttraining.checkpoints import FOLDER as TRAINING_FOLDER
 from grace.posttraining.trainings import FILES as TRAINED_FILES
 from grace.settings.training_outputs import TrainingOutputs
@@ -37,15 +38,33 @@ def adapter_of_stage(stage):
     return [path for name, path in trained_files(stage).items() if path.endswith(ADAPTER_FILES)]
 
 
+def stage_of(wildcards):
+    """The stage of a job between the checkpoint that gives candidates and its successor."""
+    number = int(getattr(wildcards, "round", 0))
+    return online(number) if number else DPO
+
+
+def rounds_of_recipes():
+    """The numbers of all online rounds that recipes of the run have."""
+    most = max((run.recipe.online_rounds for run in PROJECT.trainings.values()), default=0)
+    return [str(number) for number in range(1, 1 + most)]
+
+
+def adapter_before_stage(wildcards):
+    """The checkpoint that gives a round's candidates, and that it trains on."""
+    key, _ = asked_entry(wildcards, "before")
+    return [f"{AS_STORED}{file}" for file in PROJECT.adapter_files(key)]
+
+
 def step_config(step):
     """The output configuration of a step of all seeds."""
     return lambda wildcards: getattr(TRAININGS, step)(wildcards.recipe).model_dump()
 
 
-def seed_config(step):
-    """That of a step of one training seed."""
+def stage_config(step):
+    """That of a step before one stage of one training seed."""
     return lambda wildcards: getattr(TRAININGS, step)(
-        wildcards.recipe, int(wildcards.training_seed)
+        wildcards.recipe, int(wildcards.training_seed), stage_of(wildcards)
     ).model_dump()
 
 
@@ -98,17 +117,18 @@ def training_curves(wildcards):
     ]
 
 
-def train_config(stage):
+def train_config(stage=None):
+    """That of a training; of a round where no stage is named."""
     return lambda wildcards: TRAININGS.train(
-        wildcards.recipe, stage, int(wildcards.training_seed)
+        wildcards.recipe, stage or stage_of(wildcards), int(wildcards.training_seed)
     ).model_dump()
 
 
 def asked_entry(wildcards, of):
     """Key and entry of the model that a step asks or trains: the base, or a checkpoint."""
     run = PROJECT.trainings[wildcards.recipe]
-    if of == "sft":
-        return run.sft(int(wildcards.training_seed))
+    if of == "before":
+        return run.checkpoint(stage_before(stage_of(wildcards)), int(wildcards.training_seed))
     if of == "evaluated":
         return run.model_of(wildcards.evaluated)
     return run.base, run.base_entry
@@ -143,6 +163,16 @@ def spending_of(recipe, step, seed):
     return spending_settings(PROJECT, recipe, step, seed, cores)
 
 
+def approvals_before(run, of, gate, wildcards):
+    """What must be approved before a step: a sample, pairs, or the checkpoint that it asks."""
+    if gate == "sample":
+        return run.gate(gate)
+    seed = int(getattr(wildcards, "training_seed", 0))
+    if gate == "pairs":
+        return run.gate(gate, seed, stage_of(wildcards))
+    return run.gate_after(stage_before(stage_of(wildcards)), seed) if of == "before" else []
+
+
 def training_runtime(of="base", gate=None, step=None):
     """What a step needs that changes no byte: folders, the model's entry, decisions before it.
 
@@ -155,10 +185,9 @@ def training_runtime(of="base", gate=None, step=None):
         run = PROJECT.trainings[wildcards.recipe]
         key, entry = asked_entry(wildcards, of)
         seed = getattr(wildcards, "training_seed", None)
-        gates = run.gate(gate, int(seed) if seed and gate != "sample" else None) if gate else []
-        base = {run.base: run.base_entry.model_dump()} if entry.engine_spec.runs_server else {}
         number = int(seed) if seed else None
-        name = f"{step} {wildcards.evaluated}" if of == "evaluated" else step
+        base = {run.base: run.base_entry.model_dump()} if entry.engine_spec.runs_server else {}
+        name = named_step(step, dict(wildcards.items())) if step else None
         spent = {"spending": spending_of(wildcards.recipe, name, number)} if step else {}
         return {
             **spent,
@@ -166,7 +195,8 @@ def training_runtime(of="base", gate=None, step=None):
             "recipe": wildcards.recipe,
             "key": key,
             "entry": entry.model_dump(),
-            "approvals": [one.dump() for one in gates],
+            "approvals": [one.dump() for one in approvals_before(run, of, gate, wildcards)],
+            "trained": f"{run.name}.{SFT if step == SFT else stage_of(wildcards)}-{seed}",
             "stimuli": stimuli_of_studies(),
             "bank": str(TRAININGS.bank_file(wildcards.recipe)),
             "held_out_types": run.recipe.instructions.held_out_types,
@@ -196,7 +226,7 @@ def gpus_of_step(step):
     def gpus(wildcards):
         entry = PROJECT.trainings[wildcards.recipe].base_entry
         found = entry.engine_spec.gpus(entry)
-        return min(found, 1) if step in ("sft", "dpo") else found
+        return min(found, 1) if step in TRAINS else found
 
     return gpus
 
@@ -259,12 +289,8 @@ def training_results(wildcards):
             compared = [
                 file.format(recipe=recipe) for file in map(plain_name, rules.compare.output)
             ]
-            pairs = [
-                f"{run.folder}/seed-{seed}/pairs.json"
-                for seed in run.seeds
-                if needs_pairs(recipe, seed)
-            ]
             names = ("contamination.json", "selection.json", "costs.csv")
+            pairs = run.pairs_needed(PROJECT.checkpoints_wanted)
             own = [*(f"{run.folder}/{name}" for name in names), *pairs]
             found += [f"{AS_STORED}{file}" for file in (*compared, *own)]
     return found
@@ -273,17 +299,8 @@ def training_results(wildcards):
 def training_texts(wildcards):
     """All files of a recipe that hold training text, of the checkpoints that the run has."""
     run = PROJECT.trainings[wildcards.recipe]
-    pairs = [
-        f"{run.folder}/seed-{seed}/pairs.json"
-        for seed in run.seeds
-        if needs_pairs(wildcards.recipe, seed)
-    ]
+    pairs = run.pairs_needed(PROJECT.checkpoints_wanted)
     return [f"{AS_STORED}{file}" for file in (f"{run.folder}/selection.json", *pairs)]
-
-
-def needs_pairs(recipe, seed):
-    """Whether the run has, or builds on, the DPO checkpoint of a recipe and seed."""
-    return f"{recipe}.dpo-{seed}" in PROJECT.checkpoints_wanted
 
 
 def approvals_asked():

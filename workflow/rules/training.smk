@@ -1,6 +1,7 @@
 # Requires: config/recipes.yaml, its constitution and bank of instructions, and the base's files.
 # Makes:    <results>/training/<recipe>/: instructions, answers and judgements of the base, a sample to
-#           read, rows of SFT; below seed-<n>/ the SFT adapter, its candidates, pairs, the DPO adapter.
+#           read, rows of SFT; below seed-<n>/ the SFT adapter, its candidates, pairs, the DPO adapter;
+#           below seed-<n>/round-<k>/ the same of a round, whose adapter is in seed-<n>/online<k>/.
 # Stops:    at each decision point of the recipe (`snakemake approve`); where training text is among
 #           evaluation items or stimuli; where nothing is left to train on.
 
@@ -184,7 +185,7 @@ rule sft:
 rule candidates:
     input:
         rows="<results>/training/{recipe}/instructions.json",
-        adapter=adapter_of_stage("sft"),
+        adapter=adapter_of_stage(SFT),
     output:
         answers="<results>/training/{recipe}/seed-{training_seed}/candidates.json",
     log:
@@ -203,10 +204,10 @@ rule candidates:
         disk_mb=DISK_MB,
         runtime=minutes_of_step("candidates"),
     params:
-        output_config=seed_config("candidates"),
-        code=code_digest(asking_code("answers.py", "sft", "exp1")),
-        sources=code_files(asking_code("answers.py", "sft", "exp1")),
-        runtime=training_runtime("sft", gate="sft", step="candidates"),
+        output_config=stage_config("candidates"),
+        code=code_digest(asking_code("answers.py", "before", "exp1")),
+        sources=code_files(asking_code("answers.py", "before", "exp1")),
+        runtime=training_runtime("before", step="candidates"),
     message:
         "Sample candidates of {wildcards.recipe}.sft-{wildcards.training_seed}"
     script:
@@ -261,7 +262,7 @@ rule pairs:
         mem_mb=memory("pairs"),
         runtime=STEPS["pairs"].minutes,
     params:
-        output_config=seed_config("pairs"),
+        output_config=stage_config("pairs"),
         code=code_digest(training_code("pairs.py")),
         sources=code_files(training_code("pairs.py")),
         runtime=training_runtime(),
@@ -274,7 +275,7 @@ rule pairs:
 rule dpo:
     input:
         rows="<results>/training/{recipe}/seed-{training_seed}/dpo.parquet",
-        adapter=adapter_of_stage("sft"),
+        adapter=adapter_of_stage(SFT),
         report="<results>/training/{recipe}/seed-{training_seed}/pairs.json",
     output:
         **trained_files("dpo"),
@@ -300,6 +301,78 @@ rule dpo:
         "Train {wildcards.recipe}.dpo-{wildcards.training_seed}"
     script:
         "../../scripts/train.py"
+
+
+# A round is the four steps before it once more, with the checkpoint that it begins with.
+use rule candidates as online_candidates with:
+    input:
+        rows="<results>/training/{recipe}/instructions.json",
+        adapter=adapter_before_stage,
+    output:
+        answers="<results>/training/{recipe}/seed-{training_seed}/round-{round}/candidates.json",
+    log:
+        "<logs>/training/{recipe}/seed-{training_seed}/round-{round}/candidates.log",
+    benchmark:
+        "<benchmarks>/training/{recipe}/seed-{training_seed}/round-{round}/candidates.tsv"
+    group:
+        "training_round"
+    params:
+        runtime=training_runtime("before", step="online_candidates"),
+    message:
+        "Sample candidates of {wildcards.recipe} for round {wildcards.round} of seed"
+        " {wildcards.training_seed}"
+
+
+use rule judge_pairs as online_judge with:
+    input:
+        rows="<results>/training/{recipe}/seed-{training_seed}/round-{round}/candidates.json",
+        before=adapter_before,
+    output:
+        judged="<results>/training/{recipe}/seed-{training_seed}/round-{round}/judged.json",
+    log:
+        "<logs>/training/{recipe}/seed-{training_seed}/round-{round}/judge.log",
+    benchmark:
+        "<benchmarks>/training/{recipe}/seed-{training_seed}/round-{round}/judge.tsv"
+    group:
+        "training_round"
+    params:
+        runtime=training_runtime(step="online_judge"),
+    message:
+        "Let the base judge the candidates of {wildcards.recipe} in round {wildcards.round} of seed"
+        " {wildcards.training_seed}"
+
+
+use rule pairs as online_pairs with:
+    input:
+        rows="<results>/training/{recipe}/seed-{training_seed}/round-{round}/judged.json",
+        instructions="<results>/training/{recipe}/instructions.json",
+    output:
+        rows="<results>/training/{recipe}/seed-{training_seed}/round-{round}/dpo.parquet",
+        report="<results>/training/{recipe}/seed-{training_seed}/round-{round}/pairs.json",
+        page="<results>/training/{recipe}/seed-{training_seed}/round-{round}/pairs.html",
+    log:
+        "<logs>/training/{recipe}/seed-{training_seed}/round-{round}/pairs.log",
+    message:
+        "Pair the candidates of {wildcards.recipe} in round {wildcards.round} of seed"
+        " {wildcards.training_seed}"
+
+
+use rule dpo as online_dpo with:
+    input:
+        rows="<results>/training/{recipe}/seed-{training_seed}/round-{round}/dpo.parquet",
+        adapter=adapter_before_stage,
+        report="<results>/training/{recipe}/seed-{training_seed}/round-{round}/pairs.json",
+    output:
+        **trained_files("online{round}"),
+    log:
+        "<logs>/training/{recipe}/seed-{training_seed}/online{round}.log",
+    benchmark:
+        "<benchmarks>/training/{recipe}/seed-{training_seed}/online{round}.tsv"
+    params:
+        output_config=train_config(),
+        runtime=training_runtime(gate="pairs", step="online_dpo"),
+    message:
+        "Train {wildcards.recipe}.online{wildcards.round}-{wildcards.training_seed}"
 
 
 rule evaluate:

@@ -38,7 +38,9 @@ _ALSO = {
 }
 _CELL = re.compile(r"(?<!\\)\|")
 _KEY = re.compile(r"`(?:[\w.<>]+\.)?(\w+)`")
-_RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", re.M | re.S)
+_RULE = re.compile(
+    r"^(?:use )?rule (?:\w+ as )?(\w+)(?: with)?:\n(.*?)(?=^(?:use )?rule |\Z)", re.M | re.S
+)
 _MESSAGE = re.compile(r"^    message:\n((?:        .*\n)+)", re.M)
 _TARGET = re.compile(r"^([a-z-]+):.*? ## (.*)$", re.M)
 
@@ -150,7 +152,6 @@ def _messages() -> dict[str, str]:
     found = {
         "all": "Everything: the report, the trial browser, and all tables",
         "analysis": "Analyse &lt;study&gt; in R: tables and figures",
-        "inspect_logs": "The old name of `job_logs`",
     }
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
         for name, body in _RULE.findall(path.read_text(encoding="utf-8")):

@@ -15,7 +15,9 @@ from grace.errors import GraceError
 
 #: Jobs of one group become one pod: of a model's replication, of a recipe or its training seed, or
 #: for `report` of the whole run.
-Group = Literal["inference", "tables", "report", "training_data", "training_pairs"]
+Group = Literal[
+    "inference", "tables", "report", "training_data", "training_pairs", "training_round"
+]  # fmt: skip
 #: The experiments that a run asks of each of its studies.
 Asked = Mapping[str, Collection[str]]
 #: Stands among a study's experiments where a language model reads its answers.
@@ -24,6 +26,7 @@ REPLICATION = ("model", "replication")
 TRIALS = (*REPLICATION, "study")
 RECIPE = ("recipe",)
 TRAINING = (*RECIPE, "training_seed")
+ROUND = (*TRAINING, "round")
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,10 @@ _TABLE = (
     Step("judge_pairs", "training_pairs", TRAINING, trains=True),
     Step("pairs", wildcards=TRAINING, mem_mb=2000, minutes=30),
     Step("dpo", wildcards=TRAINING, trains=True),
+    Step("online_candidates", "training_round", ROUND, trains=True),
+    Step("online_judge", "training_round", ROUND, trains=True),
+    Step("online_pairs", wildcards=ROUND, mem_mb=2000, minutes=30),
+    Step("online_dpo", wildcards=ROUND, trains=True),
     Step("evaluate", wildcards=(*RECIPE, "evaluated"), trains=True),
     Step("compare", wildcards=RECIPE, mem_mb=2000, minutes=30),
     Step("training_costs", wildcards=RECIPE, mem_mb=2000, minutes=15),

@@ -14,16 +14,17 @@ from grace.forecast import trainings
 from grace.forecast.recipe_site import site_of
 from grace.forecast.recipe_steps import (
     EVALUATE,
-    SEEDED,
     SHARED,
-    SHARES_SERVER,
-    TRAINS,
     StepEstimate,
     estimate,
     evaluations,
+    rule_of,
+    seeded,
+    shares_server,
 )
 from grace.models.adapter_record import RECORD
 from grace.posttraining.budget import RecipeBudget, budget_of
+from grace.posttraining.checkpoints import DPO, SFT, TRAINS, online, pairs_folder, stages_of
 from grace.posttraining.recipe_runs import RecipeRun
 from grace.posttraining.spending import ledger_of, read_ledger, spent_in
 from grace.settings.project import Project
@@ -72,8 +73,8 @@ def jobs_of(project: Project) -> list[RecipeJob]:
     for name, run in project.trainings.items():
         found += [(name, step, None) for step in SHARED]
         for seed in run.seeds:
-            pairs = f"{name}.dpo-{seed}" in project.checkpoints_wanted
-            found += [(name, step, seed) for step in SEEDED if pairs or step == "sft"]
+            stages = run.needed(project.checkpoints_wanted, seed)
+            found += [(name, step, seed) for step in seeded(stages)]
         found += [
             (name, step, None) for step in evaluations(run.evaluated(project.checkpoints_wanted))
         ]
@@ -93,7 +94,7 @@ def recipe_forecasts(
             continue
         site = site_of(project, run, cores)
         steps = tuple(
-            estimate(site, step, seed, starts=(SHARES_SERVER.get(step), seed) not in ordered)
+            estimate(site, step, seed, starts=(shares_server(step), seed) not in ordered)
             for step, seed in ordered
         )
         spent = read_ledger(ledger_of(project.config.journal_dir, project.config.results, name))
@@ -105,7 +106,7 @@ def recipe_forecasts(
 def _order(project: Project, run: RecipeRun) -> list[tuple[str, int | None]]:
     return [
         *((step, None) for step in SHARED),
-        *((step, seed) for seed in run.seeds for step in SEEDED),
+        *((step, seed) for seed in run.seeds for step in seeded(stages_of(run.recipe))),
         *((step, None) for step in evaluations(run.evaluated(project.checkpoints_wanted))),
     ]
 
@@ -124,10 +125,15 @@ def _output(run: RecipeRun, job: RecipeJob) -> str:
     _, step, seed = job
     if step.startswith(EVALUATE):
         return f"{run.folder}/evaluation/{step.removeprefix(EVALUATE).strip()}.json"
-    if step in TRAINS:
-        return f"{run.folder}/seed-{seed}/{step}/{RECORD}"
-    name = {"judge": "judged", "judge_pairs": "judged"}.get(step, step)
-    return f"{run.folder}/{'' if seed is None else f'seed-{seed}/'}{name}.json"
+    if seed is None:
+        return f"{run.folder}/{'judged' if step == 'judge' else step}.json"
+    rule, _, number = step.partition(" ")
+    stage = online(int(number)) if number else DPO
+    folder = f"{run.folder}/seed-{seed}"
+    if rule in TRAINS:
+        return f"{folder}/{SFT if rule == SFT else stage}/{RECORD}"
+    name = "candidates" if rule.endswith("candidates") else "judged"
+    return f"{folder}/{pairs_folder(stage)}{name}.json"
 
 
 def table(forecasts: Sequence[RecipeForecast]) -> str:
@@ -200,7 +206,7 @@ def preview(project: Project, jobs: Collection[RecipeJob]) -> str:
     for forecast in found:
         by_kind: dict[str, list[StepEstimate]] = {}
         for one in forecast.steps:
-            by_kind.setdefault(_kind(one.step), []).append(one)
+            by_kind.setdefault(rule_of(one.step), []).append(one)
         taking |= {(forecast.recipe, step): _taking(each) for step, each in by_kind.items()}
     told = trainings.lines(project.trainings, _counts(jobs), taking)
     over = over_budget(found)
@@ -217,15 +223,10 @@ def _taking(steps: Sequence[StepEstimate]) -> str:
     return f"{hours} hours on {steps[0].on}{paid}"
 
 
-def _kind(step: str) -> str:
-    """All evaluations are of one kind."""
-    return step.partition(" ")[0]
-
-
 def _counts(jobs: Iterable[RecipeJob]) -> dict[tuple[str, str], int]:
     counts: dict[tuple[str, str], int] = {}
     for recipe, step, _ in jobs:
-        counts[recipe, _kind(step)] = counts.get((recipe, _kind(step)), 0) + 1
+        counts[recipe, rule_of(step)] = counts.get((recipe, rule_of(step)), 0) + 1
     return counts
 
 

@@ -12,9 +12,10 @@ from grace.cluster.plan.training_places import TrainingPlace
 from grace.errors import ConfigError
 from grace.forecast import hardware as machines
 from grace.forecast.model_size import model_size
-from grace.forecast.recipe_steps import TRAINS, RecipeSite
+from grace.forecast.recipe_steps import RecipeSite
 from grace.forecast.recipe_texts import recipe_numbers, recipe_texts
 from grace.posttraining.budget import budget_of
+from grace.posttraining.checkpoints import TRAINS
 from grace.posttraining.recipe_runs import RecipeRun
 from grace.posttraining.spending import ledger_of, ratios
 from grace.settings.project import Project

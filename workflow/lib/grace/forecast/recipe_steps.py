@@ -6,7 +6,7 @@ what the steps before it have made by then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -22,22 +22,50 @@ from grace.forecast.recipe_amounts import (
 )
 from grace.forecast.throughput import IN_PROCESS, SERVED, seconds, start_seconds
 from grace.forecast.training_throughput import training_seconds
+from grace.posttraining.checkpoints import TRAINS, round_of
 from grace.training.settings import Kind
 
-#: The steps of a recipe that take time, in their order; those of `SEEDED` are of a training seed.
+#: The steps of a recipe that take time, in their order; those of `SEEDED` are of a training seed,
+#: those of `ROUND` of each of its rounds, such as "online_dpo 2".
 SHARED = ("instructions", "answers", "judge")
 SEEDED = ("sft", "candidates", "judge_pairs", "dpo")
+ROUND = ("online_candidates", "online_judge", "online_dpo")
 #: What is evaluated is a step each, such as "evaluate sft-1".
 EVALUATE = "evaluate"
-TRAINS: Mapping[str, Kind] = {"sft": "sft", "dpo": "dpo"}
 #: Steps that find the server of the step before them, where both are done.
-SHARES_SERVER = {"answers": "instructions", "judge": "answers", "judge_pairs": "candidates"}
+SHARES_SERVER = {
+    "answers": "instructions", "judge": "answers", "judge_pairs": "candidates",
+    "online_judge": "online_candidates",
+}  # fmt: skip
+#: Steps of a round that do what one before DPO does, as much of it.
+_AS = {"online_candidates": "candidates", "online_judge": "judge_pairs"}
 SECONDS_AN_HOUR = 3600.0
 
 
 def evaluations(evaluated: Iterable[str]) -> list[str]:
     """The steps that evaluate."""
     return [f"{EVALUATE} {one}" for one in evaluated]
+
+
+def seeded(stages: Sequence[str]) -> list[str]:
+    """The steps that take time of a training seed, up to the last of these stages."""
+    if not stages:
+        return []
+    before = SEEDED if len(stages) > 1 else SEEDED[:1]
+    rounds = max(map(round_of, stages))
+    return [*before, *(f"{step} {1 + number}" for number in range(rounds) for step in ROUND)]
+
+
+def rule_of(step: str) -> str:
+    """The step's rule, without what it is of."""
+    return step.partition(" ")[0]
+
+
+def shares_server(step: str) -> str | None:
+    """The step whose server it finds, if that is done; None for one that finds none."""
+    rule, _, which = step.partition(" ")
+    before = SHARES_SERVER.get(rule)
+    return f"{before} {which}".strip() if before else None
 
 
 @dataclass(frozen=True)
@@ -91,11 +119,11 @@ class RecipeSite:
 
     def gpus(self, step: str) -> int:
         """GPUs that a step takes."""
-        return self.training_gpus if step in TRAINS else self.asking_gpus
+        return self.training_gpus if rule_of(step) in TRAINS else self.asking_gpus
 
     def on(self, step: str) -> Hardware | None:
         """What computes a step."""
-        return self.training if step in TRAINS else self.asking
+        return self.training if rule_of(step) in TRAINS else self.asking
 
 
 @dataclass(frozen=True)
@@ -130,7 +158,9 @@ def money(gpu_hours: float | None, price: float | None) -> float | None:
 
 def kind_of(step: str) -> str:
     """What of a past step says something of this one: sampling, reading, or training."""
-    return TRAINS.get(step) or ("judge" if step.startswith("judge") else "answers")
+    rule = rule_of(step)
+    rule = _AS.get(rule, rule)
+    return TRAINS.get(rule) or ("judge" if rule.startswith("judge") else "answers")
 
 
 def arithmetic(site: RecipeSite, step: str, seed: int | None) -> tuple[float, float] | None:
@@ -142,11 +172,12 @@ def arithmetic(site: RecipeSite, step: str, seed: int | None) -> tuple[float, fl
     if site.size is None or hardware is None:
         return None
     known = known_of(Path(site.folder), seed, site.texts)
-    if step in TRAINS:
-        kind = TRAINS[step]
+    rule = rule_of(step)
+    if rule in TRAINS:
+        kind = TRAINS[rule]
         work = training_work(kind, site.numbers, site.texts, known, site.micro_batch[kind])
         return 0.0, training_seconds(work, site.size, hardware, four_bits=site.four_bits[kind])
-    asked = asked_work(step, site.numbers, site.texts, known, served=site.served)
+    asked = asked_work(_AS.get(rule, rule), site.numbers, site.texts, known, served=site.served)
     if not asked.requests:
         return 0.0, 0.0
     costs = SERVED if site.served else IN_PROCESS

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from grace.forecast.recipe_steps import EVALUATE, ROUND, SEEDED, SHARED
 from grace.posttraining.judging import FORMS
 from grace.posttraining.recipe_runs import RecipeRun
 
 #: The steps of a recipe that ask its base or train, in their order.
-STEPS = ("instructions", "answers", "judge", "sft", "candidates", "judge_pairs", "dpo", "evaluate")
+STEPS = (*SHARED, *SEEDED, *ROUND, EVALUATE)
 
 
 def amount(run: RecipeRun, step: str) -> str:
@@ -17,15 +18,21 @@ def amount(run: RecipeRun, step: str) -> str:
     number, most = recipe.instructions.train, recipe.answers.max_tokens
     drawn = number * recipe.pairs.candidates
     by_base = round(number * recipe.instructions.by_base)
+    candidates = f"{drawn:,} answers of at most {most:,} tokens"
+    judgements = f"at most {len(FORMS) * drawn:,} judgements"
+    pairs = f"at most {min(number, recipe.pairs.target):,} pairs, {_epochs(recipe.dpo.epochs)}"
     return {
         "instructions": f"{by_base:,} instructions by the base, {number - by_base:,} of the bank",
         "answers": f"{number:,} answers of at most {most:,} tokens",
         "judge": f"at most {len(FORMS) * number:,} judgements",
         "sft": f"at most {number:,} rows, {_epochs(recipe.sft.epochs)}",
-        "candidates": f"{drawn:,} answers of at most {most:,} tokens",
-        "judge_pairs": f"at most {len(FORMS) * drawn:,} judgements",
+        "candidates": candidates,
+        "judge_pairs": judgements,
+        "dpo": pairs,
+        "online_candidates": candidates,
+        "online_judge": judgements,
+        "online_dpo": pairs,
         "evaluate": f"{recipe.instructions.evaluation:,} answers of at most {most:,} tokens",
-        "dpo": f"at most {min(number, recipe.pairs.target):,} pairs, {_epochs(recipe.dpo.epochs)}",
     }[step]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from grace.digests import file_digest
 from grace.errors import ConfigError, RecordError
-from grace.posttraining.checkpoints import FOLDER
+from grace.posttraining.checkpoints import DPO, FOLDER, pairs_folder
 from grace.provenance import environment
 from grace.results.records import read_json, write_json
 
@@ -42,17 +42,18 @@ class Approval:
         return Path(self.of).is_file()
 
 
-def approval(results: str, recipe: str, gate: str, seed: int | None) -> Approval:
-    """The approval of a gate; those behind SFT are of a training seed."""
+def approval(results: str, recipe: str, gate: str, seed: int | None, stage: str = DPO) -> Approval:
+    """The approval of a gate. Those behind SFT are of a training seed, and of a stage after it."""
     folder = f"{results}/{FOLDER}/{recipe}"
     own = folder if seed is None else f"{folder}/seed-{seed}"
+    data = f"{own}/{pairs_folder(stage)}"
     of, page = {
         "sample": (f"{own}/sample.json", f"{own}/sample.html"),
         "sft": (f"{own}/sft/adapter_model.safetensors", f"{own}/sft/training_curve.csv"),
-        "pairs": (f"{own}/pairs.json", f"{own}/pairs.html"),
-        "dpo": (f"{own}/dpo/adapter_model.safetensors", f"{own}/dpo/training_curve.csv"),
+        "pairs": (f"{data}pairs.json", f"{data}pairs.html"),
+        "dpo": (f"{own}/{stage}/adapter_model.safetensors", f"{own}/{stage}/training_curve.csv"),
     }[gate]
-    return Approval(recipe, gate, of, page, f"{own}/approved_{gate}.json")
+    return Approval(recipe, gate, of, page, f"{data}approved_{gate}.json")
 
 
 def _is_approved(one: Approval) -> bool:
@@ -77,9 +78,13 @@ def require(approvals: Iterable[Mapping[str, str]]) -> None:
 
 
 def approve(approvals: Iterable[Approval], note: str) -> list[str]:
-    """Approve what is there; a line for each. Raises `ConfigError` where nothing is."""
+    """Approve what is there; a line for each. Raises `ConfigError` where nothing is.
+
+    What is approved already keeps its note, unless there is nothing else.
+    """
     approvals = list(approvals)
     made = [one for one in approvals if one.is_made]
+    made = [one for one in made if not _is_approved(one)] or made
     if not made:
         waited = ", ".join(one.of for one in approvals) or "any recipe of the run"
         raise ConfigError(f"There is nothing to approve yet: no {waited}. Run the recipe first.")

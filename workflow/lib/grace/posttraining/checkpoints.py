@@ -2,13 +2,14 @@
 
 Each is an adapter over the recipe's base, in the folder of results. A recipe may begin with
 another's checkpoint: then its adapter is that one's, trained on.
+
+A stage is "sft", "dpo", or "online<k>": round k of DPO on pairs of the checkpoint before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import ValidationError
 
@@ -16,14 +17,49 @@ from grace.errors import ConfigError
 from grace.settings.config import ModelEntry
 from grace.settings.explain import explain, nearest
 from grace.settings.recipes import Recipe
+from grace.training.settings import Kind
 
-TrainingStage = Literal["sft", "dpo"]
-STAGES: tuple[TrainingStage, ...] = ("sft", "dpo")
+SFT, DPO, ONLINE = "sft", "dpo", "online"
 #: The folder of all that recipes make, below the results.
 FOLDER = "training"
-#: Steps before both stages, of all training seeds, and those between SFT and DPO.
+#: Steps before all stages, of all training seeds; those before DPO; and those of a round after it.
 SHARED = ("instructions", "answers", "judge", "sample", "select")
 _OF_PAIRS = ("candidates", "judge_pairs", "pairs", "dpo")
+_OF_ROUND = ("online_candidates", "online_judge", "online_pairs", "online_dpo")
+#: The steps that train, and how.
+TRAINS: Mapping[str, Kind] = {"sft": "sft", "dpo": "dpo", "online_dpo": "dpo"}
+
+
+def online(number: int) -> str:
+    """The stage of a round, the first of which has number 1."""
+    return f"{ONLINE}{number}"
+
+
+def round_of(stage: str) -> int:
+    """The number of a stage's round; 0 for those before the rounds."""
+    return int(stage.removeprefix(ONLINE)) if stage.startswith(ONLINE) else 0
+
+
+def stages_of(recipe: Recipe) -> list[str]:
+    """The stages of a recipe, in order."""
+    return [SFT, DPO, *(online(1 + number) for number in range(recipe.online_rounds))]
+
+
+def stage_before(stage: str) -> str:
+    """The stage whose checkpoint gives the candidates of this one, and is trained on by it."""
+    number = round_of(stage)
+    return SFT if number == 0 else DPO if number == 1 else online(number - 1)
+
+
+def kind_of_stage(stage: str) -> Kind:
+    """How a stage is trained: rounds are DPO again."""
+    return "sft" if stage == SFT else "dpo"
+
+
+def pairs_folder(stage: str) -> str:
+    """Where the candidates and pairs of a stage lie, below the folder of its seed, with a slash."""
+    number = round_of(stage)
+    return f"round-{number}/" if number else ""
 
 
 @dataclass(frozen=True)
@@ -31,7 +67,7 @@ class Checkpoint:
     """What a stage of a recipe leaves, by training seed."""
 
     recipe: str
-    stage: TrainingStage
+    stage: str
     seed: int
 
     @property
@@ -50,16 +86,24 @@ def all_checkpoints(recipes: Mapping[str, Recipe]) -> dict[str, Checkpoint]:
         Checkpoint(name, stage, seed)
         for name, recipe in recipes.items()
         for seed in recipe.seeds
-        for stage in STAGES
+        for stage in stages_of(recipe)
     )
     return {checkpoint.key: checkpoint for checkpoint in found}
 
 
-def stages_behind(step: str) -> tuple[TrainingStage, ...]:
-    """The stages that cannot be without a step of a recipe; none without others."""
+def named_step(step: str, wildcards: Mapping[str, str]) -> str:
+    """A step as forecasts and costs call it: "online_dpo 2" of a round, "evaluate sft-1"."""
+    which = wildcards.get("round", wildcards.get("evaluated"))
+    return step if which is None else f"{step} {which}"
+
+
+def needs(stage: str, step: str, number: int = 0) -> bool:
+    """Whether a stage cannot be without a step of its recipe, of a round if it has a `number`."""
     if step in (*SHARED, "sft"):
-        return STAGES
-    return ("dpo",) if step in _OF_PAIRS else ()
+        return True
+    if step in _OF_ROUND:
+        return round_of(stage) >= number
+    return step in _OF_PAIRS and stage != SFT
 
 
 class Registry:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grace.forecast.recipe_steps import SECONDS_AN_HOUR, SEEDED, SHARED, money
+from grace.forecast.recipe_steps import ROUND, SECONDS_AN_HOUR, SEEDED, SHARED, money
 from grace.posttraining.spending import Try, spent_in
 from grace.results.records import replacing
 
@@ -22,13 +22,19 @@ KEPT = "nothing was computed: the journal had it, or it was done"
 CORES = "on cores: 0 GPU-hours"
 
 
-def cost_rows(recipe: str, seeds: Iterable[int], tries: Sequence[Try]) -> list[dict[str, Any]]:
+def cost_rows(
+    recipe: str, seeds: Iterable[int], tries: Sequence[Try], rounds: Mapping[int, int] | None = None
+) -> list[dict[str, Any]]:
     """A row for each step of a recipe and of these training seeds, in order, by `COLUMNS`.
 
-    Steps in `tries` that are neither, as evaluations, follow.
+    `rounds` says by seed how many there are. Steps in `tries` that are neither, as evaluations,
+    follow.
     """
     wanted: list[tuple[str, int | None]] = [(step, None) for step in SHARED]
-    wanted += [(step, seed) for seed in seeds for step in SEEDED]
+    for seed in seeds:
+        wanted += [(step, seed) for step in SEEDED]
+        numbers = range(1, 1 + (rounds or {}).get(seed, 0))
+        wanted += [(f"{step} {number}", seed) for number in numbers for step in ROUND]
     wanted += [(one.step, one.seed) for one in tries]
     return [
         _row(recipe, step, seed, [one for one in tries if (one.step, one.seed) == (step, seed)])

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from grace.foreign_text import for_log
+from grace.posttraining.checkpoints import SFT, kind_of_stage, round_of
 
 #: Rows of the data that are shown, and characters of each text.
 SHOWN_ROWS, SHOWN_CHARACTERS = 3, 300
@@ -70,7 +71,7 @@ def model_card(facts: CardFacts) -> str:
         "base_model": facts.base,
         "pipeline_tag": "text-generation",
         "license": facts.licence or "unknown",
-        "tags": ["lora", facts.stage, "grace"],
+        "tags": ["lora", kind_of_stage(facts.stage), "grace"],
     }
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=False)}---",
@@ -93,7 +94,9 @@ def model_card(facts: CardFacts) -> str:
 def _what(facts: CardFacts) -> str:
     parent = facts.record.get("parent")
     began = f"; it began with the adapter {parent[:16]}…" if parent else ""
-    kind = {"sft": "supervised fine-tuning", "dpo": "direct preference optimisation"}[facts.stage]
+    number = round_of(facts.stage)
+    kind = "supervised fine-tuning" if facts.stage == SFT else "direct preference optimisation"
+    kind += f", round {number} of pairs by the checkpoint before it," if number else ""
     told = "\n".join(f"- {literal_markdown(one)}" for one in facts.principles)
     return (
         f"A LoRA adapter over {literal_markdown(facts.base)}, trained by {kind} with training"

@@ -9,7 +9,16 @@ from typing import Any
 
 from grace.places import located
 from grace.posttraining.approvals import Approval, approval
-from grace.posttraining.checkpoints import FOLDER, STAGES, Checkpoint, Registry, TrainingStage
+from grace.posttraining.checkpoints import (
+    DPO,
+    FOLDER,
+    SFT,
+    Checkpoint,
+    Registry,
+    pairs_folder,
+    round_of,
+    stages_of,
+)
 from grace.posttraining.constitution import Constitution, read_constitution
 from grace.posttraining.instruction_bank import InstructionBank, read_bank
 from grace.settings.config import Config, ModelEntry
@@ -42,11 +51,30 @@ class RecipeRun:
         """Of all that it makes."""
         return f"{self.results}/{FOLDER}/{self.name}"
 
-    def sft(self, seed: int) -> tuple[str, ModelEntry]:
-        """Key and entry of the checkpoint that answers with candidates."""
-        return self.checkpoint("sft", seed)
+    def needed(self, models: Collection[str], seed: int) -> list[str]:
+        """The stages of a training seed up to the last of which the checkpoint is among these."""
+        stages = stages_of(self.recipe)
+        found = [Checkpoint(self.name, stage, seed).key in models for stage in stages]
+        return stages[: len(found) - found[::-1].index(True)] if any(found) else []
 
-    def checkpoint(self, stage: TrainingStage, seed: int) -> tuple[str, ModelEntry]:
+    def rounds(self, models: Collection[str], seed: int) -> int:
+        """How many online rounds of a training seed these models need."""
+        return max(map(round_of, self.needed(models, seed)), default=0)
+
+    def pairs_needed(self, models: Collection[str]) -> list[str]:
+        """The files with the pairs of all trainings that these models need."""
+        return [
+            self.pairs_file(stage, seed)
+            for seed in self.seeds
+            for stage in self.needed(models, seed)
+            if stage != SFT
+        ]
+
+    def pairs_file(self, stage: str, seed: int) -> str:
+        """The pairs that a stage after SFT was trained on, as texts."""
+        return f"{self.folder}/seed-{seed}/{pairs_folder(stage)}pairs.json"
+
+    def checkpoint(self, stage: str, seed: int) -> tuple[str, ModelEntry]:
         """Key and entry of a checkpoint."""
         checkpoint = Checkpoint(self.name, stage, seed)
         own = {"adapter": checkpoint.folder(self.results), "trained": checkpoint.key}
@@ -69,7 +97,7 @@ class RecipeRun:
         """For the report: the base, and the checkpoints among these models, side by side."""
         found = [
             Checkpoint(self.name, stage, seed)
-            for stage in STAGES
+            for stage in stages_of(self.recipe)
             for seed in self.seeds
             if Checkpoint(self.name, stage, seed).key in models
         ]
@@ -84,9 +112,9 @@ class RecipeRun:
 
     def model_of(self, evaluated: str) -> tuple[str, ModelEntry]:
         """Key and entry of one of `evaluated`."""
-        for stage in STAGES:
-            if evaluated.startswith(f"{stage}-"):
-                return self.checkpoint(stage, int(evaluated.removeprefix(f"{stage}-")))
+        stage, _, seed = evaluated.partition("-")
+        if stage in stages_of(self.recipe):
+            return self.checkpoint(stage, int(seed))
         return self.base, self.base_entry
 
     def trained_on(self, evaluated: str, runs: Mapping[str, RecipeRun]) -> list[str]:
@@ -96,24 +124,31 @@ class RecipeRun:
         if before is not None:
             found = runs[before.recipe].trained_on(f"{before.stage}-{before.seed}", runs)
         stage, _, seed = evaluated.partition("-")
-        if stage in STAGES:
+        stages = stages_of(self.recipe)
+        if stage in stages:
             found.append(f"{self.folder}/selection.json")
-        if stage == "dpo":
-            found.append(f"{self.folder}/seed-{seed}/pairs.json")
+            found += [
+                self.pairs_file(one, int(seed)) for one in stages[1 : stages.index(stage) + 1]
+            ]
         return found
 
-    def gate(self, gate: str, seed: int | None = None) -> list[Approval]:
-        """The approval of a decision point, where the recipe has it."""
+    def gate(self, gate: str, seed: int | None = None, stage: str = DPO) -> list[Approval]:
+        """The approval of a decision point, where the recipe has it; of a stage after SFT."""
         if gate not in self.recipe.approve:
             return []
-        return [approval(self.results, self.name, gate, seed)]
+        return [approval(self.results, self.name, gate, seed, stage)]
+
+    def gate_after(self, stage: str, seed: int) -> list[Approval]:
+        """What has to be approved before a checkpoint is used."""
+        return self.gate(SFT, seed) if stage == SFT else self.gate(DPO, seed, stage)
 
     def gates(self, gate: str) -> list[Approval]:
-        """The approvals of a decision point over all seeds."""
+        """The approvals of a decision point over all seeds, and stages where it is of several."""
+        if gate == "sample":
+            return self.gate(gate)
+        stages = [DPO] if gate == SFT else stages_of(self.recipe)[1:]
         return [
-            one
-            for seed in ((None,) if gate == "sample" else self.seeds)
-            for one in self.gate(gate, seed)
+            one for seed in self.seeds for stage in stages for one in self.gate(gate, seed, stage)
         ]
 
 

@@ -27,7 +27,7 @@ from grace.models.files import check_is_model, with_plain_folders
 from grace.models.identity import PLACEMENT, ModelIdentity
 from grace.pico.origin import origin
 from grace.places import input_name, located, rule_input
-from grace.posttraining.checkpoints import SHARED, Registry, stages_behind
+from grace.posttraining.checkpoints import SHARED, Registry, needs
 from grace.posttraining.recipe_runs import RecipeRun, recipe_runs
 from grace.prompts import passed
 from grace.prompts.checks import check_prompts
@@ -281,7 +281,7 @@ class Project:
         checkpoint = self._checkpoints.get(model)
         if checkpoint is None:
             return []
-        found = self.trainings[checkpoint.recipe].gate(checkpoint.stage, checkpoint.seed)
+        found = self.trainings[checkpoint.recipe].gate_after(checkpoint.stage, checkpoint.seed)
         return [one.dump() for one in found]
 
     @property
@@ -296,18 +296,18 @@ class Project:
         names = self._registry.recipes_of(self.checkpoints_wanted)
         return {name: run for name, run in self.trainings.items() if name in names}
 
-    def models_behind(self, recipe: str, step: str, seed: int) -> set[str]:
-        """The models of the run that cannot be without a recipe's step, of a seed if it has one.
+    def models_behind(self, recipe: str, step: str, seed: int, number: int = 0) -> set[str]:
+        """The models of the run that cannot be without a recipe's step.
 
-        None where the step makes no checkpoint.
+        It is of a seed if it has one, and of a round if it has a `number`. None where the step
+        makes no checkpoint.
         """
-        stages = stages_behind(step)
         return {
             model
             for model in self.models
             if any(
                 one.recipe == recipe
-                and one.stage in stages
+                and needs(one.stage, step, number)
                 and (step in SHARED or one.seed == seed)
                 for one in self._registry.chain(model)
             )

@@ -1,7 +1,8 @@
 """config/recipes.yaml: how a base model is trained to follow instructions, step by step.
 
-A recipe `r` and its training seed `t` give the model keys `r.sft-t` and `r.dpo-t`
-(`grace.posttraining.checkpoints`). docs/training.md says what each step does.
+A recipe `r` and its training seed `t` give the model keys `r.sft-t` and `r.dpo-t`, and
+`r.online1-t` of its first online round (`grace.posttraining.checkpoints`). docs/training.md says
+what each step does.
 """
 
 from __future__ import annotations
@@ -168,23 +169,16 @@ class Recipe(Strict):
     pairs: PairsConfig = PairsConfig()
     dpo: DpoConfig = DpoConfig()
     online_rounds: int = Field(
-        0, description="Rounds of pairs by the last DPO checkpoint. Not built: only 0 is accepted."
+        0,
+        ge=0,
+        le=100,
+        description="Rounds of DPO after the first, on pairs by the last checkpoint; each is a"
+        " checkpoint of its own.",
     )
     budget: BudgetConfig = BudgetConfig()
     approve: list[Gate] = Field(
         list(GATES), max_length=len(GATES), description="Decision points; `[]` switches them off."
     )
-
-    @field_validator("online_rounds")
-    @classmethod
-    def _no_rounds_yet(cls, value: int) -> int:
-        if value != 0:
-            raise ValueError(
-                "must be 0: rounds in which the last DPO checkpoint gives the candidates are not"
-                " built. What comes nearest is a second recipe whose `base` is this one's"
-                " checkpoint (`base: <recipe>.dpo-1`), with an SFT and a DPO of its own"
-            )
-        return value
 
     @field_validator("seeds", "approve")
     @classmethod
@@ -193,10 +187,10 @@ class Recipe(Strict):
             raise ValueError("names one of them more than once")
         return values
 
-    def hyperparameters(self, stage: Literal["sft", "dpo"]) -> dict[str, Any]:
-        """What a training is told of a stage: rank, alpha, method and length are SFT's for both."""
+    def hyperparameters(self, kind: Literal["sft", "dpo"]) -> dict[str, Any]:
+        """What a training is told: rank, alpha, method and length are SFT's for both kinds."""
         shared = self.sft.model_dump(include={"method", "rank", "alpha", "max_length"})
-        own = self.sft if stage == "sft" else self.dpo
+        own = self.sft if kind == "sft" else self.dpo
         return {**shared, **own.model_dump()}
 
     @model_validator(mode="after")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from grace import modules
+from grace import modules, seeds
 from grace.digests import digest
 from grace.engines import registry
 from grace.modules import Code
 from grace.places import located
 from grace.posttraining import answers, judging
+from grace.posttraining.checkpoints import DPO, kind_of_stage, round_of, stage_before
 from grace.posttraining.recipe_runs import BASE, BASE_FEW_SHOT, RecipeRun
 from grace.settings.config import ModelEntry
 from grace.settings.project import Project
@@ -70,11 +71,12 @@ class TrainingOutputs:
             seed=seed,
         )
 
-    def candidates(self, recipe: str, seed: int) -> AnswersStep:
-        """Of the answers of the SFT checkpoint, which needs no examples."""
+    def candidates(self, recipe: str, seed: int, stage: str = DPO) -> AnswersStep:
+        """Of the answers of the checkpoint before a stage, which needs no examples."""
         run = self._run(recipe)
-        key, entry = run.sft(seed)
-        own = {"examples": [], "draws": run.recipe.pairs.candidates, "seed": seed}
+        key, entry = run.checkpoint(stage_before(stage), seed)
+        drawn = _draw(seed, stage)
+        own = {"examples": [], "draws": run.recipe.pairs.candidates, "seed": drawn}
         own |= {"model": self._project.training_config(key, entry)}
         return self.answers(recipe).model_copy(update=own)
 
@@ -109,8 +111,8 @@ class TrainingOutputs:
             max_length=run.recipe.sft.max_length,
         )
 
-    def pairs(self, recipe: str, seed: int) -> PairsStep:
-        """Of the pairs of DPO."""
+    def pairs(self, recipe: str, seed: int, stage: str = DPO) -> PairsStep:
+        """Of the pairs of a stage after SFT."""
         run = self._run(recipe)
         return PairsStep(
             **self.select(recipe).model_dump(),
@@ -118,16 +120,17 @@ class TrainingOutputs:
             refusals=run.constitution.refusals,
             wrong_formats=run.constitution.wrong_formats,
             sample=run.recipe.instructions.sample,
-            seed=seed,
+            seed=_draw(seed, stage),
         )
 
-    def train(self, recipe: str, stage: Literal["sft", "dpo"], seed: int) -> TrainStep:
-        """Of an adapter."""
+    def train(self, recipe: str, stage: str, seed: int) -> TrainStep:
+        """Of an adapter. A round is trained as DPO is; its data and its parent are others."""
         run = self._run(recipe)
+        kind = kind_of_stage(stage)
         return TrainStep(
-            stage=stage,
+            stage=kind,
             model=self._model(run),
-            hyperparameters=run.recipe.hyperparameters(stage),
+            hyperparameters=run.recipe.hyperparameters(kind),
             seed=seed,
         )
 
@@ -193,3 +196,9 @@ class TrainingOutputs:
     def bank_file(self, recipe: str) -> Path:
         """Where the bank of instructions is."""
         return located(self._run(recipe).recipe.instructions.bank, self._project.root)
+
+
+def _draw(seed: int, stage: str) -> int:
+    """The seed of a stage's draws: DPO's is the training seed, each round has one of its own."""
+    number = round_of(stage)
+    return seeds.request_seed(seed, number, stage) if number else seed

@@ -15,7 +15,8 @@ STAGES = {
     "experiment 2": ("score",),
     "training": (
         "instructions", "answers", "judge", "sample", "select", "sft", "candidates", "judge_pairs",
-        "pairs", "dpo", "evaluate",
+        "pairs", "dpo", "online_candidates", "online_judge", "online_pairs", "online_dpo",
+        "evaluate",
     ),
     "tables": (),
 }  # fmt: skip

@@ -18,19 +18,22 @@ from grace.cluster.plan.sizes import CLIENT_CORES, CPU_CORES, DISK_MB
 from grace.forecast.recipe_site import site_of
 from grace.forecast.recipe_steps import (
     EVALUATE,
+    ROUND,
     SEEDED,
     SHARED,
-    SHARES_SERVER,
-    TRAINS,
     estimate,
     evaluations,
+    shares_server,
 )
+from grace.posttraining.checkpoints import SFT, TRAINS
 from grace.posttraining.recipe_runs import RecipeRun
 from grace.settings.project import Project
 
 COMMAND = ("snakemake",)
 #: Pods of trainings of one recipe that may run at once, each with a GPU.
 TRAININGS_AT_ONCE = 3
+#: Steps that compute, in the order of their pods.
+_STEPS = (*SHARED, *SEEDED, *ROUND, EVALUATE)
 #: Memory of a training on cores: torch, TRL and a small base.
 CORES_MB = 8000
 
@@ -118,9 +121,9 @@ def _expected(
 ) -> dict[str, float | None]:
     """Seconds that are expected of each step in a pod; None where they are not known."""
     site = site_of(project, project.trainings[recipe], CPU_CORES, tag)
-    own = [step for step in (*SHARED, *SEEDED, EVALUATE) if pod_rule(step) == rule]
+    own = [step for step in _STEPS if pod_rule(step) == rule]
     return {
-        step: estimate(site, step, seed, starts=SHARES_SERVER.get(step) not in own).seconds
+        step: estimate(site, step, seed, starts=shares_server(step) not in own).seconds
         for step in own
     }
 
@@ -138,8 +141,10 @@ def expected(project: Project) -> dict[tuple[str, str], float]:
     """The same for all pods of recipes that compute, by rule or group and what they load."""
     found = {}
     for name, run in project.trainings.items():
-        for rule in (*_rules(SHARED), *_rules(SEEDED), EVALUATE):
-            seed = run.seeds[0] if rule in _rules(SEEDED) else None
+        rounds = ROUND if run.recipe.online_rounds else ()
+        of_seed = _rules((*SEEDED, *rounds))
+        for rule in (*_rules(SHARED), *of_seed, EVALUATE):
+            seed = run.seeds[0] if rule in of_seed else None
             minutes = expected_minutes(project, name, rule, seed)
             if minutes is not None:
                 found[rule, loads(name, rule)] = minutes
@@ -153,21 +158,32 @@ def _rules(of: tuple[str, ...]) -> list[str]:
 def training_pods(project: Project) -> list[PodRequest]:
     """Every pod of the recipes of a run, on its first tag. Raises `ConfigError`."""
     found = []
-    for name, run in project.trainings.items():
+    for run in project.trainings.values():
         found += [_pod(project, run, rule, None) for rule in _rules(SHARED)]
         found += [_plain(project, run, step, None) for step in ("sample", "select")]
         for seed in run.seeds:
-            pairs = f"{name}.dpo-{seed}" in project.checkpoints_wanted
-            found += [
-                _pod(project, run, rule, seed) for rule in _rules(SEEDED) if pairs or rule == "sft"
-            ]
-            found += [_plain(project, run, "pairs", seed)] if pairs else []
-            found += [_plain(project, run, "model_card", seed)] * (1 + pairs)
+            found += _pods_of_seed(project, run, seed)
         evaluated = evaluations(run.evaluated(project.checkpoints_wanted))
         found += [_evaluation(project, run, step) for step in evaluated]
         found += [_plain(project, run, "compare", None)] if evaluated else []
         found += [_plain(project, run, step, None) for step in ("training_costs", "contamination")]
     return found
+
+
+def _pods_of_seed(project: Project, run: RecipeRun, seed: int) -> list[PodRequest]:
+    stages = run.needed(project.checkpoints_wanted, seed)
+    if not stages:
+        return []
+    found = [_pod(project, run, SFT, seed)]
+    if len(stages) > 1:
+        found += [_pod(project, run, rule, seed) for rule in _rules(SEEDED) if rule != SFT]
+        found.append(_plain(project, run, "pairs", seed))
+    for number in range(1, 1 + run.rounds(project.checkpoints_wanted, seed)):
+        own = [_pod(project, run, rule, seed) for rule in _rules(ROUND)]
+        own.append(_plain(project, run, "online_pairs", seed))
+        name = f"grace-{run.name}-{{}}-{seed}-round-{number}"
+        found += [replace(pod, name=dns_name(name.format(pod.rule))) for pod in own]
+    return found + [_plain(project, run, "model_card", seed)] * len(stages)
 
 
 def fallback_training_pods(project: Project) -> list[PodRequest]:
@@ -192,7 +208,7 @@ def fallback_training_pods(project: Project) -> list[PodRequest]:
 
 def _pod(project: Project, run: RecipeRun, rule: str, seed: int | None) -> PodRequest:
     first = next(iter(placements(project, run.name, rule)), None)
-    step = next(one for one in (*SHARED, *SEEDED, EVALUATE) if pod_rule(one) == rule)
+    step = next(one for one in _STEPS if pod_rule(one) == rule)
     minutes = _minutes(project, run.name, rule, seed)
     return replace(
         _base(project, run, rule, seed),
