@@ -65,7 +65,7 @@ def project(tmp_path_factory) -> Project:
     add_recipe(found)
     found.tells_jobs()
     shown = found.run("--cores", "2", *CHECKED, *RUN)
-    assert "Train demo.dpo-1" in shown
+    assert "dpo of demo, seed 1" in shown
     return found
 
 
@@ -150,9 +150,10 @@ def test_an_online_round_trains_itself_alone_and_is_one_more_checkpoint(project,
                    "costs.json", "seed-1/online1/README.md", "seed-1/online2/README.md",
                )))  # fmt: skip
     shown = own.run("--cores", "2", *checked, *rounds)
-    assert shown.index("Train demo.online1-1") < shown.index("Train demo.online2-1")
+    first, second = (f"online_dpo of demo, seed 1, round {number}, in" for number in (1, 2))
+    assert shown.index(first) < shown.index(second)
     # Nothing of the stages before was done again.
-    for before in ("Train demo.sft-1", "Train demo.dpo-1", "of demo.sft-1", "Evaluate dpo-1"):
+    for before in ("sft of demo", " dpo of demo", "of demo.sft-1", "model dpo-1"):
         assert before not in shown
     folder = own.folder / "results/training/demo"
     weights = {}
@@ -308,7 +309,7 @@ def test_costs_are_noted_summed_up_and_held_against_the_budget(project, tmp_path
     assert "Nothing was started." in refused.stdout
     assert "5.00 GPU-hours are spent and 0.00 more are forecast, 5.00 of 1.00" in refused.stdout
     own.edit(RECIPES, "gpu_hours: 1", "gpu_hours: 6")
-    assert "Train demo.dpo-1" in own.run(*target)
+    assert "dpo of demo, seed 1" in own.run(*target)
 
 
 def test_without_a_checkpoint_there_is_no_training_and_a_broken_recipe_is_named(project):

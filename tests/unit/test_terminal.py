@@ -230,6 +230,12 @@ def test_of_a_failed_pod_its_log_is_shown_and_not_every_job(tmp_path):
     assert run.text.count("out of memory") == 1
 
 
+def test_a_job_of_a_recipe_is_named_with_seed_and_round():
+    job = PlannedJob(1, "online_dpo", "demo", "2", round="3", recipe=True)
+    assert job.what == "online_dpo of demo, seed 2, round 3"
+    assert job.stage == "training"
+
+
 def test_who_asks_for_a_check_sees_what_it_logs():
     jobs = [PlannedJob(1, "verify", speaks=True), *plan(1, 1)[1:]]
     run = Run(jobs, Tty())

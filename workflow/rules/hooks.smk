@@ -43,6 +43,7 @@ def planned(job):
         of=found.get("model", found.get("recipe")),
         which=next((value for value in which if value is not None), ""),
         study=study,
+        round=found.get("round", ""),
         recipe="recipe" in found,
         # What runs on request, beside the results, and what is somebody else's.
         speaks=step is None or not (step.group or step.wildcards or name == "reviewed"),

@@ -40,6 +40,7 @@ class PlannedJob:
         of: The model or recipe that it belongs to; None for all of them.
         which: Its replication, or a recipe's training seed or evaluated model; "" for none.
         study: The study, where it is of one.
+        round: Of its online rounds the number, "" for a job of none.
         recipe: Whether it trains, or evaluates what was trained.
         speaks: Whether somebody asks for it to read what it logs, as of a check.
         message: What it is going to do, as its rule says it.
@@ -51,6 +52,7 @@ class PlannedJob:
     of: str | None = None
     which: str = ""
     study: str | None = None
+    round: str = ""
     recipe: bool = False
     speaks: bool = False
     message: str = ""
@@ -62,7 +64,8 @@ class PlannedJob:
         named = " ".join(part for part in (self.step, self.study) if part)
         if self.of is None:
             return named
-        return f"{named} of {self.of}" + (f", {self.counts} {self.which}" if self.which else "")
+        found = f"{named} of {self.of}" + (f", {self.counts} {self.which}" if self.which else "")
+        return found + (f", round {self.round}" if self.round else "")
 
     @property
     def counts(self) -> str:
