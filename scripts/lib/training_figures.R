@@ -54,7 +54,14 @@ rates_figure <- function(rates) {
     coord_cartesian(ylim = c(0, 100)) +
     labs(x = NULL, y = "Items answered as asked (%)") +
     theme_grace() +
-    theme(axis.text.x = element_text(angle = 35, hjust = 1), legend.box = "horizontal")
+    theme(
+      axis.text.x = if (length(levels) <= 9L) {
+        element_text(angle = 35, hjust = 1)
+      } else {
+        element_text(angle = 90, hjust = 1, vjust = 0.5)
+      },
+      legend.box = "horizontal"
+    )
 }
 
 #' Strict rates by type, those that are held out marked.

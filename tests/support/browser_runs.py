@@ -161,14 +161,14 @@ def cells(column: dict[str, list[Any]]) -> list[Any]:
 def columns(data: StudyData) -> dict[str, list[Any]]:
     """All columns of a study's rows."""
     return {
-        one["name"]: cells(unpacked(data.blocks[one["block"]])[one["name"]])
+        one["name"]: cells(unpacked(data.blocks[f"{data.about['name']}/column:{one['name']}"]))
         for one in data.about["columns"]
     }
 
 
 def text_of(data: StudyData, kind: str, row: int) -> Any:
     """A row's text of a kind, such as `prompt`."""
-    number = cells(unpacked(data.blocks[f"{data.about['name']}/references"])[kind])[row]
+    number = cells(unpacked(data.blocks[f"{data.about['name']}/reference:{kind}"]))[row]
     starts = data.about["texts"]
     block = max(place for place, start in enumerate(starts) if start <= number)
     texts = unpacked(data.blocks[f"{data.about['name']}/texts/{block}"])

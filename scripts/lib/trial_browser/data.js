@@ -23,8 +23,6 @@ const Data = (() => {
     return unpacked.get(name);
   }
 
-  const has = (name) => packed.has(name);
-
   /** Values and, where each stands for many rows, their place for every row. */
   function column({ v, d, c }, isNumber) {
     const codes = c ? Uint32Array.from(c) : null;
@@ -36,6 +34,14 @@ const Data = (() => {
       value: codes ? (row) => values[codes[row]] : (row) => values[row],
     };
   }
+
+  /** A column's values in lower case, to search in; made once. */
+  function lower(of) {
+    of.lower ||= of.values.map((value) => String(value ?? "").toLowerCase());
+    return of.lower;
+  }
+
+  const idle = () => new Promise((go) => (window.requestIdleCallback || window.setTimeout)(go));
 
   class Study {
     constructor(about) {
@@ -73,23 +79,22 @@ const Data = (() => {
     }
 
     /** A column over all rows; null for a name that the study does not have. */
-    async column(name) {
-      if (this.known.has(name)) return this.known.get(name);
-      let found = null;
+    column(name) {
+      if (!this.known.has(name)) this.known.set(name, this.unpackedColumn(name));
+      return this.known.get(name);
+    }
+
+    async unpackedColumn(name) {
       const own = this.described.get(name);
-      if (own) {
-        found = column((await read(own.block))[name], own.number);
-      } else if (this.trials && this.trials.has(name)) {
-        const of = this.trials.get(name);
-        found = {
-          isNumber: of.isNumber,
-          values: of.values,
-          code: (row) => of.code(this.place[row]),
-          value: (row) => of.value(this.place[row]),
-        };
-      }
-      this.known.set(name, found);
-      return found;
+      if (own) return column(await read(`${this.name}/column:${name}`), own.number);
+      if (!this.trials || !this.trials.has(name)) return null;
+      const of = this.trials.get(name);
+      return {
+        isNumber: of.isNumber,
+        values: of.values,
+        code: (row) => of.code(this.place[row]),
+        value: (row) => of.value(this.place[row]),
+      };
     }
 
     /** A text by its number. */
@@ -102,15 +107,15 @@ const Data = (() => {
 
     /** A row's text of a kind, such as `prompt`; null where there is none. */
     async reference(kind, row) {
-      const block = await read(`${this.name}/references`);
-      if (!block[kind]) return null;
-      const number = column(block[kind], true).value(row);
+      const block = `${this.name}/reference:${kind}`;
+      if (!packed.has(block)) return null;
+      const number = column(await read(block), true).value(row);
       return number === null || number === undefined ? null : this.text(number);
     }
 
     /** A query's distributions by row, in the order of its options; null where there are none. */
     async distributions(query) {
-      if (!has(query.block)) return null;
+      if (!query.columns.some((name) => this.described.has(name))) return null;
       const columns = await Promise.all(query.columns.map((name) => this.column(name)));
       return (row) => {
         const found = columns.map((one) => (one ? one.value(row) : null));
@@ -147,38 +152,42 @@ const Data = (() => {
       return this.flagged;
     }
 
-    /** Lower-case texts to search in, of trials and of rows. */
-    async haystacks() {
-      if (!this.searched) {
-        const names = this.trialNames.map((name) => this.trials.get(name));
-        const trials = this.index.map((index, place) =>
-          [index, ...names.map((one) => one.value(place))].join("\n").toLowerCase(),
-        );
-        const block = await read(this.described.get("quality_flags").block);
-        const own = await Promise.all(Object.keys(block).map((name) => this.column(name)));
-        const rows = Array.from({ length: this.rows }, (_, row) => {
-          let text = "";
-          for (const one of own) text += `${one.value(row) ?? ""}\n`;
-          return text.toLowerCase();
-        });
-        this.searched = { trials, rows };
+    /** Unpack all columns, one after the other and whenever the page has nothing else to do. */
+    async prepare() {
+      if (this.preparing) return;
+      this.preparing = true;
+      for (const name of this.described.keys()) {
+        await idle();
+        const found = await this.column(name);
+        if (this.described.get(name).said) lower(found);
       }
-      return this.searched;
+    }
+
+    /** Rows with a word, in what their trial or what was answered says: 1, others 0. */
+    async rowsWith(word) {
+      const found = new Uint8Array(this.rows);
+      const names = [...this.described.values()].filter((one) => one.said).map((one) => one.name);
+      const inTrial = new Uint8Array(this.index.length);
+      for (const of of [...this.trialNames, "trial_index"].map((name) => this.trials.get(name))) {
+        const has = lower(of).map((text) => text.includes(word));
+        for (let place = 0; place < inTrial.length; place += 1) if (has[of.code(place)]) inTrial[place] = 1;
+      }
+      for (let row = 0; row < this.rows; row += 1) found[row] = inTrial[this.place[row]];
+      for (const of of await Promise.all(names.map((name) => this.column(name)))) {
+        const has = lower(of).map((text) => text.includes(word));
+        if (!has.includes(true)) continue;
+        for (let row = 0; row < this.rows; row += 1) if (has[of.code(row)]) found[row] = 1;
+      }
+      return found;
     }
 
     /** Rows that a search and filters leave, in order. */
     async select({ q, filters, sort }) {
       const keep = new Uint8Array(this.rows).fill(1);
       const words = [...(q || "").toLowerCase().matchAll(/"([^"]+)"|(\S+)/g)];
-      if (words.length) {
-        const { trials, rows } = await this.haystacks();
-        for (const match of words) {
-          const word = match[1] || match[2].replaceAll('"', "");
-          const inTrial = trials.map((text) => text.includes(word));
-          for (let row = 0; row < this.rows; row += 1) {
-            if (keep[row] && !inTrial[this.place[row]] && !rows[row].includes(word)) keep[row] = 0;
-          }
-        }
+      for (const match of words) {
+        const has = await this.rowsWith(match[1] || match[2].replaceAll('"', ""));
+        for (let row = 0; row < this.rows; row += 1) keep[row] &= has[row];
       }
       for (const filter of filters) {
         const of = await this.column(filter.column);
@@ -218,21 +227,15 @@ const Data = (() => {
 
   /** Sort rows by a column; missing values come last in either direction. */
   function inOrder(rows, by, descending) {
-    const places = by.values.map((_, place) => place);
-    const key = by.values.map((value) => (by.isNumber ? value : (value ?? "").toLowerCase()));
     const missing = by.values.map((value) => value === null || value === "");
-    const sign = descending ? -1 : 1;
-    places.sort((a, b) => {
-      if (missing[a] || missing[b]) return missing[a] - missing[b];
-      if (key[a] === key[b]) return 0;
-      return key[a] < key[b] ? -sign : sign;
-    });
-    const rank = new Uint32Array(places.length);
-    let last = 0;
-    places.forEach((place, i) => {
-      if (i && key[places[i - 1]] !== key[place]) last = i;
-      rank[place] = last;
-    });
+    const keys = by.isNumber ? by.values : lower(by);
+    const known = [...new Set(keys.filter((_, place) => !missing[place]))];
+    // Without a comparison of one's own texts are sorted fastest.
+    if (by.isNumber) known.sort((a, b) => a - b);
+    else known.sort();
+    if (descending) known.reverse();
+    const ranks = new Map(known.map((key, rank) => [key, rank]));
+    const rank = keys.map((key, place) => (missing[place] ? known.length : ranks.get(key)));
     // Rank and row in one number, since numbers without a comparison of one's own sort fastest.
     const both = Float64Array.from(rows, (row) => rank[by.code(row)] * 2 ** 26 + row).sort();
     both.forEach((one, i) => {

@@ -212,6 +212,7 @@ const Filters = (() => {
             null,
             h("input", {
               type: "checkbox",
+              "data-column": name,
               checked: now.includes(name),
               change: (event) =>
                 change({

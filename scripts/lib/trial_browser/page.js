@@ -82,8 +82,8 @@
     });
     document.documentElement.dataset.ms = Math.round(performance.now() - started);
     document.title = `${study.about.title}: trial browser`;
-    // So that the first search need not wait for it.
-    (window.requestIdleCallback || window.setTimeout)(() => study.haystacks());
+    // So that the first filter or search need not wait for it.
+    study.prepare();
     if (wanted) document.getElementById(wanted).focus();
     else if (shownRow !== null) Table.focus(shownRow);
     shownRow = null;
@@ -147,7 +147,10 @@
     drawTabs(study.name);
     if (studies.has(name) && rest.length) await showTrial(study, rest);
     else await showList(study, at < 0 ? "" : text.slice(at));
-    document.documentElement.dataset.ready = "yes";
+    const told = document.documentElement.dataset;
+    told.opened ||= Math.round(performance.now());
+    told.ready = "yes";
+    document.dispatchEvent(new Event("shown"));
   }
 
   const showHelp = () => help.open || help.showModal();

@@ -154,9 +154,8 @@ const TrialView = (() => {
         response === null ? h("p", null, "No answer.") : h("pre", { class: "answer" }, response));
     }
     const all = [];
-    const block = (await Data.read(study.described.get("quality_flags").block)) || {};
-    for (const name of Object.keys(block)) {
-      if (["model_key", "replication", "variant", "trial_index", "model_response"].includes(name)) continue;
+    for (const { name, said } of study.described.values()) {
+      if (!said || ["model_key", "replication", "variant", "trial_index", "model_response"].includes(name)) continue;
       const value = (await study.column(name)).value(row);
       all.push([named(name), name === "quality_flags" ? flagged(value) : shown(value) === "" ? "–" : value]);
     }

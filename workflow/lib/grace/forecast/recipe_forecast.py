@@ -240,7 +240,8 @@ def over_budget(forecasts: Sequence[RecipeForecast]) -> str:
             "Beyond the budget (`budget` in config/recipes.yaml):",
             *(f"  {line}" for line in lines),
             "To do: raise the budget; or lower `seeds`, `online_rounds`, `instructions.train`,"
-            " `pairs.candidates`, `answers.max_tokens` or `epochs`; or name a faster tag in `gpus`.",
+            " `pairs.candidates`, `answers.max_tokens` or `epochs`; or name a faster tag in"
+            " `gpus`.",
         ]
     )
 

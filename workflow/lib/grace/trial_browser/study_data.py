@@ -69,7 +69,7 @@ class _Reader:
         self._study = study
         self._rows = 0
         self._columns: dict[str, PackedColumn] = {}
-        self._groups = _groups(study)
+        self._said = _said(study)
         self._trials: dict[int, Trial] = {}
         self._inputs = {*study.input_columns(), *study.derived_names}
         self._derived: dict[int, dict[str, Any]] = {}
@@ -87,9 +87,8 @@ class _Reader:
         blocks |= {f"{name}/{key}": packed(value) for key, value in distributions.items()}
         columns, more = self._row_columns()
         blocks |= more
-        blocks[f"{name}/references"] = packed(
-            {key: column.encoded(self._rows) for key, column in self._references.items()}
-        )
+        for kind, column in self._references.items():
+            blocks[f"{name}/reference:{kind}"] = packed(column.encoded(self._rows))
         about = {
             "name": name,
             "title": self._study.title,
@@ -148,7 +147,7 @@ class _Reader:
 
     def _column(self, name: str) -> PackedColumn:
         if name not in self._columns:
-            measured = self._groups.get(name, "other") != "answers"
+            measured = name not in self._said
             self._columns[name] = PackedColumn(rounded=measured, is_text=name in _TEXT)
         return self._columns[name]
 
@@ -250,16 +249,18 @@ class _Reader:
         return about, {f"{self._study.name}/trials": packed(packed_columns)}
 
     def _row_columns(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
-        """All other columns, each with the block that holds it; empty ones are left out."""
+        """All other columns, each in a block of its own; empty ones are left out.
+
+        `said` are those that tell what was answered, in which a search looks.
+        """
         about: list[dict[str, Any]] = []
-        blocks: dict[str, dict[str, Any]] = {}
+        blocks: dict[str, str] = {}
         for name, column in self._columns.items():
             if column.is_empty and name != FLAGS:
                 continue
-            group = f"{self._study.name}/{self._groups.get(name, 'other')}"
-            blocks.setdefault(group, {})[name] = column.encoded(self._rows)
-            about.append({"name": name, "number": column.is_number, "block": group})
-        return about, {group: packed(columns) for group, columns in blocks.items()}
+            blocks[f"{self._study.name}/column:{name}"] = packed(column.encoded(self._rows))
+            about.append({"name": name, "number": column.is_number, "said": name in self._said})
+        return about, blocks
 
     def _shown(self) -> list[str]:
         """The columns that the table shows at first: whose, of which trial, and what was read."""
@@ -292,7 +293,6 @@ class _Reader:
         )
         return {
             "name": name,
-            "block": f"{study.name}/query:{name}",
             "columns": list(query.options),
             "options": options,
             "optionColumns": list(columns) if columns else None,
@@ -300,15 +300,10 @@ class _Reader:
         }
 
 
-def _groups(study: Study) -> dict[str, str]:
-    """By column the block that holds it; `other` for those that no one is likely to look at."""
+def _said(study: Study) -> frozenset[str]:
+    """The columns that every row has at hand, and the fields that were read of its answer."""
     fields = study.answer_columns() if study.answers else ()
-    found = dict.fromkeys((*_AT_HAND, *fields), "answers")
-    for name, query in study.distributions.queries.items():
-        found |= dict.fromkeys(query.options, f"query:{name}")
-    named = {*study.distributions.names()} - found.keys()
-    found |= dict.fromkeys(named, "measured")
-    return found | dict.fromkeys(study.sampled_columns().values(), "sampled")
+    return frozenset((*_AT_HAND, *fields))
 
 
 def _paired(
