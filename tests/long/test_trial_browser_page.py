@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from accessibility import AXE, violations
 from browser_runs import Run, written
 from bundled_studies import STUDY1, STUDY2
 from headless import CHROMIUM, browser
+
+from bench import browsing
 
 pytestmark = [
     pytest.mark.long,
@@ -116,6 +120,23 @@ def test_an_address_of_nothing_says_so(page):
     ):
         found.open(f"{address}{place}")
         assert words in found.js("document.getElementById('notice').textContent")
+
+
+def test_the_bench_times_every_action_on_a_page_of_so_many_answers(tmp_path, capsys):
+    results = tmp_path / "results"
+    (results / "analysis-ready").mkdir(parents=True)
+    for study in (STUDY1, STUDY2):
+        files = Run(study, models=("pico",), trials=3).write(tmp_path / study.name)
+        files.reference.rename(results / "analysis-ready" / files.reference.name)
+        shutil.copytree(tmp_path / study.name / "pico", results / "pico", dirs_exist_ok=True)
+    browsing.main([str(results), "--answers", "30", "--only", "replication", "--delay", "0"])
+    told = capsys.readouterr().out.splitlines()
+    # Twelve answers of the run, three times.
+    assert told[0].startswith("36 answers, ")
+    assert [line[:44].strip() for line in told[2:]] == [
+        "open", "filter replication", "sort by replication",
+    ]  # fmt: skip
+    assert all(0 < int(cell) < 60_000 for line in told[3:] for cell in line[44:].split()[::2])
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="`make axe-env` has not been run")

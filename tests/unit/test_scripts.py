@@ -18,6 +18,7 @@ NO_RULES = sorted((ROOT / "scripts").glob("*/*.py"))
 #: What of it is a command, the tests that run it, and how.
 COMMANDS = {
     "bench/__main__.py": ("unit/test_bench.py", "command.main("),
+    "bench/browsing.py": ("long/test_trial_browser_page.py", "browsing.main("),
     "bench/cluster.py": ("long/test_benchmarks.py", '"bench.cluster"'),
     "bench/forecast.py": ("unit/test_bench.py", "forecast.main()"),
     "bench/journal.py": ("long/test_benchmarks.py", '"bench.journal"'),
