@@ -87,7 +87,6 @@ def test_the_worse_the_answers_the_less_they_teach(rates):
     for better, worse in ((ACCEPTED, ANY), (ANY, REJECTED)):
         both = zip(rates[better], rates[worse], strict=True)
         mean, low, high = interval([second - first for first, second in both])
-        print(
-            f"{better} -> {worse}: {100 * mean:+.2f} points ({100 * low:.2f} to {100 * high:.2f})"
-        )
+        points = [f"{100 * value:+.2f}" for value in (mean, low, high)]
+        print(f"{better} -> {worse}: {points[0]} points ({points[1]} to {points[2]})")
         assert high < 0

@@ -1,4 +1,4 @@
-"""Trainings of the recipe `demo` on data of one's own, and how many held-out items they get right."""
+"""Trainings of the recipe `demo` on data of one's own, and what they get right of held-out items."""
 
 from __future__ import annotations
 
