@@ -14,8 +14,8 @@ import random
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from demo_trainings import BASE, PYTHON, right, rows, trained
 from scipy.stats import t as student_t
@@ -23,6 +23,7 @@ from workflow_project import ROOT, Project
 
 from grace.pico_base import held_out
 from grace.posttraining.token_rows import TrainingTokenizer, token_row, write_sft
+from grace.results.records import read_json
 
 pytestmark = [
     pytest.mark.long,
@@ -35,10 +36,11 @@ ARMS = (ACCEPTED, ANY, REJECTED)
 AT_ONCE = 2
 
 
-def rate(folder: Path, data: Path, arm: str, seed: int) -> float:
+def rate(folder: Path, arm: str, seed: int) -> float:
     """Share of right answers after SFT on an arm's rows, in a process of its own."""
     project = Project(folder)
-    accepted = {str(name) for name in pq.read_table(data)["row_id"].to_pylist()}
+    selection: dict[str, Any] = read_json(folder / "results/training/demo/selection.json")
+    accepted = {row["row_id"] for row in selection["rows"]}
     usable = [row for row in rows(project, "judged.json") if not row["flags"]]
     if arm == ACCEPTED:
         drawn = [row for row in usable if row["row_id"] in accepted]
@@ -48,6 +50,7 @@ def rate(folder: Path, data: Path, arm: str, seed: int) -> float:
         # There are fewer of them than of the accepted, so that some are drawn more than once.
         rejected = [row for row in usable if row["row_id"] not in accepted]
         drawn = random.Random(seed).choices(rejected, k=len(accepted))
+    assert len(drawn) == len(accepted)
     tokenizer = TrainingTokenizer("pico-base", held_out.entry(BASE), ROOT)
     form = held_out.constitution().format
     target = folder / f"{arm}-{seed}.parquet"
@@ -69,15 +72,14 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 def rates(tmp_path_factory) -> dict[str, list[float]]:
     """By arm the share of right answers after each training."""
     project = Project.copied_to(tmp_path_factory.mktemp("unfiltered") / "project")
-    data = "results/training/demo/sft.parquet"
-    project.run(data, "--config", "models=[pico-base, demo.sft-1]", "limit=2", "replications=1")
+    selection = "results/training/demo/selection.json"
+    project.run(
+        selection, "--config", "models=[pico-base, demo.sft-1]", "limit=2", "replications=1"
+    )
     jobs = [(arm, seed) for seed in SEEDS for arm in ARMS]
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(AT_ONCE, mp_context=spawning) as pool:
-        found = [
-            pool.submit(rate, project.folder, project.folder / data, arm, seed)
-            for arm, seed in jobs
-        ]
+        found = [pool.submit(rate, project.folder, arm, seed) for arm, seed in jobs]
         shares = dict(zip(jobs, (one.result() for one in found), strict=True))
     return {arm: [shares[arm, seed] for seed in SEEDS] for arm in ARMS}
 

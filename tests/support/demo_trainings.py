@@ -1,4 +1,4 @@
-"""Trainings of the recipe `demo` on data of one's own, and what they get right of held-out items."""
+"""Trainings of the recipe `demo` on data of one's own, and what they get right of its items."""
 
 from __future__ import annotations
 

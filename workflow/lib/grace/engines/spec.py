@@ -47,6 +47,8 @@ class EngineSpec(ABC):
     is_remote: ClassVar[bool] = False
     #: It starts a server on this machine, which takes `serving.extra_args`.
     runs_server: ClassVar[bool] = False
+    #: Not each job loads the model: a process holds it that the jobs of a run share.
+    keeps_model: ClassVar[bool] = False
     #: Whether `gpus` of an entry are GPUs of ours.
     uses_gpus: ClassVar[bool] = True
     #: It can leave out the ends of options (`scoring.terminators: needed`).
@@ -64,6 +66,11 @@ class EngineSpec(ABC):
     def in_process(self) -> bool:
         """Whether Grace's own code computes: in the job, or in a process that jobs share."""
         return not (self.is_remote or self.runs_server)
+
+    @property
+    def loads_once(self) -> bool:
+        """Whether a job finds the model loaded that a job before it has asked."""
+        return self.runs_server or self.keeps_model
 
     def gpus(self, entry: ModelEntry) -> int:
         """GPUs of ours that a model computes on."""

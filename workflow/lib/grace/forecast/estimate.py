@@ -97,7 +97,7 @@ class Forecaster:
         if facts is not None:
             size, hardware = facts
             on = hardware.name
-            if entry.engine_spec.runs_server:
+            if entry.engine_spec.loads_once:
                 start = start_seconds(size, overheads(entry.engine_spec))
         return ReplicationEstimate(model, placement, on, start, jobs)
 
@@ -146,7 +146,7 @@ class Forecaster:
                 return None
             work = with_answers_of(work, tokens)
         entry = self._entry(job.model, placement)
-        first = entry.engine_spec.in_process or self._is_first(job)
+        first = not entry.engine_spec.loads_once or self._is_first(job)
         costs = overheads(entry.engine_spec)
         start = costs.job + (start_seconds(facts[0], costs) if first else 0.0)
         concurrency = project.config.requests.concurrency
@@ -213,7 +213,7 @@ class Forecaster:
             held_to = Calibration()
         else:
             size, hardware = facts
-            start += start_seconds(size, costs) if spec.in_process else 0.0
+            start += 0.0 if spec.loads_once else start_seconds(size, costs)
             took, most = (seconds(one, *facts, costs, concurrency) for one in (work, longest))
             held_to = calibration(
                 self.past, self.arithmetic, model, experiment, entry.engine, hardware

@@ -60,7 +60,7 @@ class ReplicationEstimate:
     """A replication of a model where it is placed: its jobs, one after the other.
 
     Attributes:
-        start_s: Of a server that its jobs share, or 0.
+        start_s: Of a server or process that its jobs share, or 0.
         on: What computes it, such as `2 x a100`.
     """
 

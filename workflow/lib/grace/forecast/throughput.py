@@ -75,8 +75,8 @@ class Overheads:
 #: A server's start is vLLM's, with compiled kernels and CUDA graphs; weights come over a network
 #: volume. One HTTP request an answer; many reads a request.
 SERVED = Overheads(90.0, 0.5e9, 10.0, 4e-3, 1e-3, 4e-3, 0.0, 0.0)
-#: In the job's own process: a pass is Python's calls for every layer.
-IN_PROCESS = Overheads(0.0, 0.5e9, 5.0, 3e-3, 0.0, 1e-3, 2e-4, 1e-4, 1.0)
+#: In a process of ours: a pass is Python's calls for every layer. A start imports torch.
+IN_PROCESS = Overheads(5.0, 0.5e9, 3.0, 3e-3, 0.0, 1e-3, 2e-4, 1e-4, 1.0)
 #: Tokens a second of one answer from somebody else's server, and seconds to its first: what public
 #: services promise.
 REMOTE_TOKENS_S, REMOTE_FIRST_S = 40.0, 1.0

@@ -23,6 +23,7 @@ class TransformersSpec(EngineSpec):
     """A model on the CPU or on one GPU: of jobs in a process that those of a run share."""
 
     name = "transformers"
+    keeps_model = True
     answer_version = {"exp1": 1, "exp2": 1}
     depends_on = {"exp1": _BOTH | {"max_model_len", "reasoning"}, "exp2": _BOTH}
     scoring_modules = ("scorer.py",)
