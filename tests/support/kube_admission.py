@@ -11,8 +11,8 @@ from typing import Any
 
 Json = dict[str, Any]
 #: After `pods "NAME"`. LIMIT_RANGE, QUOTA and the webhooks' words are held to a real server's by
-#: tests/cluster/real_words.py, which saw them on Kubernetes 1.20.2; POLICY is younger, and from
-#: memory.
+#: tests/cluster/real_words.py, which saw them on Kubernetes 1.20.2; POLICY is younger, and was read
+#: in the source of the API server's library 0.36.4 (admission/plugin/policy/validating).
 LIMIT_RANGE = "is forbidden: maximum memory usage per Container is 64Mi, but limit is 191Mi"
 POLICY = "is forbidden: ValidatingAdmissionPolicy 'lab' with binding 'lab' denied request: no team"
 QUOTA = (
