@@ -175,6 +175,12 @@ def test_a_webhook_that_fails_refuses_pods_in_passing(api: Api, how: str) -> Non
     wait_until(lambda: pods_of("waits"), 120, "its pod, once the webhook is gone")
 
 
+def test_a_webhook_that_denies_jobs_with_401_says_nothing_of_who_asks(api: Api) -> None:
+    with Webhook("jobs", denies="name your team", status=401):
+        error = refused_create(api, "denied")
+    assert (error.status, error.unauthorised, error.passing) == (401, False, False)
+
+
 def test_a_webhook_on_jobs_denies_them_at_once_and_fails_in_passing(api: Api) -> None:
     with Webhook("jobs", denies="name your team"):
         error = refused_create(api, "denied")
@@ -193,29 +199,8 @@ def test_a_webhook_on_jobs_denies_them_at_once_and_fails_in_passing(api: Api) ->
 
 @since(30, "ValidatingAdmissionPolicy")
 def test_a_policy_refuses_pods_for_good(api: Api) -> None:
-    rule = {
-        "apiGroups": [""],
-        "apiVersions": ["v1"],
-        "operations": ["CREATE"],
-        "resources": ["pods"],
-    }
-    here = {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}
-    checks = [{"expression": "'team' in object.metadata.labels", "message": "no team"}]
-    policy = {
-        "kind": "ValidatingAdmissionPolicy",
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {"namespaceSelector": here, "resourceRules": [rule]},
-            "validations": checks,
-        },
-    }
-    binding = {
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "spec": {"policyName": "lab", "validationActions": ["Deny"]},
-    }
-    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": "lab"}}
-    for one in (policy, binding):
-        admin("create", "-f", "-", given=json.dumps({**head, **one}))
+    for one in kube_admission.policy(NAMESPACE):
+        admin("create", "-f", "-", given=json.dumps(one))
     try:
         time.sleep(5)  # the server compiles it in the background
         api.create_job(job("teamless"))

@@ -27,6 +27,34 @@ WEBHOOK_DOWN = (
 )
 
 
+def policy(namespace: str) -> list[Json]:
+    """A ValidatingAdmissionPolicy on the namespace's pods and its binding, which say POLICY."""
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["pods"],
+    }
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    checks = [{"expression": "'team' in object.metadata.labels", "message": "no team"}]
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": "lab"}}
+    made: Json = {
+        **head,
+        "kind": "ValidatingAdmissionPolicy",
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"namespaceSelector": here, "resourceRules": [rule]},
+            "validations": checks,
+        },
+    }
+    binding: Json = {
+        **head,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "spec": {"policyName": "lab", "validationActions": ["Deny"]},
+    }
+    return [made, binding]
+
+
 class Admission:
     """Refuses the pods of which `refuses` gives words, and keeps the events of that."""
 

@@ -480,7 +480,7 @@ def at_once(run, **changes):
         'pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true',
         'pods "x" is forbidden: no PriorityClass with name opportunistic was found',
         f'pods "x" {POLICY}',
-        'pods "x" is forbidden: ValidatingAdmissionPolicy \'lab\' with binding \'lab\' denied'
+        "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'lab' with binding 'lab' denied"
         " request: set a timeout",
     ],
 )
