@@ -6,6 +6,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from kube_faults import NO_ROLES_YET, no_right
 from kube_standin import Cluster as Standin
 from kubernetes.config import ConfigException, incluster_config
 
@@ -232,6 +233,7 @@ def test_a_refusal_with_401_is_about_the_job_and_not_about_who_asks(standin, wor
     ("words", "passing"),
     [
         ('jobs.batch is forbidden: User "me" cannot create resource "jobs"', True),
+        *((no_right("GET", "/jobs") + more, True) for more in NO_ROLES_YET),
         ('jobs.batch "one" is forbidden: not yet ready to handle request', True),
         ('admission webhook "check" denied the request: no', False),
         ("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", False),

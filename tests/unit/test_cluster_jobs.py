@@ -339,6 +339,7 @@ def test_a_job_that_is_refused_waits_alone_until_patience_ends(run, status, word
     info = run.submit()
     run.submit(name="other", makes="other:way")
     run.jobs.reconcile()
+    assert run.space.order == [("create", "mine"), ("create", "other")]  # at the same look
     run.jobs.reconcile()
     assert (run.space.created, run.reports) == (["other"], [])
     assert run.space.order.count(("create", "mine")) == 1
