@@ -73,7 +73,7 @@ def first_start(forecaster: Forecaster) -> float:
     """What the first job of a replication takes before its work: the model's start is its."""
     found = forecaster.replication("pico", None)
     assert found is not None
-    assert 0 < found.start_s
+    assert found.start_s > 0
     return found.start_s + job_of(forecaster).start_s
 
 
