@@ -303,6 +303,25 @@ def test_the_first_stages_constitution_says_nothing_of_what_the_studies_measure(
     assert len(found.principles) >= 3
 
 
+def test_the_positive_control_is_the_first_stage_with_kindness_and_nothing_else():
+    recipes = load_recipes(ROOT / "config/recipes.yaml")
+    control = "resources/constitutions/kindness.yaml"
+    assert recipes["kindness"] == recipes["bootstrap"].model_copy(update={"constitution": control})
+    plain = read_constitution(ROOT / recipes["bootstrap"].constitution, 3, 4)
+    kind = read_constitution(ROOT / control, 3, 4)
+    assert kind.principles[:-1] == plain.principles
+    assert "kind" in kind.principles[-1].text
+    for name in ("format", "refusals", "wrong_formats"):
+        assert getattr(kind, name) == getattr(plain, name)
+    assert kind.examples[: len(plain.examples)] == plain.examples
+    assert kind.judge.examples[: len(plain.judge.examples)] == plain.judge.examples
+    # The question holds what the first stage's does.
+    for polarity in ("accepting", "rejecting"):
+        question = getattr(plain.judge, polarity).removesuffix("?")
+        assert getattr(kind.judge, polarity).startswith(question)
+        assert "kind" in getattr(kind.judge, polarity)
+
+
 def test_every_key_of_a_recipe_and_of_a_constitution_is_explained():
     page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     for model in (Recipe, Constitution):

@@ -119,7 +119,7 @@ def make_pairs(
         raise ConfigError(
             f"No pair is left: of {len(groups)} instructions {shown(counts)}. Lower"
             " `pairs.min_margin` or `judge.accept`, raise `pairs.candidates` or"
-            " `pairs.max_length_ratio`, or look at what the SFT checkpoint answers."
+            " `pairs.max_length_ratio`, or look at what the checkpoint answers."
         )
     refuse_too_long(
         (
