@@ -48,7 +48,7 @@ name_left() { # KINDS ADVICE...
 reach_cluster
 failed=no deadline=$((SECONDS + LIMIT_S))
 say "Ending $CONTROLLER, then all else of Grace; what has not gone within $LIMIT_S s is named"
-# The controller first, so that it starts nothing new; it deletes its own Jobs when it is told to end.
+# The controller first, so that it starts nothing new; its pods are those that are deleted next.
 remove job "$CONTROLLER" --cascade=foreground
 remove jobs,pods --selector "$OURS"
 # Those of runs; the token's has no such label.

@@ -11,8 +11,8 @@ from typing import Any
 
 Json = dict[str, Any]
 #: After `pods "NAME"`. LIMIT_RANGE, QUOTA and the webhooks' words are held to a real server's by
-#: tests/cluster/real_words.py, which saw them on Kubernetes 1.20.2; POLICY is younger, and from
-#: memory.
+#: tests/cluster/real_words.py, which saw them on Kubernetes 1.20.2; POLICY is younger, and was read
+#: in the source of the API server's library 0.36.4 (admission/plugin/policy/validating).
 LIMIT_RANGE = "is forbidden: maximum memory usage per Container is 64Mi, but limit is 191Mi"
 POLICY = "is forbidden: ValidatingAdmissionPolicy 'lab' with binding 'lab' denied request: no team"
 QUOTA = (
@@ -25,6 +25,34 @@ WEBHOOK_DOWN = (
     'Internal error occurred: failed calling webhook "lab.example.org": failed to call webhook:'
     ' an error on the server ("broken") has prevented the request from succeeding'
 )
+
+
+def policy(namespace: str) -> list[Json]:
+    """A ValidatingAdmissionPolicy on the namespace's pods and its binding, which say POLICY."""
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["pods"],
+    }
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    checks = [{"expression": "'team' in object.metadata.labels", "message": "no team"}]
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": "lab"}}
+    made: Json = {
+        **head,
+        "kind": "ValidatingAdmissionPolicy",
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"namespaceSelector": here, "resourceRules": [rule]},
+            "validations": checks,
+        },
+    }
+    binding: Json = {
+        **head,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "spec": {"policyName": "lab", "validationActions": ["Deny"]},
+    }
+    return [made, binding]
 
 
 class Admission:

@@ -15,9 +15,15 @@ from kube_objects import Json, Refused
 
 #: A kind's name with its group, as quotas count it.
 COUNTED = {"jobs": "jobs.batch", "pods": "pods", "secrets": "secrets"}
-#: What follows the words of a 403 where the role's binding is known already, and not the role: seen
-#: on 1.20.2 in some of the answers after a start, not in others.
-NO_ROLE_YET = ': RBAC: role.rbac.authorization.k8s.io "grace-controller" not found'
+_ROLE = '{}.rbac.authorization.k8s.io "{}" not found'
+_SYSTEM = ("basic-user", "discovery", "public-info-viewer", "service-account-issuer-discovery")
+#: What follows the words of a 403 where bindings are known already, and not their roles, one or
+#: several: seen on 1.20.2 in some of the answers after a start, nothing in others.
+NO_ROLES_YET = (
+    "",
+    ": RBAC: " + _ROLE.format("role", "grace-controller"),
+    f": RBAC: [{', '.join(_ROLE.format('clusterrole', f'system:{name}') for name in _SYSTEM)}]",
+)
 _VERBS = {"GET": "list", "POST": "create", "DELETE": "delete"}
 
 
@@ -82,7 +88,7 @@ class ApiFaults:
                 return Fault(0)
             if self._forbids:
                 self._forbids -= 1
-                more = NO_ROLE_YET if self.restarts % 2 else ""
+                more = NO_ROLES_YET[self.restarts % len(NO_ROLES_YET)]
                 return Fault(403, message=no_right(method, path) + more)
             for index, fault in enumerate(self._scripted):
                 if fault.method in ("", method) and fault.path in path:

@@ -132,7 +132,8 @@ def kill_api_server() -> None:
 class Webhook:
     """A validating webhook of the namespace's new pods or Jobs, which `denies` or `fails` with 500.
 
-    One that is `down` refuses connections. With `rule`, it is asked for those of this rule alone.
+    Its denial has the HTTP `status` that it chooses. One that is `down` refuses connections. With
+    `rule`, it is asked for those of this rule alone.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Webhook:
         kind: str,
         denies: str = "",
         *,
+        status: int = 403,
         fails: bool = False,
         down: bool = False,
         rule: str = "",
@@ -152,7 +154,7 @@ class Webhook:
                 review = json.loads(self.rfile.read(length))
                 answer = {"uid": review["request"]["uid"], "allowed": False}
                 if denies:
-                    answer["status"] = {"message": denies}
+                    answer["status"] = {"message": denies, "code": status}
                 head = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
                 body = b"broken" if fails else json.dumps({**head, "response": answer}).encode()
                 self.send_response(500 if fails else 200)

@@ -12,6 +12,8 @@ DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 DNS_DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 VARIABLE = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
+ACTIONS = ("FailJob", "FailIndex", "Ignore", "Count")
+MOST_RULES = 20
 INDEX_DIGITS = 11
 """Characters that the pods of a Job add to its name."""
 
@@ -50,6 +52,29 @@ def _spec(spec: dict[str, Any]) -> Iterator[str]:
     for where in (spec, spec["template"]["spec"]):
         if where.get("activeDeadlineSeconds", 1) < 1:
             yield "activeDeadlineSeconds"
+    if "podFailurePolicy" in spec:
+        yield from _failure_policy(spec, indexed)
+
+
+def _failure_policy(spec: dict[str, Any], indexed: bool) -> Iterator[str]:
+    """What the API's reference says of it (`PodFailurePolicy` of batch/v1)."""
+    if spec["template"]["spec"].get("restartPolicy") != "Never":
+        yield "podFailurePolicy needs restartPolicy Never"
+    if spec.get("podReplacementPolicy", "Failed") != "Failed":
+        yield "podFailurePolicy needs podReplacementPolicy Failed"
+    rules = spec["podFailurePolicy"]["rules"]
+    if len(rules) > MOST_RULES:
+        yield f"podFailurePolicy has more than {MOST_RULES} rules"
+    for rule in rules:
+        if rule["action"] not in ACTIONS:
+            yield f"podFailurePolicy has no action {rule['action']!r}"
+        if rule["action"] == "FailIndex" and not (indexed and "backoffLimitPerIndex" in spec):
+            yield "podFailurePolicy: FailIndex needs backoffLimitPerIndex"
+        if ("onExitCodes" in rule) == ("onPodConditions" in rule):
+            yield "podFailurePolicy: a rule has either onExitCodes or onPodConditions"
+        for one in rule.get("onPodConditions", []):
+            if one.get("status", "True") not in ("True", "False", "Unknown"):
+                yield f"podFailurePolicy has no status {one['status']!r}"
 
 
 def _pod(pod: dict[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from kube_faults import NO_ROLES_YET, no_right
 from kube_standin import Cluster as Standin
 from kubernetes.config import ConfigException, incluster_config
 
@@ -206,9 +207,33 @@ def test_an_api_server_that_restarts_is_asked_again(standin):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        "jobs.batch \"one\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no",
+        'admission webhook "check" denied the request: no',
+    ],
+)
+def test_a_refusal_with_401_is_about_the_job_and_not_about_who_asks(standin, words):
+    """Policies may refuse with it (`reason: Unauthorized`), webhooks with any status."""
+    connections, retries = [], []
+    calls = api.Api(
+        Cluster(**QUICK),
+        connect=lambda context: connections.append(context) or api.connect(context),
+        on_retry=retries.append,
+    )
+    standin.fails(401, message=words, times=1)
+    with pytest.raises(api.ApiError, match="denied") as error:
+        calls.create_job(manifest())
+    assert not error.value.passing
+    assert not error.value.unauthorised
+    assert (len(connections), retries) == (1, [])
+
+
+@pytest.mark.parametrize(
     ("words", "passing"),
     [
         ('jobs.batch is forbidden: User "me" cannot create resource "jobs"', True),
+        *((no_right("GET", "/jobs") + more, True) for more in NO_ROLES_YET),
         ('jobs.batch "one" is forbidden: not yet ready to handle request', True),
         ('admission webhook "check" denied the request: no', False),
         ("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", False),

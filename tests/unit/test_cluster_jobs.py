@@ -10,6 +10,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from kube_admission import POLICY
 
 from grace.cluster.plan.placement import placement_for
 from grace.cluster.plan.pods import PodRequest
@@ -338,6 +339,7 @@ def test_a_job_that_is_refused_waits_alone_until_patience_ends(run, status, word
     info = run.submit()
     run.submit(name="other", makes="other:way")
     run.jobs.reconcile()
+    assert run.space.order == [("create", "mine"), ("create", "other")]  # at the same look
     run.jobs.reconcile()
     assert (run.space.created, run.reports) == (["other"], [])
     assert run.space.order.count(("create", "mine")) == 1
@@ -478,6 +480,9 @@ def at_once(run, **changes):
         'admission webhook "lab" denied the request: name your team',
         'pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true',
         'pods "x" is forbidden: no PriorityClass with name opportunistic was found',
+        f'pods "x" {POLICY}',
+        "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'lab' with binding 'lab' denied"
+        " request: set a timeout",
     ],
 )
 def test_what_no_waiting_changes_ends_early_in_the_clusters_words(run, words, caplog):

@@ -108,3 +108,31 @@ def test_work_is_counted_by_real_tokenisers_where_they_are_here():
         assert guess.work.requests == true.work.requests
         # pico's vocabulary is small, so that its prompts are long.
         assert 0.6 < guess.work.read_tokens / true.work.read_tokens < 1.2
+
+
+def test_ends_that_are_not_read_are_not_counted():
+    """With `scoring.terminators: needed`, by the stand-in and by pico's own tokeniser."""
+    found = {}
+    for terminators in ("all", "needed"):
+        config = {"limit": 12, "scoring": {"terminators": terminators}}
+        run = Project(ROOT, config)
+        for exact in (False, True):
+            forecaster = Forecaster(run, exact=exact, past=[])
+            estimate = forecaster.replication("pico", None)
+            (job,) = [one for one in estimate.jobs if one.label == "study1_exp2"]
+            tokens = forecaster.asked.scoring("pico", "study1").tokens.in_forests
+            found[terminators, exact] = (job.work.read_tokens, job.work.reads, tokens)
+    for exact in (False, True):
+        every, needed = found["all", exact], found["needed", exact]
+        read, reads, in_forests = (less / more for less, more in zip(needed, every, strict=True))
+        # A tenth of the tokens are last ones of options, and a third of the places their ends.
+        assert 0.85 < in_forests < 0.95
+        assert 0.85 < read < 0.95
+        assert 0.6 < reads < 0.7
+
+
+def test_an_engine_that_reads_every_end_is_counted_with_them():
+    run = Project(ROOT, {"limit": 12, "scoring": {"terminators": "needed"}})
+    assert run.terminators_of("pico") == "needed"
+    run.models["pico"] = run.models["pico"].model_copy(update={"engine": "vllm"})
+    assert run.terminators_of("pico") == "all"

@@ -176,11 +176,11 @@ def test_larger_models_have_fewer_and_larger_passes():
 @given(trials)
 def test_without_terminators_no_end_is_read_and_no_last_token(trial):
     ended = build_trie(trial)
-    forest = build_trie(
-        [SimpleNamespace(**{**vars(query), "terminator_ids": ()}) for query in trial]
-    )
+    forest_queries = [SimpleNamespace(**{**vars(query), "terminator_ids": ()}) for query in trial]
+    forest = build_trie(forest_queries)
     texts = {(*query.prompt_token_ids, *ids[:-1]) for query in trial for ids in query.continuations}
     assert forest.size == len({text[:n] for text in texts for n in range(1, len(text) + 1)})
+    assert forest.size == distinct_prefixes(forest_queries)
     assert forest.size <= ended.size
     values = [float(-n) for n in range(len(forest.reads))]
     for (tokens, ends), query in zip(forest.collect(values), trial, strict=True):

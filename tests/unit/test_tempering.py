@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_queries import END, FORMS, OPTIONS, Model, asked, texts_of, toy
 
+from grace.scoring import tempering
 from grace.scoring.bounds import NOTHING_KNOWN, Bounds
 from grace.scoring.joining import QueryPlan
 from grace.scoring.records import bounded_query, distribution, failed_query, measured_query
@@ -182,3 +183,37 @@ def test_very_low_temperatures_do_not_vanish() -> None:
     weights = place_weights([(1e-30, 1e-30, 0), (1e-31, 1e-31, 1)], temperature=0.01, top_p=1)
     assert weights.other_highest == 1
     assert max(weights.highest) < 1
+
+
+def test_many_options_cost_their_number_and_not_its_square(monkeypatch) -> None:
+    """What an option does not come by is weighed once for all of these, with the same result."""
+    texts = tuple(f"{i:03}" for i in range(200))
+    ids = tuple(tuple(int(digit) for digit in text) for text in texts)
+    plan = QueryPlan((9,), texts, ids)
+    logprobs = [tuple(math.log(0.05 + 0.004 * digit) for digit in each) for each in ids]
+    query = measured_query("q", texts, plan, logprobs, (0.0,) * len(texts))
+    weighed = tempering._weighed
+    calls = []
+
+    def counted(branch, *rest):
+        calls.append(rest)
+        return weighed(branch, *rest)
+
+    monkeypatch.setattr(tempering, "_weighed", counted)
+    found = sampled(query, 0.7, 0.95)
+    assert found is not None
+    # 23 branches, three of them on an option's own way: 200 x 2 x 3, and each once in both ways.
+    assert len(calls) <= 200 * 2 * 3 + 2 * 23
+    monkeypatch.setattr(tempering, "_pair", weighed_anew(weighed))
+    assert sampled(query, 0.7, 0.95) == found
+
+
+def weighed_anew(weighed):
+    """`_pair` without what it keeps."""
+
+    def pair(branch, option, high, whole):
+        if branch.option is not None:
+            return (1.0, 0.0) if branch.option == option else (0.0, 1.0)
+        return weighed(branch, option, high, whole)
+
+    return pair

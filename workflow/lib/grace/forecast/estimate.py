@@ -312,7 +312,9 @@ class Forecaster:
                 works[key] = generation_work(design, items, tokenizer, decoding, way)
             else:
                 forms = project.config.scoring.surface_forms
-                works[key] = scoring_work(design, items, tokenizer, forms, way)
+                works[key] = scoring_work(
+                    design, items, tokenizer, forms, way, project.terminators_of(model)
+                )
         return works[key]
 
     def _asks(self, model: str, study: str, experiment: str) -> tuple[object, ...]:
@@ -329,6 +331,7 @@ class Forecaster:
             project.models[model].prompting,
             config.generation.model_dump_json() if experiment == "exp1" else "",
             tuple(config.scoring.surface_forms) if experiment == "exp2" else (),
+            project.terminators_of(model) if experiment == "exp2" else "",
             experiment,
         )
 

@@ -94,6 +94,7 @@ class RequestCounts:
             plan = plan_scoring(
                 project.studies[study], self.items(model, study, "exp2"), tokenizer,
                 project.config.scoring.surface_forms,
+                project.terminators_of(model),
             )  # fmt: skip
             served = project.models[model].engine_spec.runs_server
             self._planned[model, study] = PlannedScoring(

@@ -102,13 +102,13 @@ def with_answers_of(work: Work, tokens: float) -> Work:
 
 def scoring_work(
     study: StudyDesign, items: Rendered, tokenizer: Tokenizer,
-    forms: Sequence[str], way: Way,
+    forms: Sequence[str], way: Way, terminators: str = "all",
 ) -> Work:  # fmt: skip
-    """Experiment 2, by the planner that the measurement uses."""
+    """Experiment 2, by the planner that the measurement uses, which takes `terminators`."""
     first = different(items)
     some = [one.item for one in evenly(first, way.most)]
     # A planner for tokenisers takes whatever tokenises.
-    plan = plan_scoring(study, some, tokenizer, forms)  # type: ignore[arg-type]
+    plan = plan_scoring(study, some, tokenizer, forms, terminators)  # type: ignore[arg-type]
     found = planned_work(plan, served=way.served, times=len(first) / max(1, len(some)))
     return replace(found, estimated=isinstance(tokenizer, StandInTokenizer))
 
@@ -119,7 +119,7 @@ def planned_work(plan: ScoringPlan, *, served: bool, times: float = 1.0) -> Work
     for _, group in groupby(plan.requests, key=lambda one: one.group):
         queries: list[ScoreRequest] = list(group)
         read += forwards_by_nodes(queries) if served else distinct_prefixes(queries)
-        reads += len(nodes(queries))
+        reads += sum(bool(tokens) for tokens in nodes(queries).values())
         length += sum(len(query.prompt_token_ids) for query in queries)
     return Work(
         requests=round(len(plan.requests) * times),

@@ -258,9 +258,12 @@ def build_trie(queries: Sequence[TokenQuery]) -> Forest:
 
 
 def distinct_prefixes(queries: Sequence[TokenQuery]) -> int:
-    """The size of their forest, without building it: the fewest tokens that must be read."""
+    """The size of their forest, without building it: the fewest tokens that must be read.
+
+    After the last token of a continuation nothing is read where its query reads no end.
+    """
     texts = sorted(
-        query.prompt_token_ids + continuation
+        query.prompt_token_ids + (continuation if query.terminator_ids else continuation[:-1])
         for query in queries
         for continuation in query.continuations
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from grace.scoring.records import Record, distribution
@@ -91,7 +92,14 @@ class Weights:
 
     def shares(self, edge: int) -> Shares:
         """Of the draws, one edge's share."""
+        return self._all_shares[edge]
 
+    @cached_property
+    def _all_shares(self) -> list[Shares]:
+        """Every edge's share: each option asks for all of them, twice."""
+        return [self._share(edge) for edge in range(len(self.at))]
+
+    def _share(self, edge: int) -> Shares:
         def share(mine: list[float], rivals: list[float], other: float) -> float:
             rest = math.fsum(w for i, w in enumerate(rivals) if i != edge) + other
             return mine[edge] / (mine[edge] + rest) if mine[edge] > 0 else 0.0
@@ -108,12 +116,14 @@ class _Branch:
     """Where texts part, or one is complete: `option`.
 
     `after` holds, for each edge, the share of draws that get from it to the next branch, and that.
+    `without` is what `_pair` found, by `high`, for options none of whose texts come by here.
     """
 
     option: int | None
     options: set[int]
     weights: Weights | None = None
     after: list[tuple[Shares, _Branch]] = field(default_factory=list)
+    without: dict[bool, tuple[float, float]] = field(default_factory=dict)
 
 
 def sampled(query: Record, temperature: float, top_p: float) -> Sampled | None:
@@ -305,6 +315,16 @@ def _pair(branch: _Branch, option: int, high: bool, whole: bool) -> tuple[float,
     """
     if branch.option is not None:
         return (1.0, 0.0) if branch.option == option else (0.0, 1.0)
+    if option in branch.options:
+        return _weighed(branch, option, high, whole)
+    # The same for every such option, so that options with many branches do not take their square.
+    if high not in branch.without:
+        branch.without[high] = _weighed(branch, option, high, whole)
+    return branch.without[high]
+
+
+def _weighed(branch: _Branch, option: int, high: bool, whole: bool) -> tuple[float, float]:
+    """`_pair` at a branch where texts part."""
     own = branch.weights
     assert own is not None  # only complete options have none
     holds = [option in after.options for _, after in branch.after]

@@ -103,11 +103,7 @@ class Outputs:
         return MeasurementConfig(
             **common,
             surface_forms=list(config.scoring.surface_forms),
-            terminators=(
-                config.scoring.terminators
-                if project.models[model].engine_spec.reads_without_ends
-                else "all"
-            ),
+            terminators=project.terminators_of(model),
             thinking=thinking_config(project.models[model]),
         )
 

@@ -423,6 +423,11 @@ class Project:
         """Those of the prompts that a model is asked with, its examples among them."""
         return self._prompt_digests[self.models[model].wording]
 
+    def terminators_of(self, model: str) -> str:
+        """`scoring.terminators`; `all` for an engine that reads every end."""
+        leaves_out = self.models[model].engine_spec.reads_without_ends
+        return self.config.scoring.terminators if leaves_out else "all"
+
     @cached_property
     def wanted(self) -> dict[str, Any]:
         """What the run asks of every model, for `grace.experiments.preflight`."""

@@ -32,7 +32,8 @@ PAGE = 500
 #: Seconds that a wait between two tries may take.
 LONGEST_WAIT_S = 60.0
 _UNAUTHORISED, _FORBIDDEN, _TOO_MANY = 401, 403, 429
-#: Words of a 403 that is about the object, and not about who asks: it stays as long as the rule.
+#: Words of a 401 or 403 that is about the object, and not about who asks: it stays as long as the
+#: rule. Policies and webhooks choose the status of their refusals.
 _DENIALS = ("denied the request", "denied request", "violates PodSecurity", "usage per")
 _QUOTA = re.compile(r"exceeded quota: \S+, requested: (\S+), used: \S+, limited: (\S+)")
 #: What the client raises of credentials that are missing, cut off or none: it hardly checks them.
@@ -67,7 +68,7 @@ class ApiError(GraceError):
         A client whose plug-in gave it no token says nothing of it, and is then anonymous.
         """
         anonymous = self.status == _FORBIDDEN and "system:anonymous" in str(self)
-        return anonymous or self.status == _UNAUTHORISED
+        return anonymous or (self.status == _UNAUTHORISED and not self._denied)
 
     @property
     def quota(self) -> bool:

@@ -7,6 +7,7 @@ alone tell of it (reason FailedCreate).
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,9 @@ PASSING = (
 )  # fmt: skip
 #: Words of one that a person has to change something for.
 FINAL = ("is forbidden", "denied the request", "is invalid", "no PriorityClass")
+#: What follows are its author's words, of whatever they remind. A webhook's ("denied the request:")
+#: may be those of its own failure.
+_POLICY = re.compile(r"ValidatingAdmissionPolicy .* denied request: ")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def refusals(events: Iterable[Json]) -> dict[str, PodRefusal]:
         at = str(event.get("lastTimestamp") or event.get("eventTime") or made or "")
         if name not in found or at >= found[name].at:
             words = str(event.get("message") or "").removeprefix("Error creating: ").strip()
-            final = not any(one in words for one in PASSING) and any(one in words for one in FINAL)
+            passing = any(one in words for one in PASSING) and not _POLICY.search(words)
+            final = not passing and any(one in words for one in FINAL)
             found[name] = PodRefusal(words.rstrip("."), at, final)
     return found
 
