@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# MkDocs loads this file by its path.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tools.diagrams import with_pictures
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -99,7 +104,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Lead links to where files lie in the site."""
+    """Lead links to where files lie in the site, and show diagrams as pictures."""
     from mkdocs.exceptions import PluginError
 
     place = page.file.src_uri
@@ -107,7 +112,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     if origin == place:
         origin = f"docs/{place}"
     try:
-        return rewrite(markdown, origin, place)
+        return rewrite(with_pictures(markdown, origin), origin, place)
     except LookupError as error:
         raise PluginError(str(error)) from None
 

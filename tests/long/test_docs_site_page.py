@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from accessibility import AXE, violations
 from headless import CHROMIUM, browser
 
-from tools import screenshots
+from tools import diagrams, screenshots
 
 ROOT = Path(__file__).parents[2]
 MKDOCS = ROOT / ".venv-docs/bin/mkdocs"
@@ -126,6 +127,45 @@ def test_screenshots_are_small_pictures_of_both_pages(tmp_path):
     (tmp_path / "trials.html").unlink()
     with pytest.raises(SystemExit, match="run `make run` first"):
         screenshots.screenshots(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_wide_tables_and_diagrams_fit_their_window(page, site, width):
+    found, _ = page
+    found.size(width, 900)
+    wide = (
+        "[...document.querySelectorAll('.md-typeset__scrollwrap')]"
+        ".filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    )
+    for name in ("codebook", "statistics", "recovery", "extraction", "study_reference"):
+        found.open((site / f"{name}.html").as_uri())
+        assert width == 400 or found.js(wide) == 0, name
+        assert found.js("document.documentElement.scrollWidth <= window.innerWidth"), name
+    found.open((site / "project/index.html").as_uri())
+    (drawn,) = found.js(
+        "[...document.querySelectorAll('img[src*=diagrams]')]"
+        ".map((one) => [one.naturalWidth, one.width, one.alt])"
+    )
+    assert drawn[0] >= drawn[1] > 0
+    assert "report" in drawn[2]
+    assert found.js("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_diagrams_are_drawn_from_the_lock_file_as_they_are_kept(tmp_path):
+    subprocess.run([ROOT / "scripts/setup/diagrams.sh", tmp_path], check=True)
+    kept = ROOT / diagrams.PICTURES
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        path.name for path in kept.iterdir()
+    )
+
+    def words(path: Path) -> list[str]:
+        text = path.read_text(encoding="utf-8")
+        return " ".join(re.findall(r"<tspan[^>]*>([^<]+)<", text)).split()
+
+    for path in tmp_path.iterdir():
+        assert words(path) == words(kept / path.name)
+        assert {"plan", "merge", "report.html"} <= set(words(path))
 
 
 def test_the_kept_screenshots_are_small():

@@ -101,6 +101,15 @@ def test_a_narrow_window_scrolls_down_alone(page):
     found.size(1400, 900)
 
 
+def test_a_zero_on_a_card_is_no_missing_value(page):
+    found, address = page
+    found.size(400, 800)
+    found.open(f"{address}#study1?columns=trial_index,replaced_characters")
+    card = found.js("document.querySelector('#table tbody .rest').textContent")
+    assert card == "replaced_characters: 0"
+    found.size(1400, 900)
+
+
 def test_printed_the_table_has_all_its_rows(page, tmp_path):
     found, address = page
     found.open(f"{address}#study1")

@@ -13,7 +13,7 @@ from grace.cluster.plan.settings import Cluster
 from grace.settings.config import Config, ModelEntry
 from grace.settings.recipes import Recipe
 from grace.steps import STEPS
-from tools import docs_site
+from tools import diagrams, docs_site
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md"))
@@ -43,6 +43,32 @@ def test_links_are_moved_to_where_the_site_has_their_files():
     text = "[s](../docs/staleness.md#edits)\n```\n[s](../docs/staleness.md)\n```\n"
     moved = docs_site.rewrite(text, "config/README.md", "project/config/README.md")
     assert moved == "[s](../../staleness.md#edits)\n```\n[s](../docs/staleness.md)\n```\n"
+
+
+def test_every_diagram_is_drawn_as_it_stands_and_no_other_is():
+    drawn = set()
+    for origin in places():
+        text = (ROOT / origin).read_text(encoding="utf-8")
+        shown = diagrams.with_pictures(text, origin)
+        assert "```mermaid" not in shown
+        drawn |= {ROOT / diagrams.picture(one) for one in diagrams.texts(text)}
+    assert drawn == set((ROOT / diagrams.PICTURES).glob("*"))
+
+
+def test_a_diagram_becomes_its_picture_with_its_title():
+    (text,) = diagrams.texts((ROOT / "README.md").read_text(encoding="utf-8"))
+    shown = diagrams.with_pictures(f"a\n\n```mermaid\n{text}```\n", "docs/tutorial/x.md")
+    title = "From settings and stimuli to the report, rule by rule"
+    assert shown == f"a\n\n![{title}](../../{diagrams.picture(text)})\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("accTitle: edited\n", "'edited' is not drawn as it stands"), ("a --> b\n", "accTitle")],
+)
+def test_a_diagram_that_is_not_drawn_or_not_described_is_refused(text, words):
+    with pytest.raises(LookupError, match=rf"docs/x\.md: .*{words}"):
+        diagrams.with_pictures(f"```mermaid\nflowchart TD\n{text}```\n", "docs/x.md")
 
 
 @pytest.mark.parametrize("address", ["nowhere.md", "../tests/conftest.py", "../../etc/passwd"])

@@ -27,6 +27,7 @@ COMMANDS = {
     "bench/rereading.py": ("unit/test_bench.py", "rereading.main()"),
     "bench/vllm_benchmark.py": ("long/test_bench_systems.py", '"vllm-bench"'),
     "tools/compare_results.py": ("unit/test_scripts.py", "compare_results.main("),
+    "tools/diagrams.py": ("long/test_docs_site_page.py", "scripts/setup/diagrams.sh"),
     "tools/gold_set.py": ("unit/test_gold_set.py", "gold_set.main("),
     "tools/make_stimuli.py": ("unit/test_stimuli_bundled.py", "make_stimuli.make_stimuli("),
     "tools/screenshots.py": ("long/test_docs_site_page.py", "screenshots.screenshots("),

@@ -85,7 +85,10 @@ const Table = (() => {
     const of = (name) => shown(study[name].value(row));
     const rest = columns
       .filter(({ name }) => !FIRST.has(name))
-      .map(({ name, of: column }) => `${named(name)}: ${shown(column.value(row)) || "–"}`);
+      .map(({ name, of: column }) => {
+        const value = shown(column.value(row));
+        return `${named(name)}: ${value === "" ? "–" : value}`;
+      });
     return h(
       "td",
       { role: "gridcell", class: "card" },
