@@ -14,6 +14,7 @@ def compare(instructions: Path, texts: list[Path], report: Path, settings: dict[
     """Write contamination.json. Raises `ConfigError` that names what overlaps."""
     rows = list(read_records(instructions))
     protected = protected_texts(settings["stimuli"], rows)
+    own = {row["row_id"] for row in rows}
     training = [
         *(
             (f"instruction {row['row_id']}", row["instruction"])
@@ -21,21 +22,27 @@ def compare(instructions: Path, texts: list[Path], report: Path, settings: dict[
             if row["split"] == TRAIN
         ),
         *((f"the constitution's {name}", text) for name, text in settings["constitution"].items()),
-        *(found for path in texts for found in trained_texts(path)),
+        *(found for path in texts for found in trained_texts(path, own)),
     ]
     found = protected.all_shared(training)
     refuse(found, f"{len(training)} training texts")
     write_json(report, facts(protected, len(training), found))
 
 
-def trained_texts(path: Path) -> Iterator[tuple[str, str]]:
-    """The answers in selection.json or pairs.json, by what a person calls them."""
+def trained_texts(path: Path, own: set[str]) -> Iterator[tuple[str, str]]:
+    """The answers in selection.json or pairs.json, by what a person calls them.
+
+    Also their instructions where these are not among the recipe's `own`, by `row_id`, but of one
+    behind its base.
+    """
     values = read_json(path)
-    for row in values.get("rows", ()):
-        yield f"{path.name}, answer to {row['row_id']}", row["answer"]
-    for pair in values.get("pairs", ()):
-        for side in ("chosen", "rejected"):
-            yield f"{path.name}, {side} answer to {pair['row_id']}", pair[side]
+    for row in (*values.get("rows", ()), *values.get("pairs", ())):
+        if row["row_id"] not in own:
+            yield f"{path}, instruction {row['row_id']}", row["instruction"]
+        for side in ("answer", "chosen", "rejected"):
+            if side in row:
+                name = "answer" if side == "answer" else f"{side} answer"
+                yield f"{path}, {name} to {row['row_id']}", row[side]
 
 
 if __name__ == "__main__":

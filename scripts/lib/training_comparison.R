@@ -124,6 +124,12 @@ in_order <- function(items, fn) {
 paired_verdicts <- function(items, from, to, measure) {
   of <- function(name) {
     piece <- items[items$evaluated == name & !is.na(items[[measure]]), , drop = FALSE]
+    if (anyDuplicated(piece$item)) {
+      stop(sprintf(
+        "evaluation/%s.json holds item %s twice, so that it cannot be paired. Delete the file.",
+        name, piece$item[anyDuplicated(piece$item)]
+      ), call. = FALSE)
+    }
     stats::setNames(piece[[measure]], piece$item)
   }
   first <- of(from)

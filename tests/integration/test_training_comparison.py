@@ -50,6 +50,10 @@ write(data.frame(
 set.seed(15)
 # 1,000 items, of which 20 % change, four points more for the better.
 drawn <- stats::rmultinom(4000, 1000, c(.12, .08, .80))
+# An item that is there twice is refused: paired by its name, one of its verdicts would count.
+twice <- rbind(items, items[items$evaluated == "sft-1", ][7, ])
+refusal <- conditionMessage(tryCatch(evaluation_tests(twice), error = identity))
+stopifnot(grepl("evaluation/sft-1.json holds item 0006 twice", refusal, fixed = TRUE))
 cat(mean(mcnemar_exact(drawn[1, ], drawn[2, ]) < .05))
 stopifnot(
   # By number, and without the rounds that are not there.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from recipe_runs import BANK, BASE, constitution
 
+import contamination
 from grace.errors import ConfigError
 from grace.evaluation import ifeval
 from grace.evaluation.held_out import held_out_items, refuse_trained, trained_rows, verdicts
@@ -16,7 +19,7 @@ from grace.posttraining.checkpoints import Checkpoint
 from grace.posttraining.declared_checks import DeclaredCheck
 from grace.posttraining.instruction_bank import InstructionBank, row_id
 from grace.posttraining.instructions import of_evaluation, of_training, records
-from grace.posttraining.recipe_runs import RecipeRun
+from grace.posttraining.recipe_runs import RecipeRun, refuse_trained_types
 from grace.settings.config import ModelEntry
 from grace.settings.recipes import Recipe
 from grace.settings.training_configs import AnswersStep, EvaluateStep, InstructionsStep
@@ -175,3 +178,46 @@ def test_what_a_checkpoint_was_trained_on_is_of_all_recipes_behind_it():
     assert second.trained_on("base-few-shot", runs) == before
     assert second.trained_on("sft-1", runs) == [*before, "results/training/second/selection.json"]
     assert second.trained_on("dpo-1", runs)[-1] == "results/training/second/seed-1/pairs.json"
+
+
+def holding(run: RecipeRun, types: int) -> RecipeRun:
+    told = run.recipe.instructions.model_copy(update={"held_out_types": types})
+    return replace(run, recipe=run.recipe.model_copy(update={"instructions": told}))
+
+
+def test_a_type_that_a_recipe_behind_the_base_trains_on_cannot_be_held_out():
+    """Its items would be counted as of a type that was never trained on."""
+    first = holding(recipe_run("first"), 1)
+    second = holding(recipe_run("second", Checkpoint("first", "dpo", 2)), 1)
+    third = holding(recipe_run("third", Checkpoint("second", "sft", 1)), 2)
+    runs = {"first": first, "second": second, "third": third}
+    refuse_trained_types(first, runs)
+    refuse_trained_types(second, runs)
+    (learnt,) = set(third.held_out) - set(first.held_out)
+    runs["second"] = holding(second, 2)  # what the first one learnt is still learnt
+    with pytest.raises(ConfigError, match=f"'third' holds out the type '{learnt}'.* 'first'"):
+        refuse_trained_types(third, runs)
+    runs["first"] = holding(first, 2)
+    refuse_trained_types(third, runs)
+
+
+def test_text_of_a_recipe_behind_the_base_is_held_against_the_items_too(tmp_path):
+    told = "one two three four five six seven eight"
+    item = {**row("copy", f"Now {told}."), "split": "evaluation"}
+    own = row("copy", "Copy lamp and tree.")
+    rows, report = tmp_path / "instructions.json", tmp_path / "contamination.json"
+    rows.write_text(json.dumps([own, item]))
+    settings = {"stimuli": {}, "constitution": {}}
+
+    def texts(instruction: str) -> Path:
+        path = tmp_path / "pairs.json"
+        one = {**row("copy", instruction), "chosen": "lamp", "rejected": "stone"}
+        path.write_text(json.dumps({"pairs": [one]}))
+        return path
+
+    contamination.compare(rows, [texts("Copy lamp and tree.")], report, settings)
+    assert json.loads(report.read_text())["training_texts"] == 3
+    contamination.compare(rows, [texts("Copy fork and shoe.")], report, settings)
+    assert json.loads(report.read_text())["training_texts"] == 4
+    with pytest.raises(ConfigError, match=r"pairs\.json, instruction .* and evaluation item"):
+        contamination.compare(rows, [texts(f"Write {told}!")], report, settings)

@@ -133,6 +133,26 @@ def test_a_split_does_not_change_when_a_bank_grows():
             assert before < after or (before == after == set()) or before <= after
 
 
+def test_an_instruction_that_two_types_or_values_give_is_asked_once():
+    values = json.loads(json.dumps(BANK))
+    one = {**values["types"][0], "values": {"word": ["A b", "a"], "other": ["c", "b, c"]}}
+    one |= {"evaluation": ["Now {word} {other}."], "training": ["Copy {word} {other}."]}
+    values["types"] = [one, {**one, "name": "again"}, values["types"][2]]
+    found = InstructionBank.model_validate(values)
+    config = instructions_step(held_out_types=0, evaluation=1)
+    kinds = [
+        items(kind, evaluation=evaluation, held_out=False)
+        for kind in found.types[:2]
+        for evaluation in (True, False)
+    ]
+    assert sum(map(len, kinds)) == 8  # of three texts: "a b c" is there four times
+    for made in (of_evaluation(found, config), of_training(found, config, 5)):
+        ids = [item.record("")["row_id"] for item in made]
+        assert len(ids) == len(set(ids))
+    with pytest.raises(ConfigError, match="for training, but 99 are needed"):
+        of_training(found, config, 99)
+
+
 def test_a_bank_that_is_too_small_is_refused_with_the_numbers():
     with pytest.raises(ConfigError, match="for training, but 5,000 are needed"):
         of_training(bank(), instructions_step(train=5000), 5000)

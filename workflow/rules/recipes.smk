@@ -3,6 +3,7 @@
 from grace.models.adapters import FILES as ADAPTER_FILES
 from grace.posttraining.checkpoints import DPO, SFT, TRAINS, named_step, online, stage_before
 from grace.posttraining.checkpoints import FOLDER as TRAINING_FOLDER
+from grace.posttraining.recipe_runs import BASE
 from grace.posttraining.trainings import FILES as TRAINED_FILES
 from grace.settings.training_outputs import TrainingOutputs
 
@@ -297,10 +298,15 @@ def training_results(wildcards):
 
 
 def training_texts(wildcards):
-    """All files of a recipe that hold training text, of the checkpoints that the run has."""
+    """All files of a recipe that hold training text, of the checkpoints that the run has.
+
+    Those of the recipes behind its base come first.
+    """
     run = PROJECT.trainings[wildcards.recipe]
+    before = run.trained_on(BASE, PROJECT.trainings)
     pairs = run.pairs_needed(PROJECT.checkpoints_wanted)
-    return [f"{AS_STORED}{file}" for file in (f"{run.folder}/selection.json", *pairs)]
+    files = (*before, f"{run.folder}/selection.json", *pairs)
+    return [f"{AS_STORED}{file}" for file in files]
 
 
 def approvals_asked():

@@ -17,6 +17,7 @@ from grace.posttraining.instruction_bank import (
     InstructionBank,
     items,
     normalised,
+    row_id,
 )
 from grace.posttraining.overlap import ProtectedTexts
 from grace.posttraining.token_rows import TrainingTokenizer
@@ -49,15 +50,19 @@ class Invented:
 
 
 def in_turn(kinds: Sequence[Sequence[BankItem]], number: int) -> list[BankItem]:
-    """The first items of each type in turn, so many in all, or fewer where there are fewer."""
-    found: list[BankItem] = []
+    """The first items of each type in turn, so many in all, or fewer where there are fewer.
+
+    Of those with the same words, from other values or another type, there is the first: an item
+    that stood there twice would be asked once and counted twice.
+    """
+    found: dict[str, BankItem] = {}
     for place in range(max(map(len, kinds), default=0)):
         for kind in kinds:
             if place < len(kind):
                 if len(found) == number:
-                    return found
-                found.append(kind[place])
-    return found
+                    return list(found.values())
+                found.setdefault(row_id(kind[place].text), kind[place])
+    return list(found.values())
 
 
 def of_evaluation(bank: InstructionBank, config: InstructionsStep) -> list[BankItem]:

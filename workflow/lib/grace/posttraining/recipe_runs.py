@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grace.errors import ConfigError
 from grace.places import located
 from grace.posttraining.approvals import Approval, approval
 from grace.posttraining.checkpoints import (
@@ -50,6 +51,16 @@ class RecipeRun:
     def folder(self) -> str:
         """Of all that it makes."""
         return f"{self.results}/{FOLDER}/{self.name}"
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The types of its bank that it never trains on."""
+        return self.bank.held_out(self.recipe.instructions.held_out_types)
+
+    @property
+    def trained_types(self) -> set[str]:
+        """The other types of its bank."""
+        return {one.name for one in self.bank.types} - set(self.held_out)
 
     def needed(self, models: Collection[str], seed: int) -> list[str]:
         """The stages of a training seed up to the last of which the checkpoint is among these."""
@@ -181,4 +192,24 @@ def recipe_runs(
             ),
             results=config.results,
         )
+        refuse_trained_types(found[name], found)
     return found
+
+
+def refuse_trained_types(run: RecipeRun, runs: Mapping[str, RecipeRun]) -> None:
+    """Raise `ConfigError` where a type that a recipe holds out is one that its base learnt.
+
+    The other types need no such check: which of their instructions belong to evaluation follows
+    from type and values alone, in every recipe.
+    """
+    before = run.before
+    while before is not None:
+        earlier = runs[before.recipe]
+        if learnt := sorted(set(run.held_out) & earlier.trained_types):
+            raise ConfigError(
+                f"config/recipes.yaml: recipe '{run.name}' holds out the type '{learnt[0]}' of its"
+                f" bank, but recipe '{earlier.name}', whose checkpoint it begins with, trains on"
+                f" it. Give both the same `instructions.held_out_types` and bank, or give the types"
+                f" of {run.recipe.instructions.bank} names of their own where they are other ones."
+            )
+        before = earlier.before

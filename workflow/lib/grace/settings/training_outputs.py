@@ -149,7 +149,7 @@ class TrainingOutputs:
             evaluated=evaluated,
             answers=self.answers(recipe).model_copy(update=own),
             checks={one.name: one.check for one in run.bank.types},
-            held_out=list(run.bank.held_out(run.recipe.instructions.held_out_types)),
+            held_out=list(run.held_out),
         )
 
     def compare(self, recipe: str) -> CompareStep:

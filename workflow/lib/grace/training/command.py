@@ -173,6 +173,7 @@ def run(given: argparse.Namespace) -> int:
     with checkpoints.held():
         if _is_there(given.output, identity):
             _say(f"{given.output} holds this adapter already")
+            checkpoints.clear()  # of a process that was killed before it did
             return 0
         _train(
             given, settings, base, rows, parent, (rank, alpha), plan, checkpoints, trained, identity
