@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ import yaml
 from grace.errors import ConfigError
 from grace.posttraining.checkpoints import Registry, needs, stage_before
 from grace.posttraining.constitution import Constitution, read_constitution
-from grace.posttraining.recipe_runs import RecipeRun
+from grace.posttraining.recipe_runs import RecipeRun, recipe_runs
 from grace.runs.continuation import VARIABLE, Failure, encoded
 from grace.settings.config import ModelEntry
 from grace.settings.loading import models_of
@@ -105,6 +106,23 @@ def test_a_checkpoint_of_a_checkpoint_fails_with_what_it_was_trained_on_from():
     found = registry({"one": recipe(seeds=[1, 2]), "two": recipe(base="one.dpo-2", seeds=[5])})
     assert [one.key for one in found.chain("two.sft-5")] == ["two.sft-5", "one.dpo-2"]
     assert found.chain("base") == []
+
+
+@pytest.mark.parametrize(("first", "second", "refused"), [(2, 3, True), (3, 3, False)])
+def test_a_chain_that_holds_out_what_its_base_learnt_is_refused_when_it_is_read(
+    first, second, refused
+):
+    recipes = {
+        "one": recipe(instructions={"train": 10, "held_out_types": first}),
+        "two": recipe(base="one.dpo-1", instructions={"train": 10, "held_out_types": second}),
+    }
+    known = registry(recipes)
+    config = SimpleNamespace(models=["two.sft-1"], results="results")
+    if refused:
+        with pytest.raises(ConfigError, match=r"'two' holds out the type .* 'one'"):
+            recipe_runs(known, recipes, config, ROOT, known.entry)
+    else:
+        assert list(recipe_runs(known, recipes, config, ROOT, known.entry)) == ["one", "two"]
 
 
 def rounds_run(project: Project, rounds: int, seeds: tuple[int, ...] = (1, 2)) -> RecipeRun:
