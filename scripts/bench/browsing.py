@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -99,7 +100,9 @@ def many(results: Path, folder: Path, least: int) -> tuple[Path, int]:
         reference = results / "analysis-ready" / f"reference_{name}.csv"
         found[name] = StudyFiles(lists["exp1"], lists["exp2"], reference)
     path = folder / "trials.html"
-    models = [f"model-{number}" for number in range(copies)]
+    models = sorted(
+        {source.table.parent.parent.name for one in found.values() for source in one.exp1}
+    )
     data = (study_data(study, found[name]) for name, study in studies.items())
     with path.open("w", encoding="utf-8", newline="") as output:
         output.writelines(page(ROOT / "scripts", data, {}, models))
@@ -193,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             made, answers = many(given.results, Path(folder), given.answers)
             print(f"{answers:,} answers, {made.stat().st_size / 1e6:.1f} MB")
             if path is not None:
-                made.replace(path)
+                shutil.move(made, path)
             path = path or made
         print(f"{'action':44}{'first ms':>10}{'CPU':>8}{'again':>8}{'CPU':>8}")
         for row in measured(path.absolute(), given.study, given.delay, given.only):
